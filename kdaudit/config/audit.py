@@ -1,0 +1,254 @@
+"""The keys of audit.yaml as frozen pydantic models; each field's docstring is its help.
+
+Paths are resolved by `kdaudit.config.loading` before validation; here they are plain strings, since
+each may also name a model or dataset on the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""A name that becomes a folder: letters, digits, dot, underscore and dash, at most 64."""
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+RESERVED_NAMES = ("teacher", "baseline", "holdout")
+"""Names of models that a student cannot take; `baseline-N` is reserved too."""
+
+
+class Section(BaseModel):
+    """Base of every configuration section: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, protected_namespaces=()
+    )
+
+
+def _path_alone(value: Any) -> Any:  # noqa: ANN401 - raw YAML
+    """Let a bare string stand for `{path: ...}`."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+class CorpusConfig(Section):
+    """Where text comes from and how it is cut into examples."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A Hugging Face dataset id, or a local parquet, jsonl(.gz/.xz/.zst), csv or txt file, a saved
+    dataset, or a folder of shards."""
+    name: str | None = None
+    """The dataset's configuration, for datasets that have several."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub dataset."""
+    split: Annotated[str, Field(min_length=1)] = "train"
+    """The split to read."""
+    text: Annotated[str, Field(min_length=1)] = "text"
+    """The column that holds the text."""
+    id: str | None = None
+    """A column that names documents; else they are named by row number."""
+    documents: Literal["file", "line"] = "line"
+    """For txt: whether a document is a whole file or a line."""
+    window: Annotated[int, Field(ge=2)] = 256
+    """Tokens an example holds at most; documents are cut into windows, never joined."""
+    stride: PositiveInt | None = None
+    """Tokens from one window's start to the next; null means `window`, so windows do not overlap."""
+    limit: PositiveInt | None = None
+    """Distinct windows to audit at most: a seeded sample of the whole corpus."""
+
+
+class ModelConfig(Section):
+    """One model: a local folder or a Hugging Face model id."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """A local folder in Hugging Face form, or a hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    dtype: DType | None = None
+    """Overrides `extraction.dtype` for this model."""
+    tensor_parallel: PositiveInt | None = None
+    """Overrides `extraction.tensor_parallel` for this model."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code."""
+
+
+ModelRef = Annotated[ModelConfig, BeforeValidator(_path_alone)]
+CorpusRef = Annotated[CorpusConfig, BeforeValidator(_path_alone)]
+
+
+class StudentConfig(ModelConfig):
+    """A distilled model under audit."""
+
+    name: Name
+    """The student's name in results and reports, and its folder in the run directory."""
+    kd: Literal["soft", "hard"] | None = None
+    """How it was distilled: soft (logit-level) or hard (sequence-level)."""
+
+
+def _one_or_many(value: Any) -> Any:  # noqa: ANN401 - raw YAML
+    """Let one baseline stand for a list of one."""
+    return value if value is None or isinstance(value, list | tuple) else [value]
+
+
+class ModelsConfig(Section):
+    """The models of an audit."""
+
+    teacher: ModelRef
+    """The model that the students were distilled from."""
+    baseline: Annotated[
+        Annotated[tuple[ModelRef, ...], Field(min_length=1, strict=False)] | None,
+        BeforeValidator(_one_or_many),
+    ] = None
+    """A model of the student's size, fine-tuned on the corpus without a teacher; or a list, one per seed."""
+    students: Annotated[tuple[StudentConfig, ...], Field(min_length=1, strict=False)]
+    """The distilled models."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        seen: set[str] = set()
+        for row, student in enumerate(self.students):
+            name = student.name.lower()
+            if name in RESERVED_NAMES or name.startswith("baseline-"):
+                raise ValueError(
+                    f"students[{row}].name: {student.name!r} is reserved; choose a name other than "
+                    f"{', '.join(RESERVED_NAMES)} and baseline-N"
+                )
+            if name in seen:
+                raise ValueError(
+                    f"students[{row}].name: {student.name!r} is used twice; give each student its own name "
+                    "(upper and lower case do not count)"
+                )
+            seen.add(name)
+        return self
+
+
+class ExtractionConfig(Section):
+    """How models are asked to continue prefixes."""
+
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """vllm is the fast one; transformers is the slower reference that runs anywhere."""
+    prefix_tokens: PositiveInt = 50
+    """Tokens of an example that the model is given."""
+    suffix_tokens: Annotated[int, Field(ge=1, le=32767)] = 50
+    """Tokens that greedy decoding must reproduce for an example to count as memorized."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Begin token before the prefix; auto does what the tokenizer itself does."""
+    dtype: DType = "auto"
+    """Number format of the weights while extracting; auto takes the model's own."""
+    tensor_parallel: PositiveInt = 1
+    """GPUs that share one model."""
+
+
+class PredictorConfig(Section):
+    """The risk predictor."""
+
+    enabled: bool = True
+    """Whether to score examples by their risk of being memorized."""
+    labels: Literal["student", "easy_core", "teacher"] = "student"
+    """What the predictor learns to foresee."""
+    student: str | None = None
+    """The student whose memorized examples are the labels; null takes the first."""
+    trials: PositiveInt = 100
+    """Stratified resampled trials that the figures are averaged over."""
+    recall: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
+    """Share of the positives that the threshold must flag."""
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    """Confidence of that promise."""
+
+
+class GateConfig(Section):
+    """Limits that decide the exit code; each is optional."""
+
+    max_rate: Share | None = None
+    """Highest memorization rate of a student."""
+    max_inheritance_rate: Share | None = None
+    """Highest share of teacher-specific examples that a student inherits."""
+    max_inherited: NonNegativeInt | None = None
+    """Highest count of inherited examples (a census only: not with `corpus.limit`)."""
+    max_ratio_to_baseline: Annotated[float, Field(ge=0.0)] | None = None
+    """Highest ratio of a student's memorization rate to the baseline's."""
+    students: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    """Students that the gate looks at; null means all."""
+
+
+class ReportConfig(Section):
+    """What the HTML reports show."""
+
+    title: str | None = None
+    """Heading of the report; null takes `name`."""
+    max_examples: NonNegativeInt = 200
+    """Leaked examples shown at most, worst first."""
+    document_ids: bool = False
+    """Whether the public report may name documents."""
+
+
+class AuditConfig(Section):
+    """audit.yaml: one audit of a teacher, its students and the training corpus."""
+
+    name: Name
+    """Names the audit and its run directory, runs/NAME."""
+    corpus: CorpusRef
+    """The training corpus."""
+    holdout: CorpusRef | None = None
+    """Text that no model was trained on: gives the false-positive floor and the perplexities."""
+    models: ModelsConfig
+    """Teacher, baseline and students."""
+    extraction: ExtractionConfig = ExtractionConfig()
+    """How memorization is measured."""
+    predictor: PredictorConfig = PredictorConfig()
+    """The risk predictor."""
+    gate: GateConfig = GateConfig()
+    """Limits that decide the exit code."""
+    report: ReportConfig = ReportConfig()
+    """What the reports show."""
+    seed: NonNegativeInt = 0
+    """Seed of every random choice."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        self._windows_hold_prefix_and_suffix()
+        self._gate_can_be_judged()
+        self._students_exist()
+        return self
+
+    def _windows_hold_prefix_and_suffix(self) -> None:
+        need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
+        for key, corpus in (("corpus", self.corpus), ("holdout", self.holdout)):
+            if corpus is not None and corpus.window < need:
+                raise ValueError(
+                    f"{key}.window: {corpus.window} tokens cannot hold extraction.prefix_tokens + "
+                    f"extraction.suffix_tokens = {need}; raise the window or lower those"
+                )
+
+    def _gate_can_be_judged(self) -> None:
+        gate = self.gate
+        if gate.max_inherited is not None and self.corpus.limit is not None:
+            raise ValueError(
+                "gate.max_inherited: a count cannot be judged on a sample (corpus.limit is set); "
+                "use gate.max_inheritance_rate, or remove corpus.limit"
+            )
+        if self.models.baseline is None:
+            for key in ("max_inheritance_rate", "max_inherited", "max_ratio_to_baseline"):
+                if getattr(gate, key) is not None:
+                    raise ValueError(
+                        f"gate.{key}: needs models.baseline; name a baseline or remove this limit"
+                    )
+
+    def _students_exist(self) -> None:
+        names = [student.name for student in self.models.students]
+        wanted = [("predictor.student", self.predictor.student)]
+        wanted += [(f"gate.students[{row}]", name) for row, name in enumerate(self.gate.students or ())]
+        for key, name in wanted:
+            if name is not None and name not in names:
+                raise ValueError(f"{key}: there is no student {name!r}; choose from {', '.join(names)}")

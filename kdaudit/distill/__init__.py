@@ -1,0 +1,1 @@
+"""Training of what an audit compares: teacher, baseline, soft and hard students."""

@@ -1,0 +1,1 @@
+"""Inference engines: a small protocol, vLLM (the default) and transformers (the reference)."""

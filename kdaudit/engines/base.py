@@ -1,0 +1,70 @@
+"""What an inference engine does for an audit, in token ids alone.
+
+An engine knows nothing of corpora, text or files of a run: rows of token ids go in, arrays come out.
+`kdaudit.engines.worker.start` runs one in a process of its own and gives back the same protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int32]
+EngineName = Literal["vllm", "transformers"]
+
+
+class EngineOptions(NamedTuple):
+    """How to load one model."""
+
+    engine: EngineName
+    path: str
+    """A local folder in Hugging Face form with safetensors weights."""
+    max_tokens: int
+    """Longest sequence to come, in tokens: begin token, prefix and suffix, or a whole window."""
+    dtype: str = "auto"
+    """auto (the checkpoint's own), float32, bfloat16 or float16."""
+    tensor_parallel: int = 1
+    trust_remote_code: bool = False
+    expected_examples: int = 0
+    """Examples to come, so that an engine can choose whether compiling pays; 0 where unknown."""
+
+
+class EngineInfo(NamedTuple):
+    """What a loaded engine turned out to be, for the record."""
+
+    engine: str
+    version: str
+    device: str
+    dtype: str
+
+
+class Engine(Protocol):
+    """A loaded model; greedy decoding only."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Engine, version, device and number format."""
+        ...
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """Matched tokens of each example.
+
+        Args:
+            prefixes: int32 (examples, prefix tokens), begin token included where one is wanted.
+            suffixes: int32 (examples, suffix tokens).
+
+        Returns:
+            int16 (examples,): how many tokens of its suffix greedy decoding from its prefix
+            reproduces before the first difference, 0 to suffix tokens.
+        """
+        ...
+
+    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+        """Greedy continuation of each prefix: int32 (examples, tokens), end tokens not heeded."""
+        ...
+
+    def log_likelihood(self, windows: list[Tokens]) -> NDArray[np.float64]:
+        """Sum over each window of ln p(token | tokens before it), its first token left out: (windows,)."""
+        ...

@@ -1,0 +1,59 @@
+"""Errors that a person can act on.
+
+Each message is one sentence that says what is wrong, where, and what to do. The command line prints
+it without a traceback and exits with the class's code.
+
+    KdauditError
+    ├── UsageError             exit 2: wrong use, configuration or input
+    │   ├── ConfigError        a configuration file or a --set
+    │   ├── CorpusError        the text to audit
+    │   ├── ModelError         a model's folder, weights or tokenizer
+    │   └── RunStateError      a run directory that cannot be used as asked
+    └── RunError               exit 4: a failure while running; what was done is kept
+        ├── EngineError        the inference engine failed
+        └── StorageError       a file could not be written or read back
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KdauditError(Exception):
+    """Base of all errors that kdaudit raises on purpose."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class UsageError(KdauditError):
+    """The user's command, configuration or input is wrong; running again changes nothing."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration file, or a `--set` on the command line, is wrong."""
+
+
+class CorpusError(UsageError):
+    """The corpus cannot be read as configured."""
+
+
+class ModelError(UsageError):
+    """A model cannot be used: its folder, weights, tokenizer or size."""
+
+
+class RunStateError(UsageError):
+    """A run directory cannot be used as asked: changed inputs, another process at work, damage."""
+
+
+class RunError(KdauditError):
+    """Something failed while running; finished work is kept and the same command goes on."""
+
+
+class EngineError(RunError):
+    """The inference engine or its worker process failed."""
+
+
+class StorageError(RunError):
+    """A file of the run could not be written or read."""

@@ -1,0 +1,66 @@
+"""Writing files so that a reader never meets half of one.
+
+A file is written beside its place, flushed to disk and moved over; a failed write is always an error.
+Files that hold training text are private: readable by their owner only, from the first byte on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kdaudit.errors import StorageError
+
+PARTIAL_SUFFIX = ".partial"
+"""Ending of files that are still being written; leftovers of a killed process are deleted on resume."""
+
+
+@contextmanager
+def replacing(path: Path, *, private: bool) -> Iterator[Path]:
+    """Give a temporary path to write to, and move it to `path` when the block ends well.
+
+    Raises:
+        StorageError: the file could not be written; `path` is as it was before.
+    """
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o644))
+        partial.chmod(0o600 if private else 0o644)
+        yield partial
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"{path}: could not be written ({reason}); free space or fix the folder's permissions, "
+            "then run again"
+        ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes, *, private: bool) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with replacing(path, private=private) as partial:
+        partial.write_bytes(data)
+
+
+def sha256_file(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal, read in chunks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The HTML reports, made from results.json and leaks.parquet alone."""

@@ -1,0 +1,257 @@
+"""The versioned schema of results.json: what an audit found, as frozen pydantic models.
+
+A figure that cannot be had is None and `notes` says why; it is never 0 and never absent. Rates are
+shares of distinct windows (0 to 1); an interval's open end is None.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = "1"
+
+Verdict = Literal["pass", "fail", "inconclusive", "none"]
+LeakClass = Literal["easy_core", "inherited", "with_baseline", "student_only", "unknown"]
+Interval = tuple[float | None, float | None]
+"""Low and high end of a 95 % interval; an open end is None."""
+
+
+class Result(BaseModel):
+    """Base of every part of results.json."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+
+class Skipped(Result):
+    """Text that was left out, by reason."""
+
+    too_short: int
+    """Documents, and tails of documents, with fewer than prefix + suffix tokens."""
+    empty: int
+    """Rows whose text is null, empty or only white space."""
+    undecodable: int
+    """Rows whose text is not valid Unicode."""
+
+
+class CorpusResult(Result):
+    """What was audited."""
+
+    path: str
+    documents: int
+    """Rows read, skipped ones included."""
+    windows: int
+    """All places of windows in the corpus."""
+    examples: int
+    """Distinct windows audited."""
+    skipped: Skipped
+    sampled: bool
+    """True when `corpus.limit` took a sample; False for a census."""
+    fingerprint: str
+
+
+class ExtractionResult(Result):
+    """How memorization was measured."""
+
+    engine: str
+    engine_version: str
+    prefix_tokens: int
+    suffix_tokens: int
+    bos: bool
+    """Whether a begin token stood before each prefix."""
+    dtype: str
+    device: str
+
+
+class Floor(Result):
+    """Memorization measured on text that the model never saw: the false-positive floor."""
+
+    examples: int
+    memorized: int
+    rate: float
+    ci95: Interval
+
+
+class ModelResult(Result):
+    """One model's memorization."""
+
+    role: Literal["teacher", "baseline", "student"]
+    kd: Literal["soft", "hard"] | None
+    examples: int
+    memorized: int
+    rate: float
+    ci95: Interval
+    """Clopper-Pearson."""
+    windows_memorized: int
+    """Places in the corpus where a memorized window stands."""
+    survival: list[float]
+    """Entry k is the share of examples with at least k matched tokens, k = 0 to suffix_tokens."""
+    holdout: Floor | None
+    perplexity: float | None
+    """Of the holdout text, over all tokens after the first of each window."""
+    fingerprint: str
+    seconds: float
+    """Extraction alone, without loading the model."""
+    tokens_per_second: float | None
+    """Prefix tokens read a second."""
+
+
+class ComparisonResult(Result):
+    """One student against teacher and baseline."""
+
+    ratio_to_baseline: float | None
+    """The student's rate over the baselines' mean rate."""
+    ratio_ci95: Interval | None
+    """Bonett-Price; against several baselines None."""
+    difference: float | None
+    """The student's rate minus the baselines' mean rate."""
+    difference_ci95: Interval | None
+    """Newcombe's paired interval."""
+    mcnemar_p: float | None
+    """Exact McNemar, two-sided."""
+    easy_core: int | None
+    """Examples that the student, the teacher and a baseline memorize."""
+    share_in_easy_core: float | None
+    teacher_specific: int | None
+    """Examples that the teacher memorizes and no baseline does."""
+    inherited: int | None
+    """Teacher-specific examples that the student memorizes."""
+    inheritance_rate: float | None
+    inheritance_ci95: Interval | None
+    with_baseline: int | None
+    """Examples that the student and a baseline memorize, but not the teacher."""
+    student_only: int | None
+    """Examples that the student memorizes, but neither teacher nor baseline."""
+
+
+class SoftVsHard(Result):
+    """Teacher-specific examples inherited by the soft and by the hard student."""
+
+    soft: str
+    """Name of the soft student."""
+    hard: str
+    """Name of the hard student."""
+    both: int
+    soft_only: int
+    hard_only: int
+    ratio: float | None
+    """Examples inherited by hard over those inherited by soft."""
+    ratio_ci95: Interval | None
+    difference: float | None
+    """Hard's inheritance rate minus soft's."""
+    difference_ci95: Interval | None
+    mcnemar_p: float | None
+    share_of_hard_in_soft: float | None
+    """Of all that the hard student memorizes, the share that the soft one memorizes too."""
+
+
+class Trials(Result):
+    """A figure's mean and 2.5 to 97.5 % range over the trials."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Promise(Result):
+    """With `confidence`, at least `recall` of the positives' kind is flagged."""
+
+    recall: float
+    confidence: float
+    calibration_positives: int
+
+
+class PredictorResult(Result):
+    """The risk predictor; figures are None unless `status` is ok."""
+
+    status: Literal["ok", "underpowered", "disabled"]
+    labels: str | None = None
+    positives: int | None = None
+    trials: int | None = None
+    auc: Trials | None = None
+    recall: Trials | None = None
+    precision: Trials | None = None
+    coefficients: dict[str, float] | None = None
+    intercept: float | None = None
+    threshold: float | None = None
+    promise: Promise | None = None
+    flagged: int | None = None
+
+
+class Point(Result):
+    """A point of a chart."""
+
+    x: float
+    y: float
+
+
+class Curves(Result):
+    """What the charts draw; each None where it is not to be had."""
+
+    roc: list[Point] | None = None
+    precision_recall: list[Point] | None = None
+    calibration: list[Point] | None = None
+    risk_histogram: dict[str, list[float]] | None = None
+    entropy_logprob: dict[str, list[Point]] | None = None
+
+
+class Check(Result):
+    """One limit of the gate, judged for one student."""
+
+    name: str
+    student: str
+    limit: float
+    value: float | None
+    ci95: Interval | None
+    verdict: Literal["pass", "fail", "inconclusive"]
+
+
+class GateResult(Result):
+    """The gate's verdict: the worst of its checks, `none` without any."""
+
+    verdict: Verdict
+    checks: list[Check]
+
+
+class Leak(Result):
+    """An example that at least one student memorized; its text is in leaks.parquet."""
+
+    example_id: int
+    document_id: str
+    memorized_by: list[str]
+    """All models that memorize it, teacher and baselines too."""
+    classes: dict[str, LeakClass]
+    """The class for each student that memorizes it."""
+    copies: int
+    risk: float | None
+    tags: list[str]
+    suffix_hmac: str
+    """HMAC-SHA256 of the suffix's text under a key that stays in the run directory."""
+
+
+class AuditResults(Result):
+    """results.json."""
+
+    schema_version: Literal["1"]
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    kdaudit_version: str
+    seed: int
+    corpus: CorpusResult
+    extraction: ExtractionResult
+    models: dict[str, ModelResult]
+    comparison: dict[str, ComparisonResult]
+    soft_vs_hard: SoftVsHard | None
+    predictor: PredictorResult
+    curves: Curves
+    gate: GateResult
+    leaks: list[Leak]
+    notes: list[str]
