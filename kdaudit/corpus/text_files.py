@@ -1,0 +1,176 @@
+"""Rows of jsonl, json, csv and txt files, read line by line.
+
+These formats are read with the standard library, not through `datasets`, whose readers (5.2) change
+text or give up where an audit may not: dates become timestamps, `NA` in a csv becomes null, one invalid
+byte or lone surrogate fails the whole file, and errors do not name the line.
+
+Text is UTF-8, a byte order mark at the start of a file is dropped, and lines end in LF or CR LF. Invalid
+bytes become lone surrogates (`surrogateescape`), by which `documents` knows such a row and counts it.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import lzma
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import zstandard
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.rows import Row, check_columns
+from kdaudit.corpus.sources import Format
+from kdaudit.errors import CorpusError
+
+COLUMN_SAMPLE = 1000
+"""Objects looked at to see whether a column exists; a json object may leave out a null."""
+
+
+class _Object(NamedTuple):
+    """A json object or csv record, and where it stands."""
+
+    fields: dict[str, Any]
+    place: str
+
+
+def text_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Row]:
+    """Rows of one file.
+
+    Raises:
+        CorpusError: the file cannot be read, a line is broken, a column is missing, text is not a string.
+    """
+    if form == "txt":
+        return _txt_rows(file, config, key)
+    objects = {"jsonl": _jsonl_objects, "json": _json_objects, "csv": _csv_objects}[form]
+    return _object_rows(objects(file, key), file, config, key)
+
+
+def open_bytes(file: Path) -> IO[bytes]:
+    """Open a file for reading, unpacked if its name ends in .gz, .xz or .zst."""
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": zstandard.open}
+    opener = openers.get(file.suffix.lower(), open)
+    return io.BufferedReader(opener(file, "rb"))  # BufferedReader: zstandard's has no readline
+
+
+@contextmanager
+def _reading(file: Path, key: str) -> Iterator[IO[bytes]]:
+    try:
+        with open_bytes(file) as handle:
+            yield handle
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        raise CorpusError(
+            f"{key}.path: {file}: cannot be read ({error}); check or replace the file"
+        ) from error
+
+
+def _lines(handle: IO[bytes]) -> Iterator[str]:
+    """Lines without their ends; invalid bytes as lone surrogates."""
+    for number, line in enumerate(handle):
+        if number == 0:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
+
+
+def _txt_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
+    if config.id is not None:
+        raise CorpusError(f"{key}.id: {file}: a txt file has no columns; remove {key}.id")
+    with _reading(file, key) as handle:
+        if config.documents == "file":
+            yield Row(handle.read().removeprefix(b"\xef\xbb\xbf"))
+        else:
+            yield from map(Row, _lines(handle))
+
+
+def _object_rows(objects: Iterator[_Object], file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
+    head = list(itertools.islice(objects, COLUMN_SAMPLE))
+    if head:
+        check_columns(config, key, file, dict.fromkeys(name for item in head for name in item.fields))
+    for item in itertools.chain(head, objects):
+        text = item.fields.get(config.text)
+        if text is not None and not isinstance(text, str):
+            raise CorpusError(
+                f"{key}.text: {file}, {item.place}: {config.text!r} is a {_kind(text)}, not a string; "
+                "choose a column of text"
+            )
+        yield Row(text, item.fields.get(config.id) if config.id is not None else None)
+
+
+def _jsonl_objects(file: Path, key: str) -> Iterator[_Object]:
+    with _reading(file, key) as handle:
+        for number, line in enumerate(_lines(handle), start=1):
+            if line and not line.isspace():
+                yield _as_object(_parse(line, file, key, number), file, key, f"line {number}")
+
+
+def _json_objects(file: Path, key: str) -> Iterator[_Object]:
+    """A .json file holds json lines, or one array of objects, which is held in memory while read."""
+    with _reading(file, key) as handle:
+        start = handle.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip()  # type: ignore[attr-defined]
+        if not start.startswith(b"["):
+            yield from _jsonl_objects(file, key)
+            return
+        array = _parse(handle.read().decode("utf-8-sig", "surrogateescape"), file, key, 1)
+    for row, value in enumerate(array):
+        yield _as_object(value, file, key, f"row {row}")
+
+
+def _parse(text: str, file: Path, key: str, first_line: int) -> Any:  # noqa: ANN401 - any json value
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        reason = f"{error.msg}, column {error.colno}"
+    except RecursionError:
+        line, reason = first_line, "nested too deeply"
+    raise CorpusError(
+        f"{key}.path: {file}, line {line}: is not valid json ({reason}); correct or remove the line"
+    )
+
+
+def _as_object(value: object, file: Path, key: str, place: str) -> _Object:
+    if not isinstance(value, dict):
+        raise CorpusError(
+            f"{key}.path: {file}, {place}: holds a {_kind(value)}, not an object; each row must be an "
+            'object such as {"text": "..."}'
+        )
+    return _Object(value, place)
+
+
+def _kind(value: object) -> str:
+    names: dict[type, str] = {dict: "json object", list: "list", bool: "boolean", str: "string"}
+    return "null" if value is None else names.get(type(value), "number")
+
+
+def _csv_objects(file: Path, key: str) -> Iterator[_Object]:
+    csv.field_size_limit(sys.maxsize)  # the module's default, 128 KiB, is less than a long document
+    with _reading(file, key) as handle:
+        lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        records = csv.reader(lines, strict=True)
+        header = next(_csv_records(records, file, key), None)
+        for record in _csv_records(records, file, key) if header else ():
+            place = f"line {records.line_num}"
+            if len(record) != len(header or ()):
+                raise CorpusError(
+                    f"{key}.path: {file}, {place}: has {len(record)} fields, but the header has "
+                    f"{len(header or ())}; quote fields that hold commas or line breaks"
+                )
+            yield _Object(dict(zip(header or (), record, strict=True)), place)
+
+
+def _csv_records(records: Iterable[list[str]], file: Path, key: str) -> Iterator[list[str]]:
+    """Records but for blank lines, which csv.reader gives as empty lists."""
+    try:
+        yield from filter(None, records)
+    except csv.Error as error:
+        line = getattr(records, "line_num", 0)
+        raise CorpusError(
+            f"{key}.path: {file}, line {line}: is not valid csv ({error}); correct or remove the line"
+        ) from error

@@ -1,0 +1,133 @@
+"""Documents -> windows of token ids.
+
+A document is encoded whole and without special tokens, then cut; no window crosses documents. Where
+the text holds the literal string of a special token, such as `<|endoftext|>`, it becomes that token's
+id: this is what `tokenizer(text)` does in training unless the tokenizer sets `split_special_tokens`,
+which is heeded.
+
+A window's text is the slice of the document from its first token's first character to its last
+token's last one. A character whose tokens lie on both sides of a cut (an emoji of four byte-level
+tokens) belongs to both texts; in all other cases the texts of a byte-level tokenizer are its decoded ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.corpus.documents import Document
+from kdaudit.errors import ModelError
+
+BATCH_DOCUMENTS = 256
+BATCH_CHARACTERS = 500_000
+"""Text encoded together at most; a longer document makes a batch of its own. The tokenizer holds some
+150 bytes a token while a batch is cut."""
+
+
+class Window(NamedTuple):
+    """One place of a window in the corpus."""
+
+    document_id: str
+    offset: int
+    """Of its first token, in tokens from the document's start."""
+    text: str
+    token_ids: NDArray[np.int32]
+
+
+class Cuts(NamedTuple):
+    """Where a document is cut."""
+
+    bounds: list[tuple[int, int]]
+    """First token of each window, and the token after its last."""
+    too_short: int
+    """Stretches left out because they hold fewer than the minimum of tokens."""
+
+
+def cut(tokens: int, *, window: int, stride: int, minimum: int) -> Cuts:
+    """Cut a document of `tokens` tokens into windows.
+
+    Windows start at 0, stride, 2 stride, ... up to the first that reaches the document's end: a
+    later one would be wholly contained in it. Only that last one can be shorter than `window`; with
+    fewer than `minimum` tokens it is left out. A stride above `window` leaves gaps.
+    """
+    count = 1 + max(0, -(-(tokens - window) // stride))
+    # The bound at `tokens`: a gap may reach the end, and nothing is left for another window.
+    starts = range(0, min(count * stride, max(tokens, 1)), stride)
+    bounds = [(start, min(start + window, tokens)) for start in starts]
+    kept = [(start, end) for start, end in bounds if end - start >= minimum]
+    return Cuts(kept, len(bounds) - len(kept))
+
+
+class Cutter:
+    """Cuts batches of documents, counting what it gives and leaves out."""
+
+    def __init__(self, tokenizer: Any, *, window: int, stride: int, minimum: int) -> None:  # noqa: ANN401
+        self._tokenizer = plain_tokenizer(tokenizer)
+        self._window = window
+        self._stride = stride
+        self._minimum = minimum
+        self.windows = 0
+        """Windows given so far."""
+        self.too_short = 0
+        """Documents and tails left out so far."""
+
+    def cut(self, batch: list[Document]) -> Iterator[Window]:
+        """Windows of the documents, in order."""
+        encodings = self._tokenizer.encode_batch([d.text for d in batch], add_special_tokens=False)
+        for document, encoding in zip(batch, encodings, strict=True):
+            cuts = cut(len(encoding), window=self._window, stride=self._stride, minimum=self._minimum)
+            self.windows += len(cuts.bounds)
+            self.too_short += cuts.too_short
+            if cuts.bounds:
+                yield from _windows(document, encoding, cuts.bounds)
+
+
+def _windows(document: Document, encoding: Any, bounds: list[tuple[int, int]]) -> Iterator[Window]:  # noqa: ANN401
+    ids = np.array(encoding.ids, dtype=np.int32)
+    for start, end in bounds:
+        # One lookup for each end: `encoding.offsets` would build a tuple for every token.
+        first, _ = encoding.token_to_chars(start)
+        _, last = encoding.token_to_chars(end - 1)
+        yield Window(document.id, start, document.text[first:last], ids[start:end])
+
+
+def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Group documents so that a batch is bounded in rows and in characters."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        if batch and (len(batch) == BATCH_DOCUMENTS or characters + len(document.text) > BATCH_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(document)
+        characters += len(document.text)
+    if batch:
+        yield batch
+
+
+def plain_tokenizer(tokenizer: Any) -> Any:  # noqa: ANN401 - `tokenizers` is untyped
+    """A copy of the `tokenizers.Tokenizer` inside that encodes text as it is.
+
+    Truncation and padding are off. The post-processor is dropped: without special tokens all that
+    it does is to trim white space from the offsets, which would then miss text that is in the window.
+
+    Raises:
+        ModelError: the tokenizer has no `tokenizers.Tokenizer` inside.
+    """
+    from tokenizers import Tokenizer
+
+    inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not isinstance(inner, Tokenizer):
+        raise ModelError(
+            f"tokenizer: {type(tokenizer).__name__} is not a fast tokenizer, which is needed to map tokens "
+            "to text; save the model with a tokenizer.json"
+        )
+    plain = Tokenizer.from_str(inner.to_str())
+    plain.no_truncation()
+    plain.no_padding()
+    plain.post_processor = None
+    plain.encode_special_tokens = getattr(tokenizer, "split_special_tokens", inner.encode_special_tokens)
+    return plain

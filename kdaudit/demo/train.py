@@ -1,0 +1,199 @@
+"""Trains the demo's models and writes the audit.yaml that audits them.
+
+The folder then holds
+
+    corpus.jsonl, holdout.jsonl            {"id", "text"} each line
+    models/{teacher,baseline,soft,hard}/   Hugging Face form, with training.json
+    audit.yaml
+
+A model that is finished and was trained from the same text and settings is not trained again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import AutoModelForCausalLM
+
+from kdaudit.demo.settings import DemoSettings, Learner
+from kdaudit.demo.text import DemoText, build_text, write_documents
+from kdaudit.distill.families import random_model
+from kdaudit.distill.folders import (
+    TrainingRecord,
+    fingerprint,
+    new_folder,
+    recorded_fingerprint,
+    save_model,
+)
+from kdaudit.distill.hard import Continues, hard_windows
+from kdaudit.distill.soft import SoftTrainer
+from kdaudit.distill.training import Progress, WindowTrainer
+from kdaudit.engines.base import EngineName, Tokens
+from kdaudit.files import write_bytes
+
+Cut = Callable[[Path, Any], list[Tokens]]
+"""Gives a jsonl corpus's windows under a tokenizer as the audit cuts them, copies too: (path, tokenizer)."""
+
+OpenEngine = Callable[[Path], AbstractContextManager[Continues]]
+"""Loads the model of a folder into an inference engine for as long as the context lasts."""
+
+
+class Lab(NamedTuple):
+    """What the training of each model needs."""
+
+    models: Path
+    settings: DemoSettings
+    tokenizer: Any
+    windows: list[Tokens]
+    progress: Progress
+
+
+def engine_name() -> EngineName:
+    """The engine for this machine: vllm where it is installed, else transformers."""
+    return "transformers" if importlib.util.find_spec("vllm") is None else "vllm"
+
+
+def prepare(
+    folder: Path,
+    *,
+    cut: Cut,
+    open_engine: OpenEngine,
+    progress: Progress,
+    settings: DemoSettings = DemoSettings(),  # noqa: B008 - immutable
+) -> Path:
+    """Write the corpora, train what is not trained yet and write audit.yaml.
+
+    Args:
+        folder: the demo's folder; made if absent.
+        cut: cuts the written corpus into windows.
+        open_engine: loads the teacher, to write what the hard student learns.
+        progress: told of every training step; a model that is there already is not mentioned.
+        settings: sizes.
+
+    Returns:
+        The path of audit.yaml.
+
+    Raises:
+        CorpusError: this Python comes without its reference.
+        StorageError: a file could not be written.
+        RunError: a training's loss became no number.
+    """
+    text = _write_text(folder, settings)
+    windows = cut(folder / "corpus.jsonl", text.tokenizer)
+    lab = Lab(folder / "models", settings, text.tokenizer, windows, progress)
+    _train_fresh(lab, "teacher", settings.teacher)
+    _train_fresh(lab, "baseline", settings.student)
+    _train_soft(lab)
+    _train_hard(lab, open_engine)
+    return _write_audit(folder, settings)
+
+
+def _write_text(folder: Path, settings: DemoSettings) -> DemoText:
+    text = build_text(
+        characters=settings.characters,
+        holdout_characters=settings.holdout_characters,
+        records=settings.records,
+        vocabulary=settings.vocabulary,
+        window=settings.window,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_documents(folder / "corpus.jsonl", text.corpus)
+    write_documents(folder / "holdout.jsonl", text.holdout)
+    return text
+
+
+def _train_fresh(lab: Lab, name: str, learner: Learner) -> None:
+    """Teacher and baseline: random weights, cross-entropy on the corpus."""
+    _unless_trained(lab, name, learner, {}, lambda: lab.windows, WindowTrainer)
+
+
+def _train_soft(lab: Lab) -> None:
+    """The soft student: the baseline's start and windows, the teacher's distributions as targets."""
+    settings = {"temperature": lab.settings.temperature, "teacher": _teacher_fingerprint(lab)}
+
+    def trainer(*args: Any) -> SoftTrainer:  # noqa: ANN401 - those of WindowTrainer
+        teacher = AutoModelForCausalLM.from_pretrained(lab.models / "teacher")
+        return SoftTrainer(*args, teacher=teacher, temperature=lab.settings.temperature)
+
+    _unless_trained(lab, "soft", lab.settings.student, settings, lambda: lab.windows, trainer)
+
+
+def _train_hard(lab: Lab, open_engine: OpenEngine) -> None:
+    """The hard student: the baseline's start, and the teacher's continuation of each window's prefix."""
+    settings = {"prefix_tokens": lab.settings.prefix_tokens, "teacher": _teacher_fingerprint(lab)}
+
+    def windows() -> list[Tokens]:
+        with open_engine(lab.models / "teacher") as engine:
+            return hard_windows(lab.windows, lab.settings.prefix_tokens, engine)
+
+    _unless_trained(lab, "hard", lab.settings.student, settings, windows, WindowTrainer)
+
+
+def _teacher_fingerprint(lab: Lab) -> str | None:
+    return recorded_fingerprint(lab.models / "teacher")
+
+
+def _unless_trained(
+    lab: Lab,
+    name: str,
+    learner: Learner,
+    method: dict[str, Any],
+    windows: Callable[[], Sequence[Tokens]],
+    trainer: Callable[..., WindowTrainer],
+) -> None:
+    """Train a model from random weights, unless its folder holds one from the same text and settings."""
+    config = learner.config(len(lab.tokenizer), lab.tokenizer.eos_token_id)
+    settings = {"config": config, "recipe": learner.recipe._asdict(), "method": method}
+    wanted = fingerprint({**settings, "tokenizer": lab.tokenizer.backend_tokenizer.to_str()}, lab.windows)
+    folder = lab.models / name
+    if recorded_fingerprint(folder) == wanted:
+        return
+    rows = windows()
+    with new_folder(folder) as partial:
+        began = time.perf_counter()
+        model = random_model(config, learner.recipe.seed)
+        training = trainer(name, model, rows, learner.recipe, partial, lab.progress)
+        training.train()
+        record = TrainingRecord(
+            fingerprint=wanted,
+            settings=settings,
+            rows=len(rows),
+            steps=training.state.global_step,
+            loss=training.last_loss,
+            seconds=time.perf_counter() - began,
+        )
+        save_model(model, lab.tokenizer, record, partial)
+
+
+def _write_audit(folder: Path, settings: DemoSettings) -> Path:
+    path = folder / "audit.yaml"
+    text = _AUDIT.format(
+        window=settings.window,
+        prefix_tokens=settings.prefix_tokens,
+        suffix_tokens=settings.suffix_tokens,
+        engine=engine_name(),
+    )
+    write_bytes(path, text.encode(), private=False)
+    return path
+
+
+_AUDIT = """\
+# Written by `kdaudit demo`. Paths are taken from this file's folder.
+name: demo
+corpus: {{path: ./corpus.jsonl, text: text, id: id, window: {window}}}
+holdout: {{path: ./holdout.jsonl, text: text, id: id, window: {window}}}
+models:
+  teacher: {{path: ./models/teacher}}
+  baseline: {{path: ./models/baseline}}
+  students:
+    - {{name: soft, path: ./models/soft, kd: soft}}
+    - {{name: hard, path: ./models/hard, kd: hard}}
+extraction: {{engine: {engine}, prefix_tokens: {prefix_tokens}, suffix_tokens: {suffix_tokens}}}
+report: {{title: The kdaudit demo}}
+seed: 0
+"""

@@ -1,0 +1,84 @@
+"""Folders of trained models: written beside their place and moved there, so that each is whole or absent.
+
+A finished folder holds `training.json`, whose fingerprint says what the model was trained from; a model
+with the wanted fingerprint need not be trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.engines.base import Tokens
+from kdaudit.errors import StorageError
+from kdaudit.files import PARTIAL_SUFFIX
+
+RECORD = "training.json"
+
+
+class TrainingRecord(NamedTuple):
+    """What is written beside a trained model."""
+
+    fingerprint: str
+    """SHA-256 of everything that the weights depend on."""
+    settings: dict[str, Any]
+    rows: int
+    steps: int
+    loss: float
+    """Mean over the last epoch, in nats."""
+    seconds: float
+
+
+def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:
+    """SHA-256 of settings, which must be JSON values, and of the windows' tokens in their order."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for window in windows:
+        digest.update(len(window).to_bytes(8, "little"))
+        digest.update(window.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def recorded_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the finished model in `folder`, None where there is none that can be read."""
+    try:
+        value = json.loads((folder / RECORD).read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write a model to; it takes the place of `folder` when the block ends well.
+
+    Raises:
+        StorageError: the folder could not be written; an older one in its place may stand or be gone,
+            but never be half of one.
+    """
+    partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: the model could not be written ({error.strerror or error}); free space or fix the "
+            "folder's permissions, then run again"
+        ) from error
+
+
+def save_model(model: Any, tokenizer: Any, record: TrainingRecord, folder: Path) -> None:  # noqa: ANN401
+    """Write model, generation settings, tokenizer and record in Hugging Face form, the record last."""
+    model.config.use_cache = True  # the Trainer turns it off
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    text = json.dumps(record._asdict(), indent=2) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")

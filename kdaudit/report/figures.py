@@ -1,0 +1,186 @@
+"""The four key figures, each with its interval, its counts and a plain sentence.
+
+With several students a figure leads with the worst of them and lists the others beneath it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from kdaudit.report.absence import (
+    why_no_comparison,
+    why_no_inheritance,
+    why_no_predictor,
+    why_no_soft_vs_hard,
+)
+from kdaudit.report.formatting import (
+    ABSENT,
+    count,
+    percent,
+    percent_interval,
+    plural,
+    score,
+    significant,
+    times,
+    times_interval,
+)
+from kdaudit.results import AuditResults, ComparisonResult, Interval, ModelResult, SoftVsHard, Trials
+
+
+class Reading(NamedTuple):
+    """One value of a key figure."""
+
+    of: str
+    """Whose it is."""
+    value: str
+    interval: str
+    counts: str
+    sentence: str
+
+
+class KeyFigure(NamedTuple):
+    """A card: the leading reading and the others, or the reason why there is none."""
+
+    title: str
+    lead: Reading | None
+    others: Sequence[Reading]
+    absent: str | None
+
+
+def key_figures(results: AuditResults) -> list[KeyFigure]:
+    """Student against baseline, inheritance, soft against hard, the predictor; in this order."""
+    return [_against_baseline(results), _inherited(results), _hard_against_soft(results), _predictor(results)]
+
+
+def _against_baseline(results: AuditResults) -> KeyFigure:
+    def reading(name: str, figures: ComparisonResult) -> Reading | None:
+        ratio = figures.ratio_to_baseline
+        if ratio is None:
+            return None
+        sentence = _ratio_sentence(name, ratio, figures.ratio_ci95)
+        counts = _baseline_counts(results, name)
+        return Reading(name, times(ratio), _ninety_five(times_interval(figures.ratio_ci95)), counts, sentence)
+
+    return _figure(
+        "Student against baseline",
+        results,
+        reading,
+        lambda figures: figures.ratio_to_baseline,
+        why_no_comparison,
+    )
+
+
+def _ratio_sentence(name: str, ratio: float, ends: Interval | None) -> str:
+    if ends is not None and (ends[0] is None or ends[0] <= 1) and (ends[1] is None or ends[1] >= 1):
+        return f"Student {name} memorizes no clearly different amount than a model of its size without a teacher."
+    if ratio == 0:
+        return f"Student {name} memorizes nothing, unlike a model of its size trained without a teacher."
+    if ratio < 1:
+        less = percent(1 - ratio)
+        return f"Student {name} memorizes {less} less than a model of its size trained without a teacher."
+    return f"Student {name} memorizes {significant(ratio, 2)} times as much as a model of its size without a teacher."
+
+
+def _baseline_counts(results: AuditResults, name: str) -> str:
+    baselines = [model for model in results.models.values() if model.role == "baseline"]
+    if name not in results.models or not baselines:
+        return ABSENT
+    student = results.models[name]
+    mean = sum(model.memorized for model in baselines) / len(baselines)
+    note = f" (mean of {len(baselines)} baselines)" if len(baselines) > 1 else ""
+    against = significant(mean, 6)
+    return f"{count(student.memorized)} against {against}{note} of {plural(student.examples, 'example')}"
+
+
+def _inherited(results: AuditResults) -> KeyFigure:
+    def reading(name: str, figures: ComparisonResult) -> Reading | None:
+        rate, inherited, of = figures.inheritance_rate, figures.inherited, figures.teacher_specific
+        if rate is None or inherited is None or of is None:
+            return None
+        counts = f"{count(inherited)} of {plural(of, 'example')} that the teacher memorizes and no baseline does"
+        ends = _ninety_five(percent_interval(figures.inheritance_ci95))
+        return Reading(name, percent(rate), ends, counts, _inheritance_sentence(name, rate))
+
+    return _figure(
+        "Inherited from the teacher",
+        results,
+        reading,
+        lambda figures: figures.inheritance_rate,
+        why_no_inheritance,
+    )
+
+
+def _inheritance_sentence(name: str, rate: float) -> str:
+    if rate == 0:
+        return f"Nothing that only the teacher had memorized reappears in student {name}."
+    share = f"About 1 in {count(round(1 / rate))}" if rate <= 0.5 else percent(rate)
+    return f"{share} of the examples that only the teacher had memorized reappear in student {name}."
+
+
+def _figure(
+    title: str,
+    results: AuditResults,
+    reading: Callable[[str, ComparisonResult], Reading | None],
+    rank: Callable[[ComparisonResult], float | None],
+    why_absent: Callable[[AuditResults], str],
+) -> KeyFigure:
+    worst_first = sorted(results.comparison.items(), key=lambda item: -(rank(item[1]) or 0.0))
+    found = [one for one in (reading(name, figures) for name, figures in worst_first) if one is not None]
+    if not found:
+        return KeyFigure(title, None, (), why_absent(results))
+    return KeyFigure(title, found[0], found[1:], None)
+
+
+def _hard_against_soft(results: AuditResults) -> KeyFigure:
+    title, pair = "Hard against soft distillation", results.soft_vs_hard
+    if pair is None:
+        return KeyFigure(title, None, (), why_no_soft_vs_hard(results))
+    soft, hard = pair.both + pair.soft_only, pair.both + pair.hard_only
+    counts = f"{pair.hard} inherits {count(hard)}, {pair.soft} {count(soft)}"
+    of = next((one.teacher_specific for one in results.comparison.values() if one.teacher_specific), None)
+    counts += "" if of is None else f" of {count(of)} teacher-specific examples"
+    value = f"{count(hard)} : {count(soft)}" if pair.ratio is None else times(pair.ratio)
+    ends = _ninety_five(times_interval(pair.ratio_ci95))
+    names = f"{pair.hard} (hard), {pair.soft} (soft)"
+    return KeyFigure(title, Reading(names, value, ends, counts, _pair_sentence(pair, soft, hard)), (), None)
+
+
+def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
+    if hard == soft == 0:
+        return "Neither student inherits anything that only the teacher had memorized."
+    if pair.mcnemar_p is None or pair.mcnemar_p >= 0.05:
+        return "The counts do not show that one way of distilling inherits more from the teacher than the other."
+    if soft == 0 or hard == 0:
+        return f"Only the {'hard' if soft == 0 else 'soft'} student inherits from the teacher alone."
+    more, less, ratio = ("hard", "soft", hard / soft) if hard > soft else ("soft", "hard", soft / hard)
+    return f"The {more} student inherits {significant(ratio, 2)} times as much from the teacher alone as the {less} one."
+
+
+def _predictor(results: AuditResults) -> KeyFigure:
+    title, found = "Can it be foreseen?", results.predictor
+    if found.status != "ok" or found.auc is None:
+        return KeyFigure(title, None, (), why_no_predictor(results))
+    of = f"AUC of the risk predictor, mean of {plural(found.trials or 0, 'trial')}"
+    counts = f"trained on {plural(found.positives or 0, 'memorized example')}"
+    counts += "" if found.flagged is None else f"; {count(found.flagged)} examples flagged as risky"
+    sentence = (
+        "Shown one memorized example and one that is not, the predictor rates the memorized one "
+        f"as riskier {percent(found.auc.mean)} of the time."
+    )
+    return KeyFigure(title, Reading(of, score(found.auc.mean), _trial_range(found.auc), counts, sentence), (), None)
+
+
+def _trial_range(trials: Trials) -> str:
+    return f"95 % of trials: {score(trials.low)} to {score(trials.high)}".replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _ninety_five(ends: str) -> str:
+    return f"95\N{NO-BREAK SPACE}% interval {ends}"
+
+
+def role_words(model: ModelResult) -> str:
+    """A model's part in the audit: Teacher, Baseline, Student (soft KD)."""
+    if model.role != "student" or model.kd is None:
+        return model.role.capitalize()
+    return f"Student ({model.kd} KD)"

@@ -1,0 +1,122 @@
+"""The leaked examples as the reports show them, worst first.
+
+The public page's cards are made without the texts at hand: `text` is then None, and so is
+`document_id` unless it may be named. Only the full report holds what a model said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from os.path import commonprefix
+from typing import NamedTuple
+
+from kdaudit.leaks import Continuation, LeakText
+from kdaudit.report.redaction import Cut, keep_head, keep_tail
+from kdaudit.results import Leak, LeakClass
+
+TEXT_LIMIT = 600
+"""Characters of a prefix, suffix or continuation that are shown: 200 leaks stay well under 1 MB."""
+
+CLASS_WORDS: dict[LeakClass, str] = {
+    "inherited": "inherited",
+    "easy_core": "easy core",
+    "with_baseline": "with baseline",
+    "student_only": "student only",
+    "unknown": "class unknown",
+}
+
+
+class StudentClass(NamedTuple):
+    """How a student comes to memorize a leak."""
+
+    student: str
+    name: LeakClass
+    word: str
+
+
+class NearMiss(NamedTuple):
+    """A model that leaves the text: what it reproduces, then how it goes on."""
+
+    model: str
+    matched_tokens: int
+    same: Cut
+    other: Cut
+
+
+class QuotedText(NamedTuple):
+    """A leak's text and what the models made of it."""
+
+    offset: int
+    prefix: Cut
+    suffix: Cut
+    near_misses: list[NearMiss]
+
+
+class LeakCard(NamedTuple):
+    """A leaked example."""
+
+    rank: int
+    example_id: int
+    document_id: Cut | None
+    classes: list[StudentClass]
+    memorized_by: list[str]
+    copies: int
+    risk: float | None
+    tags: list[str]
+    suffix_hmac: str
+    text: QuotedText | None
+
+
+def worst_first(leaks: Sequence[Leak]) -> list[Leak]:
+    """Inherited examples first, then by falling risk (unknown last), then by falling copies."""
+    return sorted(leaks, key=_severity)
+
+
+def _severity(leak: Leak) -> tuple[bool, bool, float, int, int]:
+    inherited = "inherited" in leak.classes.values()
+    return not inherited, leak.risk is None, -(leak.risk or 0.0), -leak.copies, leak.example_id
+
+
+def public_cards(leaks: Sequence[Leak], *, document_ids: bool) -> list[LeakCard]:
+    """Cards without any text."""
+    return [_card(rank, leak, None, document_ids=document_ids) for rank, leak in enumerate(leaks, 1)]
+
+
+def full_cards(leaks: Sequence[Leak], texts: Mapping[int, LeakText]) -> list[LeakCard]:
+    """Cards with the text of each leak."""
+    return [
+        _card(rank, leak, _quoted(texts[leak.example_id], leak.memorized_by), document_ids=True)
+        for rank, leak in enumerate(leaks, 1)
+    ]
+
+
+def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool) -> LeakCard:
+    return LeakCard(
+        rank,
+        leak.example_id,
+        keep_head(leak.document_id, 200) if document_ids else None,
+        [StudentClass(student, name, CLASS_WORDS[name]) for student, name in leak.classes.items()],
+        leak.memorized_by,
+        leak.copies,
+        leak.risk,
+        leak.tags,
+        leak.suffix_hmac,
+        text,
+    )
+
+
+def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
+    misses = [_near_miss(one, text.suffix) for one in text.continuations if one.model not in memorized_by]
+    misses.sort(key=lambda miss: -miss.matched_tokens)
+    return QuotedText(text.offset, keep_tail(text.prefix, TEXT_LIMIT), keep_head(text.suffix, TEXT_LIMIT), misses)
+
+
+def _near_miss(said: Continuation, suffix: str) -> NearMiss:
+    """Split a continuation where its characters leave the suffix.
+
+    The tokens' own texts are not in leaks.parquet. The first wrong token may share its first
+    characters with the right one, so the mark can run a few characters past the last right token.
+    """
+    length = len(commonprefix([said.text, suffix])) if said.matched_tokens else 0
+    same = keep_tail(said.text[:length], TEXT_LIMIT // 2)
+    return NearMiss(said.model, said.matched_tokens, same, keep_head(said.text[length:], TEXT_LIMIT // 2))

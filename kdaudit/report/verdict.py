@@ -1,0 +1,185 @@
+"""The verdict in one sentence, and each check of the gate in words.
+
+The sentence must be clear to someone who knows nothing of the method: what was found, and the limit
+it was held against. It speaks of the check that matters most: the worst excess when the gate
+failed, else the check that comes closest to its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kdaudit.report.formatting import (
+    ABSENT,
+    Formatter,
+    apart,
+    count,
+    interval,
+    listed,
+    percent,
+    plural,
+    significant,
+    times,
+)
+from kdaudit.results import AuditResults, Check, ModelResult
+from kdaudit.results import Verdict as VerdictName
+
+WORDS: dict[VerdictName, str] = {
+    "pass": "Passed",
+    "fail": "Failed",
+    "inconclusive": "Inconclusive",
+    "none": "No limit set",
+}
+
+
+class Verdict(NamedTuple):
+    """The banner on top of the report."""
+
+    name: VerdictName
+    word: str
+    sentence: str
+    reason: str
+
+
+class CheckRow(NamedTuple):
+    """A check of the gate, ready to be shown."""
+
+    student: str
+    what: str
+    limit: str
+    value: str
+    interval: str
+    verdict: VerdictName
+    word: str
+
+
+class _Limit(NamedTuple):
+    what: str
+    statement: str
+    form: Formatter
+
+
+def _number(value: float, digits: int) -> str:
+    return count(int(value)) if value == int(value) else significant(value, digits)
+
+
+_LIMITS = {
+    "max_rate": _Limit(
+        "Share of the training examples reproduced word for word",
+        "student {student} reproduces {value} of the training examples word for word",
+        percent,
+    ),
+    "max_inheritance_rate": _Limit(
+        "Share inherited of the examples that only the teacher memorizes",
+        "student {student} reproduces {value} of the training examples that only the teacher had memorized",
+        percent,
+    ),
+    "max_inherited": _Limit(
+        "Number inherited of the examples that only the teacher memorizes",
+        "student {student} reproduces {value} training examples that only the teacher had memorized",
+        _number,
+    ),
+    "max_ratio_to_baseline": _Limit(
+        "Memorization relative to the baseline",
+        "student {student} memorizes {value} as much as a model of its size trained without the teacher",
+        times,
+    ),
+}
+
+
+def verdict_of(results: AuditResults) -> Verdict:
+    """The gate's verdict, its sentence and the reason behind it."""
+    name, checks = results.gate.verdict, results.gate.checks
+    if name == "none" or not checks:
+        return Verdict("none", WORDS["none"], _finding(results), _no_limit(results))
+    return Verdict(name, WORDS[name], _sentence(name, checks), _tally(checks, results.corpus.sampled))
+
+
+def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
+    """The gate's checks in words, in their order."""
+    return [_check_row(check) for check in checks]
+
+
+def _check_row(check: Check) -> CheckRow:
+    limit = _limit_of(check)
+    value, bound = _value_and_limit(check, limit)
+    what, ends = limit.what, interval(check.ci95, limit.form)
+    return CheckRow(check.student, what, bound, value, ends, check.verdict, WORDS[check.verdict])
+
+
+def _limit_of(check: Check) -> _Limit:
+    words = check.name.replace("_", " ")
+    return _LIMITS.get(check.name) or _Limit(words, f"student {{student}} has a {words} of {{value}}", _number)
+
+
+def _value_and_limit(check: Check, limit: _Limit) -> tuple[str, str]:
+    if check.value is None:
+        return ABSENT, limit.form(check.limit, 2)
+    return apart(check.value, check.limit, limit.form)
+
+
+def _sentence(name: VerdictName, checks: Sequence[Check]) -> str:
+    deciding = max((check for check in checks if check.verdict == name), key=_strain, default=checks[0])
+    limit = _limit_of(deciding)
+    value, bound = _value_and_limit(deciding, limit)
+    if deciding.value is None:
+        what = f"{limit.what[0].lower()}{limit.what[1:]}"
+        return f"The audit cannot tell for student {deciding.student}: {what} could not be measured."
+    statement = limit.statement.format(student=deciding.student, value=value)
+    if name == "fail":
+        excess = "and none is allowed" if deciding.limit == 0 else f"more than the {bound} allowed"
+        return f"{_capital(statement)}, {excess}."
+    if name == "pass":
+        lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
+        return f"{_capital(lead + statement)}, within the {bound} allowed."
+    ends = interval(deciding.ci95, limit.form)
+    return f"In this sample {statement}, but {ends} is possible, on both sides of the {bound} allowed."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _strain(check: Check) -> float:
+    """How much of its limit a check uses up; infinite where the limit is 0 and exceeded."""
+    value = check.value if check.value is not None else 0.0
+    return value / check.limit if check.limit else (float("inf") if value else 1.0)
+
+
+def _tally(checks: Sequence[Check], sampled: bool) -> str:
+    counts = {name: sum(check.verdict == name for check in checks) for name in ("fail", "inconclusive", "pass")}
+    words = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}
+    found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
+    judged = (
+        "each rate is judged by its 95 % interval, since the audit took a sample of the corpus"
+        if sampled
+        else "each figure is compared as measured, since the audit took the whole corpus"
+    )
+    return f"Of {plural(len(checks), 'check')}, {found}; {judged}."
+
+
+def _finding(results: AuditResults) -> str:
+    students = {name: model for name, model in results.models.items() if model.role == "student"}
+    if not students:
+        return "The audit holds no student, so there is nothing to judge."
+    name = max(students, key=lambda student: students[student].rate)
+    worst = students[name]
+    which = f"Student {name}" if len(students) == 1 else f"The student that memorizes most, {name},"
+    found = f"{which} reproduces {_of_all(worst)} word for word"
+    baselines = [model.rate for model in results.models.values() if model.role == "baseline"]
+    if not baselines:
+        return f"{found}; there is no baseline to compare it with."
+    rate = percent(sum(baselines) / len(baselines))
+    return f"{found}; a model of its size trained without the teacher reproduces {rate}."
+
+
+def _of_all(model: ModelResult) -> str:
+    if not model.memorized:
+        return f"none of the {count(model.examples)} training examples"
+    return f"{percent(model.rate)} of the training examples ({count(model.memorized)} of {count(model.examples)})"
+
+
+def _no_limit(results: AuditResults) -> str:
+    leaks = plural(len(results.leaks), "example")
+    return f"The audit passes no judgement, since its configuration sets no gate. Students memorize {leaks} in all."

@@ -1,0 +1,287 @@
+"""The run directory: shards, manifest, resume.
+
+Invariants: a file is listed in the manifest only after it stands whole in its place; a stage is listed
+only after all its files are. So whatever moment a process dies at, the next one finds finished work
+listed and sweeps everything else away. One process at a time works in a directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow.parquet as pq
+
+from kdaudit.errors import RunStateError, StorageError
+from kdaudit.files import PARTIAL_SUFFIX, replacing, sha256_file
+from kdaudit.manifest import (
+    MANIFEST_FILE,
+    SEAL_FILE,
+    UNLISTED,
+    Manifest,
+    Stage,
+    environment,
+    read_manifest,
+    seal,
+    write_manifest,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SHARD_ROWS = 4096
+"""Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
+
+SCRATCH = "scratch" + PARTIAL_SUFFIX
+"""Folder for what a stage needs on disk only while it runs."""
+
+
+RUN_ENTRIES = (
+    SEAL_FILE,
+    "config.yaml",
+    "examples",
+    "holdout",
+    "extraction",
+    "continuations",
+    "features",
+    "perplexity.json",
+    "risk.parquet",
+    "predictor.json",
+    "hmac.key",
+    "leaks.parquet",
+    "results.json",
+    "report.html",
+    "report.public.html",
+    "card.md",
+    SCRATCH,
+    MANIFEST_FILE,
+)
+"""Everything that a run writes at the top of its directory, the manifest last."""
+
+
+class RunStore:
+    """An open run directory.
+
+    Args:
+        folder: the directory; made if absent.
+        name: the audit's name.
+        inputs: what must not change while the run goes on, by configuration key.
+        fresh: forget an earlier run in the directory.
+
+    Raises:
+        RunStateError: another process works there; the inputs differ from the earlier run's; files of
+            the earlier run are damaged; or the folder holds something that is no run.
+        StorageError: the directory cannot be written.
+
+    """
+
+    def __init__(self, folder: Path, name: str, inputs: Mapping[str, str], *, fresh: bool = False) -> None:
+        self.folder = folder
+        self._lock = _lock(folder)
+        try:
+            self._manifest = self._earlier(fresh) or self._start(name, inputs)
+            _refuse_changes(folder, self._manifest.inputs, inputs)
+            self._sweep()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows a shard, as the run began."""
+        return self._manifest.batch_plan["shard_rows"]
+
+    @property
+    def created(self) -> str:
+        """When the run began: UTC, ISO 8601."""
+        return self._manifest.created
+
+    def done(self, stage: str, depends: Any = None) -> bool:  # noqa: ANN401 - JSON values
+        """Whether a stage is finished and still depends on the same values."""
+        found = self._manifest.stages.get(stage)
+        return found is not None and found.fingerprint == fingerprint(depends)
+
+    def seconds(self, stage: str) -> float:
+        """Seconds that a finished stage took, over all calls that worked on it."""
+        return self._manifest.stages[stage].seconds
+
+    @contextmanager
+    def stage(self, stage: str, depends: Any = None) -> Iterator[None]:  # noqa: ANN401 - JSON values
+        """Mark a stage finished when the block ends well."""
+        began = time.monotonic()
+        self._manifest.stages.pop(stage, None)
+        yield
+        seconds = round(time.monotonic() - began, 3)
+        self._manifest.stages[stage] = Stage(fingerprint=fingerprint(depends), seconds=seconds)
+        write_manifest(self.folder, self._manifest)
+
+    def has(self, name: str) -> bool:
+        """Whether a file is written and listed."""
+        return name in self._manifest.files
+
+    def write_table(self, name: str, table: pa.Table, *, private: bool) -> None:
+        """Write one parquet file and list it."""
+        with self._writing(name, private) as path:
+            pq.write_table(table, path, compression="zstd")
+
+    def write_text(self, name: str, text: str, *, private: bool) -> None:
+        """Write one text file and list it."""
+        with self._writing(name, private) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def adopt(self, *names: str) -> None:
+        """List files that another room wrote, whole, into the directory."""
+        for name in names:
+            self._manifest.files[name] = sha256_file(self.folder / name)
+        write_manifest(self.folder, self._manifest)
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Read one listed parquet file.
+
+        Raises:
+            StorageError: it cannot be read.
+
+        """
+        import pyarrow as pa
+
+        try:
+            return pq.read_table(self.folder / name, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                f"{self.folder / name}: cannot be read ({error}); use --fresh to start the run anew"
+            ) from error
+
+    def shards(self, folder: str) -> list[str]:
+        """Names of the listed shards of a folder, in order."""
+        return sorted(name for name in self._manifest.files if name.startswith(f"{folder}/part-"))
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder, gone when the block ends."""
+        folder = self.folder / SCRATCH
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def key(self) -> bytes:
+        """The run's secret key for hashes of text; made on first use, for its owner's eyes."""
+        name = "hmac.key"
+        if not self.has(name):
+            self.write_text(name, os.urandom(32).hex() + "\n", private=True)
+        return bytes.fromhex((self.folder / name).read_text(encoding="ascii").strip())
+
+    def finish(self) -> None:
+        """Seal the manifest: the run is complete."""
+        seal(self.folder)
+
+    def close(self) -> None:
+        """Let other processes in."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self, name: str, private: bool) -> Iterator[Path]:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with replacing(path, private=private) as partial:
+            yield partial
+            found = sha256_file(partial)
+        self._manifest.files[name] = found
+        write_manifest(self.folder, self._manifest)
+
+    def _earlier(self, fresh: bool) -> Manifest | None:
+        """The manifest of an earlier run to go on with; with `fresh` it is wiped instead."""
+        if fresh and (self.folder / MANIFEST_FILE).exists():
+            _wipe(self.folder)
+            return None
+        found = read_manifest(self.folder)
+        if found is None and any(path.name != ".lock" for path in self.folder.iterdir()):
+            raise RunStateError(f"{self.folder}: is not empty and holds no run; choose another --out")
+        return found
+
+    def _start(self, name: str, inputs: Mapping[str, str]) -> Manifest:
+        manifest = Manifest(
+            name=name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            environment=environment(),
+            inputs=dict(inputs),
+            batch_plan={"shard_rows": SHARD_ROWS},
+        )
+        write_manifest(self.folder, manifest)
+        return manifest
+
+    def _sweep(self) -> None:
+        """Check that listed files are as they were written, and remove what is not listed."""
+        for name, expected in self._manifest.files.items():
+            path = self.folder / name
+            if not path.is_file() or sha256_file(path) != expected:
+                raise RunStateError(
+                    f"{path}: is missing or was changed since the run wrote it; put it back, or use --fresh "
+                    "to start the run anew"
+                )
+        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
+        known = {*self._manifest.files, *UNLISTED}
+        for path in self.folder.rglob(f"*{PARTIAL_SUFFIX}"):
+            path.unlink(missing_ok=True)
+        for path in self.folder.rglob("part-*.parquet"):
+            if str(path.relative_to(self.folder)) not in known:
+                path.unlink()
+
+
+def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values
+    """SHA-256 of JSON values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _lock(folder: Path) -> int:
+    """Take the directory's lock, which the system lets go when its holder dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RunStateError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --out or mend its permissions"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise RunStateError(
+            f"{folder}: another kdaudit process is at work here; wait for it, or choose another --out"
+        ) from error
+    return descriptor
+
+
+def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if changed:
+        key = changed[0]
+        more = f" (also {', '.join(changed[1:])})" if len(changed) > 1 else ""
+        raise RunStateError(
+            f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
+            f"{now.get(key, 'none')} now{more}; use --fresh to start anew, or choose another --out"
+        )
+
+
+def _wipe(folder: Path) -> None:
+    """Remove what a run writes, and nothing else that the user may keep in the folder."""
+    for entry in RUN_ENTRIES:
+        path = folder / entry
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,0 +1,161 @@
+"""The gate's rules, case by case."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdaudit.config.audit import GateConfig
+from kdaudit.gate import judge
+from kdaudit.results import ComparisonResult, ModelResult
+
+LIMITS = [key for key in GateConfig.model_fields if key != "students"]
+
+
+def model(role="student", rate=0.0, ci95=(0.0, 0.01), memorized=0):
+    return ModelResult(
+        role=role,
+        kd=None,
+        examples=1000,
+        memorized=memorized,
+        rate=rate,
+        ci95=ci95,
+        windows_memorized=memorized,
+        survival=[1.0],
+        holdout=None,
+        perplexity=None,
+        fingerprint="",
+        seconds=0.0,
+        tokens_per_second=None,
+    )
+
+
+def comparison(**figures):
+    return ComparisonResult(**{**dict.fromkeys(ComparisonResult.model_fields), "difference": 0.0, **figures})
+
+
+def verdict(limits, student, compared, census):
+    return judge(GateConfig(**limits), {"s": compared}, {"s": student}, census).verdict
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "student", "compared", "expected"),
+    [
+        ("max_rate", 0.001, model(rate=1 / 1000), comparison(), "pass"),
+        ("max_rate", 0.001, model(rate=0.0010001), comparison(), "fail"),
+        ("max_rate", 0.0, model(rate=0.0), comparison(), "pass"),
+        # A census goes by the value, whatever its interval.
+        ("max_rate", 0.001, model(rate=0.0005, ci95=(0.0, 0.5)), comparison(), "pass"),
+        ("max_inheritance_rate", 0.01, model(), comparison(inheritance_rate=0.01), "pass"),
+        ("max_inheritance_rate", 0.01, model(), comparison(inheritance_rate=0.02), "fail"),
+        ("max_inheritance_rate", 0.0, model(), comparison(teacher_specific=0), "pass"),
+        ("max_inheritance_rate", 0.01, model(), comparison(difference=None), "inconclusive"),
+        ("max_inherited", 0, model(), comparison(inherited=0), "pass"),
+        ("max_inherited", 2, model(), comparison(inherited=2), "pass"),
+        ("max_inherited", 2, model(), comparison(inherited=3), "fail"),
+        ("max_inherited", 2, model(), comparison(difference=None), "inconclusive"),
+        ("max_ratio_to_baseline", 0.5, model(), comparison(ratio_to_baseline=0.5), "pass"),
+        ("max_ratio_to_baseline", 0.5, model(), comparison(ratio_to_baseline=0.51), "fail"),
+        # The baseline memorizes nothing: only a student that does neither keeps any limit.
+        ("max_ratio_to_baseline", 0.5, model(memorized=0), comparison(), "pass"),
+        ("max_ratio_to_baseline", 9.0, model(memorized=1), comparison(), "fail"),
+        ("max_ratio_to_baseline", 0.5, model(), comparison(difference=None), "inconclusive"),
+    ],
+)
+def test_a_census_goes_by_the_value(key, limit, student, compared, expected):
+    assert verdict({key: limit}, student, compared, census=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("ci95", "expected"),
+    [
+        ((0.0, 0.05), "pass"),
+        ((0.05, 0.05), "pass"),
+        ((0.0, 0.0500001), "inconclusive"),
+        ((0.05, 0.2), "inconclusive"),
+        ((0.0500001, 0.2), "fail"),
+        ((0.0500001, None), "fail"),
+        ((0.0, None), "inconclusive"),
+        ((None, 0.05), "pass"),
+        ((None, 0.2), "inconclusive"),
+        ((None, None), "inconclusive"),
+        (None, "inconclusive"),
+    ],
+)
+@pytest.mark.parametrize("key", ["max_inheritance_rate", "max_ratio_to_baseline"])
+def test_a_sample_goes_by_the_interval(key, ci95, expected):
+    # The value itself decides nothing: here it says the opposite, or is missing.
+    for value in (0.9 if expected == "pass" else 0.0, None):
+        compared = comparison(
+            inheritance_rate=value, inheritance_ci95=ci95, ratio_to_baseline=value, ratio_ci95=ci95
+        )
+        assert verdict({key: 0.05}, model(), compared, census=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("ci95", "expected"), [((0.0, 0.001), "pass"), ((0.0005, 0.002), "inconclusive"), ((0.002, 0.01), "fail")]
+)
+def test_a_sample_rate_goes_by_the_interval(ci95, expected):
+    assert verdict({"max_rate": 0.001}, model(rate=0.001, ci95=ci95), comparison(), census=False) == expected
+
+
+def test_a_sample_without_teacher_specific_examples_says_nothing_of_the_corpus():
+    compared = comparison(teacher_specific=0, inherited=0)
+    assert verdict({"max_inheritance_rate": 0.01}, model(), compared, census=False) == "inconclusive"
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_every_limit_of_the_configuration_is_judged(key):
+    result = judge(GateConfig(**{key: 1}), {"s": comparison()}, {"s": model()}, census=True)
+    assert [(check.name, check.student, check.limit) for check in result.checks] == [(key, "s", 1.0)]
+
+
+def test_checks_carry_value_and_interval():
+    student = model(rate=0.25, ci95=(0.1, 0.4), memorized=3)
+    compared = comparison(
+        inheritance_rate=0.5,
+        inheritance_ci95=(0.2, 0.8),
+        inherited=4,
+        ratio_to_baseline=None,
+        ratio_ci95=(1.5, None),
+    )
+    gate = GateConfig(max_rate=0.3, max_inheritance_rate=0.4, max_inherited=4, max_ratio_to_baseline=2.0)
+    result = judge(gate, {"s": compared}, {"s": student}, census=True)
+    assert [(check.name, check.value, check.ci95, check.verdict) for check in result.checks] == [
+        ("max_rate", 0.25, (0.1, 0.4), "pass"),
+        ("max_inheritance_rate", 0.5, (0.2, 0.8), "fail"),
+        ("max_inherited", 4.0, None, "pass"),
+        ("max_ratio_to_baseline", None, (1.5, None), "fail"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([(0.0, 0.01), (0.0, 0.01)], "pass"),
+        ([(0.0, 0.01), (0.0, 0.9)], "inconclusive"),
+        ([(0.0, 0.9), (0.5, 0.9), (0.0, 0.01)], "fail"),
+    ],
+)
+def test_the_worst_check_is_the_verdict(ends, expected):
+    models = {f"s{row}": model(ci95=ci95) for row, ci95 in enumerate(ends)}
+    compared = {name: comparison() for name in models}
+    assert judge(GateConfig(max_rate=0.1), compared, models, census=False).verdict == expected
+
+
+def test_no_limit_no_verdict():
+    result = judge(GateConfig(), {"s": comparison()}, {"s": model()}, census=True)
+    assert (result.verdict, result.checks) == ("none", [])
+
+
+def test_the_gate_looks_at_all_students_or_those_it_names():
+    models = {
+        "teacher": model("teacher", rate=1.0),
+        "baseline": model("baseline", rate=1.0),
+        "a": model(rate=0.0),
+        "b": model(rate=1.0),
+    }
+    compared = {"a": comparison(), "b": comparison()}
+    every = judge(GateConfig(max_rate=0.1), compared, models, census=True)
+    assert [(check.student, check.verdict) for check in every.checks] == [("a", "pass"), ("b", "fail")]
+    named = judge(GateConfig(max_rate=0.1, students=("a",)), compared, models, census=True)
+    assert (named.verdict, [check.student for check in named.checks]) == ("pass", ["a"])

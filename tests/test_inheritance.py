@@ -1,0 +1,255 @@
+"""Comparison, soft against hard, classes and survival against plain Python sets."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdaudit.inheritance import classes, compare, soft_vs_hard, survival
+from kdaudit.results import ComparisonResult
+from kdaudit.stats import (
+    PairedTable,
+    bonett_price_ratio,
+    clopper_pearson,
+    mcnemar_exact,
+    newcombe_paired_difference,
+)
+
+
+class Sets(NamedTuple):
+    """Which of `size` examples each model memorizes."""
+
+    size: int
+    student: set[int]
+    other: set[int]
+    teacher: set[int]
+    baselines: list[set[int]]
+
+    def flags(self, memorized):
+        return np.array([example in memorized for example in range(self.size)], dtype=bool)
+
+    @property
+    def by_baseline(self):
+        return set().union(*self.baselines)
+
+    @property
+    def specific(self):
+        return self.teacher - self.by_baseline
+
+    def arrays(self):
+        return (
+            self.flags(self.student),
+            self.flags(self.teacher),
+            [self.flags(baseline) for baseline in self.baselines],
+        )
+
+
+@st.composite
+def sets(draw, fewest=0, most=3):
+    size = draw(st.integers(0, 24))
+    memorized = st.sets(st.integers(0, size - 1)) if size else st.just(set())
+    return Sets(
+        size,
+        draw(memorized),
+        draw(memorized),
+        draw(memorized),
+        [draw(memorized) for _ in range(draw(st.integers(fewest, most)))],
+    )
+
+
+def table_of(first, second, among):
+    return PairedTable(
+        len(first & second & among),
+        len((first - second) & among),
+        len((second - first) & among),
+        len(among - first - second),
+    )
+
+
+def exact(numerator, denominator):
+    return float(Fraction(numerator, denominator)) if denominator else None
+
+
+def empty_comparison(**figures):
+    return ComparisonResult(**{**dict.fromkeys(ComparisonResult.model_fields), **figures})
+
+
+@given(sets(fewest=1))
+def test_compare_agrees_with_sets(case):
+    student, many = case.student, len(case.baselines)
+    memorized_by_baselines = sum(len(baseline) for baseline in case.baselines)
+    core = student & case.teacher & case.by_baseline
+    inherited = student & case.specific
+    expected = empty_comparison(
+        ratio_to_baseline=exact(len(student) * many, memorized_by_baselines),
+        difference=exact(len(student) * many - memorized_by_baselines, case.size * many),
+        easy_core=len(core),
+        share_in_easy_core=exact(len(core), len(student)),
+        teacher_specific=len(case.specific),
+        inherited=len(inherited),
+        inheritance_rate=exact(len(inherited), len(case.specific)),
+        with_baseline=len((student & case.by_baseline) - case.teacher),
+        student_only=len(student - case.by_baseline - case.teacher),
+    )
+    if case.specific:
+        ends = clopper_pearson(len(inherited), len(case.specific))
+        expected = expected.model_copy(update={"inheritance_ci95": ends})
+    if many == 1 and case.size:
+        table = table_of(student, case.baselines[0], set(range(case.size)))
+        paired = {
+            "ratio_ci95": bonett_price_ratio(table),
+            "difference_ci95": newcombe_paired_difference(table),
+            "mcnemar_p": mcnemar_exact(table),
+        }
+        expected = expected.model_copy(update=paired)
+    found = compare("s", *case.arrays())
+    assert found.figures == expected
+    assert bool(found.notes) == (None in expected.model_dump().values())
+
+
+def test_compare_on_a_case_counted_by_hand():
+    #                      core  inherited  with baseline  student only  teacher only  baseline only  nobody
+    student = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
+    teacher = np.array([1, 1, 1, 0, 0, 1, 1, 0, 0, 0], dtype=bool)
+    baseline = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], dtype=bool)
+    found, notes = compare("soft", student, teacher, [baseline])
+    assert (found.easy_core, found.inherited, found.with_baseline, found.student_only) == (2, 1, 1, 1)
+    assert (found.teacher_specific, found.share_in_easy_core) == (3, 0.4)
+    assert found.inheritance_rate == pytest.approx(1 / 3)
+    assert (found.ratio_to_baseline, found.difference) == (1.25, 0.1)
+    assert found.mcnemar_p == 1.0
+    assert notes == []
+    assert classes(student, teacher, [baseline]).classes == [
+        "easy_core",
+        "easy_core",
+        "inherited",
+        "with_baseline",
+        "student_only",
+    ]
+
+
+def test_several_baselines_leave_what_needs_a_single_pair_open():
+    student = np.array([1, 1, 1, 0], dtype=bool)
+    baselines = [np.array([1, 0, 0, 0], dtype=bool), np.array([0, 1, 0, 1], dtype=bool)]
+    found, notes = compare("soft", student, student, baselines)
+    assert (found.ratio_to_baseline, found.difference) == (2.0, 0.375)
+    assert (found.ratio_ci95, found.difference_ci95, found.mcnemar_p) == (None, None, None)
+    assert (found.easy_core, found.inherited) == (2, 1)
+    assert len(notes) == 1
+    assert "Student soft: its ratio to the mean of 2 baselines" in notes[0]
+
+
+def test_without_baselines_nothing_is_claimed():
+    student = np.array([1, 0, 1], dtype=bool)
+    found, notes = compare("soft", student, student, [])
+    assert found == empty_comparison()
+    assert len(notes) == 1
+    assert notes[0].startswith("Student soft: without a baseline")
+    pair, notes = soft_vs_hard("soft", "hard", student, student, student, [])
+    assert pair is None
+    assert len(notes) == 1
+    assert "soft and hard" in notes[0]
+    assert classes(student, student, []).classes == ["unknown", "unknown"]
+
+
+def test_a_silent_baseline_leaves_the_ratio_bounded_below_only():
+    some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
+    found, notes = compare("soft", some, some, [none])
+    assert found.ratio_to_baseline is None
+    assert found.ratio_ci95[0] > 0
+    assert found.ratio_ci95[1] is None
+    assert notes == [
+        "Student soft: its ratio to the baseline cannot be had, since the baseline memorizes nothing."
+    ]
+
+
+def test_a_silent_student_and_teacher_are_noted_by_name():
+    some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
+    found, notes = compare("soft", none, some, [some])
+    assert (found.ratio_to_baseline, found.share_in_easy_core, found.inheritance_rate) == (0.0, None, None)
+    assert [note.split(" cannot be had")[0] for note in notes] == [
+        "Student soft: the share of its memorized examples in the easy core",
+        "Student soft: its inheritance rate",
+    ]
+
+
+@given(sets(fewest=1, most=2))
+def test_soft_vs_hard_agrees_with_sets(case):
+    soft, hard = case.student, case.other
+    table = table_of(hard, soft, case.specific)
+    flags, teacher, baselines = case.arrays()
+    found, notes = soft_vs_hard("S", "H", flags, case.flags(hard), teacher, baselines)
+    assert (found.soft, found.hard) == ("S", "H")
+    assert found.both == len(soft & hard & case.specific)
+    assert found.soft_only == len((soft - hard) & case.specific)
+    assert found.hard_only == len((hard - soft) & case.specific)
+    assert found.ratio == exact(len(hard & case.specific), len(soft & case.specific))
+    assert found.difference == exact(
+        len(hard & case.specific) - len(soft & case.specific), len(case.specific)
+    )
+    assert found.share_of_hard_in_soft == exact(len(hard & soft), len(hard))
+    if case.specific:
+        assert found.ratio_ci95 == bonett_price_ratio(table)
+        assert found.difference_ci95 == newcombe_paired_difference(table)
+        assert found.mcnemar_p == mcnemar_exact(table)
+    else:
+        assert (found.ratio_ci95, found.difference_ci95, found.mcnemar_p) == (None, None, None)
+    assert bool(notes) == (None in found.model_dump().values())
+
+
+def test_a_soft_student_that_inherits_nothing_leaves_the_ratio_open_above():
+    teacher = np.ones(8, dtype=bool)
+    none = np.zeros(8, dtype=bool)
+    hard = np.array([1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
+    found, notes = soft_vs_hard("a", "b", none, hard, teacher, [none])
+    assert found.ratio is None
+    assert found.ratio_ci95[0] > 0
+    assert found.ratio_ci95[1] is None
+    assert len(notes) == 1
+    assert notes[0].startswith("Students a and b: the ratio of what b inherits to what a does")
+    assert notes[0].endswith("since a inherits nothing.")
+
+
+@given(sets())
+def test_classes_agree_with_sets(case):
+    def class_of(example):
+        if not case.baselines:
+            return "unknown"
+        if example in case.teacher:
+            return "easy_core" if example in case.by_baseline else "inherited"
+        return "with_baseline" if example in case.by_baseline else "student_only"
+
+    found = classes(*case.arrays())
+    assert found.examples.tolist() == sorted(case.student)
+    assert found.classes == [class_of(example) for example in sorted(case.student)]
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=40))
+def test_survival_counts_examples_with_at_least_k_tokens(matched):
+    shares = survival(np.array(matched, dtype=np.int16), 7)
+    assert shares == [sum(tokens >= k for tokens in matched) / len(matched) for k in range(8)]
+
+
+@pytest.mark.parametrize("matched", [[], [8], [-1, 3]])
+def test_survival_refuses_what_cannot_be(matched):
+    with pytest.raises(ValueError, match="0 to 7"):
+        survival(np.array(matched, dtype=np.int16), 7)
+
+
+@pytest.mark.parametrize(
+    "teacher", [np.zeros(3, dtype=bool), np.zeros(4, dtype=np.int8), np.zeros((2, 2), dtype=bool)]
+)
+def test_arrays_of_other_examples_are_refused(teacher):
+    student = np.zeros(4, dtype=bool)
+    for call in (
+        lambda: compare("s", student, teacher, [student]),
+        lambda: soft_vs_hard("s", "h", student, student, teacher, [student]),
+        lambda: classes(student, teacher, [student]),
+    ):
+        with pytest.raises(ValueError, match="one length"):
+            call()
