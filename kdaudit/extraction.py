@@ -6,7 +6,7 @@ shard is one batch of work, so an interrupted extraction continues as an undistu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -83,6 +83,17 @@ def read_extraction(run: RunStore, out: str) -> Extraction:
         seconds=sum(float(note[b"seconds"]) for note in notes),
         engine=EngineInfo(*(notes[0][name.encode()].decode() for name in EngineInfo._fields)),
     )
+
+
+def leaked(students: Sequence[Extraction], split: Split) -> NDArray[np.int64]:
+    """Ids of the examples that at least one student memorizes, ascending."""
+    flags = [student.matched == split.suffix_tokens for student in students]
+    return np.flatnonzero(np.logical_or.reduce(flags)).astype(np.int64)
+
+
+def continuations_file(model: str) -> str:
+    """Where a model's continuations of the leaks lie."""
+    return f"continuations/{model}.parquet"
 
 
 def continue_leaks(

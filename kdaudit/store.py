@@ -74,7 +74,7 @@ class RunStore:
     Args:
         folder: the directory; made if absent.
         name: the audit's name.
-        inputs: what must not change while the run goes on, by configuration key.
+        inputs: what must not change while the run goes on, by configuration key; None takes a run as it is.
         fresh: forget an earlier run in the directory.
 
     Raises:
@@ -84,16 +84,24 @@ class RunStore:
 
     """
 
-    def __init__(self, folder: Path, name: str, inputs: Mapping[str, str], *, fresh: bool = False) -> None:
+    def __init__(
+        self, folder: Path, name: str, inputs: Mapping[str, str] | None, *, fresh: bool = False
+    ) -> None:
         self.folder = folder
         self._lock = _lock(folder)
         try:
-            self._manifest = self._earlier(fresh) or self._start(name, inputs)
-            _refuse_changes(folder, self._manifest.inputs, inputs)
+            self._manifest = self._earlier(fresh) or self._start(name, inputs or {})
+            if inputs is not None:
+                _refuse_changes(folder, self._manifest.inputs, inputs)
             self._sweep()
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Self:
+        """Open an earlier run as it is, to make something of its results again."""
+        return cls(folder, folder.name, None)
 
     @property
     def shard_rows(self) -> int:
@@ -127,6 +135,10 @@ class RunStore:
     def has(self, name: str) -> bool:
         """Whether a file is written and listed."""
         return name in self._manifest.files
+
+    def hash_of(self, name: str) -> str:
+        """SHA-256 of a listed file."""
+        return self._manifest.files[name]
 
     def write_table(self, name: str, table: pa.Table, *, private: bool) -> None:
         """Write one parquet file and list it."""
@@ -184,7 +196,8 @@ class RunStore:
 
     def finish(self) -> None:
         """Seal the manifest: the run is complete."""
-        seal(self.folder)
+        if not (self.folder / SEAL_FILE).exists():
+            seal(self.folder)
 
     def close(self) -> None:
         """Let other processes in."""

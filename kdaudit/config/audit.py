@@ -94,7 +94,9 @@ class ModelConfig(Section):
 
 
 ModelRef = Annotated[ModelConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | ModelConfig)]
-CorpusRef = Annotated[CorpusConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | CorpusConfig)]
+CorpusRef = Annotated[
+    CorpusConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | CorpusConfig)
+]
 
 
 class StudentConfig(ModelConfig):

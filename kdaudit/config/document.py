@@ -25,7 +25,9 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 40
 
 _TAG = "tag:yaml.org,2002:"
-_PLAIN_TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge")}
+_PLAIN_TAGS = {
+    _TAG + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge")
+}
 
 
 class Document(NamedTuple):
@@ -118,7 +120,7 @@ def parse_document(text: str, label: str) -> Document:
     try:
         root = _yaml().compose(text)
         if root is not None:
-            _check_plain(root, label, (), ())
+            _check_plain(root, label, (), (), set())
         return Document(label, _yaml().load(text), root)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -134,21 +136,27 @@ def _yaml() -> YAML:
     return YAML(typ="safe", pure=True)
 
 
-def _check_plain(node: Node, label: str, key: Key, above: tuple[Node, ...]) -> None:
-    """Refuse tags, repeated or non-text keys, loops and absurd depth: nothing that follows meets them."""
+def _check_plain(node: Node, label: str, key: Key, above: tuple[Node, ...], done: set[int]) -> None:
+    """Refuse tags, repeated or non-text keys, loops and absurd depth: nothing that follows meets them.
+
+    `done` holds the nodes already checked: aliases of aliases would else take exponential time.
+    """
     place = f"{label}:{node.start_mark.line + 1}: " + (f"{dotted(key)}: " if key else "")
+    if node in above or len(above) > MAX_DEPTH:
+        raise ConfigError(f"{place}is nested too deeply or within itself; write it out flat")
+    if id(node) in done:
+        return
     if node.tag not in _PLAIN_TAGS:
         tag = str(node.tag).replace(_TAG, "!!")
         raise ConfigError(f"{place}the YAML tag {tag} is not allowed; remove it")
-    if node in above or len(above) > MAX_DEPTH:
-        raise ConfigError(f"{place}is nested too deeply or within itself; write it out flat")
     if isinstance(node, SequenceNode):
         for row, item in enumerate(node.value):
-            _check_plain(item, label, (*key, row), (*above, node))
+            _check_plain(item, label, (*key, row), (*above, node), done)
     elif isinstance(node, MappingNode):
         _check_keys(node, label, key)
         for name, value in node.value:
-            _check_plain(value, label, (*key, name.value), (*above, node))
+            _check_plain(value, label, (*key, name.value), (*above, node), done)
+    done.add(id(node))
 
 
 def _check_keys(node: MappingNode, label: str, key: Key) -> None:
@@ -180,6 +188,6 @@ def _explain(error: YAMLError, label: str) -> str:
     place = f"{label}:{mark.line + 1}:{mark.column + 1}" if mark else label
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
     for sign, hint in _HINTS:
-        if sign in problem or sign in repr(problem):
+        if sign in problem:
             return f"{place}: not valid YAML: {hint}"
     return f"{place}: not valid YAML: {problem}; correct this line or the one above"

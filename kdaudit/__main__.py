@@ -1,0 +1,7 @@
+"""`python -m kdaudit`."""
+
+from __future__ import annotations
+
+from kdaudit.cli import main
+
+main(prog_name="kdaudit")

@@ -1,0 +1,172 @@
+"""The command line: parse, call one function, print, exit code.
+
+Standard output holds a command's result and, with --json, one JSON document and nothing else; progress,
+warnings and errors go to standard error. Everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+import click
+
+from kdaudit import __version__
+from kdaudit.errors import KdauditError
+
+EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
+_INTERRUPTED = 130
+_P = ParamSpec("_P")
+
+
+def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
+    """Turn a command's return value, and our own errors, into an exit code and one plain sentence."""
+
+    @functools.wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except KdauditError as error:
+            click.echo(f"kdaudit: {error}", err=True)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            click.echo("kdaudit: interrupted; finished work is kept, run the same command to go on", err=True)
+            code = _INTERRUPTED
+        sys.exit(code or 0)
+
+    return run
+
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in gate.max_rate=0.001."
+)
+_FRESH = click.option("--fresh", is_flag=True, help="Start anew: forget an earlier run in the directory.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kdaudit")
+def main() -> None:
+    """Audit a distilled language model: what it memorized, and what it inherited from its teacher."""
+    # Telemetry of the libraries below; set before any of them is imported.
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+
+
+@main.command()
+@_FILE
+@_SET
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; runs/NAME unless given.")
+@_FRESH
+@_JSON
+@_for_people
+def run(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, as_json: bool) -> int:
+    """Run the audit in FILE, or go on where an earlier call stopped.
+
+    Exit codes: 0 passed or no gate, 1 the gate failed, 2 wrong use or input, 3 the gate is
+    inconclusive, 4 a failure while running, 130 interrupted.
+    """
+    from kdaudit.config.loading import load_audit
+    from kdaudit.config.paths import check_paths
+    from kdaudit.console import ConsoleProgress
+    from kdaudit.pipeline import run_audit
+    from kdaudit.summary import summarize
+
+    config = load_audit(file, overrides)
+    check_paths(config)
+    folder = out or Path("runs") / config.name
+    with ConsoleProgress() as console:
+        results = run_audit(config, folder, fresh=fresh, progress=console, warn=console.warn)
+    click.echo(results.model_dump_json() if as_json else summarize(results, folder))
+    return EXIT_BY_VERDICT[results.gate.verdict]
+
+
+@main.command()
+@_FILE
+@_SET
+@_for_people
+def validate(file: Path, overrides: tuple[str, ...]) -> None:
+    """Check a configuration without running it."""
+    from kdaudit.config.loading import load_audit
+    from kdaudit.config.paths import check_paths
+
+    config = load_audit(file, overrides)
+    check_paths(config)
+    click.echo(f"{file}: is a valid audit of {len(config.models.students)} student(s), named {config.name}")
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["audit", "results"]))
+@_for_people
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a configuration file or of results.json."""
+    import json
+
+    from kdaudit.config.schema import audit_schema, results_schema
+
+    click.echo(json.dumps(audit_schema() if kind == "audit" else results_schema(), indent=2))
+
+
+@main.command()
+@_JSON
+@_for_people
+def doctor(as_json: bool) -> None:
+    """Say what this machine has, what is missing, and how to get it."""
+    import dataclasses
+    import json
+
+    from kdaudit.doctor import diagnose, render
+
+    found = diagnose()
+    click.echo(json.dumps(dataclasses.asdict(found)) if as_json else render(found))
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@_for_people
+def verify(run_dir: Path) -> int:
+    """Check every file of a run against its manifest; exit 1 if one is not as it was written."""
+    from kdaudit.manifest import check_files
+
+    problems = check_files(run_dir)
+    for problem in problems:
+        click.echo(problem)
+    if not problems:
+        click.echo(f"{run_dir}: every file is as the run wrote it")
+    return 1 if problems else 0
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@_for_people
+def report(run_dir: Path) -> None:
+    """Render the reports and the card of a run again."""
+    from kdaudit.pipeline import rerender
+
+    for path in rerender(run_dir):
+        click.echo(path)
+
+
+@main.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("kdaudit-demo"),
+    show_default=True,
+    help="Folder for the demo's texts, models and run.",
+)
+@_for_people
+def demo(out: Path) -> None:
+    """Train a tiny teacher, baseline and two students on text that Python carries, and audit them."""
+    from kdaudit.console import ConsoleProgress
+    from kdaudit.demo.run import run_demo
+    from kdaudit.summary import summarize
+
+    with ConsoleProgress() as console:
+        results = run_demo(out, progress=console, say=console.say)
+    click.echo(summarize(results, out / "run"))

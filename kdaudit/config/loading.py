@@ -1,0 +1,131 @@
+"""From a YAML file and `--set` to a checked, frozen configuration, and back.
+
+Errors are sentences that begin with the file and line, or `--set`, and the key's full dotted path. Relative
+paths are taken from the file's folder, those of `--set` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.document import Document, Key, dotted, read_document
+from kdaudit.config.messages import Problem, problems
+from kdaudit.config.overrides import Override, apply_overrides, parse_override
+from kdaudit.config.paths import check_paths
+from kdaudit.config.schema import JsonSchema, Shape, json_schema, shape_of
+from kdaudit.errors import ConfigError
+
+__all__ = ["audit_schema", "check_paths", "dump_config", "load_audit", "load_config", "results_schema"]
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+MAX_SHOWN = 10
+"""Problems that one error lists; more would scroll the first ones away."""
+
+
+def load_audit(path: Path, overrides: Sequence[str] = ()) -> AuditConfig:
+    """Load audit.yaml; see `load_config`."""
+    return load_config(path, overrides, AuditConfig)
+
+
+def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> ConfigT:
+    """Load a configuration file into `model`, with `KEY=VALUE` overrides put in.
+
+    Raises:
+        ConfigError: the file cannot be read, or keys or values are wrong: one sentence a line, the
+            problems in the order of the file.
+    """
+    document = read_document(path)
+    top = shape_of(model)
+    sets = [parse_override(text) for text in overrides]
+    data = apply_overrides(_keys_of(document, top), sets, top)
+    origin = _Origin(document, sets)
+    try:
+        return model.model_validate(data, context={"folder": path.parent})
+    except ValidationError as error:
+        raise ConfigError(_report(problems(error, data, top, origin.written), origin)) from None
+
+
+def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
+    """The file's keys, which must be the outermost thing in it."""
+    data = document.data
+    if isinstance(data, dict):
+        return data
+    required = [option["required"] for option in top.options if "required" in option]
+    needs = ", ".join(required[0]) if required else ", ".join(top.keys)
+    if data is None:
+        raise ConfigError(f"{document.label}: is empty; give it the keys {needs}")
+    kind = "a list" if isinstance(data, list) else "a single value"
+    raise ConfigError(
+        f"{document.label}: holds {kind} instead of keys; begin with {needs}, each as `key: value`"
+    )
+
+
+class _Origin:
+    """Where each key's value came from: the file, or the last `--set` that put it there."""
+
+    def __init__(self, document: Document, sets: Sequence[Override]) -> None:
+        self._document = document
+        self._sets = sets
+
+    def _set(self, key: Key) -> Override | None:
+        matching = [override for override in self._sets if key[: len(override.key)] == override.key]
+        return matching[-1] if matching else None
+
+    def written(self, key: Key) -> str | None:
+        override = self._set(key)
+        if override is None:
+            return self._document.written(key)
+        return override.document.written(key[len(override.key) :])
+
+    def line(self, key: Key) -> int:
+        """For sorting: 0 where there is none."""
+        return self._document.line(key) or 0
+
+    def place(self, key: Key) -> str:
+        """How a message begins: `audit.yaml:12: gate.max_rate` or `--set gate.max_rate`."""
+        if self._set(key) is not None:
+            return f"--set {dotted(key)}"
+        line = self._document.line(key)
+        label = self._document.label if line is None else f"{self._document.label}:{line}"
+        return f"{label}: {dotted(key)}" if key else label
+
+
+def _report(found: Sequence[Problem], origin: _Origin) -> str:
+    ordered = sorted(found, key=lambda problem: origin.line(problem.key))
+    lines = [f"{origin.place(key)}: {text}" for key, text in ordered[:MAX_SHOWN]]
+    if len(ordered) > MAX_SHOWN:
+        lines.append(f"and {len(ordered) - MAX_SHOWN} more")
+    return "\n".join(lines)
+
+
+def dump_config(config: BaseModel) -> str:
+    """The configuration as YAML, every key written out; loading it gives an equal configuration."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.allow_unicode = True
+    yaml.width = 1 << 20  # never fold a long text
+    text = StringIO()
+    yaml.dump(config.model_dump(mode="json"), text)
+    return text.getvalue()
+
+
+def audit_schema() -> JsonSchema:
+    """JSON Schema of audit.yaml as users may write it."""
+    return json_schema(AuditConfig, "validation")
+
+
+def results_schema() -> JsonSchema:
+    """JSON Schema of results.json."""
+    # Read here: only `kdaudit schema results` needs it.
+    from kdaudit.results import AuditResults
+
+    return json_schema(AuditResults, "serialization")

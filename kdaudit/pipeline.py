@@ -1,0 +1,267 @@
+"""The way of the data, top to bottom: `run_audit` is the map of the program.
+
+    config -> models, corpus windows -> extraction per model -> perplexity -> comparison -> results -> report
+
+Each stage reads the files of the one before, writes its own, and is skipped when an earlier call
+finished it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kdaudit.assemble import Audited, Measured, build_results, leaks_table
+from kdaudit.config.audit import AuditConfig, CorpusConfig, ReportConfig
+from kdaudit.config.loading import dump_config, load_audit
+from kdaudit.corpus import build_examples, source_fingerprint
+from kdaudit.engines import RemoteEngine, start
+from kdaudit.extraction import (
+    Progress,
+    Split,
+    continuations_file,
+    continue_leaks,
+    extract,
+    leaked,
+    read_extraction,
+)
+from kdaudit.features import FeatureWorker
+from kdaudit.leaks import LEAKS_FILE
+from kdaudit.manifest import MANIFEST_FILE
+from kdaudit.report.render import CARD, PUBLIC_REPORT, REPORT, read_results, render_reports
+from kdaudit.results import AuditResults, CorpusResult
+from kdaudit.roster import Member, Roster, assemble_roster, engine_options, split_of
+from kdaudit.store import RunStore
+
+CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
+
+
+class _Audit(NamedTuple):
+    """What every stage works with."""
+
+    config: AuditConfig
+    roster: Roster
+    split: Split
+    run: RunStore
+    progress: Progress
+
+
+def run_audit(
+    config: AuditConfig, folder: Path, *, fresh: bool, progress: Progress, warn: Callable[[str], None]
+) -> AuditResults:
+    """Audit, or go on where an earlier call in the same folder stopped.
+
+    Args:
+        config: the audit.
+        folder: the run directory.
+        fresh: forget an earlier run there.
+        progress: told of every stage's steps.
+        warn: told what the user should know and need not act on.
+
+    Returns:
+        What stands in results.json.
+
+    Raises:
+        UsageError: configuration, corpus, models or run directory are wrong.
+        RunError: an engine or the disk failed; finished work is kept.
+
+    """
+    roster = assemble_roster(config)
+    for warning in roster.warnings:
+        warn(warning)
+    split = split_of(config, roster)
+    with RunStore(folder, config.name, _inputs(config, roster), fresh=fresh) as run:
+        audit = _Audit(config, roster, split, run, progress)
+        _write_config(audit)
+        corpus = _write_examples(audit, config.corpus, "corpus", "examples")
+        if config.holdout is not None:
+            _write_examples(audit, config.holdout, "holdout", "holdout/examples")
+        _extract_models(audit, corpus.examples)
+        _continue_leaks(audit)
+        _write_perplexities(audit)
+        _write_results(audit, corpus)
+        _write_reports(audit)
+        run.finish()
+        return read_results(folder)
+
+
+def rerender(folder: Path) -> list[Path]:
+    """Render a run's reports again, from results.json and leaks.parquet alone; give their paths.
+
+    Raises:
+        RunStateError: the folder holds no results, or another process works there.
+
+    """
+    saved = folder / CONFIG_FILE
+    config = load_audit(saved).report if saved.exists() else ReportConfig()
+    if not (folder / MANIFEST_FILE).exists():
+        render_reports(folder, config)
+    else:
+        with RunStore.reopen(folder) as run:
+            render_reports(folder, config)
+            run.adopt(REPORT, PUBLIC_REPORT, CARD)
+            run.finish()
+    return [folder / name for name in (REPORT, PUBLIC_REPORT, CARD)]
+
+
+def _inputs(config: AuditConfig, roster: Roster) -> dict[str, str]:
+    """What must not change while a run goes on, by configuration key."""
+    found = {"seed": str(config.seed)}
+    for key, corpus in (("corpus", config.corpus), ("holdout", config.holdout)):
+        if corpus is not None:
+            found[f"{key}.path (its content)"] = source_fingerprint(corpus)
+            for name in ("split", "text", "id", "documents", "window", "stride", "limit"):
+                found[f"{key}.{name}"] = str(getattr(corpus, name))
+    for name, value in config.extraction.model_dump().items():
+        found[f"extraction.{name}"] = str(value)
+    for member in roster.members:
+        found[f"{member.key}.path (its content)"] = member.model.fingerprint
+        found[f"{member.key}.name"] = member.name
+        found[f"{member.key}.kd"] = str(member.kd)
+        found[f"{member.key}.dtype"] = str(member.config.dtype)
+    return found
+
+
+def _write_config(audit: _Audit) -> None:
+    depends = audit.config.model_dump(mode="json")
+    if not audit.run.done("config", depends):
+        with audit.run.stage("config", depends):
+            audit.run.write_text(CONFIG_FILE, dump_config(audit.config), private=True)
+
+
+def _write_examples(audit: _Audit, corpus: CorpusConfig, key: str, out: str) -> CorpusResult:
+    """Cut a corpus into its distinct windows."""
+    run, summary = audit.run, f"{out}/summary.json"
+    if not run.done(key):
+        with run.stage(key), run.scratch() as scratch:
+            examples = build_examples(
+                corpus,
+                audit.roster.tokenizer,
+                minimum_tokens=audit.split.prefix_tokens + audit.split.suffix_tokens,
+                seed=audit.config.seed,
+                scratch=scratch,
+                key=key,
+                progress=lambda rows: audit.progress(f"{key}: reading documents", rows, 0),
+            )
+            for number, table in enumerate(examples.tables(run.shard_rows)):
+                run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
+            result = CorpusResult(
+                path=corpus.path, fingerprint=source_fingerprint(corpus), **examples.counts._asdict()
+            )
+            run.write_text(summary, result.model_dump_json(indent=1) + "\n", private=True)
+    return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
+
+
+def _extract_models(audit: _Audit, examples: int) -> None:
+    """Extract corpus and holdout from every model, one model loaded at a time.
+
+    Students come first: once all of them are done it is known what leaked, and the models that follow
+    continue the leaks' prefixes while they are loaded anyway.
+    """
+    run = audit.run
+    for member in sorted(audit.roster.members, key=lambda member: member.role != "student"):
+        stage = _extraction(member)
+        if run.done(stage):
+            continue
+        with run.stage(stage), start(engine_options(audit.config, member, audit.split, examples)) as engine:
+            extract(run, engine, audit.split, "examples", stage, audit.progress)
+            if audit.config.holdout is not None:
+                extract(run, engine, audit.split, "holdout/examples", f"holdout/{stage}", audit.progress)
+            if all(run.done(_extraction(student)) or student is member for student in audit.roster.students):
+                _continue(audit, member, engine)
+
+
+def _continue_leaks(audit: _Audit) -> None:
+    """Continue the leaks' prefixes with the models that were extracted before all leaks were known."""
+    for member in audit.roster.members:
+        if not audit.run.has(continuations_file(member.name)):
+            with start(engine_options(audit.config, member, audit.split, 0)) as engine:
+                _continue(audit, member, engine)
+
+
+def _continue(audit: _Audit, member: Member, engine: RemoteEngine) -> None:
+    """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
+    run, split = audit.run, audit.split
+    leaks = leaked([read_extraction(run, _extraction(student)) for student in audit.roster.students], split)
+    own = read_extraction(run, _extraction(member)).matched
+    others = leaks[own[leaks] < split.suffix_tokens]
+    audit.progress(f"{member.name}: continuing leaks", 0, len(others))
+    continue_leaks(run, engine, split, "examples", others, continuations_file(member.name))
+
+
+def _write_perplexities(audit: _Audit) -> None:
+    """Each model's perplexity of the holdout, into perplexity.json."""
+    run = audit.run
+    if audit.config.holdout is None or run.done("perplexity"):
+        return
+    with run.stage("perplexity"):
+        found = {}
+        for number, member in enumerate(audit.roster.members):
+            audit.progress("perplexity of the holdout", number, len(audit.roster.members))
+            dtype = member.config.dtype or audit.config.extraction.dtype
+            trust = member.config.trust_remote_code
+            with FeatureWorker(member.model.folder, dtype, trust_remote_code=trust) as worker:
+                found[member.name] = _perplexity(audit, worker)
+        run.write_text("perplexity.json", json.dumps(found, indent=1) + "\n", private=False)
+
+
+def _perplexity(audit: _Audit, worker: FeatureWorker) -> float:
+    total, tokens = 0.0, 0
+    for shard in audit.run.shards("holdout/examples"):
+        windows = [
+            np.array(ids, dtype=np.int32)
+            for ids in audit.run.read_table(shard, ["token_ids"])["token_ids"].to_pylist()
+        ]
+        total += float(worker.log_likelihood(windows, audit.split.bos).sum())
+        tokens += sum(len(window) - 1 for window in windows)
+    return float(np.exp(-total / tokens))
+
+
+def _write_results(audit: _Audit, corpus: CorpusResult) -> None:
+    """Compare, judge, and write results.json and leaks.parquet."""
+    run, config = audit.run, audit.config
+    depends = {"gate": config.gate.model_dump(mode="json"), "name": config.name}
+    if not run.done("results", depends):
+        with run.stage("results", depends):
+            audited = _gather(audit, corpus)
+            results = build_results(run, audited)
+            run.write_table(LEAKS_FILE, leaks_table(run, audited, results.leaks), private=True)
+            run.write_text(RESULTS_FILE, results.model_dump_json(indent=1) + "\n", private=True)
+
+
+def _gather(audit: _Audit, corpus: CorpusResult) -> Audited:
+    """Read every stage's files back."""
+    run, holdout = audit.run, audit.config.holdout is not None
+    perplexities = json.loads((run.folder / "perplexity.json").read_bytes()) if holdout else {}
+    copies = [run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in run.shards("examples")]
+    measured = {
+        member.name: Measured(
+            member,
+            read_extraction(run, _extraction(member)),
+            read_extraction(run, f"holdout/{_extraction(member)}") if holdout else None,
+            perplexities.get(member.name),
+        )
+        for member in audit.roster.members
+    }
+    return Audited(audit.config, audit.roster, corpus, audit.split, np.concatenate(copies), measured)
+
+
+def _write_reports(audit: _Audit) -> None:
+    run = audit.run
+    depends = {
+        "report": audit.config.report.model_dump(mode="json"),
+        "results": run.hash_of(RESULTS_FILE),
+    }
+    if not run.done("report", depends):
+        with run.stage("report", depends):
+            render_reports(run.folder, audit.config.report)
+            run.adopt(REPORT, PUBLIC_REPORT, CARD)
+
+
+def _extraction(member: Member) -> str:
+    """A model's extraction: its stage, and its folder in the run."""
+    return f"extraction/{member.name}"

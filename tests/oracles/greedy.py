@@ -1,0 +1,44 @@
+"""Matched tokens by plain greedy decoding: raw transformers, float32, no cache, one token after the other.
+
+Run as a script in a process of its own: greedy.py MODEL IN.npz OUT.npz [THREADS]. IN holds prefixes
+and suffixes; OUT gets matched, and gap: the distance of the two best logits where greedy decoding left
+the suffix (infinite where it never did).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+
+def main(model_path: str, source: str, target: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
+    given = np.load(source)
+    prefixes = torch.from_numpy(given["prefixes"].astype(np.int64))
+    suffixes = torch.from_numpy(given["suffixes"].astype(np.int64))
+    matched = np.zeros(len(prefixes), dtype=np.int64)
+    gap = np.full(len(prefixes), np.inf)
+    for start in range(0, len(prefixes), 32):
+        alive = np.arange(start, min(start + 32, len(prefixes)))
+        for step in range(suffixes.shape[1]):
+            seen = torch.cat([prefixes[alive], suffixes[alive, :step]], dim=1)
+            with torch.inference_mode():
+                logits = model(seen).logits[:, -1]
+            best = logits.topk(2, dim=-1)
+            right = (best.indices[:, 0] == suffixes[alive, step]).numpy()
+            gap[alive[~right]] = (best.values[:, 0] - best.values[:, 1]).numpy()[~right]
+            matched[alive[right]] = step + 1
+            alive = alive[right]
+            if not len(alive):
+                break
+    np.savez(target, matched=matched, gap=gap)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 4:
+        torch.set_num_threads(int(sys.argv[4]))
+    assert "vllm" not in sys.modules
+    main(*sys.argv[1:4])

@@ -1,0 +1,147 @@
+"""Engines agree: early exit in vLLM, plain vLLM, the transformers engine and plain greedy decoding."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SHARED, Demo, needs_vllm
+
+from kdaudit.engines import EngineOptions, start
+from kdaudit.extraction import Split, cut
+
+pytestmark = needs_vllm
+
+_WIDTH = 50
+
+
+class Oracle(NamedTuple):
+    matched: np.ndarray
+    gap: np.ndarray
+
+
+def _script(name: str, model: Path, tmp: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> Any:
+    source, target = tmp / f"{name}-in.npz", tmp / f"{name}-out.npz"
+    np.savez(source, prefixes=prefixes, suffixes=suffixes)
+    script = ROOT / "tests" / "oracles" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(model), str(source), str(target)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return np.load(target)
+
+
+def _oracle(model: Path, tmp: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> Oracle:
+    found = _script("greedy", model, tmp, prefixes, suffixes)
+    return Oracle(found["matched"], found["gap"])
+
+
+def _engine(engine: Any, model: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
+    with start(EngineOptions(engine, str(model), 2 * _WIDTH + 1, "float32")) as loaded:
+        return loaded.match(prefixes, suffixes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["teacher", "baseline", "soft", "hard"])
+def test_demo_models_agree_on_every_example(demo: Demo, name: str, tmp_path: Path) -> None:
+    shards = sorted((demo.folder / "run" / "examples").glob("part-*.parquet"))
+    tables = [pq.read_table(shard) for shard in shards]
+    parts = cut(tables[0]["token_ids"], Split(_WIDTH, _WIDTH, None))
+    model = demo.folder / "models" / name
+    written = pq.read_table(demo.folder / "run" / "extraction" / name / shards[0].name)
+    early_exit = written["matched_tokens"].to_numpy()
+    oracle = _oracle(model, tmp_path, *parts)
+    assert np.array_equal(early_exit, oracle.matched)
+    assert np.array_equal(early_exit, _engine("transformers", model, *parts))
+    assert np.array_equal(early_exit, _script("plain_vllm", model, tmp_path, *parts)["matched"])
+
+
+@pytest.mark.slow
+def test_smollm2_agrees_but_for_ties(smollm2: Path, tmp_path: Path) -> None:
+    news = SHARED / "data" / "wikinews.jsonl.xz"
+    if not news.exists():
+        pytest.skip("the Wikinews articles are not beside this checkout")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    windows: list[list[int]] = []
+    with lzma.open(news, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            ids = tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]
+            windows += [ids[at : at + 100] for at in range(0, len(ids) - 100, 256)]
+            if len(windows) >= 500:
+                break
+    tokens = np.array(windows[:500], dtype=np.int32)
+    prefixes, suffixes = tokens[:, :_WIDTH], tokens[:, _WIDTH:]
+    oracle = _oracle(smollm2, tmp_path, prefixes, suffixes)
+    for engine in ("vllm", "transformers"):
+        found = _engine(engine, smollm2, prefixes, suffixes)
+        differ = found != oracle.matched
+        assert differ.mean() <= 0.002, engine
+        assert (oracle.gap[differ] < 1e-3).all(), engine
+
+
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "gpt_neox": {"intermediate_size": 256},
+    "olmo2": {"intermediate_size": 256, "num_key_value_heads": 2},
+    "qwen3": {"intermediate_size": 256, "num_key_value_heads": 2, "head_dim": 32},
+    "llama": {"intermediate_size": 256, "num_key_value_heads": 2},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list(_FAMILIES))
+def test_families_agree_on_their_own_output_with_one_token_changed(family: str, tmp_path: Path) -> None:
+    """Suffixes agree with greedy decoding up to a random place, so matched tokens spread over 0 to 50.
+
+    The model's generation_config.json asks for sampling, a penalty and an early end; none may have a say.
+    """
+    model = tmp_path / family
+    _save_random_model(family, model)
+    random = np.random.default_rng(0)
+    prefixes = random.integers(3, 512, (64, _WIDTH)).astype(np.int32)
+    with start(EngineOptions("transformers", str(model), 2 * _WIDTH, "float32")) as engine:
+        suffixes = engine.generate(prefixes, _WIDTH)
+    places = random.integers(0, _WIDTH + 1, 64)
+    for row, place in enumerate(places):
+        if place < _WIDTH:
+            suffixes[row, place] = (suffixes[row, place] + 1) % 512
+    oracle = _oracle(model, tmp_path, prefixes, suffixes)
+    assert np.array_equal(oracle.matched, places)
+    for engine_name in ("vllm", "transformers"):
+        assert np.array_equal(_engine(engine_name, model, prefixes, suffixes), places), engine_name
+
+
+def _save_random_model(family: str, folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=512,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+        initializer_range=0.3,  # far from uniform, so that no two logits tie
+        **_FAMILIES[family],
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    leak = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "repetition_penalty": 9.0,
+        "eos_token_id": list(range(512)),
+    }
+    (folder / "generation_config.json").write_text(json.dumps(leak))
