@@ -67,4 +67,4 @@ def _row(name: str, model: ModelResult) -> CardRow:
 def _markdown(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return _SPECIAL.sub(r"\\\1", visible(" ".join(value.split())).replace("<", "&lt;"))
+    return _SPECIAL.sub(r"\\\1", visible(" ".join(value.split())))

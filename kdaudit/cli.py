@@ -43,7 +43,11 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, as in gate.max_rate=0.001."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key, as in gate.max_rate=0.001.",
 )
 _FRESH = click.option("--fresh", is_flag=True, help="Start anew: forget an earlier run in the directory.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
@@ -107,7 +111,7 @@ def schema(kind: str) -> None:
     """Print the JSON Schema of a configuration file or of results.json."""
     import json
 
-    from kdaudit.config.schema import audit_schema, results_schema
+    from kdaudit.config.loading import audit_schema, results_schema
 
     click.echo(json.dumps(audit_schema() if kind == "audit" else results_schema(), indent=2))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdaudit.assemble import Audited, Measured, build_results, leaks_table
 from kdaudit.config.audit import AuditConfig, CorpusConfig, ReportConfig
@@ -178,19 +179,25 @@ def _extract_models(audit: _Audit, examples: int) -> None:
 def _continue_leaks(audit: _Audit) -> None:
     """Continue the leaks' prefixes with the models that were extracted before all leaks were known."""
     for member in audit.roster.members:
-        if not audit.run.has(continuations_file(member.name)):
-            with start(engine_options(audit.config, member, audit.split, 0)) as engine:
-                _continue(audit, member, engine)
+        if audit.run.has(continuations_file(member.name)):
+            continue
+        with start(engine_options(audit.config, member, audit.split, 0)) as engine:
+            _continue(audit, member, engine)
 
 
 def _continue(audit: _Audit, member: Member, engine: RemoteEngine) -> None:
     """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
+    missed = _missed_leaks(audit, member)
+    audit.progress(f"{member.name}: leaks to continue", len(missed), 0)
+    continue_leaks(audit.run, engine, audit.split, "examples", missed, continuations_file(member.name))
+
+
+def _missed_leaks(audit: _Audit, member: Member) -> NDArray[np.int64]:
+    """Leaks whose suffix this model does not reproduce."""
     run, split = audit.run, audit.split
     leaks = leaked([read_extraction(run, _extraction(student)) for student in audit.roster.students], split)
     own = read_extraction(run, _extraction(member)).matched
-    others = leaks[own[leaks] < split.suffix_tokens]
-    audit.progress(f"{member.name}: continuing leaks", 0, len(others))
-    continue_leaks(run, engine, split, "examples", others, continuations_file(member.name))
+    return leaks[own[leaks] < split.suffix_tokens]
 
 
 def _write_perplexities(audit: _Audit) -> None:

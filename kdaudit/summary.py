@@ -24,12 +24,15 @@ def _verdict(results: AuditResults) -> str:
     if results.gate.verdict == "none":
         return "no limit was set, so there is no verdict"
     missed = [check for check in results.gate.checks if check.verdict == results.gate.verdict]
-    said = "" if results.gate.verdict == "pass" else ": " + ", ".join(f"{c.name} of {c.student}" for c in missed)
+    said = (
+        "" if results.gate.verdict == "pass" else ": " + ", ".join(f"{c.name} of {c.student}" for c in missed)
+    )
     return f"the gate's verdict is {results.gate.verdict}{said}"
 
 
 def _model(model: ModelResult) -> str:
-    return f"memorized {model.memorized:,} of {model.examples:,} examples ({model.rate:.3%}, {_ends(model.ci95)})"
+    count = f"{model.memorized:,} of {model.examples:,} examples"
+    return f"memorized {count} ({model.rate:.3%}, {_ends(model.ci95)})"
 
 
 def _students(results: AuditResults) -> list[str]:
@@ -37,8 +40,8 @@ def _students(results: AuditResults) -> list[str]:
     for name, found in results.comparison.items():
         if found.inherited is not None:
             lines.append(
-                f"{name} inherited {found.inherited:,} of {found.teacher_specific:,} examples that the teacher "
-                "memorizes and no baseline does"
+                f"{name} inherited {found.inherited:,} of the {found.teacher_specific:,} examples that the "
+                "teacher memorizes and no baseline does"
             )
     return lines
 

@@ -83,7 +83,7 @@ def write_csv(folder: Path) -> Path:
 
 
 def write_parquet(folder: Path) -> Path:
-    path = folder / "a [1]*.parquet"  # `datasets` would take this for a pattern
+    path = folder / "a [1]*.parquet"  # a name that must not be taken for a pattern
     pq.write_table(pa.table(TABLE), path, row_group_size=3)
     return path
 
@@ -333,26 +333,21 @@ def test_what_looks_like_no_path_is_a_hub_id():
 
 def test_only_needed_columns_of_parquet_are_read(tmp_path, monkeypatch):
     asked = []
-    real = pa.dataset.ParquetFileFormat.make_fragment
+    real = pq.ParquetFile.iter_batches
 
-    class Recorder:
-        def __init__(self, fragment):
-            self.fragment = fragment
+    def recorded(self, *arguments, columns, **options):
+        asked.append(columns)
+        return real(self, *arguments, columns=columns, **options)
 
-        def __getattr__(self, name):
-            return getattr(self.fragment, name)
-
-        def to_batches(self, **options):
-            asked.append(options["columns"])
-            return self.fragment.to_batches(**options)
-
-    class Format(pa.dataset.ParquetFileFormat):
-        def make_fragment(self, *arguments, **options):
-            return Recorder(real(self, *arguments, **options))
-
-    monkeypatch.setattr(pa.dataset, "ParquetFileFormat", Format)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", recorded)
     read(write_parquet(tmp_path), id="name")
-    assert [sorted(columns) for columns in asked] == [["name", "text"]]
+    assert asked == [["text", "name"]]
+
+
+def test_a_dictionary_column_is_text(tmp_path):
+    column = pa.array(["a", "b", "a", None]).dictionary_encode()
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    assert [text for _, text, _ in read(tmp_path / "a.parquet")] == ["a", "b", "a"]
 
 
 @pytest.fixture
@@ -370,26 +365,32 @@ def hub(tmp_path, monkeypatch):
     ]
     (tmp_path / "README.md").write_text("---\nconfigs:\n" + "".join(card) + "---\n")
     real = datasets.load_dataset_builder
+    asked: list[object] = []
 
     def builder(path, revision=None, **options):
         assert (path, revision) == ("owner/data", "v1")
+        asked.append(options.get("columns"))
         return real(str(tmp_path), **options)
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    return {"name": "de", "revision": "v1"}
+    return asked
+
+
+HUB = {"name": "de", "revision": "v1"}
 
 
 def test_a_hub_dataset_is_read_by_configuration_and_split(hub):
-    assert read("owner/data", split="test", **hub) == [("0", "de test", 0)]
-    assert read("owner/data", id="id", **hub) == [("1", "de train", 0)]
+    assert read("owner/data", split="test", **HUB) == [("0", "de test", 0)]
+    assert read("owner/data", id="id", **HUB) == [("1", "de train", 0)]
+    assert hub == [None, ["text"], None, ["text", "id"]]
 
 
 def test_wrong_parts_of_a_hub_dataset_are_named(hub):
-    message = error("owner/data", split="dev", **hub)
+    message = error("owner/data", split="dev", **HUB)
     assert "'train'" in message
     assert "'test'" in message
-    assert "did you mean 'text'?" in error("owner/data", text="txt", **hub)
-    message = error("owner/data", **{**hub, "name": "fr"})
+    assert "did you mean 'text'?" in error("owner/data", text="txt", **HUB)
+    message = error("owner/data", **{**HUB, "name": "fr"})
     assert "fr" in message
     assert "corpus.name" in message
 

@@ -162,6 +162,8 @@ def test_the_callers_tokenizer_is_left_as_it_was(bpe):
     before = bpe.to_str()
     windows_of(bpe, [Document("d", "the fox", 0)], window=3, stride=3, minimum=1)
     assert bpe.to_str() == before
+    assert bpe.truncation is not None
+    assert bpe.padding is not None
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -338,6 +340,14 @@ def test_settling_at_any_time_changes_nothing(values, limit, stops):
     assert one.copies.tolist() == two.copies.tolist() == [values.count(values[p]) for p in places]
     assert places == sorted(values.index(value) for value in {values[p] for p in places})
     assert len(places) == min(limit, len(set(values)))
+
+
+def test_a_settled_sample_refuses_what_it_cannot_keep():
+    ledger = Ledger(seed=0, limit=10)
+    admitted = [ledger.add(np.array([n], dtype=np.int32)) for n in range(1_000)]
+    ledger.settle()
+    assert all(admitted)
+    assert sum(ledger.add(np.array([n], dtype=np.int32)) for n in range(1_000)) == 10
 
 
 def test_a_samples_spool_stays_small(digits, tmp_path):

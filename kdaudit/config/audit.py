@@ -227,7 +227,7 @@ class AuditConfig(Section):
     """Limits that decide the exit code."""
     report: ReportConfig = ReportConfig()
     """What the reports show."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Seed of every random choice."""
 
     @model_validator(mode="after")

@@ -127,7 +127,9 @@ def parse_document(text: str, label: str) -> Document:
         raise ConfigError(f"{label}:{line}: holds a control character; remove it") from None
     except YAMLError as error:
         raise ConfigError(_explain(error, label)) from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError(f"{label}: is nested too deeply; write it out flat") from None
+    except ValueError as error:
         # A date such as 2024-13-45, or a number too long to convert.
         raise ConfigError(f"{label}: not valid YAML ({error}); put odd values in quotes") from None
 

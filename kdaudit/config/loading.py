@@ -58,8 +58,7 @@ def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
     data = document.data
     if isinstance(data, dict):
         return data
-    required = [option["required"] for option in top.options if "required" in option]
-    needs = ", ".join(required[0]) if required else ", ".join(top.keys)
+    needs = ", ".join(top.required or top.keys)
     if data is None:
         raise ConfigError(f"{document.label}: is empty; give it the keys {needs}")
     kind = "a list" if isinstance(data, list) else "a single value"
@@ -110,8 +109,7 @@ def dump_config(config: BaseModel) -> str:
     """The configuration as YAML, every key written out; loading it gives an equal configuration."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.allow_unicode = True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None alone
     yaml.width = 1 << 20  # never fold a long text
     text = StringIO()
     yaml.dump(config.model_dump(mode="json"), text)

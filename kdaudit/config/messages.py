@@ -49,15 +49,18 @@ def _key_in(data: Any, detail: ErrorDetails) -> Key:  # noqa: ANN401
     key: list[str | int] = []
     loc = detail["loc"]
     for position, part in enumerate(loc):
-        if isinstance(data, dict) and part in data:
-            key.append(part)
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if _holds(data, part):
             key.append(part)
             data = data[part]
         elif position == len(loc) - 1 and detail["type"] == "missing":
             key.append(part)
     return tuple(key)
+
+
+def _holds(data: Any, part: str | int) -> bool:  # noqa: ANN401 - raw YAML
+    if isinstance(data, list):
+        return isinstance(part, int) and part < len(data)
+    return isinstance(data, dict) and part in data
 
 
 def _own_problem(section: Key, message: str) -> Problem:
@@ -77,6 +80,11 @@ class _Wrong(NamedTuple):
     limits: dict[str, Any]
     top: Shape
     written: str | None
+
+    @property
+    def required(self) -> bool:
+        section = self.top.at(self.key[:-1])
+        return section is not None and self.key[-1] in section.required
 
     @property
     def shape(self) -> Shape:
@@ -124,6 +132,8 @@ def _choice(wrong: _Wrong) -> str:
 def _text(wrong: _Wrong) -> str:
     if isinstance(wrong.value, bool | int | float | datetime.date):
         return f"expected text, got {wrong}; put it in quotes"
+    if isinstance(wrong.value, dict):
+        return f"expected text, got {wrong}; put text that holds ': ' in quotes"
     return f"expected text, got {wrong}; {_fill_or_remove(wrong)}"
 
 
@@ -149,7 +159,9 @@ def _unquote(wrong: _Wrong) -> str:
 
 
 def _fill_or_remove(wrong: _Wrong) -> str:
-    return "give a value or remove the key" if wrong.value is None else "correct the value"
+    if wrong.value is not None:
+        return "correct the value"
+    return "give a value" if wrong.required else "give a value or remove the key"
 
 
 def _truth(wrong: _Wrong) -> str:
@@ -160,7 +172,9 @@ def _truth(wrong: _Wrong) -> str:
 def _section(wrong: _Wrong) -> str:
     keys = wrong.shape.keys
     if wrong.value is None:
-        return f"is empty; give it keys ({', '.join(keys)}) or remove it"
+        path = "a path, or " if wrong.shape.takes("string") else ""
+        remove = "" if wrong.required else ", or remove it"
+        return f"is empty; give it {path}keys ({', '.join(keys)}){remove}"
     if isinstance(wrong.value, str) and "path" in keys:
         return f"expected keys, got {wrong}; write it as {{name: NAME, path: {wrong.value}}}"
     return f"expected keys ({', '.join(keys)}), got {wrong}; write them as `key: value`"
@@ -168,7 +182,7 @@ def _section(wrong: _Wrong) -> str:
 
 def _list(wrong: _Wrong) -> str:
     if wrong.value is None:
-        return "is empty; give a list, or remove the key if it may be left out"
+        return "is empty; give a list" if wrong.required else "is empty; give a list, or remove it"
     return f"expected a list, got {wrong}; begin each entry with '- ', or write [...]"
 
 

@@ -65,7 +65,7 @@ class _Put(NamedTuple):
         if shape.takes("array") and not shape.takes("object"):
             raise self._wrong(depth, f"is a list; name a row, as in {dotted(key[:depth])}.0.{part}")
         section = self._section(current, shape, depth)
-        below = shape.child(part) or (rows.child(part) if (rows := shape.child(0)) else None)
+        below = shape.child(part)
         if below is None:
             hint = suggestion(str(part), key[:depth], self.top)
             allowed = f"allowed: {', '.join(shape.keys)}" if shape.keys else "it holds one value, not keys"
@@ -80,7 +80,8 @@ class _Put(NamedTuple):
             raise self._wrong(depth, f"is a list; name a row, as in {first}")
         if part > len(rows):
             raise self._wrong(
-                depth + 1, f"the list has {len(rows)} rows; use 0 to {len(rows)} (the last adds one)"
+                depth + 1,
+                f"its list has rows up to {len(rows) - 1}; use one of them, or {len(rows)} to add a row",
             )
         below = shape.child(part) or Shape(({},), shape.root)
         old = rows[part] if part < len(rows) else None
@@ -92,7 +93,7 @@ class _Put(NamedTuple):
             return current
         if current is None:
             return {}
-        if isinstance(current, str) and "path" in shape.keys:  # noqa: SIM118 - a property, not a dict
+        if isinstance(current, str) and "path" in shape.keys:
             return {"path": current}
         raise self._wrong(depth, f"is {current!r} in the file, not a section; correct it there first")
 

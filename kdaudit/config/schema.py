@@ -37,6 +37,11 @@ class Shape(NamedTuple):
         return list(dict.fromkeys(name for option in self.options for name in option.get("properties", ())))
 
     @property
+    def required(self) -> list[str]:
+        """Names of the keys that must stand here."""
+        return [name for option in self.options for name in option.get("required", ())]
+
+    @property
     def choices(self) -> list[str]:
         """The texts that may stand here, where the schema lists them."""
         listed = [
@@ -55,11 +60,10 @@ class Shape(NamedTuple):
         return Shape(tuple(options), self.root) if options else None
 
     def at(self, key: Key) -> Shape | None:
-        """What may stand at `key` below this place. A row may be left out where one entry stands for a list."""
+        """What may stand at `key` below this place; None if nothing may."""
         shape: Shape | None = self
         for part in key:
-            rows = shape.child(0) if shape is not None else None
-            shape = (shape.child(part) if shape else None) or (rows.child(part) if rows else None)
+            shape = shape.child(part) if shape else None
         return shape
 
 

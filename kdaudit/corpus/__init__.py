@@ -2,7 +2,8 @@
 
     sources.py      what `corpus.path` means: local files, a saved dataset, or a dataset on the hub
     text_files.py   rows of jsonl, json, csv and txt files, line by line
-    tables.py       rows of parquet files, saved datasets and hub datasets, through `datasets`
+    tables.py       rows of parquet files, saved datasets and hub datasets
+    rows.py         what those readers give and check alike
     documents.py    rows -> documents, with counts of what was skipped
     fingerprint.py  what the text was, as one string
     windows.py      documents -> windows of token ids
@@ -10,8 +11,8 @@
     spool.py        windows on disk between the pass and the examples
     examples.py     all of it: `build_examples`
 
-Everything is streamed: memory holds a batch of documents and 16 bytes a window, or with `limit` a
-table about twice the sample's size. Errors are `CorpusError`s that name the key, the file and the row.
+Everything is streamed: memory holds a batch of documents and 16 bytes a window, or with `limit` at most
+twice as many as the sample has. Errors are `CorpusError`s that name the key, the file and the row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rows of parquet files, saved datasets and hub datasets, streamed through the `datasets` library.
+"""Rows of parquet files, saved datasets and hub datasets, streamed.
+
+Saved and hub datasets come through the `datasets` library. Local parquet is read with pyarrow itself:
+`datasets` (5.2) holds a row group in memory, which by default is a million rows.
 
 Only the text and id columns are read. No code of a dataset is run: `datasets` has neither loading
 scripts nor pickle since version 4. Text stays bytes until `documents` decodes it, since Arrow does not
@@ -7,14 +10,14 @@ check that a string column is valid UTF-8.
 
 from __future__ import annotations
 
-import glob
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.rows import Row, check_columns, wanted_columns
@@ -23,6 +26,8 @@ from kdaudit.errors import CorpusError
 
 ROWS_AT_ONCE = 256
 """Rows decoded together: few, since a row may be a whole book."""
+BUFFER_BYTES = 1 << 20
+"""A parquet column is read in pieces of this size."""
 
 
 def parquet_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
@@ -31,20 +36,13 @@ def parquet_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
     Raises:
         CorpusError: the file cannot be read, a column is missing, or the text column is not of strings.
     """
-    import datasets
-
-    def load(**columns: list[str]) -> Any:  # noqa: ANN401 - `datasets` is untyped
-        # glob.escape: `datasets` takes data files for patterns.
-        files = {"train": [glob.escape(str(file.absolute()))]}
-        return datasets.load_dataset(
-            "parquet", data_files=files, streaming=True, batch_size=ROWS_AT_ONCE, **columns
-        )["train"]
-
-    with _reading(f"{key}.path: {file}"):
-        names = load().column_names
-        check_columns(config, key, file, names)
-        stream = load(columns=wanted_columns(config))
-        yield from _rows(stream, config, key, file)
+    with (
+        _reading(f"{key}.path: {file}"),
+        pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as stored,
+    ):
+        check_columns(config, key, file, stored.schema_arrow.names)
+        batches = stored.iter_batches(ROWS_AT_ONCE, columns=wanted_columns(config))
+        yield from _rows(map(pa.Table.from_batches, ([batch] for batch in batches)), config, key, file)
 
 
 def saved_rows(source: SavedDataset, config: CorpusConfig, key: str) -> Iterator[Row]:
@@ -61,7 +59,7 @@ def saved_rows(source: SavedDataset, config: CorpusConfig, key: str) -> Iterator
         saved = datasets.load_from_disk(str(source.folder))
         check_columns(config, key, source.folder, saved.column_names)
         stream = saved.select_columns(wanted_columns(config)).to_iterable_dataset()
-        yield from _rows(stream, config, key, source.folder)
+        yield from _rows(_tables(stream), config, key, source.folder)
 
 
 def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row]:
@@ -86,17 +84,23 @@ def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row
         if hasattr(builder.config, "columns"):  # parquet on the hub: fetch no other column
             streams = load(columns=wanted_columns(config)).as_streaming_dataset()
         stream = streams[source.split].select_columns(wanted_columns(config))
-        yield from _rows(stream, config, key, source.repository)
+        yield from _rows(_tables(stream), config, key, source.repository)
 
 
-def _rows(stream: Any, config: CorpusConfig, key: str, where: object) -> Iterator[Row]:  # noqa: ANN401
-    for table in stream.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
+def _tables(stream: Any) -> Iterator[pa.Table]:  # noqa: ANN401 - `datasets` is untyped
+    return stream.with_format("arrow").iter(batch_size=ROWS_AT_ONCE)  # type: ignore[no-any-return]
+
+
+def _rows(tables: Iterable[pa.Table], config: CorpusConfig, key: str, where: object) -> Iterator[Row]:
+    for table in tables:
         texts = _as_bytes(table[config.text], config, key, where)
         ids = table[config.id].to_pylist() if config.id is not None else [None] * len(texts)
         yield from map(Row, texts, ids)
 
 
 def _as_bytes(column: pa.ChunkedArray, config: CorpusConfig, key: str, where: object) -> list[bytes | None]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
     if pa.types.is_null(kind):
         return [None] * len(column)

@@ -23,8 +23,8 @@ from kdaudit.errors import ModelError
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000
-"""Text encoded together at most; a longer document makes a batch of its own. The tokenizer holds some
-150 bytes a token while a batch is cut."""
+"""Text encoded together at most; a longer document makes a batch of its own. The tokenizer needs some
+150 bytes a character while it encodes, so a document of 10 MB takes 1.5 GB."""
 
 
 class Window(NamedTuple):

@@ -25,6 +25,7 @@ class Learner(NamedTuple):
             "num_attention_heads": self.width // 32,
             "max_position_embeddings": 256,
             "tie_word_embeddings": True,
+            "initializer_range": 0.05,
             "bos_token_id": None,
             "eos_token_id": end_of_text,
             "pad_token_id": end_of_text,

@@ -124,9 +124,7 @@ def _shares(model: ModelResult) -> list[float]:
     return [share for share in ends if share is not None]
 
 
-def _rate_row(
-    name: str, model: ModelResult, look: Look, y: int, scale: LogShares, zero: float
-) -> RateRow:
+def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShares, zero: float) -> RateRow:
     def place(share: float) -> float:
         return scale.at(share) if share > 0 else zero
 
@@ -181,7 +179,11 @@ def _spread(lines: list[Line], gap: float = 17) -> list[Line]:
 
 def inheritance_bar(counts: Inheritance) -> list[Segment]:
     """The inherited examples as one bar: soft only, both, hard only; none where nothing is inherited."""
-    parts = [("soft only", counts.soft_only, "soft"), ("both", counts.both, "both"), ("hard only", counts.hard_only, "hard")]
+    parts = [
+        ("soft only", counts.soft_only, "soft"),
+        ("both", counts.both, "both"),
+        ("hard only", counts.hard_only, "hard"),
+    ]
     total = sum(count for _, count, _ in parts)
     segments, x = [], 0.0
     for name, number, css in parts:

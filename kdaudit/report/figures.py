@@ -98,7 +98,9 @@ def _inherited(results: AuditResults) -> KeyFigure:
         rate, inherited, of = figures.inheritance_rate, figures.inherited, figures.teacher_specific
         if rate is None or inherited is None or of is None:
             return None
-        counts = f"{count(inherited)} of {plural(of, 'example')} that the teacher memorizes and no baseline does"
+        counts = (
+            f"{count(inherited)} of {plural(of, 'example')} that the teacher memorizes and no baseline does"
+        )
         ends = _ninety_five(percent_interval(figures.inheritance_ci95))
         return Reading(name, percent(rate), ends, counts, _inheritance_sentence(name, rate))
 
@@ -150,7 +152,9 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
     if hard == soft == 0:
         return "Neither student inherits anything that only the teacher had memorized."
     if pair.mcnemar_p is None or pair.mcnemar_p >= 0.05:
-        return "The counts do not show that one way of distilling inherits more from the teacher than the other."
+        return (
+            "The counts do not show that one way of distilling inherits more from the teacher than the other."
+        )
     if soft == 0 or hard == 0:
         return f"Only the {'hard' if soft == 0 else 'soft'} student inherits from the teacher alone."
     more, less, ratio = ("hard", "soft", hard / soft) if hard > soft else ("soft", "hard", soft / hard)
@@ -168,7 +172,9 @@ def _predictor(results: AuditResults) -> KeyFigure:
         "Shown one memorized example and one that is not, the predictor rates the memorized one "
         f"as riskier {percent(found.auc.mean)} of the time."
     )
-    return KeyFigure(title, Reading(of, score(found.auc.mean), _trial_range(found.auc), counts, sentence), (), None)
+    return KeyFigure(
+        title, Reading(of, score(found.auc.mean), _trial_range(found.auc), counts, sentence), (), None
+    )
 
 
 def _trial_range(trials: Trials) -> str:

@@ -108,7 +108,9 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
 def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
     misses = [_near_miss(one, text.suffix) for one in text.continuations if one.model not in memorized_by]
     misses.sort(key=lambda miss: -miss.matched_tokens)
-    return QuotedText(text.offset, keep_tail(text.prefix, TEXT_LIMIT), keep_head(text.suffix, TEXT_LIMIT), misses)
+    return QuotedText(
+        text.offset, keep_tail(text.prefix, TEXT_LIMIT), keep_head(text.suffix, TEXT_LIMIT), misses
+    )
 
 
 def _near_miss(said: Continuation, suffix: str) -> NearMiss:

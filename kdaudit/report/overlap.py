@@ -47,7 +47,9 @@ def regions(results: AuditResults) -> list[Region]:
     counted = {name: _counts(results, figures) for name, figures in results.comparison.items()}
     if all(count is None for counts in counted.values() for count in counts.values()):
         return []
-    return [Region(*region, {name: counts[region[:3]] for name, counts in counted.items()}) for region in _REGIONS]
+    return [
+        Region(*region, {name: counts[region[:3]] for name, counts in counted.items()}) for region in _REGIONS
+    ]
 
 
 def _counts(results: AuditResults, figures: ComparisonResult) -> dict[tuple[bool, ...], int | None]:

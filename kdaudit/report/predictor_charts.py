@@ -51,11 +51,15 @@ def panels(curves: Curves) -> list[Panel]:
         words = "Share of memorized examples flagged against share of others flagged, as the threshold falls."
         drawn.append(_unit("ROC", words, "others flagged", "memorized flagged", curves.roc, rising=True))
     if curves.precision_recall:
-        words = "Share of the flagged that are memorized, against the share of the memorized that are flagged."
+        words = (
+            "Share of the flagged that are memorized, against the share of the memorized that are flagged."
+        )
         drawn.append(_unit("Precision and recall", words, "recall", "precision", curves.precision_recall))
     if curves.calibration:
         words = "Share that turned out memorized, against the risk predicted; on the diagonal they agree."
-        drawn.append(_unit("Calibration", words, "risk predicted", "memorized", curves.calibration, rising=True))
+        drawn.append(
+            _unit("Calibration", words, "risk predicted", "memorized", curves.calibration, rising=True)
+        )
     drawn += _histograms(curves.risk_histogram or {})
     return drawn
 
@@ -77,13 +81,17 @@ def _unit(
     x_scale, y_scale = Linear(0, 1, _LEFT, _RIGHT), Linear(0, 1, _BOTTOM, _TOP)
     line = " ".join(f"{x_scale.at(point.x)},{y_scale.at(point.y)}" for point in _thin(points))
     diagonal = f"{_LEFT},{_BOTTOM} {_RIGHT},{_TOP}" if rising else ""
-    return Panel(title, words, x_label, y_label, x_scale.ticks(), y_scale.ticks(), line=line, diagonal=diagonal)
+    return Panel(
+        title, words, x_label, y_label, x_scale.ticks(), y_scale.ticks(), line=line, diagonal=diagonal
+    )
 
 
 def _histograms(histogram: dict[str, list[float]]) -> list[Panel]:
     edges = histogram.get("edges", [])
     groups = {name: counts for name, counts in histogram.items() if name != "edges"}
-    return [_histogram(name, edges, counts) for name, counts in groups.items() if len(edges) == len(counts) + 1]
+    return [
+        _histogram(name, edges, counts) for name, counts in groups.items() if len(edges) == len(counts) + 1
+    ]
 
 
 def _histogram(name: str, edges: list[float], counts: list[float]) -> Panel:
@@ -93,7 +101,12 @@ def _histogram(name: str, edges: list[float], counts: list[float]) -> Panel:
     y_scale = log_shares(shares, _BOTTOM, _TOP, top=0)
     y_scale = y_scale._replace(low=y_scale.low - 1)  # so that the smallest share is a bar, not a line
     bars = [
-        Bar(x_scale.at(low), y_scale.at(share), _gap(x_scale, low, high), round(_BOTTOM - y_scale.at(share), 1))
+        Bar(
+            x_scale.at(low),
+            y_scale.at(share),
+            _gap(x_scale, low, high),
+            round(_BOTTOM - y_scale.at(share), 1),
+        )
         for low, high, share in zip(edges, edges[1:], shares, strict=False)
         if share > 0
     ]
@@ -109,7 +122,9 @@ def _gap(scale: Linear, low: float, high: float) -> float:
 def _scatter(name: str, points: list[Point], x_scale: Linear, y_scale: Linear) -> Panel:
     dots = "".join(f"M{x_scale.at(point.x)} {y_scale.at(point.y)}h0" for point in _thin(points))
     words = f"Mean token entropy against log-probability of examples under {name}."
-    return Panel(name, words, "mean token entropy", "log-probability", x_scale.ticks(), y_scale.ticks(), dots=dots)
+    return Panel(
+        name, words, "mean token entropy", "log-probability", x_scale.ticks(), y_scale.ticks(), dots=dots
+    )
 
 
 def _thin(points: list[Point]) -> list[Point]:

@@ -110,7 +110,9 @@ def _check_row(check: Check) -> CheckRow:
 
 def _limit_of(check: Check) -> _Limit:
     words = check.name.replace("_", " ")
-    return _LIMITS.get(check.name) or _Limit(words, f"student {{student}} has a {words} of {{value}}", _number)
+    return _LIMITS.get(check.name) or _Limit(
+        words, f"student {{student}} has a {words} of {{value}}", _number
+    )
 
 
 def _value_and_limit(check: Check, limit: _Limit) -> tuple[str, str]:
@@ -148,7 +150,9 @@ def _strain(check: Check) -> float:
 
 
 def _tally(checks: Sequence[Check], sampled: bool) -> str:
-    counts = {name: sum(check.verdict == name for check in checks) for name in ("fail", "inconclusive", "pass")}
+    counts = {
+        name: sum(check.verdict == name for check in checks) for name in ("fail", "inconclusive", "pass")
+    }
     words = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
     judged = (

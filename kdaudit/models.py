@@ -1,0 +1,359 @@
+"""Models before they are loaded: where they lie, whether they are whole and safe, and how they read text.
+
+Only safetensors weights are taken; nothing here loads a tensor, and code that comes with a model runs only
+where `trust_remote_code` allows it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.config.paths import nearest_name
+from kdaudit.errors import ModelError
+from kdaudit.files import sha256_file
+
+_HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "tokenizer.*"]
+"""What is fetched from the hub: never a pickle, and code only if asked for."""
+_HUB_LEFT_OUT = ["*/*", "consolidated*"]
+"""Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+
+
+class ResolvedModel(NamedTuple):
+    """A model that can be loaded."""
+
+    folder: Path
+    fingerprint: str
+    """`sha256:` over names and contents of config.json and the weight files, and of code that is trusted."""
+    parameters: int
+    """Floating-point numbers in the weight files: tied ones once, buffers of causal masks left out."""
+    tokenizer_fingerprint: str
+    """`sha256:` over how the tokenizer reads text; equal for equal content in other formatting."""
+    name: str
+    """Path or hub id, as configured."""
+    trust_remote_code: bool = False
+
+
+def resolve_model(config: ModelConfig, key: str) -> ResolvedModel:
+    """Find a model's folder, fetching it from the hub if it is not local, and check its files.
+
+    Args:
+        config: the model's section, its path absolute if local.
+        key: where it stands in the configuration, for messages, as in `models.teacher`.
+
+    Raises:
+        ModelError: it is missing, incomplete, damaged, unsafe, or cannot be fetched.
+    """
+    folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
+    _check_description(_read_json(folder / "config.json", key), config, key)
+    weights = _weight_files(folder, key)
+    parameters = sum(_count_parameters(path, key) for path in weights)
+    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{key}.path: {folder} holds no tokenizer; save that of its base model there: "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+        )
+    try:
+        tokenizer = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
+    except ModelError as error:
+        raise ModelError(f"{key}.path: {error}") from error
+    code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
+    return ResolvedModel(
+        folder,
+        _fingerprint([folder / "config.json", *weights, *code]),
+        parameters,
+        _digest(json.dumps(_reading(tokenizer), sort_keys=True)),
+        config.path,
+        config.trust_remote_code,
+    )
+
+
+def smaller_teacher_warning(teacher: ResolvedModel, student: ResolvedModel, name: str) -> str | None:
+    """A warning when a student is as large as its teacher or larger, else None."""
+    if teacher.parameters > student.parameters:
+        return None
+    return (
+        f"models.teacher has {teacher.parameters:,} parameters and student {name} {student.parameters:,}: "
+        "a teacher is usually larger; check that the paths are not swapped"
+    )
+
+
+def _local_folder(config: ModelConfig, key: str) -> Path:
+    folder = Path(config.path)
+    if config.revision is not None:
+        raise ModelError(
+            f"{key}.revision: {folder} is a local folder, which has no revisions; remove the revision"
+        )
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"{key}.path: {folder} is a file; name the folder that holds config.json")
+    near = nearest_name(folder)
+    hint = f"did you mean {near}?" if near else "name a model's folder or a hub id"
+    raise ModelError(f"{key}.path: {folder} does not exist; {hint}")
+
+
+def _fetch(config: ModelConfig, key: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = _HUB_FILES + (["*.py"] if config.trust_remote_code else [])
+    try:
+        found = snapshot_download(
+            config.path,
+            revision=config.revision,
+            allow_patterns=patterns,
+            ignore_patterns=_HUB_LEFT_OUT,
+        )
+    except Exception as error:  # the hub's client raises errors of four unrelated families
+        raise _hub_error(error, config, key) from error
+    return Path(str(found))
+
+
+def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
+    """The hub client's error as a sentence; the more special classes come first."""
+    from huggingface_hub import errors
+
+    revision = config.revision or "main"
+    login = "log in with `hf auth login`"
+    reasons: list[tuple[type[Exception], str]] = [
+        (errors.HFValidationError, "is neither a folder nor a hub id; write it as ./folder or org/name"),
+        (errors.GatedRepoError, f"is gated on the hub; ask for access on its page, then {login}"),
+        (
+            errors.RepositoryNotFoundError,
+            f"is no folder here and no model on the hub; correct it, or if it is private {login}",
+        ),
+        (errors.RevisionNotFoundError, f"has no revision {revision} on the hub; correct {key}.revision"),
+        (
+            errors.LocalEntryNotFoundError,
+            "is no folder here, is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE "
+            "is set); go online or name a folder",
+        ),
+        (errors.HfHubHTTPError, f"cannot be had from the hub ({_first_line(error)}); try again later"),
+    ]
+    other = f"cannot be had from the hub ({_first_line(error)}); check network and disk, or name a folder"
+    reason = next((text for kind, text in reasons if isinstance(error, kind)), other)
+    return ModelError(f"{key}.path: {config.path} {reason}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _read_json(path: Path, key: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if (path.parent / "adapter_config.json").exists():
+            raise ModelError(
+                f"{key}.path: {path.parent} holds an adapter alone; merge it into its base model "
+                "(merge_and_unload) and save that"
+            ) from None
+        raise ModelError(
+            f"{key}.path: {path.parent} holds no {path.name}; name a folder written by save_pretrained"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{key}.path: {path} cannot be read ({_first_line(error)}); save it anew") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{key}.path: {path} is not a JSON object; save the model anew")
+    return found
+
+
+def _check_description(described: dict[str, Any], config: ModelConfig, key: str) -> None:
+    """Refuse what cannot continue a prefix, and what only its own code can load unless that is trusted."""
+    if described.get("is_encoder_decoder"):
+        raise ModelError(
+            f"{key}.path: {config.path} is an encoder-decoder, which does not continue a prefix; "
+            "name a causal language model"
+        )
+    if config.trust_remote_code or "auto_map" not in described:
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if described.get("model_type") not in CONFIG_MAPPING_NAMES:
+        raise ModelError(
+            f"{key}.path: {config.path} needs code of its own to load; read that code, then set "
+            f"{key}.trust_remote_code to true"
+        )
+
+
+def _weight_files(folder: Path, key: str) -> list[Path]:
+    whole, index = folder / _WEIGHTS, folder / _INDEX
+    if whole.exists() and index.exists():
+        raise ModelError(
+            f"{key}.path: {folder} holds both {_WEIGHTS} and {_INDEX}, and engines differ in which they "
+            "load; remove the one that is out of date"
+        )
+    if whole.exists():
+        return [whole]
+    if index.exists():
+        return _shards(index, key)
+    pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
+    if pickles:
+        raise ModelError(
+            f"{key}.path: {folder} holds only pickled weights ({pickles[0]}), which can run code when "
+            "loaded; where you trust them, load the model and save it with model.save_pretrained(FOLDER), "
+            "which writes safetensors"
+        )
+    raise ModelError(f"{key}.path: {folder} holds no weights; it needs {_WEIGHTS} or {_INDEX} and its shards")
+
+
+def _shards(index: Path, key: str) -> list[Path]:
+    files = _read_json(index, key).get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise ModelError(f"{key}.path: {index} names no shards; save the model anew")
+    names = sorted({str(name) for name in files.values()})
+    lacking = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
+    if lacking:
+        raise ModelError(
+            f"{key}.path: {index.parent} lacks {lacking[0]} ({len(lacking)} of {len(names)} shards that "
+            f"{_INDEX} names are missing); copy or fetch them again"
+        )
+    return [index.parent / name for name in names]
+
+
+def _count_parameters(path: Path, key: str) -> int:
+    """Count a file's parameters from its header; opening it also checks its length against the header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as tensors:
+            slices = [(name, tensors.get_slice(name)) for name in tensors.keys()]  # noqa: SIM118 - no mapping
+            return sum(
+                math.prod(part.get_shape())
+                for name, part in slices
+                if _is_parameter(name, part.get_dtype(), len(part.get_shape()))
+            )
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{key}.path: {path} is damaged or was not copied whole ({_first_line(error)}); "
+            "copy or save it anew"
+        ) from None
+
+
+def _is_parameter(name: str, dtype: str, dimensions: int) -> bool:
+    # Older GPT-2 and GPT-NeoX files keep their causal masks, as `attn.bias` of four dimensions.
+    is_mask = name.endswith("bias") and dimensions > 2
+    return dtype.startswith(("F", "BF")) and not is_mask
+
+
+def _fingerprint(files: list[Path]) -> str:
+    return _digest("".join(f"{path.name}\0{sha256_file(path)}\n" for path in files))
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers is untyped here
+    """Load a model's fast tokenizer.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no fast form, which mapping tokens to text needs.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever the files provoke in either library
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be loaded ({_first_line(error)}); save it anew"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{folder}: its tokenizer has no fast form; save one there as tokenizer.json "
+            "(transformers.convert_slow_tokenizer makes it)"
+        )
+    return tokenizer
+
+
+def uses_bos(tokenizer: Any) -> bool:  # noqa: ANN401
+    """Whether the tokenizer itself puts its begin token before a text."""
+    bos = tokenizer.bos_token_id
+    with_special, plain = (tokenizer("a", add_special_tokens=on)["input_ids"] for on in (True, False))
+    return bos is not None and with_special[:1] == [bos] and with_special != plain
+
+
+def bos_token_id(tokenizer: Any) -> int | None:  # noqa: ANN401
+    """The begin token's id, None where there is none."""
+    return None if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+
+
+def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> None:
+    """Check that all models read text alike.
+
+    Compared by content: vocabulary, merges, added and special tokens, how text is split and normalized,
+    and whether a begin token is put first. Padding, truncation and chat templates do not count.
+
+    Raises:
+        ModelError: two differ; the message names them and what differs.
+    """
+    (first, model), *others = models.items()
+    for name, other in others:
+        if other.tokenizer_fingerprint == model.tokenizer_fingerprint:
+            continue
+        one, two = (
+            _reading(load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code))
+            for each in (model, other)
+        )
+        what = "; ".join(_differences(one, two, first, name))
+        raise ModelError(
+            f"models: {first} and {name} have different tokenizers ({what}); an audit needs one, so that all "
+            "models read the same tokens"
+        )
+
+
+def _reading(tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
+    """All that decides which token ids a text becomes, as plain JSON."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = backend["model"]
+    vocabulary, merges = model.pop("vocab", {}), model.pop("merges", None) or []
+    return {
+        "tokens": {str(index): token for token, index in tokenizer.get_vocab().items()},
+        "scores": vocabulary if isinstance(vocabulary, list) else None,
+        "merges": [" ".join(merge) if isinstance(merge, list) else merge for merge in merges],
+        "added tokens": {str(token["id"]): token for token in backend["added_tokens"]},
+        "normalizer": backend["normalizer"],
+        "pre-tokenizer": backend["pre_tokenizer"],
+        "model settings": model,
+        "begin token id": tokenizer.bos_token_id,
+        "end token id": tokenizer.eos_token_id,
+        "begin token added": uses_bos(tokenizer),
+    }
+
+
+def _differences(one: dict[str, Any], two: dict[str, Any], first: str, second: str) -> Iterator[str]:
+    """What differs, at most the tokens in full: where they do, all that follows is bound to."""
+    if one["tokens"] != two["tokens"]:
+        yield _token_difference(one["tokens"], two["tokens"], first, second)
+        return
+    for part, value in one.items():
+        if value == two[part]:
+            continue
+        if part == "merges":
+            rows = zip_longest(value, two[part])
+            row = next(at for at, pair in enumerate(rows) if pair[0] != pair[1])
+            yield f"merges differ, first in row {row}"
+        elif isinstance(value, dict | list) or isinstance(two[part], dict | list):
+            yield f"{part} differ" if part.endswith("s") else f"the {part} differs"
+        else:
+            yield f"{part} is {value} in {first} and {two[part]} in {second}"
+
+
+def _token_difference(one: dict[str, str], two: dict[str, str], first: str, second: str) -> str:
+    unlike = sorted((index for index in {*one, *two} if one.get(index) != two.get(index)), key=int)
+    at = unlike[0]
+    shown = [f'"{tokens[at]}"' if at in tokens else "missing" for tokens in (one, two)]
+    return (
+        f"{len(unlike):,} of {max(len(one), len(two)):,} tokens differ, first: "
+        f"id {at} is {shown[0]} in {first} and {shown[1]} in {second}"
+    )
