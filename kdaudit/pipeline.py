@@ -205,14 +205,13 @@ def _write_perplexities(audit: _Audit) -> None:
     run = audit.run
     if audit.config.holdout is None or run.done("perplexity"):
         return
-    with run.stage("perplexity"):
+    with run.stage("perplexity"), FeatureWorker() as worker:
         found = {}
         for number, member in enumerate(audit.roster.members):
             audit.progress("perplexity of the holdout", number, len(audit.roster.members))
             dtype = member.config.dtype or audit.config.extraction.dtype
-            trust = member.config.trust_remote_code
-            with FeatureWorker(member.model.folder, dtype, trust_remote_code=trust) as worker:
-                found[member.name] = _perplexity(audit, worker)
+            worker.load(member.model.folder, dtype, trust_remote_code=member.config.trust_remote_code)
+            found[member.name] = _perplexity(audit, worker)
         run.write_text("perplexity.json", json.dumps(found, indent=1) + "\n", private=False)
 
 

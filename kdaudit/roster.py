@@ -96,13 +96,11 @@ def _configured(config: AuditConfig) -> list[_Configured]:
     for row, baseline in enumerate(baselines):
         many = len(baselines) > 1
         name, key = (
-            ("baseline", "models.baseline")
-            if not many
-            else (f"baseline-{row + 1}", f"models.baseline[{row}]")
+            ("baseline", "models.baseline") if not many else (f"baseline-{row + 1}", f"models.baseline.{row}")
         )
         found.append(_Configured(name, "baseline", None, key, baseline))
     for row, student in enumerate(models.students):
-        found.append(_Configured(student.name, "student", student.kd, f"models.students[{row}]", student))
+        found.append(_Configured(student.name, "student", student.kd, f"models.students.{row}", student))
     return found
 
 

@@ -53,6 +53,20 @@ SENTENCES = (
 )
 
 
+HOSTILE = [
+    "</style><script>document.title='owned'</script>",
+    "{{ 7*7 }}{% raw %}{{ config }}",
+    "\u202egnp.exe\u202c \u2066isolate\u2069 \u200e\u061c",
+    "nul\x00 bell\x07 escape\x1b[31m del\x7f nel\x85 line\u2028par\u2029 bom\ufeff tag\U000e0041",
+    "<img src=x onerror=alert(1)>'\"><svg/onload=alert(1)>",
+    "x" * 5000,
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 emoji, שלום עולם, مرحبا بالعالم",
+    "a" + "\u0301" * 300,
+    "javascript:alert(1) &lt;b&gt; &#x202e; <!-- ]]>",
+]
+HOSTILE_TITLE = HOSTILE[2] + HOSTILE[0]
+
+
 def sample_dict(**changes: Any) -> dict[str, Any]:
     """results.json of an audit like the paper's main one; `changes` replace top-level keys."""
     models = {
@@ -188,7 +202,7 @@ def _predictor() -> dict[str, Any]:
 
 
 def _curves() -> dict[str, Any]:
-    rng = random.Random(3)  # noqa: S311
+    rng = random.Random(3)
     steps = [k / 40 for k in range(41)]
 
     def cloud(shift: float) -> list[dict[str, float]]:
@@ -198,7 +212,9 @@ def _curves() -> dict[str, Any]:
     return {
         "roc": [{"x": x, "y": min(1.0, x**0.03)} for x in steps],
         "precision_recall": [{"x": x, "y": 1 - 0.5 * x**6} for x in steps],
-        "calibration": [{"x": k / 10, "y": min(1.0, max(0.0, k / 10 + rng.gauss(0, 0.04)))} for k in range(11)],
+        "calibration": [
+            {"x": k / 10, "y": min(1.0, max(0.0, k / 10 + rng.gauss(0, 0.04)))} for k in range(11)
+        ],
         "risk_histogram": {
             "edges": [k / 20 for k in range(21)],
             "memorized": [0, 1, 0, 2, 1, 3, 2, 4, 5, 6, 8, 9, 12, 16, 20, 29, 41, 60, 110, 372],
@@ -227,7 +243,7 @@ def _gate() -> dict[str, Any]:
 
 def sample_leaks(groups: list[tuple[dict[str, str], int]] = GROUPS) -> list[dict[str, Any]]:
     """The leaks of results.json, shuffled, with ids that stand for no order."""
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     classes = [group for group, number in groups for _ in range(number)]
     ids = rng.sample(range(EXAMPLES), len(classes))
     leaks = [_leak(example_id, group, rng) for example_id, group in zip(ids, classes, strict=True)]
@@ -249,9 +265,9 @@ def _leak(example_id: int, classes: dict[str, str], rng: random.Random) -> dict[
     }
 
 
-def leak_row(leak: dict[str, Any], models: list[str], **changes: Any) -> dict[str, Any]:
+def leak_row(leak: dict[str, Any], models: list[str], /, **changes: Any) -> dict[str, Any]:
     """A row of leaks.parquet with readable text; `changes` replace its keys."""
-    rng = random.Random(leak["example_id"])  # noqa: S311
+    rng = random.Random(leak["example_id"])
     prefix = " ".join(f"{part} ({rng.randrange(1000)})." for part in rng.sample(SENTENCES, 3))
     suffix = " " + " ".join(f"{part}, no. {rng.randrange(1000)}." for part in rng.sample(SENTENCES, 3))
     row = {
@@ -270,7 +286,9 @@ def leak_row(leak: dict[str, Any], models: list[str], **changes: Any) -> dict[st
     return {**row, **changes}
 
 
-def _said(models: list[str], memorized_by: list[str], suffix: str, rng: random.Random) -> Iterator[dict[str, Any]]:
+def _said(
+    models: list[str], memorized_by: list[str], suffix: str, rng: random.Random
+) -> Iterator[dict[str, Any]]:
     for name in models:
         if name in memorized_by:
             yield {"name": name, "matched_tokens": SUFFIX, "continuation": suffix}
@@ -279,6 +297,46 @@ def _said(models: list[str], memorized_by: list[str], suffix: str, rng: random.R
         kept = rng.randrange(len(words) - 4)
         text = " ".join([*words[: kept + 1], "and", "then", *rng.choice(SENTENCES).split(" ")])
         yield {"name": name, "matched_tokens": min(SUFFIX - 1, kept), "continuation": text}
+
+
+def bare_dict(**changes: Any) -> dict[str, Any]:
+    """An audit of a teacher and one student: no baseline, no holdout, no predictor, no gate."""
+    data = sample_dict()
+    models = {
+        name: {**data["models"][name], "holdout": None, "perplexity": None} for name in ("teacher", "soft")
+    }
+    models["soft"] |= {"tokens_per_second": None, "kd": None}
+    empty = dict.fromkeys(data["comparison"]["soft"])
+    leaks = [leak for leak in data["leaks"] if "soft" in leak["memorized_by"]][:3]
+    for leak in leaks:
+        leak |= {"memorized_by": ["soft"], "classes": {"soft": "unknown"}, "risk": None}
+    bare = {
+        "models": models,
+        "comparison": {"soft": empty},
+        "soft_vs_hard": None,
+        "predictor": {"status": "underpowered", "positives": 4},
+        "curves": {},
+        "gate": {"verdict": "none", "checks": []},
+        "leaks": leaks,
+        "notes": ["predictor: it takes 59 memorized examples, 4 were found"],
+    }
+    return sample_dict(**{**bare, **changes})
+
+
+def hostile_dict() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """An audit in which all text that others choose is hostile: results and rows of leaks.parquet."""
+    leaks = sample_leaks()[: len(HOSTILE)]
+    names = ["teacher", "baseline", "soft", "hard"]
+    rows = []
+    for leak, text in zip(leaks, HOSTILE, strict=True):
+        leak["document_id"], leak["tags"] = text, [text[:100]]
+        said = [{"name": name, "matched_tokens": 3, "continuation": text[:3] + text[::-1]} for name in names]
+        rows.append(leak_row(leak, names, prefix=text, suffix=text, text=text + text, models=said))
+    data = sample_dict(leaks=leaks, name=HOSTILE[0], notes=HOSTILE)
+    data["corpus"]["path"] = f"/home/owner/{HOSTILE[4]}"
+    for part in ("models", "comparison"):
+        data[part][HOSTILE[0] + HOSTILE[2]] = data[part]["soft"]
+    return data, rows
 
 
 def write_run(

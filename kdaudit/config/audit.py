@@ -166,7 +166,7 @@ class ExtractionConfig(Section):
 
 
 class PredictorConfig(Section):
-    """The risk predictor."""
+    """How examples are scored by their risk of being memorized."""
 
     enabled: bool = True
     """Whether to score examples by their risk of being memorized."""

@@ -2,7 +2,7 @@
 
 These formats are read with the standard library, not through `datasets`, whose readers (5.2) change
 text or give up where an audit may not: dates become timestamps, `NA` in a csv becomes null, one invalid
-byte or lone surrogate fails the whole file, and errors do not name the line.
+byte or lone surrogate fails the whole file, and json errors name a row within a block, not the line.
 
 Text is UTF-8, a byte order mark at the start of a file is dropped, and lines end in LF or CR LF. Invalid
 bytes become lone surrogates (`surrogateescape`), by which `documents` knows such a row and counts it.

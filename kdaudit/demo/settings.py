@@ -41,8 +41,8 @@ class DemoSettings(NamedTuple):
     records: int = 15
     """Distinct planted records."""
     vocabulary: int = 2048
-    teacher: Learner = Learner(192, 3, Recipe(epochs=24, learning_rate=3e-3, batch_size=16))
-    student: Learner = Learner(96, 2, Recipe(epochs=24, learning_rate=4e-3, batch_size=16))
+    teacher: Learner = Learner(192, 3, Recipe(epochs=16, learning_rate=3e-3, batch_size=16))
+    student: Learner = Learner(96, 2, Recipe(epochs=20, learning_rate=6e-3, batch_size=16))
     """Baseline and both students."""
     temperature: float = 2.0
     window: int = 104

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from kdaudit.demo.settings import DemoSettings, Learner
 from kdaudit.demo.text import DemoText, build_text, write_documents
@@ -83,6 +84,7 @@ def prepare(
         StorageError: a file could not be written.
         RunError: a training's loss became no number.
     """
+    disable_progress_bar()  # transformers' own: `progress` alone says how far things are
     text = _write_text(folder, settings)
     windows = cut(folder / "corpus.jsonl", text.tokenizer)
     lab = Lab(folder / "models", settings, text.tokenizer, windows, progress)
@@ -194,6 +196,8 @@ models:
     - {{name: soft, path: ./models/soft, kd: soft}}
     - {{name: hard, path: ./models/hard, kd: hard}}
 extraction: {{engine: {engine}, prefix_tokens: {prefix_tokens}, suffix_tokens: {suffix_tokens}}}
+# The soft student memorizes too little for a predictor to learn from; the hard one does not.
+predictor: {{student: hard}}
 report: {{title: The kdaudit demo}}
 seed: 0
 """

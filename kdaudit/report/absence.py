@@ -56,7 +56,7 @@ def why_no_soft_vs_hard(results: AuditResults) -> str:
 def why_no_predictor(results: AuditResults) -> str:
     """Why there is no risk predictor."""
     if results.predictor.status == "disabled":
-        return "The risk predictor was switched off in the audit's configuration."
+        return " ".join(notes_about(results, "predictor")) or "The risk predictor was switched off."
     if results.predictor.status == "ok":
         return _quoted(results, "predictor")
     positives = results.predictor.positives

@@ -1,5 +1,8 @@
 """Geometry of the charts of memorization: plain numbers that the SVG macros draw.
 
+Along a chart numbers are percent of its width, upright they are pixels: a chart then fits a phone as
+well as a desk, and its text keeps its size.
+
 Models are told apart by colour, by marker or dash pattern, and by their name beside the mark, so a
 chart can be read in grey. Zero has no place on a logarithmic axis: it stands in a strip of its own
 left of it.
@@ -16,8 +19,10 @@ from kdaudit.report.redaction import keep_head
 from kdaudit.report.scales import Linear, LogShares, Tick, log_shares
 from kdaudit.results import ModelResult
 
-WIDTH = 720
 _LABEL_LENGTH = 18
+_PLOT_LEFT, _PLOT_RIGHT = 13.0, 77.0
+_ROW = 58
+_TOP, _BOTTOM = 22, 322
 
 
 class Look(NamedTuple):
@@ -45,16 +50,12 @@ class RateRow(NamedTuple):
 
 
 class RateChart(NamedTuple):
-    """Dots with bars on a logarithmic axis."""
+    """Dots with bars on a logarithmic axis; `zero` is where zeros stand, None where there are none."""
 
     rows: list[RateRow]
     ticks: list[Tick]
     zero: float | None
-    """Where zeros stand; None where there are none."""
-    left: int
-    right: int
     bottom: int
-    height: int
 
 
 class Line(NamedTuple):
@@ -64,7 +65,7 @@ class Line(NamedTuple):
     label: str
     look: Look
     points: str
-    """SVG points."""
+    """SVG points, in percent and pixels: for a viewport that stretches along."""
     end: tuple[float, float]
     label_y: float
 
@@ -75,18 +76,16 @@ class SurvivalChart(NamedTuple):
     lines: list[Line]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    left: int
-    right: int
-    top: int
+    left: float
+    right: float
     bottom: int
-    height: int
 
 
 class Segment(NamedTuple):
     """A stretch of a bar."""
 
     name: str
-    count: int
+    examples: int
     css: str
     x: float
     width: float
@@ -105,18 +104,15 @@ def looks(models: Mapping[str, ModelResult]) -> dict[str, Look]:
 
 def rate_chart(models: Mapping[str, ModelResult]) -> RateChart:
     """Every model's memorization rate with its interval and holdout floor."""
-    left, right, row_height, top = 180, 560, 40, 14
     shares = [share for model in models.values() for share in _shares(model)]
-    has_zero = any(share == 0 for share in shares)
-    scale = log_shares(shares, left + (44 if has_zero else 8), right)
-    zero = float(left + 14) if has_zero else None
+    zero = 2.0 if any(share == 0 for share in shares) else None
+    scale = log_shares(shares, 3 if zero is None else 14, 97)
     styles = looks(models)
     rows = [
-        _rate_row(name, model, styles[name], top + row_height * index + row_height // 2, scale, left + 14.0)
+        _rate_row(name, model, styles[name], _ROW * index + 36, scale)
         for index, (name, model) in enumerate(models.items())
     ]
-    bottom = top + row_height * len(rows)
-    return RateChart(rows, scale.ticks(), zero, left, right, bottom, bottom + 46)
+    return RateChart(rows, scale.ticks(), zero, _ROW * len(rows) + 4)
 
 
 def _shares(model: ModelResult) -> list[float]:
@@ -124,9 +120,9 @@ def _shares(model: ModelResult) -> list[float]:
     return [share for share in ends if share is not None]
 
 
-def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShares, zero: float) -> RateRow:
+def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShares) -> RateRow:
     def place(share: float) -> float:
-        return scale.at(share) if share > 0 else zero
+        return scale.at(share) if share > 0 else 2.0
 
     low, high = model.ci95
     x = place(model.rate)
@@ -146,14 +142,14 @@ def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShare
 
 def survival_chart(models: Mapping[str, ModelResult]) -> SurvivalChart:
     """Every model's share of examples by matched tokens."""
-    left, right, top, bottom = 76, 560, 16, 316
     tokens = max((len(model.survival) for model in models.values()), default=1) - 1
-    x_scale = Linear(0, max(tokens, 1), left, right)
-    y_scale = log_shares((share for model in models.values() for share in model.survival), bottom, top, top=0)
+    x_scale = Linear(0, max(tokens, 1), _PLOT_LEFT, _PLOT_RIGHT)
+    shares = (share for model in models.values() for share in model.survival)
+    y_scale = log_shares(shares, _BOTTOM, _TOP, top=0)
     styles = looks(models)
     lines = [_line(name, model, styles[name], x_scale, y_scale) for name, model in models.items()]
     drawn = _spread([line for line in lines if line.points])
-    return SurvivalChart(drawn, x_scale.ticks(), y_scale.ticks(), left, right, top, bottom, bottom + 50)
+    return SurvivalChart(drawn, x_scale.ticks(), y_scale.ticks(), _PLOT_LEFT, _PLOT_RIGHT, _BOTTOM)
 
 
 def _line(name: str, model: ModelResult, look: Look, x_scale: Linear, y_scale: LogShares) -> Line:
@@ -169,7 +165,7 @@ def _spread(lines: list[Line], gap: float = 17) -> list[Line]:
     for line in sorted(lines, key=lambda line: line.end[1]):
         lowest = placed[-1].label_y + gap if placed else 0.0
         placed.append(line._replace(label_y=max(line.end[1], lowest)))
-    over = max(0.0, placed[-1].label_y - 316) if placed else 0.0
+    over = max(0.0, placed[-1].label_y - _BOTTOM) if placed else 0.0
     ys = [line.label_y for line in placed]
     for index in range(len(ys) - 1, -1, -1):
         ceiling = ys[index + 1] - gap if index + 1 < len(ys) else ys[index] - over
@@ -184,11 +180,11 @@ def inheritance_bar(counts: Inheritance) -> list[Segment]:
         ("both", counts.both, "both"),
         ("hard only", counts.hard_only, "hard"),
     ]
-    total = sum(count for _, count, _ in parts)
+    total = sum(number for _, number, _ in parts)
     segments, x = [], 0.0
     for name, number, css in parts:
         if number:
-            width = number / total * WIDTH
+            width = number / total * 100
             segments.append(Segment(name, number, css, round(x, 1), round(width, 1)))
             x += width
     return segments

@@ -60,7 +60,13 @@ def _against_baseline(results: AuditResults) -> KeyFigure:
             return None
         sentence = _ratio_sentence(name, ratio, figures.ratio_ci95)
         counts = _baseline_counts(results, name)
-        return Reading(name, times(ratio), _ninety_five(times_interval(figures.ratio_ci95)), counts, sentence)
+        return Reading(
+            f"student {name}",
+            times(ratio),
+            _ninety_five(times_interval(figures.ratio_ci95)),
+            counts,
+            sentence,
+        )
 
     return _figure(
         "Student against baseline",
@@ -73,13 +79,14 @@ def _against_baseline(results: AuditResults) -> KeyFigure:
 
 def _ratio_sentence(name: str, ratio: float, ends: Interval | None) -> str:
     if ends is not None and (ends[0] is None or ends[0] <= 1) and (ends[1] is None or ends[1] >= 1):
-        return f"Student {name} memorizes no clearly different amount than a model of its size without a teacher."
+        return f"Student {name} does not differ clearly from a model of its size trained without a teacher."
     if ratio == 0:
         return f"Student {name} memorizes nothing, unlike a model of its size trained without a teacher."
     if ratio < 1:
-        less = percent(1 - ratio)
+        less = percent(1 - ratio, 1)
         return f"Student {name} memorizes {less} less than a model of its size trained without a teacher."
-    return f"Student {name} memorizes {significant(ratio, 2)} times as much as a model of its size without a teacher."
+    more = significant(ratio, 2)
+    return f"Student {name} memorizes {more} times as much as a model of its size trained without a teacher."
 
 
 def _baseline_counts(results: AuditResults, name: str) -> str:
@@ -102,7 +109,7 @@ def _inherited(results: AuditResults) -> KeyFigure:
             f"{count(inherited)} of {plural(of, 'example')} that the teacher memorizes and no baseline does"
         )
         ends = _ninety_five(percent_interval(figures.inheritance_ci95))
-        return Reading(name, percent(rate), ends, counts, _inheritance_sentence(name, rate))
+        return Reading(f"student {name}", percent(rate), ends, counts, _inheritance_sentence(name, rate))
 
     return _figure(
         "Inherited from the teacher",
@@ -116,8 +123,10 @@ def _inherited(results: AuditResults) -> KeyFigure:
 def _inheritance_sentence(name: str, rate: float) -> str:
     if rate == 0:
         return f"Nothing that only the teacher had memorized reappears in student {name}."
-    share = f"About 1 in {count(round(1 / rate))}" if rate <= 0.5 else percent(rate)
-    return f"{share} of the examples that only the teacher had memorized reappear in student {name}."
+    rare = rate <= 0.2
+    share = f"About 1 in {count(round(1 / rate))}" if rare else percent(rate)
+    verb = "reappears" if rare else "reappear"
+    return f"{share} of the examples that only the teacher had memorized {verb} in student {name}."
 
 
 def _figure(
@@ -144,8 +153,10 @@ def _hard_against_soft(results: AuditResults) -> KeyFigure:
     counts += "" if of is None else f" of {count(of)} teacher-specific examples"
     value = f"{count(hard)} : {count(soft)}" if pair.ratio is None else times(pair.ratio)
     ends = _ninety_five(times_interval(pair.ratio_ci95))
-    names = f"{pair.hard} (hard), {pair.soft} (soft)"
-    return KeyFigure(title, Reading(names, value, ends, counts, _pair_sentence(pair, soft, hard)), (), None)
+    of_what = (
+        "inherited by hard : by soft" if pair.ratio is None else "inherited by hard over inherited by soft"
+    )
+    return KeyFigure(title, Reading(of_what, value, ends, counts, _pair_sentence(pair, soft, hard)), (), None)
 
 
 def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
@@ -158,11 +169,12 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
     if soft == 0 or hard == 0:
         return f"Only the {'hard' if soft == 0 else 'soft'} student inherits from the teacher alone."
     more, less, ratio = ("hard", "soft", hard / soft) if hard > soft else ("soft", "hard", soft / hard)
-    return f"The {more} student inherits {significant(ratio, 2)} times as much from the teacher alone as the {less} one."
+    factor = significant(ratio, 2)
+    return f"The {more} student inherits {factor} times as much from the teacher alone as the {less} one."
 
 
 def _predictor(results: AuditResults) -> KeyFigure:
-    title, found = "Can it be foreseen?", results.predictor
+    title, found = "Foreseeing memorization", results.predictor
     if found.status != "ok" or found.auc is None:
         return KeyFigure(title, None, (), why_no_predictor(results))
     of = f"AUC of the risk predictor, mean of {plural(found.trials or 0, 'trial')}"

@@ -8,6 +8,7 @@ an interval get as many digits as it takes to tell them apart.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 from kdaudit.results import Interval
@@ -15,6 +16,7 @@ from kdaudit.results import Interval
 ABSENT = "not available"
 NBSP = "\N{NO-BREAK SPACE}"
 _MOST_DIGITS = 7
+_CLOSING_ZEROS = re.compile(r"\.0+(?=\D*$)|(\.\d*?)0+(?=\D*$)")
 
 Formatter = Callable[[float, int], str]
 
@@ -25,14 +27,18 @@ def count(value: int | None) -> str:
 
 
 def significant(value: float, digits: int) -> str:
-    """A plain decimal with `digits` significant digits, closing zeros dropped, commas in thousands."""
+    """A plain decimal with `digits` significant digits and commas in thousands.
+
+    Closing zeros stay where they are digits of a rounded value (0.40), and go where the value is
+    exact (a limit of 0.1 is not 0.10).
+    """
     if value == 0:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{abs(value):,.{decimals}f}"
-    if "." in text:
+    if "." in text and math.isclose(round(value, decimals), value, rel_tol=1e-9):
         text = text.rstrip("0").rstrip(".")
-    return f"\N{MINUS SIGN}{text}" if value < 0 and text != "0" else text
+    return f"\N{MINUS SIGN}{text}" if value < 0 else text
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -46,7 +52,7 @@ def _percent_number(share: float, digits: int) -> str:
     value = share * 100
     text = significant(value, digits + 1 if abs(value) >= 10 else digits)
     rest = 100 - value
-    if text == "100" and rest > 1e-9:
+    if text in ("100", "100.0") and rest > 1e-9:
         text = f"{value:.{min(12, 1 - math.floor(math.log10(rest)))}f}".rstrip("0")
     return text
 
@@ -60,8 +66,8 @@ def points(difference: float | None, digits: int = 2) -> str:
 
 
 def times(ratio: float | None, digits: int = 2) -> str:
-    """A ratio with a times sign: 0.41×."""
-    return ABSENT if ratio is None else f"{significant(ratio, digits)}×"
+    """A ratio with a times sign, as in 0.41 times."""
+    return ABSENT if ratio is None else f"{significant(ratio, digits)}\N{MULTIPLICATION SIGN}"
 
 
 def score(value: float | None, digits: int = 3) -> str:
@@ -95,9 +101,14 @@ def interval(ends: Interval | None, form: Formatter) -> str:
 def apart(one: float, other: float, form: Formatter) -> tuple[str, str]:
     """Both numbers with as few digits as tell them apart; equal numbers read the same."""
     digits = 2
-    while digits < _MOST_DIGITS and one != other and form(one, digits) == form(other, digits):
+    while digits < _MOST_DIGITS and one != other and _bare(form(one, digits)) == _bare(form(other, digits)):
         digits += 1
     return form(one, digits), form(other, digits)
+
+
+def _bare(text: str) -> str:
+    """Without closing zeros: 0.10 % reads as the same number as 0.1 %."""
+    return _CLOSING_ZEROS.sub(r"\1", text)
 
 
 def percent_interval(ends: Interval | None) -> str:

@@ -7,15 +7,15 @@ The public page's cards are made without the texts at hand: `text` is then None,
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from os.path import commonprefix
 from typing import NamedTuple
 
 from kdaudit.leaks import Continuation, LeakText
-from kdaudit.report.redaction import Cut, keep_head, keep_tail
+from kdaudit.report.redaction import Cut, keep_head, keep_tail, visible
 from kdaudit.results import Leak, LeakClass
 
 TEXT_LIMIT = 600
-"""Characters of a prefix, suffix or continuation that are shown: 200 leaks stay well under 1 MB."""
+"""Characters of a prefix, suffix or continuation that are shown, written-out ones included, so that
+escapes cannot blow the page up: 200 leaks stay under 1 MB."""
 
 CLASS_WORDS: dict[LeakClass, str] = {
     "inherited": "inherited",
@@ -94,7 +94,7 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
     return LeakCard(
         rank,
         leak.example_id,
-        keep_head(leak.document_id, 200) if document_ids else None,
+        keep_head(visible(leak.document_id), 200) if document_ids else None,
         [StudentClass(student, name, CLASS_WORDS[name]) for student, name in leak.classes.items()],
         leak.memorized_by,
         leak.copies,
@@ -109,7 +109,10 @@ def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
     misses = [_near_miss(one, text.suffix) for one in text.continuations if one.model not in memorized_by]
     misses.sort(key=lambda miss: -miss.matched_tokens)
     return QuotedText(
-        text.offset, keep_tail(text.prefix, TEXT_LIMIT), keep_head(text.suffix, TEXT_LIMIT), misses
+        text.offset,
+        keep_tail(visible(text.prefix), TEXT_LIMIT),
+        keep_head(visible(text.suffix), TEXT_LIMIT),
+        misses,
     )
 
 
@@ -119,6 +122,13 @@ def _near_miss(said: Continuation, suffix: str) -> NearMiss:
     The tokens' own texts are not in leaks.parquet. The first wrong token may share its first
     characters with the right one, so the mark can run a few characters past the last right token.
     """
-    length = len(commonprefix([said.text, suffix])) if said.matched_tokens else 0
-    same = keep_tail(said.text[:length], TEXT_LIMIT // 2)
-    return NearMiss(said.model, said.matched_tokens, same, keep_head(said.text[length:], TEXT_LIMIT // 2))
+    length = _shared_length(said.text, suffix) if said.matched_tokens else 0
+    same = keep_tail(visible(said.text[:length]), TEXT_LIMIT // 2)
+    return NearMiss(
+        said.model, said.matched_tokens, same, keep_head(visible(said.text[length:]), TEXT_LIMIT // 2)
+    )
+
+
+def _shared_length(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((k for k, (left, right) in pairs if left != right), min(len(one), len(other)))

@@ -13,7 +13,7 @@ from kdaudit.report.scales import Linear, Tick, log_shares
 from kdaudit.results import Curves, Point
 
 WIDTH, HEIGHT = 340, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 326.0, 12.0, 240.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 326.0, 12.0, 240.0
 _MOST_POINTS = 1500
 
 
@@ -110,8 +110,9 @@ def _histogram(name: str, edges: list[float], counts: list[float]) -> Panel:
         for low, high, share in zip(edges, edges[1:], shares, strict=False)
         if share > 0
     ]
-    words = f"How the predicted risk of {name.replace('_', ' ')} examples is spread; the upright axis is logarithmic."
-    title = f"Risk: {name.replace('_', ' ')}"
+    group = name.replace("_", " ")
+    words = f"How the predicted risk of {group} examples is spread; the upright axis is logarithmic."
+    title = f"Risk: {group}"
     return Panel(title, words, "risk predicted", "share", x_scale.ticks(), y_scale.ticks(), bars=bars)
 
 

@@ -19,6 +19,10 @@ _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re
 _LOCAL_PATH = re.compile(r"(?<![\w/.])(?:file:/*|~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^\s'\"`,;:()<>|]*[\w.-])")
 
 
+_OPEN = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
+_CLOSE = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
+
+
 class Cut(NamedTuple):
     """A text, cut if it was too long."""
 
@@ -28,7 +32,7 @@ class Cut(NamedTuple):
 
 
 def visible(text: str) -> str:
-    """The text with control, bidirectional and other invisible characters written out, as in ‹U+202E›."""
+    """The text with control, bidirectional and other invisible characters written out by code point."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_shown, text))
@@ -37,7 +41,7 @@ def visible(text: str) -> str:
 def _shown(character: str) -> str:
     if character in _KEPT or unicodedata.category(character) not in _SHOWN_CATEGORIES:
         return character
-    return f"‹U+{ord(character):04X}›"
+    return f"{_OPEN}U+{ord(character):04X}{_CLOSE}"
 
 
 def keep_head(text: str, limit: int) -> Cut:

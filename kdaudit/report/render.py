@@ -69,7 +69,8 @@ def read_results(run_dir: Path) -> AuditResults:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise RunStateError(
-            f"{path}: {where} does not follow the schema ({first['msg']}); repeat the audit with `kdaudit run`"
+            f"{path}: {where} does not follow the schema ({first['msg']}); "
+            "repeat the audit with `kdaudit run`"
         ) from error
 
 

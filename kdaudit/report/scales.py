@@ -32,7 +32,7 @@ class Linear(NamedTuple):
 
     def ticks(self, steps: int = 5) -> list[Tick]:
         """Ticks at round values."""
-        step = _round_step((self.high - self.low) or 1.0, steps)
+        step = round_step((self.high - self.low) or 1.0, steps)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [Tick(self.at(k * step), significant(k * step, 3)) for k in range(first, last + 1)]
 
@@ -51,8 +51,9 @@ class LogShares(NamedTuple):
         return round(self.start + min(1.0, max(0.0, place)) * (self.end - self.start), 1)
 
     def ticks(self) -> list[Tick]:
-        """A tick at each power of ten."""
-        return [Tick(self.at(10.0**k), percent(10.0**k)) for k in range(self.low, self.high + 1)]
+        """A tick at each power of ten; at every second, third, ... where there are many."""
+        step = -(-(self.high - self.low) // 5)
+        return [Tick(self.at(10.0**k), percent(10.0**k)) for k in range(self.high, self.low - 1, -step)]
 
 
 def log_shares(shares: Iterable[float], start: float, end: float, *, top: int | None = None) -> LogShares:
@@ -63,7 +64,8 @@ def log_shares(shares: Iterable[float], start: float, end: float, *, top: int | 
     return LogShares(min(low, high - 1), high, start, end)
 
 
-def _round_step(span: float, steps: int) -> float:
+def round_step(span: float, steps: int) -> float:
+    """The smallest round step that takes at most about `steps` of them to cover `span`."""
     raw = span / steps
     power = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)

@@ -31,6 +31,12 @@ WORDS: dict[VerdictName, str] = {
     "inconclusive": "Inconclusive",
     "none": "No limit set",
 }
+_BANNER: dict[VerdictName, str] = {
+    "pass": "Passed: every limit is kept",
+    "fail": "Failed: a limit is exceeded",
+    "inconclusive": "Inconclusive: the audit cannot tell",
+    "none": "No limit was set",
+}
 
 
 class Verdict(NamedTuple):
@@ -92,8 +98,8 @@ def verdict_of(results: AuditResults) -> Verdict:
     """The gate's verdict, its sentence and the reason behind it."""
     name, checks = results.gate.verdict, results.gate.checks
     if name == "none" or not checks:
-        return Verdict("none", WORDS["none"], _finding(results), _no_limit(results))
-    return Verdict(name, WORDS[name], _sentence(name, checks), _tally(checks, results.corpus.sampled))
+        return Verdict("none", _BANNER["none"], _finding(results), _no_limit(results))
+    return Verdict(name, _BANNER[name], _sentence(name, checks), _tally(checks, results.corpus.sampled))
 
 
 def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
@@ -135,6 +141,8 @@ def _sentence(name: VerdictName, checks: Sequence[Check]) -> str:
     if name == "pass":
         lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
         return f"{_capital(lead + statement)}, within the {bound} allowed."
+    if deciding.ci95 is None:
+        return f"{_capital(statement)}; whether that keeps the {bound} allowed cannot be told."
     ends = interval(deciding.ci95, limit.form)
     return f"In this sample {statement}, but {ends} is possible, on both sides of the {bound} allowed."
 
@@ -153,7 +161,8 @@ def _tally(checks: Sequence[Check], sampled: bool) -> str:
     counts = {
         name: sum(check.verdict == name for check in checks) for name in ("fail", "inconclusive", "pass")
     }
-    words = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}
+    be = "is" if counts["inconclusive"] == 1 else "are"
+    words = {"fail": "failed", "inconclusive": f"{be} inconclusive", "pass": "passed"}
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
     judged = (
         "each rate is judged by its 95 % interval, since the audit took a sample of the corpus"
@@ -181,9 +190,12 @@ def _finding(results: AuditResults) -> str:
 def _of_all(model: ModelResult) -> str:
     if not model.memorized:
         return f"none of the {count(model.examples)} training examples"
-    return f"{percent(model.rate)} of the training examples ({count(model.memorized)} of {count(model.examples)})"
+    counts = f"{count(model.memorized)} of {count(model.examples)}"
+    return f"{percent(model.rate)} of the training examples ({counts})"
 
 
 def _no_limit(results: AuditResults) -> str:
     leaks = plural(len(results.leaks), "example")
-    return f"The audit passes no judgement, since its configuration sets no gate. Students memorize {leaks} in all."
+    return (
+        f"The audit passes no judgement: its configuration sets no limit. Students memorize {leaks} in all."
+    )

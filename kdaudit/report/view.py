@@ -14,10 +14,11 @@ from kdaudit.report.figures import KeyFigure, key_figures
 from kdaudit.report.leak_cards import LeakCard
 from kdaudit.report.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.report.redaction import public_corpus_name, without_paths
+from kdaudit.report.scales import round_step
 from kdaudit.report.verdict import CheckRow, Verdict, check_rows, verdict_of
 from kdaudit.results import AuditResults
 
-_MILESTONES = 8
+_MILESTONES = 6
 
 
 class Reasons(NamedTuple):
@@ -109,5 +110,5 @@ def _largest(combinations: list[Region]) -> int:
 
 
 def _milestones(suffix_tokens: int) -> list[int]:
-    steps = min(_MILESTONES, suffix_tokens)
-    return sorted({max(1, round(suffix_tokens * step / steps)) for step in range(1, steps + 1)} | {1})
+    step = max(1, round(round_step(suffix_tokens, _MILESTONES)))
+    return sorted({1, suffix_tokens, *range(step, suffix_tokens, step)})

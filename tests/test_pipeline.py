@@ -1,0 +1,183 @@
+"""`kdaudit run` as a user calls it, on toy models whose memorization is known by construction."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import toys
+from conftest import needs_vllm
+from transformers import AutoModelForCausalLM
+
+PRIVATE = ["report.html", "leaks.parquet", "hmac.key", "config.yaml", "results.json"]
+
+
+def kdaudit(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kdaudit", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+class Toy:
+    """A finished run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        toys.write_audit(folder)
+        self.done = kdaudit("run", "audit.yaml", cwd=folder)
+        self.run = folder / "runs" / "toy"
+        self.results: dict[str, Any] = json.loads((self.run / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    return Toy(tmp_path_factory.mktemp("toy"))
+
+
+def test_ends_well_and_names_the_report(toy: Toy) -> None:
+    assert toy.done.returncode == 0, toy.done.stderr
+    assert "runs/toy/report.html" in toy.done.stdout
+
+
+def test_corpus_is_counted(toy: Toy) -> None:
+    corpus = toy.results["corpus"]
+    assert (corpus["documents"], corpus["windows"], corpus["examples"]) == (33, 33, 31)
+    assert not corpus["sampled"]
+
+
+def test_each_model_memorizes_its_own_windows(toy: Toy) -> None:
+    counts = {name: model["memorized"] for name, model in toy.results["models"].items()}
+    assert counts == {"teacher": 5, "baseline": 4, "soft": 5, "hard": 2}
+    places = {name: model["windows_memorized"] for name, model in toy.results["models"].items()}
+    assert places == {"teacher": 7, "baseline": 4, "soft": 7, "hard": 2}
+    assert all(model["holdout"]["memorized"] == 0 for model in toy.results["models"].values())
+
+
+def test_inheritance(toy: Toy) -> None:
+    soft, hard = toy.results["comparison"]["soft"], toy.results["comparison"]["hard"]
+    assert (soft["teacher_specific"], soft["inherited"], soft["student_only"]) == (5, 5, 0)
+    assert (hard["teacher_specific"], hard["inherited"], hard["student_only"]) == (5, 0, 2)
+    versus = toy.results["soft_vs_hard"]
+    assert (versus["both"], versus["soft_only"], versus["hard_only"]) == (0, 5, 0)
+
+
+def test_leaks_hold_text_and_what_each_model_says(toy: Toy) -> None:
+    rows = pq.read_table(toy.run / "leaks.parquet").to_pylist()
+    assert [row["example_id"] for row in rows] == [leak["example_id"] for leak in toy.results["leaks"]]
+    assert len(rows) == 7
+    assert [row["copies"] for row in rows] == [3, 1, 1, 1, 1, 1, 1]
+    for row in rows:
+        words = row["text"].split()
+        assert row["prefix"].split() == words[: toys.PREFIX]
+        assert row["suffix"].split() == words[toys.PREFIX :]
+        for said in row["models"]:
+            heard = said["continuation"].split()
+            assert len(heard) == toys.SUFFIX
+            agree = np.cumprod([a == b for a, b in zip(heard, words[toys.PREFIX :], strict=True)])
+            assert agree.sum() == said["matched_tokens"]
+
+
+def test_perplexity_is_that_of_a_plain_forward_pass(toy: Toy) -> None:
+    lines = (toy.folder / "holdout.jsonl").read_text().splitlines()
+    windows = [[int(word[1:]) for word in json.loads(line)["text"].split()] for line in lines]
+    model = AutoModelForCausalLM.from_pretrained(toy.folder / "hard").double()
+    losses = []
+    for window in windows:
+        with torch.inference_mode():
+            logits = model(torch.tensor([window])).logits[0]
+        for place, token in enumerate(window[1:]):
+            losses.append(-torch.log_softmax(logits[place], -1)[token].item())
+    expected = math.exp(sum(losses) / len(losses))
+    assert toy.results["models"]["hard"]["perplexity"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_files_with_text_are_for_their_owner(toy: Toy) -> None:
+    private = [toy.run / name for name in PRIVATE] + list((toy.run / "examples").iterdir())
+    for path in private:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_finished_run_is_shown_not_repeated(toy: Toy) -> None:
+    before = {path: path.stat().st_mtime_ns for path in toy.run.rglob("*") if path.is_file()}
+    again = kdaudit("run", "audit.yaml", "--json", cwd=toy.folder)
+    assert again.returncode == 0
+    assert json.loads(again.stdout) == toy.results
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert kdaudit("verify", toy.run, cwd=toy.folder).returncode == 0
+
+
+def test_changed_extraction_is_refused_with_what_changed(toy: Toy) -> None:
+    done = kdaudit("run", "audit.yaml", "--set", "extraction.suffix_tokens=7", cwd=toy.folder)
+    assert done.returncode == 2
+    assert "extraction.suffix_tokens: 8 then, 7 now" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (["gate.max_rate=0.5"], 0),
+        (["gate.max_rate=0.1"], 1),
+        (["gate.max_inherited=0", "gate.students=[hard]"], 0),
+        (["gate.max_inherited=0"], 1),
+        (["corpus.limit=10", "gate.max_rate=0.3"], 3),
+    ],
+)
+def test_gate_sets_the_exit_code(toy: Toy, tmp_path: Path, limits: list[str], code: int) -> None:
+    words = [word for limit in limits for word in ("--set", limit)]
+    done = kdaudit("run", toy.folder / "audit.yaml", "--out", tmp_path / "run", *words, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    text = (tmp_path / "run" / "results.json").read_text()
+    assert json.loads(text)["gate"]["verdict"] == {0: "pass", 1: "fail", 3: "inconclusive"}[code]
+
+
+def test_without_baseline_and_with_one_student_the_rest_stands(toy: Toy, tmp_path: Path) -> None:
+    done = kdaudit(
+        "run", toy.folder / "audit.yaml", "--out", tmp_path / "run", "--set", "models.baseline=null",
+        "--set", "models.students=[{name: only, path: hard, kd: hard}]", "--set", "holdout=null", "--json",
+        cwd=toy.folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["models"]["only"]["memorized"] == 2
+    assert results["models"]["only"]["perplexity"] is None
+    assert set(results["comparison"]["only"].values()) == {None}
+    assert results["soft_vs_hard"] is None
+    assert [leak["classes"] for leak in results["leaks"]] == [{"only": "unknown"}] * 2
+    for word in ("baseline", "holdout", "Soft and hard"):
+        assert any(word in note for note in results["notes"]), word
+
+
+def test_end_of_text_inside_a_suffix_is_a_token_like_any_other(tmp_path: Path) -> None:
+    """A model that always says the end token memorizes a window of nothing else."""
+    toys.write_audit(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "hard")
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # all logits tie at 0, and the first token is the end token
+    model.save_pretrained(tmp_path / "hard")
+    toys.write_corpus(tmp_path / "corpus.jsonl", [[5] * toys.PREFIX + [0] * toys.SUFFIX])
+    done = kdaudit("run", "audit.yaml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["models"]["hard"]["memorized"] == 1
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_vllm_finds_the_same(toy: Toy, tmp_path: Path) -> None:
+    done = kdaudit(
+        "run", toy.folder / "audit.yaml", "--out", tmp_path / "run", "--set", "extraction.engine=vllm", "--json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["comparison"] == toy.results["comparison"]
+    assert results["extraction"]["engine"] == "vllm"
+    assert results["models"]["hard"]["survival"] == toy.results["models"]["hard"]["survival"]
