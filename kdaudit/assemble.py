@@ -163,7 +163,8 @@ def _compare(audited: Audited) -> _Compared:
     soft, hard = pair["soft"], pair["hard"]
     if soft is None or hard is None:
         notes.append(
-            "Soft and hard KD are not compared: that takes one student of each kind (models.students, key kd)."
+            "Soft and hard KD are not compared: that takes one student of each kind (models.students, "
+            "key kd)."
         )
         return _Compared(comparison, None, notes)
     both = soft_vs_hard(

@@ -99,8 +99,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def seal(folder: Path) -> None:
     """Write manifest.sha256, in the form that `sha256sum --check` reads."""
-    line = f"{sha256_file(folder / MANIFEST_FILE)}  {MANIFEST_FILE}\n"
-    write_bytes(folder / SEAL_FILE, line.encode(), private=False)
+    write_bytes(folder / SEAL_FILE, _seal_line(folder), private=False)
+
+
+def _seal_line(folder: Path) -> bytes:
+    return f"{sha256_file(folder / MANIFEST_FILE)}  {MANIFEST_FILE}\n".encode()
 
 
 def check_files(folder: Path) -> list[str]:
@@ -128,9 +131,9 @@ def check_files(folder: Path) -> list[str]:
 
 def _check_seal(folder: Path) -> list[str]:
     try:
-        expected = (folder / SEAL_FILE).read_text(encoding="utf-8", errors="replace").split()
+        found = (folder / SEAL_FILE).read_bytes()
     except FileNotFoundError:
         return [f"{SEAL_FILE}: is missing; the run is unfinished, or the file was removed"]
-    if expected != [sha256_file(folder / MANIFEST_FILE), MANIFEST_FILE]:
+    if found != _seal_line(folder):
         return [f"{MANIFEST_FILE}: does not fit {SEAL_FILE}; one of them was changed"]
     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import stat
 import subprocess
 import sys
@@ -128,15 +129,28 @@ def test_changed_extraction_is_refused_with_what_changed(toy: Toy) -> None:
         (["gate.max_rate=0.1"], 1),
         (["gate.max_inherited=0", "gate.students=[hard]"], 0),
         (["gate.max_inherited=0"], 1),
-        (["corpus.limit=10", "gate.max_rate=0.3"], 3),
     ],
 )
-def test_gate_sets_the_exit_code(toy: Toy, tmp_path: Path, limits: list[str], code: int) -> None:
+def test_changed_gate_repeats_the_last_stages_and_sets_the_exit_code(
+    toy: Toy, tmp_path: Path, limits: list[str], code: int
+) -> None:
+    run = shutil.copytree(toy.run, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("part-*")}
     words = [word for limit in limits for word in ("--set", limit)]
-    done = kdaudit("run", toy.folder / "audit.yaml", "--out", tmp_path / "run", *words, cwd=tmp_path)
+    done = kdaudit("run", toy.folder / "audit.yaml", "--out", run, *words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
-    text = (tmp_path / "run" / "results.json").read_text()
-    assert json.loads(text)["gate"]["verdict"] == {0: "pass", 1: "fail", 3: "inconclusive"}[code]
+    assert json.loads((run / "results.json").read_text())["gate"]["verdict"] == ["pass", "fail"][code]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert kdaudit("verify", run, cwd=tmp_path).returncode == 0
+
+
+def test_a_sample_too_small_to_tell_is_inconclusive(toy: Toy, tmp_path: Path) -> None:
+    words = ["--set", "corpus.limit=10", "--set", "gate.max_rate=0.3", "--set", "holdout=null"]
+    done = kdaudit("run", toy.folder / "audit.yaml", "--out", "run", *words, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["corpus"]["examples"] == 10
+    assert results["corpus"]["sampled"]
 
 
 def test_without_baseline_and_with_one_student_the_rest_stands(toy: Toy, tmp_path: Path) -> None:
@@ -172,10 +186,8 @@ def test_end_of_text_inside_a_suffix_is_a_token_like_any_other(tmp_path: Path) -
 @pytest.mark.slow
 @needs_vllm
 def test_vllm_finds_the_same(toy: Toy, tmp_path: Path) -> None:
-    done = kdaudit(
-        "run", toy.folder / "audit.yaml", "--out", tmp_path / "run", "--set", "extraction.engine=vllm", "--json",
-        cwd=tmp_path,
-    )  # fmt: skip
+    words = ["--set", "extraction.engine=vllm", "--json"]
+    done = kdaudit("run", toy.folder / "audit.yaml", "--out", tmp_path / "run", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results["comparison"] == toy.results["comparison"]

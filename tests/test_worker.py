@@ -1,0 +1,86 @@
+"""Worker processes: calls, errors, death on either side."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from kdaudit.errors import EngineError
+from kdaudit.worker import Worker
+
+
+class Service:
+    """Runs in the worker."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._add = options["add"]
+
+    def describe(self) -> dict[str, int]:
+        return {"pid": os.getpid()}
+
+    def plus(self, numbers: np.ndarray, *, times: int) -> np.ndarray:
+        print("noise on standard output")
+        return (numbers + self._add) * times
+
+    def fail(self) -> None:
+        raise ValueError("no such thing")
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def sleep(self) -> None:
+        time.sleep(60)
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with Worker("test_worker:Service", {"add": 1}) as found:
+        yield found
+
+
+def test_arrays_go_there_and_back(worker: Worker) -> None:
+    answer = worker.call("plus", np.arange(3, dtype=np.int32), times=2)
+    assert answer.arrays[0].tolist() == [2, 4, 6]
+    assert answer.arrays[0].dtype == np.int32
+    assert answer.head["seconds"] >= 0
+
+
+def test_answers_come_in_the_order_of_the_calls(worker: Worker) -> None:
+    for times in (1, 2):
+        worker.send("plus", np.zeros(1), times=times)
+    assert [worker.receive().arrays[0].item() for _ in range(2)] == [1.0, 2.0]
+
+
+def test_an_error_inside_is_told_and_the_worker_lives(worker: Worker) -> None:
+    with pytest.raises(EngineError, match="ValueError: no such thing"):
+        worker.call("fail")
+    assert worker.call("plus", np.zeros(1), times=1).arrays[0].item() == 1.0
+
+
+def test_a_killed_worker_is_told(worker: Worker) -> None:
+    with pytest.raises(EngineError, match=r"was killed, most often .* for want of memory"):
+        worker.call("die")
+
+
+def test_the_worker_ends_with_its_parent_even_in_the_midst_of_a_call() -> None:
+    script = (
+        "import sys; from kdaudit.worker import Worker; w = Worker('test_worker:Service', {'add': 1}); "
+        "w.send('sleep'); print(w.ready['pid'], flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    child.wait(timeout=10)
