@@ -1,6 +1,6 @@
 """Draw docs/report.png: the top of a run's public report, as Chromium shows it.
 
-    python docs/picture.py RUN_DIR      (after `kdaudit demo`: kdaudit-demo/run)
+python docs/picture.py RUN_DIR      (after `kdaudit demo`: kdaudit-demo/run)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ it without a traceback and exits with the class's code.
     │   └── RunStateError      a run directory that cannot be used as asked
     └── RunError               exit 4: a failure while running; what was done is kept
         ├── EngineError        the inference engine failed
+        │   └── WorkerDiedError    its process was killed or crashed
         └── StorageError       a file could not be written or read back
 """
 
@@ -53,6 +54,10 @@ class RunError(KdauditError):
 
 class EngineError(RunError):
     """The inference engine or its worker process failed."""
+
+
+class WorkerDiedError(EngineError):
+    """The worker process that held an engine was killed or crashed."""
 
 
 class StorageError(RunError):

@@ -24,11 +24,20 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.errors import EngineError
+from kdaudit.errors import EngineError, WorkerDiedError
 
 Array = NDArray[Any]
 _LOG_TAIL = 1200
 """Characters of the worker's own output that an error message quotes."""
+
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # a worker's models are local folders: it has nothing to ask the network for
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class Message(NamedTuple):
@@ -50,13 +59,14 @@ class Worker:
         options: JSON options that the class is built from, in the worker.
 
     Raises:
-        EngineError: the service could not be built, a call failed, or the process died.
+        EngineError: the service could not be built, or a call failed.
+        WorkerDiedError: the process was killed or crashed.
 
     """
 
     def __init__(self, service: str, options: dict[str, Any]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**os.environ, **_ENVIRONMENT}
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "kdaudit.worker", service],
             stdin=subprocess.PIPE,
@@ -65,8 +75,12 @@ class Worker:
             env=environment,
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        self.ready = self.call("__init__", options=options).head["value"]
-        """What the service's `describe()` said once it was built."""
+        try:
+            self.ready = self.call("__init__", options=options).head["value"]
+            """What the service's `describe()` said once it was built."""
+        except BaseException:
+            self.close()
+            raise
 
     def call(self, method: str, *arrays: Array, **values: Any) -> Message:  # noqa: ANN401 - JSON values
         """Call a method of the service and wait for its answer."""
@@ -116,7 +130,7 @@ class Worker:
         assert self._process.stdout is not None  # noqa: S101 - Popen was given a pipe
         return self._process.stdout
 
-    def _death(self) -> EngineError:
+    def _death(self) -> WorkerDiedError:
         code = self._process.wait()
         self._log.seek(0)
         tail = self._log.read().decode("utf-8", "replace")[-_LOG_TAIL:].strip()
@@ -125,7 +139,7 @@ class Worker:
             if code == -signal.SIGKILL
             else f"ended with code {code}"
         )
-        return EngineError(
+        return WorkerDiedError(
             f"the engine's worker process {cause}; finished shards are kept, run again to go on"
             + (f". Its last words:\n{tail}" if tail else "")
         )

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.engines.base import Engine, EngineInfo, EngineOptions, Tokens
-from kdaudit.errors import UsageError
+from kdaudit.errors import EngineError, UsageError, WorkerDiedError
 from kdaudit.worker import Worker
 
 __all__ = ["Engine", "EngineInfo", "EngineOptions", "Matched", "RemoteEngine", "start"]
@@ -37,7 +39,9 @@ class RemoteEngine:
     """An engine in a worker process; a context manager that ends the process."""
 
     def __init__(self, options: EngineOptions) -> None:
-        self._worker = Worker(_SERVICES[options.engine], options._asdict())
+        self._options = options
+        with self._explained():
+            self._worker = Worker(_SERVICES[options.engine], options._asdict())
         self._info = EngineInfo(*self._worker.ready)
 
     @property
@@ -47,20 +51,37 @@ class RemoteEngine:
 
     def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
         """See `Engine.match`."""
-        return self._worker.call("match", prefixes, suffixes).arrays[0]
+        self.begin_match(prefixes, suffixes)
+        return self.finish_match().tokens
 
     def begin_match(self, prefixes: Tokens, suffixes: Tokens) -> None:
         """Begin a `match`, so that the caller can prepare the next one meanwhile."""
-        self._worker.send("match", prefixes, suffixes)
+        with self._explained():
+            self._worker.send("match", prefixes, suffixes)
 
     def finish_match(self) -> Matched:
         """Wait for the oldest `match` begun."""
-        answer = self._worker.receive()
+        with self._explained():
+            answer = self._worker.receive()
         return Matched(answer.arrays[0], float(answer.head["seconds"]))
 
     def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
         """See `Engine.generate`."""
-        return self._worker.call("generate", prefixes, tokens=tokens).arrays[0]
+        with self._explained():
+            return self._worker.call("generate", prefixes, tokens=tokens).arrays[0]
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say which model an engine failed on, and what else could be tried."""
+        try:
+            yield
+        except WorkerDiedError:
+            raise
+        except EngineError as error:
+            other = "" if self._options.engine == "transformers" else "; extraction.engine: transformers may"
+            raise EngineError(
+                f"{self._options.path}: {self._options.engine} cannot run this model: {error}{other}"
+            ) from None
 
     def __enter__(self) -> Self:
         return self

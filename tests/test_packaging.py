@@ -1,0 +1,45 @@
+"""The wheel holds all that an installed kdaudit needs, templates included."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from sample_results import write_run
+
+
+@pytest.mark.slow
+def test_wheel_renders_a_report_on_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("kdaudit", "templates"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "site")
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "kdaudit").rglob("*.py")}
+    assert modules <= names
+    assert {f"kdaudit/templates/{path.name}" for path in (ROOT / "templates").glob("*.*")} <= names
+    write_run(tmp_path / "run")
+    script = (
+        "import sys, kdaudit; from pathlib import Path; from kdaudit.pipeline import rerender; "
+        "assert Path(kdaudit.__file__).is_relative_to(sys.argv[2]), kdaudit.__file__; "
+        "rerender(Path(sys.argv[1]))"
+    )
+    # PYTHONPATH stands before the editable install.
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    words = [sys.executable, "-c", script, str(tmp_path / "run"), str(tmp_path / "site")]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "</html>" in (tmp_path / "run" / "report.public.html").read_text()
