@@ -167,6 +167,11 @@ def _compare(audited: Audited) -> _Compared:
             "key kd)."
         )
         return _Compared(comparison, None, notes)
+    others = [one.name for one in audited.roster.students if one.kd and one not in (soft, hard)]
+    if others:
+        notes.append(
+            f"Soft and hard KD are compared for the first student of each kind; not for {', '.join(others)}."
+        )
     both = soft_vs_hard(
         soft.name, hard.name, audited.memorized(soft.name), audited.memorized(hard.name), teacher, baselines
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
@@ -36,6 +37,16 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
         except KeyboardInterrupt:
             click.echo("kdaudit: interrupted; finished work is kept, run the same command to go on", err=True)
             code = _INTERRUPTED
+        except (click.ClickException, BrokenPipeError):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            click.echo(
+                f"kdaudit: unforeseen {type(error).__name__}: {error}; this is a fault of kdaudit: please "
+                "report it with the lines above; finished work is kept",
+                err=True,
+            )
+            code = KdauditError.exit_code
         sys.exit(code or 0)
 
     return run
@@ -57,9 +68,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @click.version_option(__version__, prog_name="kdaudit")
 def main() -> None:
     """Audit a distilled language model: what it memorized, and what it inherited from its teacher."""
-    # Telemetry of the libraries below; set before any of them is imported.
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["DO_NOT_TRACK"] = "1"
+    if not sys.stderr.isatty():
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
 @main.command()

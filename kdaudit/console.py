@@ -27,7 +27,7 @@ class ConsoleProgress:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._bars = _bars(self._console) if self._console.is_terminal else None
+        self._bars = _bars(self._console) if sys.stderr.isatty() else None
         self._tasks: dict[str, TaskID] = {}
         self._printed: dict[str, float] = {}
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kdaudit.engines import EngineInfo, RemoteEngine
 from kdaudit.engines.base import Tokens
+from kdaudit.errors import RunStateError
 from kdaudit.store import RunStore
 
 Progress = Callable[[str, int, int], None]
@@ -60,6 +61,8 @@ def extract(
 ) -> None:
     """Extract every pending shard; reading and writing overlap the engine's work."""
     todo = pending(run, examples, out)
+    if todo and run.shards(out):
+        _refuse_another_engine(read_extraction(run, out).engine, engine.info)
     total = len(run.shards(examples))
     begun: list[tuple[str, pa.Array]] = []
     for shard in todo:
@@ -72,6 +75,15 @@ def extract(
     for shard, ids in begun:
         _finish(run, engine, split, out, shard, ids)
         progress(out, len(run.shards(out)), total)
+
+
+def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:
+    """One model's shards must come from one engine, or near ties between tokens may fall either way."""
+    if before != now:
+        raise RunStateError(
+            f"extraction: begun with {' '.join(before)}, now {' '.join(now)}; go on with the first, or start "
+            "the run anew with --fresh"
+        )
 
 
 def read_extraction(run: RunStore, out: str) -> Extraction:

@@ -86,7 +86,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (OSError, ValidationError) as error:
         raise RunStateError(
-            f"{path}: is not a manifest that this version can read; use --fresh to start the run anew"
+            f"{path}: is no manifest of a run, or a damaged one; choose another --out, or remove the file "
+            "and what the run wrote to start anew"
         ) from error
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.assemble import Audited, Measured, build_results, leaks_table
-from kdaudit.config.audit import AuditConfig, CorpusConfig, ReportConfig
+from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
-from kdaudit.corpus import build_examples, source_fingerprint
+from kdaudit.corpus import PinnedSource, build_examples, pin_source
 from kdaudit.engines import RemoteEngine, start
 from kdaudit.extraction import (
     Progress,
@@ -39,6 +39,13 @@ from kdaudit.roster import Member, Roster, assemble_roster, engine_options, spli
 from kdaudit.store import RunStore
 
 CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
+
+
+class _Sources(NamedTuple):
+    """The texts of an audit, as they stood when it was called."""
+
+    corpus: PinnedSource
+    holdout: PinnedSource | None
 
 
 class _Audit(NamedTuple):
@@ -71,18 +78,21 @@ def run_audit(
         RunError: an engine or the disk failed; finished work is kept.
 
     """
+    sources = _Sources(
+        pin_source(config.corpus), None if config.holdout is None else pin_source(config.holdout, "holdout")
+    )
     roster = assemble_roster(config)
     for warning in roster.warnings:
         warn(warning)
     split = split_of(config, roster)
-    with RunStore(folder, config.name, _inputs(config, roster), fresh=fresh) as run:
+    with RunStore(folder, config.name, _inputs(config, sources, roster), fresh=fresh) as run:
         audit = _Audit(config, roster, split, run, progress)
         _write_config(audit)
-        corpus = _write_examples(audit, config.corpus, "corpus", "examples")
-        if config.holdout is not None:
-            _write_examples(audit, config.holdout, "holdout", "holdout/examples")
+        corpus = _write_examples(audit, sources.corpus, "corpus", "examples")
+        if sources.holdout is not None:
+            _write_examples(audit, sources.holdout, "holdout", "holdout/examples")
         _extract_models(audit, corpus.examples)
-        _continue_leaks(audit)
+        _continue_leaks(audit, corpus.examples)
         _write_perplexities(audit)
         _write_results(audit, corpus)
         _write_reports(audit)
@@ -103,27 +113,28 @@ def rerender(folder: Path) -> list[Path]:
         render_reports(folder, config)
     else:
         with RunStore.reopen(folder) as run:
+            run.forget(REPORT, PUBLIC_REPORT, CARD)
             render_reports(folder, config)
             run.adopt(REPORT, PUBLIC_REPORT, CARD)
             run.finish()
     return [folder / name for name in (REPORT, PUBLIC_REPORT, CARD)]
 
 
-def _inputs(config: AuditConfig, roster: Roster) -> dict[str, str]:
+def _inputs(config: AuditConfig, sources: _Sources, roster: Roster) -> dict[str, str]:
     """What must not change while a run goes on, by configuration key."""
     found = {"seed": str(config.seed)}
-    for key, corpus in (("corpus", config.corpus), ("holdout", config.holdout)):
-        if corpus is not None:
-            found[f"{key}.path (its content)"] = source_fingerprint(corpus)
+    for key, source in sources._asdict().items():
+        if source is not None:
+            found[f"{key}.path (its content)"] = source.fingerprint
             for name in ("split", "text", "id", "documents", "window", "stride", "limit"):
-                found[f"{key}.{name}"] = str(getattr(corpus, name))
+                found[f"{key}.{name}"] = str(getattr(source.config, name))
     for name, value in config.extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
     for member in roster.members:
         found[f"{member.key}.path (its content)"] = member.model.fingerprint
         found[f"{member.key}.name"] = member.name
-        found[f"{member.key}.kd"] = str(member.kd)
-        found[f"{member.key}.dtype"] = str(member.config.dtype)
+        for name in ("dtype", "tensor_parallel", "trust_remote_code"):
+            found[f"{member.key}.{name}"] = str(getattr(member.config, name))
     return found
 
 
@@ -134,13 +145,13 @@ def _write_config(audit: _Audit) -> None:
             audit.run.write_text(CONFIG_FILE, dump_config(audit.config), private=True)
 
 
-def _write_examples(audit: _Audit, corpus: CorpusConfig, key: str, out: str) -> CorpusResult:
+def _write_examples(audit: _Audit, source: PinnedSource, key: str, out: str) -> CorpusResult:
     """Cut a corpus into its distinct windows."""
     run, summary = audit.run, f"{out}/summary.json"
     if not run.done(key):
         with run.stage(key), run.scratch() as scratch:
             examples = build_examples(
-                corpus,
+                source.config,
                 audit.roster.tokenizer,
                 minimum_tokens=audit.split.prefix_tokens + audit.split.suffix_tokens,
                 seed=audit.config.seed,
@@ -151,7 +162,7 @@ def _write_examples(audit: _Audit, corpus: CorpusConfig, key: str, out: str) -> 
             for number, table in enumerate(examples.tables(run.shard_rows)):
                 run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
             result = CorpusResult(
-                path=corpus.path, fingerprint=source_fingerprint(corpus), **examples.counts._asdict()
+                path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
             )
             run.write_text(summary, result.model_dump_json(indent=1) + "\n", private=True)
     return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
@@ -176,12 +187,12 @@ def _extract_models(audit: _Audit, examples: int) -> None:
                 _continue(audit, member, engine)
 
 
-def _continue_leaks(audit: _Audit) -> None:
+def _continue_leaks(audit: _Audit, examples: int) -> None:
     """Continue the leaks' prefixes with the models that were extracted before all leaks were known."""
     for member in audit.roster.members:
         if audit.run.has(continuations_file(member.name)):
             continue
-        with start(engine_options(audit.config, member, audit.split, 0)) as engine:
+        with start(engine_options(audit.config, member, audit.split, examples)) as engine:
             _continue(audit, member, engine)
 
 
@@ -230,7 +241,8 @@ def _perplexity(audit: _Audit, worker: FeatureWorker) -> float:
 def _write_results(audit: _Audit, corpus: CorpusResult) -> None:
     """Compare, judge, and write results.json and leaks.parquet."""
     run, config = audit.run, audit.config
-    depends = {"gate": config.gate.model_dump(mode="json"), "name": config.name}
+    kinds = {member.name: member.kd for member in audit.roster.members}
+    depends = {"gate": config.gate.model_dump(mode="json"), "name": config.name, "kd": kinds}
     if not run.done("results", depends):
         with run.stage("results", depends):
             audited = _gather(audit, corpus)
@@ -262,8 +274,10 @@ def _write_reports(audit: _Audit) -> None:
         "report": audit.config.report.model_dump(mode="json"),
         "results": run.hash_of(RESULTS_FILE),
     }
-    if not run.done("report", depends):
+    whole = all(run.has(name) for name in (REPORT, PUBLIC_REPORT, CARD))
+    if not (whole and run.done("report", depends)):
         with run.stage("report", depends):
+            run.forget(REPORT, PUBLIC_REPORT, CARD)
             render_reports(run.folder, audit.config.report)
             run.adopt(REPORT, PUBLIC_REPORT, CARD)
 

@@ -118,13 +118,31 @@ def split_of(config: AuditConfig, roster: Roster) -> Split:
         raise ModelError("extraction.bos: the tokenizer has no begin token; set it to auto or never")
     split = Split(config.extraction.prefix_tokens, config.extraction.suffix_tokens, bos)
     for member in roster.members:
-        most = read_config(member.model.folder).get("max_position_embeddings")
-        if most is not None and int(most) < split.tokens:
-            raise ModelError(
-                f"{member.key}: the model reads {most} tokens at most, prefix and suffix take "
-                f"{split.tokens}; lower extraction.prefix_tokens or extraction.suffix_tokens"
-            )
+        _check_fit(config, roster, member, split)
     return split
+
+
+def _check_fit(config: AuditConfig, roster: Roster, member: Member, split: Split) -> None:
+    """Check that a model can read what it will be given."""
+    described = read_config(member.model.folder)
+    most = described.get("max_position_embeddings") or described.get("n_positions")
+    if most is not None and int(most) < split.tokens:
+        raise ModelError(
+            f"{member.key}: the model reads {most} tokens at most, prefix and suffix take {split.tokens}; "
+            "lower extraction.prefix_tokens or extraction.suffix_tokens"
+        )
+    whole = 0 if config.holdout is None else config.holdout.window + (split.bos is not None)
+    if most is not None and int(most) < whole:
+        raise ModelError(
+            f"{member.key}: the model reads {most} tokens at most, and its perplexity is taken over whole "
+            f"windows of the holdout, {whole}; lower holdout.window"
+        )
+    rows = described.get("vocab_size")
+    if rows is not None and int(rows) < len(roster.tokenizer):
+        raise ModelError(
+            f"{member.key}: the tokenizer has {len(roster.tokenizer):,} tokens and the model rows for "
+            f"{rows:,}; save the model after model.resize_token_embeddings(len(tokenizer))"
+        )
 
 
 def engine_options(config: AuditConfig, member: Member, split: Split, examples: int) -> EngineOptions:

@@ -68,6 +68,10 @@ RUN_ENTRIES = (
 """Everything that a run writes at the top of its directory, the manifest last."""
 
 
+RENDERED = ("report.html", "report.public.html", "card.md")
+"""Files that are made from others of the run alone."""
+
+
 class RunStore:
     """An open run directory.
 
@@ -90,7 +94,7 @@ class RunStore:
         self.folder = folder
         self._lock = _lock(folder)
         try:
-            self._manifest = self._earlier(fresh) or self._start(name, inputs or {})
+            self._manifest = self._earlier(fresh, inputs) or self._start(name, inputs or {})
             if inputs is not None:
                 _refuse_changes(folder, self._manifest.inputs, inputs)
             self._sweep()
@@ -117,10 +121,6 @@ class RunStore:
         """Whether a stage is finished and still depends on the same values."""
         found = self._manifest.stages.get(stage)
         return found is not None and found.fingerprint == fingerprint(depends)
-
-    def seconds(self, stage: str) -> float:
-        """Seconds that a finished stage took, over all calls that worked on it."""
-        return self._manifest.stages[stage].seconds
 
     @contextmanager
     def stage(self, stage: str, depends: Any = None) -> Iterator[None]:  # noqa: ANN401 - JSON values
@@ -149,6 +149,12 @@ class RunStore:
         """Write one text file and list it."""
         with self._writing(name, private) as path:
             path.write_text(text, encoding="utf-8")
+
+    def forget(self, *names: str) -> None:
+        """Unlist files that are about to be replaced: a crash in between must not look like damage."""
+        listed = [name for name in names if self._manifest.files.pop(name, None) is not None]
+        if listed:
+            write_manifest(self.folder, self._manifest)
 
     def adopt(self, *names: str) -> None:
         """List files that another room wrote, whole, into the directory."""
@@ -181,7 +187,7 @@ class RunStore:
         """An empty folder, gone when the block ends."""
         folder = self.folder / SCRATCH
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
+        _make(folder)
         try:
             yield folder
         finally:
@@ -212,21 +218,29 @@ class RunStore:
     @contextmanager
     def _writing(self, name: str, private: bool) -> Iterator[Path]:
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(path.parent)
+        self.forget(name)
         with replacing(path, private=private) as partial:
             yield partial
             found = sha256_file(partial)
         self._manifest.files[name] = found
         write_manifest(self.folder, self._manifest)
 
-    def _earlier(self, fresh: bool) -> Manifest | None:
-        """The manifest of an earlier run to go on with; with `fresh` it is wiped instead."""
-        if fresh and (self.folder / MANIFEST_FILE).exists():
+    def _earlier(self, fresh: bool, inputs: Mapping[str, str] | None) -> Manifest | None:
+        """The manifest of an earlier run to go on with; None to begin, the folder being empty then.
+
+        An earlier run is wiped with `fresh`, or when it was begun with other inputs and extracted nothing
+        yet: it stopped at a mistake that has been corrected since.
+        """
+        found = read_manifest(self.folder)
+        if found is None:
+            if any(path.name != ".lock" for path in self.folder.iterdir()):
+                raise RunStateError(f"{self.folder}: is not empty and holds no run; choose another --out")
+            return None
+        extracted = any(name.startswith("extraction/") for name in found.files)
+        if fresh or (inputs is not None and inputs != found.inputs and not extracted):
             _wipe(self.folder)
             return None
-        found = read_manifest(self.folder)
-        if found is None and any(path.name != ".lock" for path in self.folder.iterdir()):
-            raise RunStateError(f"{self.folder}: is not empty and holds no run; choose another --out")
         return found
 
     def _start(self, name: str, inputs: Mapping[str, str]) -> Manifest:
@@ -242,17 +256,21 @@ class RunStore:
 
     def _sweep(self) -> None:
         """Check that listed files are as they were written, and remove what is not listed."""
-        for name, expected in self._manifest.files.items():
+        for name, expected in list(self._manifest.files.items()):
             path = self.folder / name
-            if not path.is_file() or sha256_file(path) != expected:
+            if path.is_file() and sha256_file(path) == expected:
+                continue
+            if name not in RENDERED:
                 raise RunStateError(
-                    f"{path}: is missing or was changed since the run wrote it; put it back, or use --fresh "
-                    "to start the run anew"
+                    f"{path}: is missing or was changed since the run wrote it; put it back, or start the "
+                    "run anew with kdaudit run --fresh"
                 )
+            self.forget(name)  # it is rendered again
         shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
         known = {*self._manifest.files, *UNLISTED}
         for path in self.folder.rglob(f"*{PARTIAL_SUFFIX}"):
-            path.unlink(missing_ok=True)
+            if path.is_file():
+                path.unlink()
         for path in self.folder.rglob("part-*.parquet"):
             if str(path.relative_to(self.folder)) not in known:
                 path.unlink()
@@ -276,10 +294,24 @@ def _lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise RunStateError(
+                f"{folder}: its file system cannot lock files ({error.strerror}); choose another --out"
+            ) from error
         raise RunStateError(
             f"{folder}: another kdaudit process is at work here; wait for it, or choose another --out"
         ) from error
     return descriptor
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: could not be made ({error.strerror}); free space or fix the permissions, then "
+            "run again"
+        ) from error
 
 
 def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -289,7 +321,8 @@ def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, s
         more = f" (also {', '.join(changed[1:])})" if len(changed) > 1 else ""
         raise RunStateError(
             f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
-            f"{now.get(key, 'none')} now{more}; use --fresh to start anew, or choose another --out"
+            f"{now.get(key, 'none')} now{more}; use kdaudit run --fresh to start anew, or choose "
+            "another --out"
         )
 
 
@@ -297,4 +330,5 @@ def _wipe(folder: Path) -> None:
     """Remove what a run writes, and nothing else that the user may keep in the folder."""
     for entry in RUN_ENTRIES:
         path = folder / entry
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        linked = path.is_symlink() or not path.is_dir()
+        path.unlink(missing_ok=True) if linked else shutil.rmtree(path)

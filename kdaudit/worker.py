@@ -33,9 +33,7 @@ _LOG_TAIL = 1200
 
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # a worker's models are local folders: it has nothing to ask the network for
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
+    "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that the user happens to stand in
     "TOKENIZERS_PARALLELISM": "false",
 }
 

@@ -373,6 +373,13 @@ WRONG = {
         "cannot be judged on a sample",
         "use gate.max_inheritance_rate",
     ),
+    "ratio of a sample to several baselines": (
+        models(baseline="[./b, ./c]").replace("jsonl}", "jsonl, limit: 9}")
+        + "gate: {max_ratio_to_baseline: 0.5}",
+        "gate.max_ratio_to_baseline: ",
+        "cannot be judged on a sample against several baselines",
+        "remove corpus.limit",
+    ),
     "limit without a baseline": (
         models(baseline="null") + "gate: {max_ratio_to_baseline: 0.5}",
         "audit.yaml:4: gate.max_ratio_to_baseline: ",
@@ -700,7 +707,7 @@ CONFIGS = st.fixed_dictionaries(
         ),
     },
     optional={
-        "gate": sections(max_rate=SHARES, max_ratio_to_baseline=SHARES, students=st.just(["no"])),
+        "gate": sections(max_rate=SHARES, max_inheritance_rate=SHARES, students=st.just(["no"])),
         "report": sections(title=st.none() | TEXTS, max_examples=st.integers(0), document_ids=st.booleans()),
         "predictor": sections(
             recall=st.floats(0, 1, exclude_min=True, exclude_max=True), student=st.just("no")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ PRIVATE = ["report.html", "leaks.parquet", "hmac.key", "config.yaml", "results.j
 def kdaudit(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kdaudit", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def kdaudit_script(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """As installed: unlike `python -m`, it does not put the current folder on the path."""
+    script = Path(sys.executable).with_name("kdaudit")
+    return subprocess.run([script, *map(str, words)], capture_output=True, text=True, cwd=cwd)
 
 
 class Toy:
@@ -181,6 +189,46 @@ def test_end_of_text_inside_a_suffix_is_a_token_like_any_other(tmp_path: Path) -
     done = kdaudit("run", "audit.yaml", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["models"]["hard"]["memorized"] == 1
+
+
+def _kept(results: dict[str, Any]) -> dict[str, Any]:
+    """All but times, and the hashes under a key of the run's own."""
+    results = json.loads(json.dumps(results))
+    del results["created"]
+    for model in results["models"].values():
+        del model["seconds"], model["tokens_per_second"]
+    for leak in results["leaks"]:
+        del leak["suffix_hmac"]
+    return results
+
+
+@pytest.mark.parametrize(
+    ("end", "after"), [(signal.SIGKILL, "extraction/hard"), (signal.SIGINT, "extraction/teacher")]
+)
+def test_an_ended_run_goes_on_and_finds_the_same(
+    toy: Toy, tmp_path: Path, end: signal.Signals, after: str
+) -> None:
+    command = [sys.executable, "-m", "kdaudit", "run", str(toy.folder / "audit.yaml"), "--out", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        while not (tmp_path / "run" / after).exists():
+            assert process.poll() is None, "the run ended before it could be interrupted"
+            time.sleep(0.01)
+        process.send_signal(end)
+        _, said = process.communicate()
+    assert process.returncode == (130 if end == signal.SIGINT else -signal.SIGKILL)
+    assert b"Traceback" not in said
+    assert not (tmp_path / "run" / "results.json").exists()
+    done = kdaudit(*command[3:], "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert _kept(json.loads(done.stdout)) == _kept(toy.results)
+    assert kdaudit("verify", "run", cwd=tmp_path).returncode == 0
+
+
+def test_a_folder_of_modules_named_like_the_librarys_does_no_harm(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('shadowed')")
+    words = ["--set", "corpus.limit=5", "--set", "holdout=null"]
+    done = kdaudit_script("run", toy.folder / "audit.yaml", "--out", "run", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -18,10 +18,11 @@ from kdaudit.store import RunStore
 TABLE = pa.table({"x": [1, 2, 3]})
 
 
-def _finished(folder: Path) -> None:
+def _finished(folder: Path, *tables: str) -> None:
     with RunStore(folder, "run", {"seed": "0"}) as run:
         with run.stage("one"):
-            run.write_table("examples/part-00000.parquet", TABLE, private=True)
+            for name in ("examples/part-00000.parquet", *tables):
+                run.write_table(name, TABLE, private=True)
         run.write_text("results.json", "{}\n", private=True)
         run.finish()
 
@@ -57,11 +58,44 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
 
 
 def test_changed_inputs_are_named(tmp_path: Path) -> None:
-    _finished(tmp_path / "run")
+    _finished(tmp_path / "run", "extraction/teacher/part-00000.parquet")
     with pytest.raises(RunStateError, match="seed: 0 then, 1 now"):
         RunStore(tmp_path / "run", "run", {"seed": "1"})
     with RunStore(tmp_path / "run", "run", {"seed": "1"}, fresh=True) as run:
         assert not run.done("one")
+
+
+def test_a_mistake_corrected_before_extraction_starts_over(tmp_path: Path) -> None:
+    _finished(tmp_path / "run")
+    with RunStore(tmp_path / "run", "run", {"seed": "1"}) as run:
+        assert not run.done("one")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_manifest_of_something_else_is_left_alone(tmp_path: Path, fresh: bool) -> None:
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(RunStateError, match="is no manifest of a run"):
+        RunStore(tmp_path, "run", {}, fresh=fresh)
+    assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+def test_a_crash_while_a_listed_file_is_replaced_does_not_look_like_damage(tmp_path: Path) -> None:
+    _finished(tmp_path / "run", "extraction/teacher/part-00000.parquet")
+    with RunStore(tmp_path / "run", "run", {"seed": "0"}) as run:
+        run.forget("results.json")
+        (tmp_path / "run" / "results.json").write_text("newer")  # and killed before it is listed
+    with RunStore(tmp_path / "run", "run", {"seed": "0"}) as run:
+        assert not run.has("results.json")
+
+
+def test_a_damaged_report_is_unlisted_to_be_rendered_again(tmp_path: Path) -> None:
+    _finished(tmp_path / "run", "extraction/teacher/part-00000.parquet")
+    with RunStore(tmp_path / "run", "run", {"seed": "0"}) as run:
+        run.write_text("report.html", "page", private=True)
+    (tmp_path / "run" / "report.html").write_text("other")
+    with RunStore(tmp_path / "run", "run", {"seed": "0"}) as run:
+        assert not run.has("report.html")
 
 
 def test_fresh_leaves_what_a_run_did_not_write(tmp_path: Path) -> None:

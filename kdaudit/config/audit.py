@@ -253,6 +253,12 @@ class AuditConfig(Section):
                 "gate.max_inherited: a count cannot be judged on a sample (corpus.limit is set); "
                 "use gate.max_inheritance_rate, or remove corpus.limit"
             )
+        several = self.models.baseline is not None and len(self.models.baseline) > 1
+        if gate.max_ratio_to_baseline is not None and several and self.corpus.limit is not None:
+            raise ValueError(
+                "gate.max_ratio_to_baseline: cannot be judged on a sample against several baselines, whose "
+                "ratio has no interval; remove corpus.limit, name one baseline, or remove this limit"
+            )
         if self.models.baseline is None:
             for key in ("max_inheritance_rate", "max_inherited", "max_ratio_to_baseline"):
                 if getattr(gate, key) is not None:

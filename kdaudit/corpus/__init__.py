@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from kdaudit.corpus.documents import Document, Documents, open_documents
 from kdaudit.corpus.examples import Counts, Examples, build_examples
-from kdaudit.corpus.fingerprint import source_fingerprint
+from kdaudit.corpus.fingerprint import PinnedSource, pin_source, source_fingerprint
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA
 
 __all__ = [
@@ -28,7 +28,9 @@ __all__ = [
     "Document",
     "Documents",
     "Examples",
+    "PinnedSource",
     "build_examples",
     "open_documents",
+    "pin_source",
     "source_fingerprint",
 ]

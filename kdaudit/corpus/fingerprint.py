@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.errors import CorpusError
 from kdaudit.files import sha256_file
+
+
+class PinnedSource(NamedTuple):
+    """A corpus as it stands now."""
+
+    config: CorpusConfig
+    """As configured, but for a hub dataset's revision, which is its commit."""
+    fingerprint: str
+    """See `source_fingerprint`."""
+
+
+def pin_source(config: CorpusConfig, key: str = "corpus") -> PinnedSource:
+    """Fix what `config` names, so that a later push to the hub cannot slip in between.
+
+    Raises:
+        CorpusError: as `source_fingerprint`.
+
+    """
+    source = find_source(config, key)
+    if isinstance(source, HubDataset):
+        config = config.model_copy(update={"revision": _commit(source, key)})
+    return PinnedSource(config, source_fingerprint(config, key))
 
 
 def source_fingerprint(config: CorpusConfig, key: str = "corpus") -> str:

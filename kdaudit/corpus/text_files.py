@@ -130,6 +130,8 @@ def _parse(text: str, file: Path, key: str, first_line: int) -> Any:  # noqa: AN
         reason = f"{error.msg}, column {error.colno}"
     except RecursionError:
         line, reason = first_line, "nested too deeply"
+    except ValueError as error:  # an integer of thousands of digits
+        line, reason = first_line, str(error)
     raise CorpusError(
         f"{key}.path: {file}, line {line}: is not valid json ({reason}); correct or remove the line"
     )

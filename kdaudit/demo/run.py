@@ -16,6 +16,7 @@ from kdaudit.demo.settings import DemoSettings
 from kdaudit.demo.train import engine_name, prepare
 from kdaudit.engines import EngineOptions, RemoteEngine, start
 from kdaudit.engines.base import Tokens
+from kdaudit.errors import RunStateError
 from kdaudit.extraction import Progress
 from kdaudit.pipeline import run_audit
 from kdaudit.results import AuditResults
@@ -49,4 +50,9 @@ def run_demo(folder: Path, *, progress: Progress, say: Callable[[str], None]) ->
         return start(EngineOptions(engine_name(), str(model), settings.window))
 
     path = prepare(folder, cut=cut, open_engine=open_engine, progress=progress, settings=settings)
-    return run_audit(load_audit(path), folder / "run", fresh=False, progress=progress, warn=say)
+    config, out = load_audit(path), folder / "run"
+    try:
+        return run_audit(config, out, fresh=False, progress=progress, warn=say)
+    except RunStateError:
+        # Trained anew, or another engine than last time: the folder is the demo's own, so it starts over.
+        return run_audit(config, out, fresh=True, progress=progress, warn=say)

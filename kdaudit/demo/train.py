@@ -35,6 +35,7 @@ from kdaudit.distill.hard import Continues, hard_windows
 from kdaudit.distill.soft import SoftTrainer
 from kdaudit.distill.training import Progress, WindowTrainer
 from kdaudit.engines.base import EngineName, Tokens
+from kdaudit.errors import RunStateError
 from kdaudit.files import write_bytes
 
 Cut = Callable[[Path, Any], list[Tokens]]
@@ -103,7 +104,10 @@ def _write_text(folder: Path, settings: DemoSettings) -> DemoText:
         vocabulary=settings.vocabulary,
         window=settings.window,
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunStateError(f"{folder}: is no folder to write to ({error.strerror}); name another") from error
     write_documents(folder / "corpus.jsonl", text.corpus)
     write_documents(folder / "holdout.jsonl", text.holdout)
     return text
@@ -196,8 +200,6 @@ models:
     - {{name: soft, path: ./models/soft, kd: soft}}
     - {{name: hard, path: ./models/hard, kd: hard}}
 extraction: {{engine: {engine}, prefix_tokens: {prefix_tokens}, suffix_tokens: {suffix_tokens}}}
-# The soft student memorizes too little for a predictor to learn from; the hard one does not.
-predictor: {{student: hard}}
 report: {{title: The kdaudit demo}}
 seed: 0
 """

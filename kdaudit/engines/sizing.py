@@ -51,14 +51,15 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
     cache = None
     if on_cpu:
         token_bytes = cache_bytes_per_token(config, _BYTES[dtype])
-        blocks = -(-(options.max_tokens + 1) // _BLOCK) * _BLOCK
-        budget = int(psutil.virtual_memory().available * 0.4)
+        blocks = -(-options.max_tokens // _BLOCK) * _BLOCK
+        # Of all memory, not of what is free now: a continued run must batch as the first did.
+        budget = int(psutil.virtual_memory().total * 0.25)
         sequences = max(1, min(sequences, budget // (blocks * token_bytes)))
         cache = max(sequences * blocks * token_bytes, 64 * _MIB)
     return Sizes(
         dtype=dtype,
         sequences=sequences,
-        batched_tokens=max(4096 if on_cpu else 16384, options.max_tokens + 1, sequences),
+        batched_tokens=max(4096 if on_cpu else 16384, options.max_tokens, sequences),
         queue=2 * sequences,
         wave=max(1, sequences // 4),
         cache_bytes=cache,
@@ -70,7 +71,7 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
 def read_config(folder: Path) -> dict[str, Any]:
     """The model's config.json, of its text part where it has several."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {**config, **config.get("text_config", {})}
+    return {**config, **(config.get("text_config") or {})}
 
 
 def own_dtype(config: dict[str, Any]) -> str:

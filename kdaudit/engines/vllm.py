@@ -25,11 +25,8 @@ from kdaudit.engines.sizing import Sizes, plan_sizes
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
-# Read by vLLM when it is first imported. In one process its scheduling is deterministic; usage reports
-# would leave the machine.
+# Read by vLLM when it is first imported. In one process its scheduling is deterministic.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-os.environ["VLLM_NO_USAGE_STATS"] = "1"
-os.environ["DO_NOT_TRACK"] = "1"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
@@ -77,11 +74,6 @@ class VllmEngine:
                 done[row] += len(new)
         return out
 
-    def prefill(self, prefixes: Tokens) -> None:
-        """Read each prefix and decode one token: the limit that `match` is measured against."""
-        for _ in self._run(prefixes, _greedy(1)):
-            pass
-
     def _run(self, prompts: Tokens, params: SamplingParams) -> Iterator[list[tuple[int, Sequence[int]]]]:
         """Yield, for each engine step, the rows that moved and their new tokens.
 
@@ -123,7 +115,7 @@ def _load(options: EngineOptions, sizes: Sizes) -> Any:  # noqa: ANN401 - vLLM i
             load_format="safetensors",
             dtype=sizes.dtype,
             generation_config="vllm",  # nothing of the model's own sampling defaults
-            max_model_len=options.max_tokens + 1,
+            max_model_len=options.max_tokens,
             tensor_parallel_size=options.tensor_parallel,
             max_num_seqs=sizes.sequences,
             max_num_batched_tokens=sizes.batched_tokens,
