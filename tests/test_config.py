@@ -374,9 +374,9 @@ WRONG = {
         "use gate.max_inheritance_rate",
     ),
     "ratio of a sample to several baselines": (
-        models(baseline="[./b, ./c]").replace("jsonl}", "jsonl, limit: 9}")
+        models(baseline="[./b, ./c]").replace("./c.jsonl", "{path: ./c.jsonl, limit: 9}")
         + "gate: {max_ratio_to_baseline: 0.5}",
-        "gate.max_ratio_to_baseline: ",
+        "audit.yaml:4: gate.max_ratio_to_baseline: ",
         "cannot be judged on a sample against several baselines",
         "remove corpus.limit",
     ),
