@@ -86,8 +86,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (OSError, ValidationError) as error:
         raise RunStateError(
-            f"{path}: is no manifest of a run, or a damaged one; choose another --out, or remove the file "
-            "and what the run wrote to start anew"
+            f"{path}: is no manifest of a run, or a damaged one; name another folder, or remove what the "
+            "run wrote there to start anew"
         ) from error
 
 
@@ -114,6 +114,8 @@ def check_files(folder: Path) -> list[str]:
         A sentence for each file that is damaged, missing or not listed; empty when all is well.
 
     """
+    if not folder.is_dir():
+        raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
     manifest = read_manifest(folder)
     if manifest is None:
         raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}; name the directory of an audit")

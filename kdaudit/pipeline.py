@@ -21,6 +21,7 @@ from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
 from kdaudit.corpus import PinnedSource, build_examples, pin_source
 from kdaudit.engines import RemoteEngine, start
+from kdaudit.errors import RunStateError
 from kdaudit.extraction import (
     Progress,
     Split,
@@ -107,6 +108,8 @@ def rerender(folder: Path) -> list[Path]:
         RunStateError: the folder holds no results, or another process works there.
 
     """
+    if not folder.is_dir():
+        raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
     saved = folder / CONFIG_FILE
     config = load_audit(saved).report if saved.exists() else ReportConfig()
     if not (folder / MANIFEST_FILE).exists():
@@ -199,7 +202,8 @@ def _continue_leaks(audit: _Audit, examples: int) -> None:
 def _continue(audit: _Audit, member: Member, engine: RemoteEngine) -> None:
     """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
     missed = _missed_leaks(audit, member)
-    audit.progress(f"{member.name}: leaks to continue", len(missed), 0)
+    if len(missed):
+        audit.progress(f"{member.name}: continuing leaks that it does not reproduce", len(missed), 0)
     continue_leaks(audit.run, engine, audit.split, "examples", missed, continuations_file(member.name))
 
 
@@ -219,10 +223,10 @@ def _write_perplexities(audit: _Audit) -> None:
     with run.stage("perplexity"), FeatureWorker() as worker:
         found = {}
         for number, member in enumerate(audit.roster.members):
-            audit.progress("perplexity of the holdout", number, len(audit.roster.members))
             dtype = member.config.dtype or audit.config.extraction.dtype
             worker.load(member.model.folder, dtype, trust_remote_code=member.config.trust_remote_code)
             found[member.name] = _perplexity(audit, worker)
+            audit.progress("perplexity of the holdout", number + 1, len(audit.roster.members))
         run.write_text("perplexity.json", json.dumps(found, indent=1) + "\n", private=False)
 
 

@@ -286,6 +286,8 @@ def _lock(folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except FileExistsError as error:
+        raise RunStateError(f"{folder}: is a file, not a folder; choose another --out") from error
     except OSError as error:
         raise RunStateError(
             f"{folder}: cannot be written ({error.strerror}); choose another --out or mend its permissions"

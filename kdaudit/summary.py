@@ -12,12 +12,21 @@ def summarize(results: AuditResults, folder: Path) -> str:
     lines = [f"{results.name}: {_verdict(results)}", ""]
     width = max(len(name) for name in results.models)
     lines += [f"  {name:<{width}}  {_model(model)}" for name, model in results.models.items()]
-    lines.append("")
+    lines += ["", f"  {_left_out(results)}"]
     lines += [f"  {line}" for line in _students(results)]
     lines += [f"  note: {note}" for note in results.notes]
     lines += ["", f"full report (holds training text): {folder / 'report.html'}"]
     lines.append(f"public report:                     {folder / 'report.public.html'}")
     return "\n".join(lines)
+
+
+def _left_out(results: AuditResults) -> str:
+    skipped = results.corpus.skipped
+    return (
+        f"of {results.corpus.documents:,} documents: {results.corpus.windows:,} windows; left out: "
+        f"{skipped.too_short:,} documents or tails too short, {skipped.empty:,} rows empty, "
+        f"{skipped.undecodable:,} not valid Unicode"
+    )
 
 
 def _verdict(results: AuditResults) -> str:

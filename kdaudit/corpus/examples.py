@@ -127,6 +127,12 @@ def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
             spool.keep(ledger.settle().rows)
 
 
+def _remedy(too_short: int, documents: Documents) -> str:
+    if documents.undecodable > too_short:
+        return "save the text as UTF-8"
+    return "lower extraction.prefix_tokens or extraction.suffix_tokens, or name a corpus of longer documents"
+
+
 def _counts(documents: Documents, cutter: Cutter, *, examples: int, sampled: bool) -> Counts:
     skipped = Skipped(too_short=cutter.too_short, empty=documents.empty, undecodable=documents.undecodable)
     return Counts(documents.rows, cutter.windows, examples, skipped, sampled)
@@ -138,6 +144,5 @@ def _nothing_left(
     return (
         f"{key}.path: {config.path}: none of its {documents.rows} documents gives an example: {too_short} "
         f"have fewer than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "
-        f"{documents.undecodable} are not valid Unicode; lower extraction.prefix_tokens or "
-        "extraction.suffix_tokens, or name a corpus of longer documents"
+        f"{documents.undecodable} are not valid Unicode; {_remedy(too_short, documents)}"
     )

@@ -78,7 +78,9 @@ class RemoteEngine:
         except WorkerDiedError:
             raise
         except EngineError as error:
-            other = "" if self._options.engine == "transformers" else "; extraction.engine: transformers may"
+            other = (
+                "" if self._options.engine == "transformers" else "; try --set extraction.engine=transformers"
+            )
             raise EngineError(
                 f"{self._options.path}: {self._options.engine} cannot run this model: {error}{other}"
             ) from None
