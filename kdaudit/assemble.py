@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.config.audit import AuditConfig
+from kdaudit.engines.base import Tokens
 from kdaudit.extraction import Extraction, Split, continuations_file, cut, leaked, read_examples
 from kdaudit.gate import judge
 from kdaudit.inheritance import classes, compare, soft_vs_hard, survival
@@ -221,36 +222,51 @@ def leaks_table(run: RunStore, audited: Audited, leaks: list[Leak]) -> pa.Table:
     """leaks.parquet: the leaks with their text and what every model said."""
     ids = np.array([leak.example_id for leak in leaks], dtype=np.int64)
     said = {name: _continuations(run, name) for name in audited.measured}
-    rows: list[dict[str, Any]] = []
+    tables, after = [LEAKS_SCHEMA.empty_table()], iter(leaks)
     for table in read_examples(run, "examples", ids):
         parts = cut(table["token_ids"], audited.split)
         begin = int(audited.split.bos is not None)
-        for row, prefix, suffix in zip(table.to_pylist(), parts.prefixes, parts.suffixes, strict=True):
-            leak = leaks[len(rows)]
-            example = leak.example_id
-            rows.append(
-                {
-                    **{name: row[name] for name in ("example_id", "document_id", "offset", "copies", "text")},
-                    "prefix": audited.roster.decode(prefix[begin:]),
-                    "suffix": audited.roster.decode(suffix),
-                    "models": [
-                        {
-                            "name": name,
-                            "matched_tokens": int(one.corpus.matched[example]),
-                            "continuation": audited.roster.decode(said[name].get(example, suffix)),
-                        }
-                        for name, one in audited.measured.items()
-                    ],
-                    "classes": [{"student": name, "class": kind} for name, kind in leak.classes.items()],
-                    "risk": leak.risk,
-                    "tags": leak.tags,
-                }
-            )
-    return pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA)
+        places = table.drop_columns("token_ids").to_pylist()
+        rows = [
+            _leak_row(audited, next(after), place, prefix[begin:], suffix, said)
+            for place, prefix, suffix in zip(places, parts.prefixes, parts.suffixes, strict=True)
+        ]
+        tables.append(pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA))  # rows of one shard are held at a time
+    return pa.concat_tables(tables)
 
 
-def _continuations(run: RunStore, name: str) -> dict[int, NDArray[np.int32]]:
+def _leak_row(
+    audited: Audited,
+    leak: Leak,
+    place: Mapping[str, Any],
+    prefix: Tokens,
+    suffix: Tokens,
+    said: Mapping[str, Mapping[int, Tokens]],
+) -> dict[str, Any]:
+    """A row of LEAKS_SCHEMA; `place` is the example's row without its token ids."""
+    example = leak.example_id
+    return {
+        **place,
+        "prefix": audited.roster.decode(prefix),
+        "suffix": audited.roster.decode(suffix),
+        "models": [
+            {
+                "name": name,
+                "matched_tokens": int(one.corpus.matched[example]),
+                "continuation": audited.roster.decode(said[name].get(example, suffix)),
+            }
+            for name, one in audited.measured.items()
+        ],
+        "classes": [{"student": name, "class": kind} for name, kind in leak.classes.items()],
+        "risk": leak.risk,
+        "tags": leak.tags,
+    }
+
+
+def _continuations(run: RunStore, name: str) -> dict[int, Tokens]:
     """What a model said where it did not reproduce the suffix, by example id."""
     table = run.read_table(continuations_file(name))
-    ids, tokens = table["example_id"].to_pylist(), table["token_ids"].to_pylist()
-    return {example: np.array(said, dtype=np.int32) for example, said in zip(ids, tokens, strict=True)}
+    ids, tokens = table["example_id"].to_pylist(), table["token_ids"].combine_chunks()
+    if not ids:
+        return {}
+    return dict(zip(ids, tokens.flatten().to_numpy().reshape(len(ids), -1), strict=True))

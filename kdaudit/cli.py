@@ -167,6 +167,36 @@ def report(run_dir: Path) -> None:
 
 
 @main.command()
+@_FILE
+@_SET
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    default=600,
+    show_default=True,
+    help="Examples to time: a sample of the corpus.",
+)
+@_JSON
+@_for_people
+def bench(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) -> None:
+    """Measure extraction on the teacher and the corpus of the audit in FILE.
+
+    Early exit against plain vLLM generate, the transformers engine's generate, and the limit, which is to
+    read the prefixes alone.
+    """
+    from kdaudit.bench import render, run_bench
+    from kdaudit.config.loading import load_audit
+    from kdaudit.config.paths import check_paths
+    from kdaudit.console import ConsoleProgress
+
+    config = load_audit(file, overrides)
+    check_paths(config)
+    with ConsoleProgress() as console:
+        result = run_bench(config, examples=examples, progress=console)
+    click.echo(result.model_dump_json() if as_json else render(result))
+
+
+@main.command()
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

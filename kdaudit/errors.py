@@ -11,7 +11,9 @@ it without a traceback and exits with the class's code.
     │   └── RunStateError      a run directory that cannot be used as asked
     └── RunError               exit 4: a failure while running; what was done is kept
         ├── EngineError        the inference engine failed
-        │   └── WorkerDiedError    its process was killed or crashed
+        │   ├── OutOfMemoryError   the device's memory does not hold model and batch
+        │   └── WorkerDiedError    its process crashed
+        │       └── WorkerKilledError  its process was killed, most often for want of memory
         └── StorageError       a file could not be written or read back
 """
 
@@ -58,6 +60,14 @@ class EngineError(RunError):
 
 class WorkerDiedError(EngineError):
     """The worker process that held an engine was killed or crashed."""
+
+
+class WorkerKilledError(WorkerDiedError):
+    """The worker process got SIGKILL, as the system sends it when memory runs out."""
+
+
+class OutOfMemoryError(EngineError):
+    """Model and batch do not fit the device's memory."""
 
 
 class StorageError(RunError):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.engines import PRELOAD
 from kdaudit.engines.base import Tokens
-from kdaudit.worker import Worker
+from kdaudit.workers import Worker
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +105,7 @@ class FeatureWorker:
     """Features from a process of its own; a context manager that ends the process."""
 
     def __init__(self) -> None:
-        self._worker = Worker("kdaudit.features:FeatureService", {})
+        self._worker = Worker("kdaudit.features:FeatureService", {}, PRELOAD["transformers"])
 
     def load(self, path: Path, dtype: str, *, trust_remote_code: bool) -> None:
         """Load a model in the place of the last one."""

@@ -47,7 +47,7 @@ class Manifest(BaseModel):
     inputs: dict[str, str]
     """What must not change while a run goes on: by configuration key, values and content hashes."""
     batch_plan: dict[str, int]
-    """Rows a shard: each shard is one batch of work, so that a continued run batches as the first did."""
+    """Rows a shard, and sequences together for each model: a continued run batches as the first did."""
     stages: dict[str, Stage] = {}
     """Finished stages, in the order in which they ended."""
     files: dict[str, str] = {}

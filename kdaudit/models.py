@@ -1,4 +1,4 @@
-"""Models before they are loaded: where they lie, whether they are whole and safe, and how they read text.
+"""Models before they are loaded: where they lie, and whether they are whole, safe and of a kind to audit.
 
 Only safetensors weights are taken; nothing here loads a tensor, and code that comes with a model runs only
 where `trust_remote_code` allows it.
@@ -6,18 +6,19 @@ where `trust_remote_code` allows it.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.paths import nearest_name
+from kdaudit.description import check_description, read_json, unreadable
 from kdaudit.errors import ModelError
 from kdaudit.files import sha256_file
+from kdaudit.reasons import reason
+from kdaudit.tokenizer import difference, load_tokenizer, reading_fingerprint
 
 _HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
 """What is fetched from the hub: never a pickle, and code only if asked for."""
@@ -55,24 +56,15 @@ def resolve_model(config: ModelConfig, key: str) -> ResolvedModel:
         ModelError: it is missing, incomplete, damaged, unsafe, or cannot be fetched.
     """
     folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
-    _check_description(_read_json(folder / "config.json", key), config, key)
+    check_description(folder, config, key)
     weights = _weight_files(folder, key)
     parameters = sum(_count_parameters(path, key) for path in weights)
-    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
-        raise ModelError(
-            f"{key}.path: {folder} holds no tokenizer; save that of its base model there: "
-            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
-        )
-    try:
-        tokenizer = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
-    except ModelError as error:
-        raise ModelError(f"{key}.path: {error}") from error
     code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
     return ResolvedModel(
         folder,
-        _fingerprint([folder / "config.json", *weights, *code]),
+        _fingerprint([folder / "config.json", *weights, *code], key),
         parameters,
-        _digest(json.dumps(_reading(tokenizer), sort_keys=True)),
+        reading_fingerprint(_tokenizer_of(folder, config, key)),
         config.path,
         config.trust_remote_code,
     )
@@ -125,7 +117,7 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
 
     revision = config.revision or "main"
     login = "log in with `hf auth login`"
-    reasons: list[tuple[type[Exception], str]] = [
+    told: list[tuple[type[Exception], str]] = [
         (errors.HFValidationError, "is neither a folder nor a hub id; write it as ./folder or org/name"),
         (errors.GatedRepoError, f"is gated on the hub; ask for access on its page, then {login}"),
         (
@@ -138,52 +130,23 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
             "is no folder here, is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE "
             "is set); go online or name a folder",
         ),
-        (errors.HfHubHTTPError, f"cannot be had from the hub ({_first_line(error)}); try again later"),
+        (errors.HfHubHTTPError, f"cannot be had from the hub ({reason(error)}); try again later"),
     ]
-    other = f"cannot be had from the hub ({_first_line(error)}); check network and disk, or name a folder"
-    reason = next((text for kind, text in reasons if isinstance(error, kind)), other)
-    return ModelError(f"{key}.path: {config.path} {reason}")
+    other = f"cannot be had from the hub ({reason(error)}); check network and disk, or name a folder"
+    says = next((text for kind, text in told if isinstance(error, kind)), other)
+    return ModelError(f"{key}.path: {config.path} {says}")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _read_json(path: Path, key: str) -> dict[str, Any]:
+def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> Any:  # noqa: ANN401 - as load_tokenizer
+    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{key}.path: {folder} holds no tokenizer; save that of its base model there: "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+        )
     try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        if (path.parent / "adapter_config.json").exists():
-            raise ModelError(
-                f"{key}.path: {path.parent} holds an adapter alone; merge it into its base model "
-                "(merge_and_unload) and save that"
-            ) from None
-        raise ModelError(
-            f"{key}.path: {path.parent} holds no {path.name}; name a folder written by save_pretrained"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{key}.path: {path} cannot be read ({_first_line(error)}); save it anew") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{key}.path: {path} is not a JSON object; save the model anew")
-    return found
-
-
-def _check_description(described: dict[str, Any], config: ModelConfig, key: str) -> None:
-    """Refuse what cannot continue a prefix, and what only its own code can load unless that is trusted."""
-    if described.get("is_encoder_decoder"):
-        raise ModelError(
-            f"{key}.path: {config.path} is an encoder-decoder, which does not continue a prefix; "
-            "name a causal language model"
-        )
-    if config.trust_remote_code or "auto_map" not in described:
-        return
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    if described.get("model_type") not in CONFIG_MAPPING_NAMES:
-        raise ModelError(
-            f"{key}.path: {config.path} needs code of its own to load; read that code, then set "
-            f"{key}.trust_remote_code to true"
-        )
+        return load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
+    except ModelError as error:
+        raise ModelError(f"{key}.path: {error}") from error
 
 
 def _weight_files(folder: Path, key: str) -> list[Path]:
@@ -208,7 +171,7 @@ def _weight_files(folder: Path, key: str) -> list[Path]:
 
 
 def _shards(index: Path, key: str) -> list[Path]:
-    files = _read_json(index, key).get("weight_map")
+    files = read_json(index, key).get("weight_map")
     if not isinstance(files, dict) or not files:
         raise ModelError(f"{key}.path: {index} names no shards; save the model anew")
     names = sorted({str(name) for name in files.values()})
@@ -226,6 +189,7 @@ def _count_parameters(path: Path, key: str) -> int:
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read one that is not there
         with safe_open(path, framework="np") as tensors:
             slices = [(name, tensors.get_slice(name)) for name in tensors.keys()]  # noqa: SIM118 - no mapping
             return sum(
@@ -233,10 +197,11 @@ def _count_parameters(path: Path, key: str) -> int:
                 for name, part in slices
                 if _is_parameter(name, part.get_dtype(), len(part.get_shape()))
             )
+    except PermissionError as error:
+        raise unreadable(path, key) from error
     except (SafetensorError, OSError) as error:
         raise ModelError(
-            f"{key}.path: {path} is damaged or was not copied whole ({_first_line(error)}); "
-            "copy or save it anew"
+            f"{key}.path: {path} is damaged or was not copied whole ({reason(error)}); copy or save it anew"
         ) from None
 
 
@@ -246,46 +211,16 @@ def _is_parameter(name: str, dtype: str, dimensions: int) -> bool:
     return dtype.startswith(("F", "BF")) and not is_mask
 
 
-def _fingerprint(files: list[Path]) -> str:
-    return _digest("".join(f"{path.name}\0{sha256_file(path)}\n" for path in files))
-
-
-def _digest(text: str) -> str:
-    return f"sha256:{sha256(text.encode()).hexdigest()}"
-
-
-def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers is untyped here
-    """Load a model's fast tokenizer.
-
-    Raises:
-        ModelError: it cannot be loaded, or has no fast form, which mapping tokens to text needs.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # whatever the files provoke in either library
-        raise ModelError(
-            f"{folder}: its tokenizer cannot be loaded ({_first_line(error)}); save it anew"
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{folder}: its tokenizer has no fast form; save one there as tokenizer.json "
-            "(transformers.convert_slow_tokenizer makes it)"
-        )
-    return tokenizer
-
-
-def uses_bos(tokenizer: Any) -> bool:  # noqa: ANN401
-    """Whether the tokenizer itself puts its begin token before a text."""
-    bos = tokenizer.bos_token_id
-    with_special, plain = (tokenizer("a", add_special_tokens=on)["input_ids"] for on in (True, False))
-    return bos is not None and with_special[:1] == [bos] and with_special != plain
-
-
-def bos_token_id(tokenizer: Any) -> int | None:  # noqa: ANN401
-    """The begin token's id, None where there is none."""
-    return None if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+def _fingerprint(files: list[Path], key: str) -> str:
+    digest = sha256()
+    for path in files:
+        try:
+            digest.update(f"{path.name}\0{sha256_file(path)}\n".encode())
+        except OSError as error:
+            raise ModelError(
+                f"{key}.path: {path} cannot be read ({error.strerror}); check it and its disk"
+            ) from error
+    return f"sha256:{digest.hexdigest()}"
 
 
 def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> None:
@@ -302,58 +237,9 @@ def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> None:
         if other.tokenizer_fingerprint == model.tokenizer_fingerprint:
             continue
         one, two = (
-            _reading(load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code))
-            for each in (model, other)
+            load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code) for each in (model, other)
         )
-        what = "; ".join(_differences(one, two, first, name))
         raise ModelError(
-            f"models: {first} and {name} have different tokenizers ({what}); an audit needs one, so that all "
-            "models read the same tokens"
+            f"models: {first} and {name} have different tokenizers ({difference(one, two, first, name)}); "
+            "an audit needs one, so that all models read the same tokens: name models that share theirs"
         )
-
-
-def _reading(tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
-    """All that decides which token ids a text becomes, as plain JSON."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    model = backend["model"]
-    vocabulary, merges = model.pop("vocab", {}), model.pop("merges", None) or []
-    return {
-        "tokens": {str(index): token for token, index in tokenizer.get_vocab().items()},
-        "scores": vocabulary if isinstance(vocabulary, list) else None,
-        "merges": [" ".join(merge) if isinstance(merge, list) else merge for merge in merges],
-        "added tokens": {str(token["id"]): token for token in backend["added_tokens"]},
-        "normalizer": backend["normalizer"],
-        "pre-tokenizer": backend["pre_tokenizer"],
-        "model settings": model,
-        "begin token id": tokenizer.bos_token_id,
-        "end token id": tokenizer.eos_token_id,
-        "begin token added": uses_bos(tokenizer),
-    }
-
-
-def _differences(one: dict[str, Any], two: dict[str, Any], first: str, second: str) -> Iterator[str]:
-    """What differs, at most the tokens in full: where they do, all that follows is bound to."""
-    if one["tokens"] != two["tokens"]:
-        yield _token_difference(one["tokens"], two["tokens"], first, second)
-        return
-    for part, value in one.items():
-        if value == two[part]:
-            continue
-        if part == "merges":
-            rows = zip_longest(value, two[part])
-            row = next(at for at, pair in enumerate(rows) if pair[0] != pair[1])
-            yield f"merges differ, first in row {row}"
-        elif isinstance(value, dict | list) or isinstance(two[part], dict | list):
-            yield f"{part} differ" if part.endswith("s") else f"the {part} differs"
-        else:
-            yield f"{part} is {value} in {first} and {two[part]} in {second}"
-
-
-def _token_difference(one: dict[str, str], two: dict[str, str], first: str, second: str) -> str:
-    unlike = sorted((index for index in {*one, *two} if one.get(index) != two.get(index)), key=int)
-    at = unlike[0]
-    shown = [f'"{tokens[at]}"' if at in tokens else "missing" for tokens in (one, two)]
-    return (
-        f"{len(unlike):,} of {max(len(one), len(two)):,} tokens differ, first: "
-        f"id {at} is {shown[0]} in {first} and {shown[1]} in {second}"
-    )

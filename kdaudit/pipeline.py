@@ -20,8 +20,8 @@ from kdaudit.assemble import Audited, Measured, build_results, leaks_table
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
 from kdaudit.corpus import PinnedSource, build_examples, pin_source
-from kdaudit.engines import RemoteEngine, start
-from kdaudit.errors import RunStateError
+from kdaudit.engines import RemoteEngine, prepare, start
+from kdaudit.errors import OutOfMemoryError, RunStateError, WorkerKilledError
 from kdaudit.extraction import (
     Progress,
     Split,
@@ -41,6 +41,11 @@ from kdaudit.store import RunStore
 
 CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
 
+_ATTEMPTS = 3
+"""Loads of one model before memory is said to be too small."""
+_FIRST_RETREAT = 256
+"""Sequences that a model is taken to have failed on when it did not get as far as saying."""
+
 
 class _Sources(NamedTuple):
     """The texts of an audit, as they stood when it was called."""
@@ -57,6 +62,7 @@ class _Audit(NamedTuple):
     split: Split
     run: RunStore
     progress: Progress
+    warn: Callable[[str], None]
 
 
 def run_audit(
@@ -87,8 +93,10 @@ def run_audit(
         warn(warning)
     split = split_of(config, roster)
     with RunStore(folder, config.name, _inputs(config, sources, roster), fresh=fresh) as run:
-        audit = _Audit(config, roster, split, run, progress)
+        audit = _Audit(config, roster, split, run, progress, warn)
         _write_config(audit)
+        if not all(run.done(_extraction(member)) for member in roster.members):
+            prepare(config.extraction.engine)
         corpus = _write_examples(audit, sources.corpus, "corpus", "examples")
         if sources.holdout is not None:
             _write_examples(audit, sources.holdout, "holdout", "holdout/examples")
@@ -182,12 +190,17 @@ def _extract_models(audit: _Audit, examples: int) -> None:
         stage = _extraction(member)
         if run.done(stage):
             continue
-        with run.stage(stage), start(engine_options(audit.config, member, audit.split, examples)) as engine:
-            extract(run, engine, audit.split, "examples", stage, audit.progress)
-            if audit.config.holdout is not None:
-                extract(run, engine, audit.split, "holdout/examples", f"holdout/{stage}", audit.progress)
-            if all(run.done(_extraction(student)) or student is member for student in audit.roster.students):
-                _continue(audit, member, engine)
+        with run.stage(stage):
+            _with_model(audit, member, examples, _extract_model)
+
+
+def _extract_model(audit: _Audit, member: Member, engine: RemoteEngine) -> None:
+    run, stage = audit.run, _extraction(member)
+    extract(run, engine, audit.split, "examples", stage, audit.progress)
+    if audit.config.holdout is not None:
+        extract(run, engine, audit.split, "holdout/examples", f"holdout/{stage}", audit.progress)
+    if all(run.done(_extraction(student)) or student is member for student in audit.roster.students):
+        _continue(audit, member, engine)
 
 
 def _continue_leaks(audit: _Audit, examples: int) -> None:
@@ -195,8 +208,30 @@ def _continue_leaks(audit: _Audit, examples: int) -> None:
     for member in audit.roster.members:
         if audit.run.has(continuations_file(member.name)):
             continue
-        with start(engine_options(audit.config, member, audit.split, examples)) as engine:
-            _continue(audit, member, engine)
+        _with_model(audit, member, examples, _continue)
+
+
+def _with_model(
+    audit: _Audit, member: Member, examples: int, work: Callable[[_Audit, Member, RemoteEngine], None]
+) -> None:
+    """Do `work` with a model loaded; where memory runs out, go on with smaller batches, then give up.
+
+    The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
+    """
+    key = f"{member.name}.sequences"
+    for attempt in range(_ATTEMPTS):
+        options = engine_options(audit.config, member, audit.split, examples, audit.run.planned(key))
+        try:
+            with start(options) as engine:
+                audit.run.plan(key, engine.sequences)
+                work(audit, member, engine)
+                return
+        except (OutOfMemoryError, WorkerKilledError) as error:
+            smaller = (audit.run.planned(key) or _FIRST_RETREAT) // 4
+            if attempt == _ATTEMPTS - 1 or smaller == 0:
+                raise
+            audit.warn(f"{error}; going on with {smaller} sequences together")
+            audit.run.plan(key, smaller)
 
 
 def _continue(audit: _Audit, member: Member, engine: RemoteEngine) -> None:

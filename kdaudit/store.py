@@ -112,6 +112,16 @@ class RunStore:
         """Rows a shard, as the run began."""
         return self._manifest.batch_plan["shard_rows"]
 
+    def planned(self, key: str) -> int:
+        """What was recorded by `plan`; 0 where nothing was."""
+        return self._manifest.batch_plan.get(key, 0)
+
+    def plan(self, key: str, value: int) -> None:
+        """Record how work is batched, so that a continued run batches as this one does."""
+        if self.planned(key) != value:
+            self._manifest.batch_plan[key] = value
+            write_manifest(self.folder, self._manifest)
+
     @property
     def created(self) -> str:
         """When the run began: UTC, ISO 8601."""

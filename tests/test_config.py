@@ -174,6 +174,54 @@ WRONG = {
         "-1 is out of range",
         "give at least 0",
     ),
+    "decimal comma": (
+        GOOD + "gate:\n  max_rate: 0,05",
+        "audit.yaml:9: gate.max_rate: ",
+        "got the text '0,05'",
+        "write 0.05, with a dot",
+    ),
+    "decimal comma in braces": (
+        GOOD + "gate: {max_rate: 0,1}",
+        "audit.yaml:8: ",
+        "'1' cannot be a key",
+        "write a fraction with a dot, as in 0.1",
+    ),
+    "percentage with a comma": (
+        GOOD + "gate:\n  max_rate: 0,5 %",
+        "audit.yaml:9: gate.max_rate: ",
+        "got the text '0,5 %'",
+        "write a share",
+    ),
+    "thousands": (
+        GOOD + "holdout:\n  path: x\n  limit: 1,000,000",
+        "audit.yaml:10: holdout.limit: ",
+        "got the text '1,000,000'",
+        "write 1000000, without separators",
+    ),
+    "lone surrogate": (
+        GOOD + 'report: {title: "a\\ud800"}',
+        "audit.yaml:8: report.title: ",
+        "holds a character that no text can hold",
+        "remove it",
+    ),
+    "NUL written as an escape": (
+        GOOD + 'holdout: {path: "a\\0"}',
+        "audit.yaml:8: holdout.path: ",
+        "holds a character that no text can hold",
+        "remove it",
+    ),
+    "holdout is the corpus": (
+        GOOD + "holdout: {path: ././train.jsonl, stride: 7}",
+        "audit.yaml:8: holdout.path: ",
+        "is the corpus itself",
+        "name text that no model has seen, or remove holdout",
+    ),
+    "GPUs for the transformers engine": (
+        models(baseline="[a, {path: b, tensor_parallel: 2}]") + "extraction: {engine: transformers}",
+        "audit.yaml:3: models.baseline.1.tensor_parallel: ",
+        "the transformers engine runs a model on one device",
+        "set it to 1, or extraction.engine to vllm",
+    ),
     "recall of one": (
         GOOD + "predictor: {recall: 1}",
         "audit.yaml:8: predictor.recall: ",
@@ -476,11 +524,17 @@ WRONG_SET = {
         ["models.students.0.kdd=x"],
         "--set models.students.0.kdd: unknown key; did you mean kd?",
     ),
+    "value in brackets": (["seed=[0]"], "--set seed: expected a whole number, got a list"),
     "no equals sign": (["gate.max_rate"], "--set gate.max_rate: write it as KEY=VALUE"),
     "no key": (["=1"], "--set =1: write it as KEY=VALUE"),
     "empty part": (["gate..max_rate=1"], "--set gate..max_rate=1: write it as KEY=VALUE"),
     "out of range": (["gate.max_rate=7"], "--set gate.max_rate: 7 is out of range"),
     "last one counts": (["gate.max_rate=0.1", "gate.max_rate=7"], "--set gate.max_rate: 7 is out of range"),
+    "row in brackets": (
+        ["models.students[0].kd=x"],
+        "--set models.students[0].kd: a row is written with a dot, not in brackets; write "
+        "models.students.0.kd=VALUE",
+    ),
     "row left out": (["models.students.kd=hard"], "--set models.students: is a list; name a row"),
     "row too far": (["models.students.5.name=x"], "--set models.students.5: its list has rows up to 0"),
     "below a value": (["name.x=1"], "--set name: is 'acme' in the file, not a section"),
@@ -683,7 +737,7 @@ def test_contract_sample_loads(tmp_path: Path) -> None:
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
 IDS = st.from_regex(r"[a-z]{3,8}/[a-z]{3,8}", fullmatch=True)
 SHARES = st.none() | st.floats(0, 1)
 
@@ -724,6 +778,12 @@ def test_dump_loads_back_equal(data: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(dump_config(config), encoding="utf-8")
     assert load_audit(path, []) == config
+
+
+@pytest.mark.parametrize("text", ["\x85", "a\x85b", "\u2028", "a\xa0", "\ufeff", "'\"", "a: b", "- #", "\t"])
+def test_dump_of_odd_text_loads_back_equal(text: str, load) -> None:
+    config = AuditConfig.model_validate(load(GOOD).model_dump() | {"report": {"title": text}})
+    assert load(dump_config(config)).report.title == text
 
 
 def test_dump_of_local_paths_does_not_depend_on_its_folder(load, tmp_path: Path) -> None:

@@ -283,6 +283,34 @@ def test_a_truncated_gzip_is_named(tmp_path):
     assert f"{path}: cannot be read" in error(path)
 
 
+@pytest.mark.parametrize("packed", [".gz", ".xz", ".zst"])
+def test_a_packed_file_is_read_to_its_end_or_refused(packed, tmp_path):
+    """Parts packed one by one and joined are one file; one that was cut short anywhere is none."""
+    path = tmp_path / f"a.txt{packed}"
+    parts = [PACKERS[packed]("".join(f"{part} {row}\n" for row in range(5000)).encode()) for part in "ab"]
+    path.write_bytes(b"".join(parts))
+    assert [text for _, text, _ in read(path)] == [f"{part} {row}" for part in "ab" for row in range(5000)]
+    for cut in (1, len(parts[1]) // 2, len(parts[1]) - 1, len(parts[1]) + 1):
+        path.write_bytes(b"".join(parts)[:-cut])
+        assert f"{path}: cannot be read" in error(path)
+
+
+def test_skippable_frames_of_a_zst_are_skipped(tmp_path):
+    skipped = (0x184D2A50).to_bytes(4, "little") + (3).to_bytes(4, "little") + b"abc"
+    (tmp_path / "a.txt.zst").write_bytes(skipped + PACKERS[".zst"](b"one\n") + skipped)
+    assert [text for _, text, _ in read(tmp_path / "a.txt.zst")] == ["one"]
+
+
+def test_a_csv_with_other_separators_is_told_so_before_any_record(tmp_path):
+    for sign, name in ((";", "';'"), ("\t", "tabs"), ("|", "'|'")):
+        (tmp_path / "a.csv").write_text(f"name{sign}text\na{sign}b, c, d\n")
+        assert f"line 1: its columns are separated by {name}" in error(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("a;b\nx\n")  # one column of an odd name
+    assert read(tmp_path / "a.csv", text="a;b") == [("0", "x", 0)]
+    (tmp_path / "a.csv").write_text("text,text\na,b\n")
+    assert "has several columns 'text'" in error(tmp_path / "a.csv")
+
+
 def test_a_damaged_saved_dataset_is_named(tmp_path):
     folder = write_saved(tmp_path)
     file = next(folder.glob("*.arrow"))

@@ -14,19 +14,18 @@ from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import models as token_models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
 
 from kdaudit.config.audit import ModelConfig
+from kdaudit.description import _check_kind
 from kdaudit.errors import ModelError
 from kdaudit.models import (
     ResolvedModel,
-    bos_token_id,
     check_same_tokenizer,
-    load_tokenizer,
     resolve_model,
     smaller_teacher_warning,
-    uses_bos,
 )
+from kdaudit.tokenizer import bos_token_id, load_tokenizer, reading_fingerprint, uses_bos
 
 KEY = "models.teacher"
 
@@ -147,8 +146,53 @@ def test_missing_or_bad_description(folder: Path) -> None:
     assert "is not a JSON object" in refused(folder)
     (folder / "config.json").unlink()
     assert "holds no config.json; name a folder written by save_pretrained" in refused(folder)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_adapter_is_refused_also_beside_whole_weights(folder: Path, whole: bool) -> None:
+    """transformers would load the adapter's base model from wherever it says, vLLM the weights beside it."""
+    if not whole:
+        (folder / "config.json").unlink()
     (folder / "adapter_config.json").write_text("{}")
-    assert "holds an adapter alone; merge it" in refused(folder)
+    assert "holds an adapter (adapter_config.json); merge it" in refused(folder)
+
+
+def describe(folder: Path, **more: Any) -> None:
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**described, **more}))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"architectures": ["LlamaModel"]}, "is a LlamaModel (architectures in its config.json)"),
+        ({"architectures": ["BertForMaskedLM"]}, "is a BertForMaskedLM"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, "which does not continue a prefix; name a"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantized (gptq in its config"),
+        ({"quantization_config": 4}, "is quantized (quantization_config in its config.json)"),
+        ({"model_type": "llamma"}, "is of model_type 'llamma' (in its config.json), which transformers 5."),
+        ({"model_type": None}, "its config.json has no model_type; save the model anew"),
+        ({"num_hidden_layers": "two"}, "'num_hidden_layers' expected int, got str (value: 'two')); correct"),
+        ({"hidden_size": 65}, "is not a multiple of the number of attention heads (2).); correct it or save"),
+    ],
+)
+def test_description_that_no_engine_takes_is_refused(folder: Path, more: dict[str, Any], says: str) -> None:
+    describe(folder, **more)
+    assert says in refused(folder)
+
+
+def test_every_class_that_transformers_loads_as_a_causal_language_model_is_taken(folder: Path) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as NAMES
+
+    classes = [name for names in NAMES.values() for name in ([names] if isinstance(names, str) else names)]
+    assert len(classes) > 100
+    for name in classes:
+        _check_kind({"architectures": [name]}, ModelConfig(path=str(folder)), KEY)
+
+
+def test_a_real_encoder_decoder_is_told_by_what_it_says_of_itself(folder: Path) -> None:
+    T5Config().save_pretrained(folder)
+    assert "is an encoder-decoder" in refused(folder)
 
 
 def test_encoder_decoder_is_refused(folder: Path) -> None:
@@ -320,10 +364,7 @@ def test_only_safe_files_are_fetched(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def resolved(folder: Path) -> ResolvedModel:
     """A model of which only the tokenizer matters."""
-    import kdaudit.models as models
-
-    reading = json.dumps(models._reading(load_tokenizer(folder)), sort_keys=True)
-    return ResolvedModel(folder, "", 0, models._digest(reading), str(folder))
+    return ResolvedModel(folder, "", 0, reading_fingerprint(load_tokenizer(folder)), str(folder))
 
 
 def changed(change: str) -> tuple[Tokenizer, dict[str, str]]:

@@ -147,6 +147,14 @@ class ModelsConfig(Section):
             seen.add(name)
         return self
 
+    def by_key(self) -> dict[str, ModelConfig]:
+        """Every model under its dotted key: teacher, baselines, students."""
+        baselines = self.baseline or ()
+        keys = ["baseline"] if len(baselines) == 1 else [f"baseline.{row}" for row in range(len(baselines))]
+        students = {f"students.{row}": student for row, student in enumerate(self.students)}
+        found = {"teacher": self.teacher, **dict(zip(keys, baselines, strict=True)), **students}
+        return {f"models.{key}": model for key, model in found.items()}
+
 
 class ExtractionConfig(Section):
     """How models are asked to continue prefixes."""
@@ -235,7 +243,15 @@ class AuditConfig(Section):
         self._windows_hold_prefix_and_suffix()
         self._gate_can_be_judged()
         self._students_exist()
+        self._engine_can_share_out()
+        self._holdout_is_other_text()
         return self
+
+    def tensor_parallel_by_key(self) -> dict[str, int]:
+        """GPUs that share one model, wherever the configuration says so."""
+        asked = {"extraction.tensor_parallel": self.extraction.tensor_parallel}
+        own = {f"{key}.tensor_parallel": model.tensor_parallel for key, model in self.models.by_key().items()}
+        return asked | {key: count for key, count in own.items() if count is not None}
 
     def _windows_hold_prefix_and_suffix(self) -> None:
         need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
@@ -273,3 +289,20 @@ class AuditConfig(Section):
         for key, name in wanted:
             if name is not None and name not in names:
                 raise ValueError(f"{key}: there is no student {name!r}; choose from {', '.join(names)}")
+
+    def _engine_can_share_out(self) -> None:
+        if self.extraction.engine == "vllm":
+            return
+        for key, count in self.tensor_parallel_by_key().items():
+            if count > 1:
+                raise ValueError(
+                    f"{key}: the {self.extraction.engine} engine runs a model on one device; set it to 1, or "
+                    "extraction.engine to vllm"
+                )
+
+    def _holdout_is_other_text(self) -> None:
+        where = ("path", "name", "revision", "split", "text")
+        if self.holdout and all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
+            raise ValueError(
+                "holdout.path: is the corpus itself; name text that no model has seen, or remove holdout"
+            )

@@ -151,6 +151,8 @@ def _check_plain(node: Node, label: str, key: Key, above: tuple[Node, ...], done
     if node.tag not in _PLAIN_TAGS:
         tag = str(node.tag).replace(_TAG, "!!")
         raise ConfigError(f"{place}the YAML tag {tag} is not allowed; remove it")
+    if isinstance(node, ScalarNode) and not _is_text(node.value):
+        raise ConfigError(f"{place}holds a character that no text can hold; remove it")
     if isinstance(node, SequenceNode):
         for row, item in enumerate(node.value):
             _check_plain(item, label, (*key, row), (*above, node), done)
@@ -161,19 +163,32 @@ def _check_plain(node: Node, label: str, key: Key, above: tuple[Node, ...], done
     done.add(id(node))
 
 
+def _is_text(value: str) -> bool:
+    """Whether a value can be written to a file and can be in a path: no lone surrogate and no NUL."""
+    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _check_keys(node: MappingNode, label: str, key: Key) -> None:
     lines: dict[str, int] = {}
     for name, _ in node.value:
         line = name.start_mark.line + 1
         if name.tag not in (_TAG + "str", _TAG + "merge"):
-            shown = repr(name.value) if isinstance(name, ScalarNode) else "a list or mapping"
-            raise ConfigError(f"{label}:{line}: {shown} cannot be a key; keys are names such as corpus")
+            raise ConfigError(f"{label}:{line}: {_no_key(node, name)}")
         if name.value in lines:
             raise ConfigError(
                 f"{label}:{line}: {dotted((*key, name.value))}: is given twice "
                 f"(first on line {lines[name.value]}); keep one"
             )
         lines[name.value] = line
+
+
+def _no_key(section: MappingNode, name: Node) -> str:
+    if not isinstance(name, ScalarNode):
+        return "a list or mapping cannot be a key; keys are names such as corpus"
+    if section.flow_style and name.tag == _TAG + "int" and name is not section.value[0][0]:
+        # {max_rate: 0,1} is the number 0 and then the key 1.
+        return f"{name.value!r} cannot be a key; write a fraction with a dot, as in 0.1, not with a comma"
+    return f"{name.value!r} cannot be a key; keys are names such as corpus"
 
 
 _HINTS = (

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.document import Document, Key, dotted, read_document
@@ -105,9 +107,22 @@ def _report(found: Sequence[Problem], origin: _Origin) -> str:
     return "\n".join(lines)
 
 
+class _Representer(SafeRepresenter):
+    """Quotes a next-line character, which ruamel.yaml leaves bare though a reader takes it for a space."""
+
+    def represent_text(self, text: str) -> ScalarNode:
+        style = '"' if "\x85" in text else None
+        node: ScalarNode = self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+        return node
+
+
+_Representer.add_representer(str, _Representer.represent_text)
+
+
 def dump_config(config: BaseModel) -> str:
     """The configuration as YAML, every key written out; loading it gives an equal configuration."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None alone
     yaml.width = 1 << 20  # never fold a long text

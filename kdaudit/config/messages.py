@@ -149,12 +149,16 @@ def _number(wrong: _Wrong) -> str:
 
 
 def _unquote(wrong: _Wrong) -> str:
-    value = wrong.value
-    if isinstance(value, str):
-        if re.fullmatch(r"[-+]?(\d[\d_]*)?\.?\d+(e[-+]?\d+)?", value.strip(), re.IGNORECASE):
+    value = wrong.value.strip() if isinstance(wrong.value, str) else None
+    if value is not None:
+        if re.fullmatch(r"[-+]?(\d[\d_]*)?\.?\d+(e[-+]?\d+)?", value, re.IGNORECASE):
             return "remove the quotes"
-        if re.fullmatch(r"\d+(\.\d+)?\s*%", value.strip()):
+        if re.fullmatch(r"\d+([.,]\d+)?\s*%", value):
             return "write a share, as 0.05 for 5 %"
+        if re.fullmatch(r"\d{1,3}([., '_]\d{3})+", value) and wrong.shape.takes("integer"):
+            return f"write {re.sub('[^0-9]', '', value)}, without separators"
+        if re.fullmatch(r"[-+]?\d*,\d+", value) and wrong.shape.takes("number"):
+            return f"write {value.replace(',', '.')}, with a dot"
     return _fill_or_remove(wrong)
 
 

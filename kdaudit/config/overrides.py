@@ -6,6 +6,7 @@ A number in the key is a row of a list, counted from 0. The data of the file is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -25,12 +26,15 @@ def parse_override(text: str) -> Override:
     """Parse `a.b=value`.
 
     Raises:
-        ConfigError: no `=`, an empty part in the key, or a value that is not YAML.
+        ConfigError: no `=`, an empty part in the key, a row in brackets, or a value that is not YAML.
     """
     name, separator, value = text.partition("=")
     parts = [part.strip() for part in name.split(".")]
     if not separator or not all(parts):
         raise ConfigError(f"--set {text}: write it as KEY=VALUE, for example --set gate.max_rate=0.001")
+    if "[" in name:
+        plain = re.sub(r"\[\s*(\d+)\s*\]", r".\1", name).strip()
+        raise ConfigError(f"--set {name}: a row is written with a dot, not in brackets; write {plain}=VALUE")
     key = tuple(int(part) if part.isdecimal() else part for part in parts)
     return Override(key, parse_document(value, f"--set {dotted(key)}"))
 

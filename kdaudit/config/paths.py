@@ -92,13 +92,23 @@ def check_paths(config: BaseModel) -> None:
     Raises:
         ConfigError: one sentence a line for each path that does not, with the nearest name there is.
     """
-    missing = [
-        f"{key}: {value} does not exist; {_remedy(Path(value))}"
-        for key, value in references(config)
-        if os.path.isabs(value) and not os.path.exists(value)  # noqa: PTH110, PTH117 - no raise on odd names
-    ]
-    if missing:
-        raise ConfigError("\n".join(missing))
+    local = [each for each in references(config) if os.path.isabs(each.value)]  # noqa: PTH117
+    told = [f"{key}: {value} {problem}" for key, value in local if (problem := _problem(Path(value)))]
+    if told:
+        raise ConfigError("\n".join(told))
+
+
+def _problem(path: Path) -> str | None:
+    """What stands between the user and this path; None if nothing does."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"does not exist; {_remedy(path)}"
+    except PermissionError as error:
+        return f"cannot be reached ({error.strerror}); mend the permissions of its folders"
+    except OSError as error:  # a name too long, a loop of links
+        return f"cannot be reached ({error.strerror}); correct the path"
+    return None
 
 
 def _remedy(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Which windows are the same, in how many places each stands, and which ones a sample keeps.
 
 Windows are known by a 128-bit keyed hash of their token ids, so that two differing windows among 10^9
-share one with probability below 10^-20. The ledger holds 16 bytes a window (some 60 while it sorts).
+share one with probability below 10^-20. The ledger holds 16 bytes a window (some 50 while it sorts).
 
 The sample of `limit` windows is the bottom-k sketch (Cohen and Kaplan, 2007): the distinct windows
 with the smallest hashes. As the hash depends on the seed and the token ids alone, it is a uniform
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 DIGEST_BYTES = 16
 SLACK = 4096
 """Rows that a sample may gather above twice its size before it is settled: small samples settle seldom."""
+_BLOCK = 1 << 16
+"""Hashes looked up together."""
 
 
 class Distinct(NamedTuple):
@@ -26,7 +28,7 @@ class Distinct(NamedTuple):
 
     rows: NDArray[np.int64]
     """Row of each distinct window's first place, ascending: (distinct,)."""
-    copies: NDArray[np.int64]
+    copies: NDArray[np.int32]
     """Places where it stands: (distinct,)."""
 
 
@@ -38,7 +40,7 @@ class Ledger:
         self._limit = limit
         self._threshold = b"\xff" * DIGEST_BYTES
         self._hashes = bytearray()
-        self._settled_copies = np.zeros(0, dtype=np.int64)
+        self._settled_copies = np.zeros(0, dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self._hashes) // DIGEST_BYTES
@@ -64,25 +66,40 @@ class Ledger:
         window in the final sample has a hash at or below the final threshold, so none of its places was
         ever above an earlier one, and each was counted.
         """
-        hashes = np.frombuffer(self._hashes, dtype=">u8").reshape(-1, 2).astype(np.uint64)
-        fresh = np.ones(len(hashes) - len(self._settled_copies), dtype=np.int64)
+        fresh = np.ones(len(self) - len(self._settled_copies), dtype=np.int32)
         copies = np.concatenate([self._settled_copies, fresh])
-        order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal hashes the first place leads
-        ordered = hashes[order]
-        leads = np.ones(len(order), dtype=np.bool_)
-        leads[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        starts = np.flatnonzero(leads)
-        totals = np.add.reduceat(copies[order], starts) if len(starts) else copies
-        return self._keep(order[starts][: self._limit], totals[: self._limit], hashes)
-
-    def _keep(
-        self, smallest: NDArray[np.int64], copies: NDArray[np.int64], hashes: NDArray[np.uint64]
-    ) -> Distinct:
-        """Reduce the ledger to the rows `smallest`, which are in ascending order of hash."""
+        order = np.argsort(self._view(), kind="stable")  # of equal hashes the first place leads
+        starts = np.flatnonzero(_leads(self._view(), order))
+        totals = np.add.reduceat(copies[order], starts, dtype=np.int32) if len(starts) else copies
+        smallest = order[starts[: self._limit]]
         if len(smallest) == self._limit:
-            self._threshold = hashes[smallest[-1]].astype(">u8").tobytes()
+            self._threshold = bytes(self._hashes[smallest[-1] * DIGEST_BYTES :][:DIGEST_BYTES])
+        del order, starts, copies
         by_place = np.argsort(smallest)
+        self._settled_copies = totals[by_place]
         rows = smallest[by_place]
-        self._settled_copies = copies[by_place]
-        self._hashes = bytearray(hashes[rows].astype(">u8").tobytes())
+        self._keep(rows)
         return Distinct(rows, self._settled_copies)
+
+    def _view(self) -> NDArray[np.bytes_]:
+        """The hashes as an array over the same memory; while it lives the ledger cannot grow."""
+        return np.frombuffer(self._hashes, dtype=f"S{DIGEST_BYTES}")
+
+    def _keep(self, rows: NDArray[np.int64]) -> None:
+        """Move the hashes of `rows`, which ascend, to the front, and drop the rest."""
+        hashes = self._view()
+        for start in range(0, len(rows), _BLOCK):
+            # A row never stands before its new place, so what is overwritten has been moved already.
+            block = rows[start : start + _BLOCK]
+            hashes[start : start + len(block)] = hashes[block]
+        del hashes
+        del self._hashes[len(rows) * DIGEST_BYTES :]
+
+
+def _leads(hashes: NDArray[np.bytes_], order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which hashes, in ascending order, differ from the one before."""
+    leads = np.ones(len(order), dtype=np.bool_)
+    for start in range(1, len(order), _BLOCK):
+        here = order[start : start + _BLOCK]
+        leads[start : start + len(here)] = hashes[here] != hashes[order[start - 1 : start - 1 + len(here)]]
+    return leads

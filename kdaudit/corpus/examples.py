@@ -50,17 +50,16 @@ class Examples:
             StorageError: the scratch folder cannot be read.
         """
         waiting: list[pa.Table] = []
-        count = 0
+        room = rows
         for table in self._numbered():
+            while len(table) >= room:
+                whole, waiting = pa.concat_tables([*waiting, table.slice(0, room)]), []
+                yield whole
+                table, room = table.slice(room), rows
             waiting.append(table)
-            count += len(table)
-            while count >= rows:
-                whole = pa.concat_tables(waiting)
-                yield whole.slice(0, rows).combine_chunks()
-                count -= rows
-                waiting = [whole.slice(rows)]
-        if count:
-            yield pa.concat_tables(waiting).combine_chunks()
+            room -= len(table)
+        if room < rows:
+            yield pa.concat_tables(waiting)
 
     def _numbered(self) -> Iterator[pa.Table]:
         start = 0
@@ -127,9 +126,11 @@ def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
             spool.keep(ledger.settle().rows)
 
 
-def _remedy(too_short: int, documents: Documents) -> str:
-    if documents.undecodable > too_short:
+def _remedy(too_short: int, documents: Documents, key: str) -> str:
+    if documents.undecodable > max(too_short, documents.empty):
         return "save the text as UTF-8"
+    if documents.empty > too_short:
+        return f"set {key}.text to a column that holds text"
     return "lower extraction.prefix_tokens or extraction.suffix_tokens, or name a corpus of longer documents"
 
 
@@ -144,5 +145,5 @@ def _nothing_left(
     return (
         f"{key}.path: {config.path}: none of its {documents.rows} documents gives an example: {too_short} "
         f"have fewer than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "
-        f"{documents.undecodable} are not valid Unicode; {_remedy(too_short, documents)}"
+        f"{documents.undecodable} are not valid Unicode; {_remedy(too_short, documents, key)}"
     )

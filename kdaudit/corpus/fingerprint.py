@@ -10,6 +10,7 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.errors import CorpusError
 from kdaudit.files import sha256_file
+from kdaudit.reasons import reason
 
 
 class PinnedSource(NamedTuple):
@@ -58,7 +59,9 @@ def _digest(files: tuple[Path, ...], key: str) -> str:
         try:
             content = sha256_file(file)
         except OSError as error:
-            raise CorpusError(f"{key}.path: {file}: cannot be read ({error.strerror}); check it") from error
+            raise CorpusError(
+                f"{key}.path: {file}: cannot be read ({error.strerror}); check it or its permissions"
+            ) from error
         digest.update(f"{file.name}\0{content}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -69,10 +72,9 @@ def _commit(source: HubDataset, key: str) -> str:
     try:
         found = huggingface_hub.HfApi().dataset_info(source.repository, revision=source.revision).sha
     except Exception as error:  # the client also raises errors of its HTTP library, which varies
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CorpusError(
             f"{key}.path: {source.repository}: is no local file, and its commit cannot be looked up on the "
-            f"Hugging Face hub ({reason}); correct the path, check the network, or log in with "
+            f"Hugging Face hub ({reason(error)}); correct the path, check the network, or log in with "
             "`hf auth login`"
         ) from error
     if found is None:

@@ -88,16 +88,28 @@ def check_split(key: str, where: object, split: str, splits: Iterable[str]) -> N
 
 
 def _folder(folder: Path, config: CorpusConfig, key: str) -> Source:
-    if (folder / "dataset_dict.json").is_file():
+    files = _files(folder, key)
+    names = {file.name for file in files}
+    if "dataset_dict.json" in names:
         check_split(key, folder, config.split, _read_json(folder / "dataset_dict.json", "splits", key))
         return _saved(folder / config.split, key)
-    if (folder / "state.json").is_file():
+    if "state.json" in names:
         # A single saved dataset records at most the split that it was taken from; `train`, the
         # default, stands for it.
         recorded = _read_json(folder / "state.json", "_split", key)
         check_split(key, folder, config.split, dict.fromkeys(["train", *([recorded] if recorded else [])]))
         return _saved(folder, key)
-    return _shards(folder, config, key)
+    return _shards(folder, files, config, key)
+
+
+def _files(folder: Path, key: str) -> list[Path]:
+    """The files in a folder but for hidden ones, by name."""
+    try:
+        return sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+    except OSError as error:
+        raise CorpusError(
+            f"{key}.path: {folder}: cannot be listed ({error.strerror}); mend its permissions"
+        ) from error
 
 
 def _saved(folder: Path, key: str) -> SavedDataset:
@@ -118,8 +130,7 @@ def _read_json(file: Path, field: str, key: str) -> Any:  # noqa: ANN401 - as `d
         ) from error
 
 
-def _shards(folder: Path, config: CorpusConfig, key: str) -> LocalFiles:
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+def _shards(folder: Path, files: list[Path], config: CorpusConfig, key: str) -> LocalFiles:
     data = [file for file in files if _ending(file.name) is not None]
     if not data:
         raise CorpusError(

@@ -33,9 +33,9 @@ EXAMPLES_SCHEMA = pa.schema(
 
 SPOOL_SCHEMA = pa.schema([EXAMPLES_SCHEMA.field(i) for i in range(1, 5)])
 
-GROUP_ROWS = 4096
-GROUP_TOKENS = 1_000_000
-"""A row group is written at either size: about 10 MB, which is what memory holds."""
+GROUP_ROWS = 1024
+GROUP_TOKENS = 250_000
+"""A row group is written at either size: about 2.5 MB, of which memory holds a few copies."""
 
 
 class Spool:
@@ -121,7 +121,9 @@ def _table(windows: list[Window]) -> pa.Table:
 def _writer(file: Path) -> pq.ParquetWriter:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     os.close(descriptor)
-    return pq.ParquetWriter(file, SPOOL_SCHEMA, use_dictionary=False, compression="lz4")
+    return pq.ParquetWriter(
+        file, SPOOL_SCHEMA, use_dictionary=False, compression="lz4", write_statistics=False
+    )
 
 
 def _selected(file: Path, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
@@ -131,7 +133,9 @@ def _selected(file: Path, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
             end = start + stored.metadata.row_group(group).num_rows
             low, high = np.searchsorted(rows, [start, end])
             if low < high:
-                yield stored.read_row_group(group).take(rows[low:high] - start)
+                # One thread: each that decodes keeps memory of its own, and a group is small.
+                table = stored.read_row_group(group, use_threads=False)
+                yield table.take(rows[low:high] - start)
             start = end
 
 

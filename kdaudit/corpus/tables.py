@@ -23,6 +23,7 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.rows import Row, check_columns, wanted_columns
 from kdaudit.corpus.sources import HubDataset, SavedDataset, check_split
 from kdaudit.errors import CorpusError
+from kdaudit.reasons import reason
 
 ROWS_AT_ONCE = 256
 """Rows decoded together: few, since a row may be a whole book."""
@@ -124,7 +125,7 @@ def _reading(place: str) -> Iterator[None]:
     except CorpusError:
         raise
     except Exception as error:  # `datasets` and pyarrow raise many kinds for a damaged file
-        raise CorpusError(f"{place}: cannot be read ({_reason(error)}); check or replace it") from error
+        raise CorpusError(f"{place}: cannot be read ({reason(error)}); check or replace it") from error
 
 
 @contextmanager
@@ -138,21 +139,21 @@ def _reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
     except CorpusError:
         raise
     except DatasetNotFoundError as error:
-        raise CorpusError(_not_found(name, key, _reason(error))) from error
+        raise CorpusError(_not_found(name, key, reason(error))) from error
     except ConnectionError as error:
         raise CorpusError(
             f"{key}.path: {name}: is no local file, and the Hugging Face hub cannot be reached "
-            f"({_reason(error)}); correct the path, or check the network"
+            f"({reason(error)}); correct the path, or check the network"
         ) from error
     except Exception as error:
         raise CorpusError(
-            f"{key}.path: {name}: cannot be read from the Hugging Face hub ({_reason(error)}); check "
+            f"{key}.path: {name}: cannot be read from the Hugging Face hub ({reason(error)}); check "
             f"{key}.name, {key}.revision and the network"
         ) from error
 
 
-def _not_found(name: str, key: str, reason: str) -> str:
-    if "gated" in reason.lower():
+def _not_found(name: str, key: str, told: str) -> str:
+    if "gated" in told.lower():
         return (
             f"{key}.path: {name}: is gated on the Hugging Face hub; ask for access on its page there, then "
             "log in with `hf auth login`"
@@ -166,8 +167,3 @@ def _not_found(name: str, key: str, reason: str) -> str:
 def _quiet_readers() -> None:
     """Keep `datasets` from logging each failure: it reaches the user once, as a CorpusError."""
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
-
-
-def _reason(error: BaseException) -> str:
-    """First line of an error's message, or its kind where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,15 +23,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import zstandard
+import pyarrow as pa
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.rows import Row, check_columns
 from kdaudit.corpus.sources import Format
 from kdaudit.errors import CorpusError
+from kdaudit.reasons import reason
 
 COLUMN_SAMPLE = 1000
 """Objects looked at to see whether a column exists; a json object may leave out a null."""
+
+
+_SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}
+"""What other programs put between the columns of a file that they name .csv."""
 
 
 class _Object(NamedTuple):
@@ -49,15 +54,22 @@ def text_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Itera
     """
     if form == "txt":
         return _txt_rows(file, config, key)
-    objects = {"jsonl": _jsonl_objects, "json": _json_objects, "csv": _csv_objects}[form]
+    if form == "csv":
+        return _object_rows(_csv_objects(file, config, key), file, config, key)
+    objects = _jsonl_objects if form == "jsonl" else _json_objects
     return _object_rows(objects(file, key), file, config, key)
 
 
 def open_bytes(file: Path) -> IO[bytes]:
     """Open a file for reading, unpacked if its name ends in .gz, .xz or .zst."""
-    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": zstandard.open}
-    opener = openers.get(file.suffix.lower(), open)
-    return io.BufferedReader(opener(file, "rb"))  # BufferedReader: zstandard's has no readline
+    openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open_zst}
+    opener = openers.get(file.suffix.lower())
+    return file.open("rb") if opener is None else io.BufferedReader(opener(file))
+
+
+def _open_zst(file: Path) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    # Not `zstandard.open`: it ends quietly where a file was cut short, and after the first of several frames.
+    return pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")
 
 
 @contextmanager
@@ -65,10 +77,15 @@ def _reading(file: Path, key: str) -> Iterator[IO[bytes]]:
     try:
         with open_bytes(file) as handle:
             yield handle
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise CorpusError(
-            f"{key}.path: {file}: cannot be read ({error}); check or replace the file"
+            f"{key}.path: {file}: cannot be read ({_reason(error)}); check or replace the file"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the number and the path that an OSError's text repeats."""
+    return (error.strerror if isinstance(error, OSError) else None) or reason(error)
 
 
 def _lines(handle: IO[bytes]) -> Iterator[str]:
@@ -151,20 +168,39 @@ def _kind(value: object) -> str:
     return "null" if value is None else names.get(type(value), "number")
 
 
-def _csv_objects(file: Path, key: str) -> Iterator[_Object]:
+def _csv_objects(file: Path, config: CorpusConfig, key: str) -> Iterator[_Object]:
     csv.field_size_limit(sys.maxsize)  # the module's default, 128 KiB, is less than a long document
     with _reading(file, key) as handle:
         lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
         records = csv.reader(lines, strict=True)
-        header = next(_csv_records(records, file, key), None)
-        for record in _csv_records(records, file, key) if header else ():
+        header = next(_csv_records(records, file, key), [])
+        _check_header(header, file, config, key)
+        for record in _csv_records(records, file, key):
             place = f"line {records.line_num}"
-            if len(record) != len(header or ()):
+            if len(record) != len(header):
                 raise CorpusError(
                     f"{key}.path: {file}, {place}: has {len(record)} fields, but the header has "
-                    f"{len(header or ())}; quote fields that hold commas or line breaks"
+                    f"{len(header)}; quote fields that hold commas or line breaks"
                 )
-            yield _Object(dict(zip(header or (), record, strict=True)), place)
+            yield _Object(dict(zip(header, record, strict=True)), place)
+
+
+def _check_header(header: list[str], file: Path, config: CorpusConfig, key: str) -> None:
+    """Check the columns before any record: where the separator is another, each record would seem broken."""
+    if not header:
+        return
+    separator = next((sign for sign in _SEPARATORS if sign in header[0]), None)
+    if separator and len(header) == 1 and config.text not in header:
+        raise CorpusError(
+            f"{key}.path: {file}, line 1: its columns are separated by {_SEPARATORS[separator]}, and a csv "
+            "is read with commas; save it with commas, or as jsonl"
+        )
+    check_columns(config, key, file, header)
+    if header.count(config.text) > 1:
+        raise CorpusError(
+            f"{key}.text: {file}, line 1: has several columns {config.text!r}; rename all but the one that "
+            "holds the text"
+        )
 
 
 def _csv_records(records: Iterable[list[str]], file: Path, key: str) -> Iterator[list[str]]:

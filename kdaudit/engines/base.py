@@ -30,6 +30,10 @@ class EngineOptions(NamedTuple):
     trust_remote_code: bool = False
     expected_examples: int = 0
     """Examples to come, so that an engine can choose whether compiling pays; 0 where unknown."""
+    sequences: int = 0
+    """Sequences met together at most; 0 leaves it to the engine, which says what it chose."""
+    memory_share: float = 1.0
+    """Share of the memory that an engine would take by itself, where several are loaded together."""
 
 
 class EngineInfo(NamedTuple):
@@ -41,12 +45,19 @@ class EngineInfo(NamedTuple):
     dtype: str
 
 
+class Loaded(NamedTuple):
+    """What an engine says once its model is loaded."""
+
+    info: EngineInfo
+    sequences: int
+    """Sequences that it meets together at most."""
+
+
 class Engine(Protocol):
     """A loaded model; greedy decoding only."""
 
-    @property
-    def info(self) -> EngineInfo:
-        """Engine, version, device and number format."""
+    def describe(self) -> Loaded:
+        """What the engine turned out to be."""
         ...
 
     def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:

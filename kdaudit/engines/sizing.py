@@ -47,23 +47,22 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
     config = read_config(Path(options.path))
     dtype = options.dtype if options.dtype != "auto" else own_dtype(config)
     on_cpu = device == "cpu"
-    sequences = 256 if on_cpu else 1024
+    sequences = options.sequences or (256 if on_cpu else 1024)
     cache = None
     if on_cpu:
         token_bytes = cache_bytes_per_token(config, _BYTES[dtype])
         blocks = -(-options.max_tokens // _BLOCK) * _BLOCK
-        # Of all memory, not of what is free now: a continued run must batch as the first did.
-        budget = int(psutil.virtual_memory().total * 0.25)
+        budget = int(psutil.virtual_memory().available * 0.4 * options.memory_share)
         sequences = max(1, min(sequences, budget // (blocks * token_bytes)))
         cache = max(sequences * blocks * token_bytes, 64 * _MIB)
     return Sizes(
         dtype=dtype,
         sequences=sequences,
-        batched_tokens=max(4096 if on_cpu else 16384, options.max_tokens, sequences),
+        batched_tokens=max(16 * sequences, options.max_tokens),
         queue=2 * sequences,
         wave=max(1, sequences // 4),
         cache_bytes=cache,
-        gpu_share=0.9 if on_cpu else _free_gpu_share(),
+        gpu_share=0.9 if on_cpu else _free_gpu_share() * options.memory_share,
         eager=options.expected_examples < (EAGER_BELOW_CPU if on_cpu else EAGER_BELOW_GPU),
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.engines.base import EngineInfo, EngineOptions, Tokens
+from kdaudit.engines.base import EngineInfo, EngineOptions, Loaded, Tokens
 from kdaudit.engines.sizing import own_dtype, read_config
 
 if TYPE_CHECKING:
@@ -40,19 +40,15 @@ class TransformersEngine:
         # generate() fills what its caller leaves open from the model's own generation_config.json;
         # an empty one keeps sampling, penalties and end tokens out.
         self._model.generation_config = transformers.GenerationConfig()
+        self._most = wanted.sequences or _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
         self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
         name = torch.cuda.get_device_name(0) if self._device == "cuda" else self._device
         dtype = str(self._model.dtype).removeprefix("torch.")
         self._info = EngineInfo("transformers", transformers.__version__, name, dtype)
 
-    @property
-    def info(self) -> EngineInfo:
-        """Engine, version, device and number format."""
-        return self._info
-
-    def describe(self) -> EngineInfo:
-        """What the worker reports once the model is loaded."""
-        return self._info
+    def describe(self) -> Loaded:
+        """See `Engine.describe`."""
+        return Loaded(self._info, self._most)
 
     def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
         """See `Engine.match`."""
@@ -101,8 +97,7 @@ class TransformersEngine:
 
     def _batch(self, positions: int) -> int:
         """Examples a batch, so that float32 logits at so many positions stay within bounds."""
-        most = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
-        return max(1, min(most, _LOGITS_BYTES // (4 * (positions + 1) * self._vocabulary)))
+        return max(1, min(self._most, _LOGITS_BYTES // (4 * (positions + 1) * self._vocabulary)))
 
     def _tensor(self, rows: Tokens) -> torch.Tensor:
         import torch

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.engines.base import EngineInfo, EngineOptions, Tokens
+from kdaudit.engines.base import EngineInfo, EngineOptions, Loaded, Tokens
 from kdaudit.engines.prefixes import SuffixLedger
 from kdaudit.engines.sizing import Sizes, plan_sizes
 
@@ -46,14 +46,9 @@ class VllmEngine:
             "vllm", vllm.__version__, _device_name(device), str(model_config.dtype).removeprefix("torch.")
         )
 
-    @property
-    def info(self) -> EngineInfo:
-        """Engine, version, device and number format."""
-        return self._info
-
-    def describe(self) -> EngineInfo:
-        """What the worker reports once the model is loaded."""
-        return self._info
+    def describe(self) -> Loaded:
+        """See `Engine.describe`."""
+        return Loaded(self._info, self._sizes.sequences)
 
     def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
         """See `Engine.match`: one request for each distinct prefix, given up at its last live suffix."""

@@ -1,0 +1,72 @@
+"""What stands in the place of models where the memory benchmark generates the extraction.
+
+They run in workers as the real services do, so that all the parent does is real. A hash of the suffix
+decides what is memorized: models then agree, as models that were trained on the same text do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MEMORIZED = {
+    "teacher": (0.000, 0.010),
+    "baseline": (0.007, 0.012),
+    "soft": (0.006, 0.009),
+    "hard": (0.005, 0.009),
+}
+"""Where an example's hash, 0 to 1, must lie for a model to memorize it: 1 %, 0.5 %, 0.3 % and 0.4 %."""
+
+
+class GeneratedEngine:
+    """Matched tokens and continuations without a model."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._low, self._high = _MEMORIZED[Path(options["path"]).name]
+
+    def describe(self) -> list[Any]:
+        """As `kdaudit.engines.base.Loaded`."""
+        return [["generated", "1", "none", "float32"], 256]
+
+    def match(self, _: NDArray[np.int32], suffixes: NDArray[np.int32]) -> NDArray[np.int16]:
+        """Most examples are left within a few tokens."""
+        width = suffixes.shape[1]
+        share = _shares(suffixes)
+        few = np.minimum(-2 * np.log2(1 - share), width - 1).astype(np.int16)
+        return np.where((share >= self._low) & (share < self._high), np.int16(width), few)
+
+    def generate(self, prefixes: NDArray[np.int32], *, tokens: int) -> NDArray[np.int32]:
+        """Random words."""
+        return np.random.default_rng(0).integers(2, 300, (len(prefixes), tokens)).astype(np.int32)
+
+
+class GeneratedFeatures:
+    """A perplexity of e for every model."""
+
+    def __init__(self, _: dict[str, Any]) -> None:
+        pass
+
+    def describe(self) -> str:
+        """As `kdaudit.features.FeatureService`."""
+        return "none"
+
+    def load(self, **_: Any) -> None:
+        """Nothing to load."""
+
+    def log_likelihood(
+        self, _: NDArray[np.int32], ends: NDArray[np.int64], *, bos: int | None
+    ) -> NDArray[np.float64]:
+        """-1 a token."""
+        return -(np.diff(ends, prepend=0) - 1.0)
+
+
+def _shares(rows: NDArray[np.int32]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each row, by its content alone."""
+    odd = np.random.default_rng(5).integers(0, 2**63, rows.shape[1], dtype=np.uint64) * np.uint64(2)
+    mixed = rows.astype(np.uint64) @ (odd + np.uint64(1))
+    mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    shares: NDArray[np.float64] = (mixed >> np.uint64(11)) / 2.0**53
+    return shares

@@ -1,0 +1,116 @@
+"""Runs an audit again and again in forked children, and ends each at a moment that it is told.
+
+A moment is a write: its stage, its number inside the stage, and how far it gets: `before` it begins, with
+`half` of it on disk, or `after` it stands in its place. Lines of JSON come in and go out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kdaudit import files, store
+from kdaudit.config.loading import load_audit
+from kdaudit.engines import RemoteEngine, prepare
+from kdaudit.errors import KdauditError
+from kdaudit.pipeline import run_audit
+
+_SHARD_ROWS = 8
+
+
+class Ender:
+    """Ends this process, or its worker, at one moment; and remembers what was written until then."""
+
+    def __init__(self, moment: dict[str, Any] | None) -> None:
+        self._moment = moment or {}
+        self._stage = ""
+        self.writes: list[str] = []
+
+    @contextmanager
+    def replacing(self, path: Path, *, private: bool) -> Iterator[Path]:
+        number = self.writes.count(self._stage)
+        self.writes.append(self._stage)
+        self._meet(number, "before")
+        with _REPLACING(path, private=private) as partial:
+            yield partial
+            if self._is_now(number, "half"):
+                os.truncate(partial, partial.stat().st_size // 2)
+            self._meet(number, "half")
+        self._meet(number, "after")
+
+    @contextmanager
+    def stage(self, run: store.RunStore, name: str, depends: Any = None) -> Iterator[None]:
+        self._stage = name
+        with _STAGE(run, name, depends):
+            yield
+        self._stage = ""
+
+    def begin_match(self, engine: RemoteEngine, *rows: Any) -> None:
+        """With `worker`: kill the worker in the midst of its next call, so many times."""
+        _BEGIN_MATCH(engine, *rows)
+        if self._stage == self._moment.get("stage") and self._moment.get("worker", 0) > 0:
+            self._moment["worker"] -= 1
+            os.kill(engine._worker.pid, signal.SIGKILL)
+
+    def _is_now(self, number: int, how_far: str) -> bool:
+        return self._moment == {**self._moment, "stage": self._stage, "write": number, "how_far": how_far}
+
+    def _meet(self, number: int, how_far: str) -> None:
+        if self._is_now(number, how_far):
+            os.kill(os.getpid(), self._moment["signal"])
+
+
+_REPLACING = files.replacing
+_STAGE = store.RunStore.stage
+_BEGIN_MATCH = RemoteEngine.begin_match
+
+
+def _patch(ender: Ender) -> None:
+    files.replacing = store.replacing = ender.replacing
+    store.RunStore.stage = lambda run, name, depends=None: ender.stage(run, name, depends)  # type: ignore[assignment,method-assign]
+    RemoteEngine.begin_match = lambda engine, *rows: ender.begin_match(engine, *rows)  # type: ignore[method-assign]
+    store.SHARD_ROWS = _SHARD_ROWS
+    os.urandom = lambda size: b"k" * size  # hashes of text are keyed: one key, or runs could not be compared
+
+
+def _attempt(order: dict[str, Any], answers: int) -> None:
+    """Run once, in this forked child, and tell how it went."""
+    ender = Ender(order["moment"])
+    _patch(ender)
+    warnings: list[str] = []
+    try:
+        config = load_audit(Path(order["audit"]), ())
+        run_audit(config, Path(order["out"]), fresh=False, progress=lambda *_: None, warn=warnings.append)
+        told: dict[str, Any] = {"code": 0}
+    except KdauditError as error:
+        told = {"code": error.exit_code, "error": str(error)}
+    except KeyboardInterrupt:
+        told = {"code": 130}
+    os.write(answers, json.dumps({**told, "writes": ender.writes, "warnings": warnings}).encode())
+
+
+def _fork(order: dict[str, Any]) -> dict[str, Any]:
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _attempt(order, theirs)
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as stream:
+        told = stream.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return json.loads(told) if told else {"code": status}
+
+
+if __name__ == "__main__":
+    prepare("transformers")
+    for line in sys.stdin:
+        print(json.dumps(_fork(json.loads(line))), flush=True)
