@@ -2,7 +2,9 @@
 
 Each way has a worker process of its own; all are loaded before the first is timed, each warms up, and
 then they take turns, so that a machine that slows down slows them all. A way's time is the median of its
-turns; loading and the corpus's tokenization are left out.
+turns; loading and the corpus's tokenization are left out. Each engine has all cores, as it takes them by
+itself, and the memory must hold the model four times. Generation in vLLM is driven by the same loop as early
+exit, and does what `LLM.generate` does: all requests go in, and all their tokens come out.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from rich.table import Table
 
 from kdaudit.config.audit import AuditConfig
 from kdaudit.corpus import build_examples
-from kdaudit.engines import EngineOptions, RemoteEngine, start
+from kdaudit.engines import EngineOptions, RemoteEngine, require, start
 from kdaudit.engines.base import EngineName
 from kdaudit.extraction import Cut, Progress, Split, cut
 from kdaudit.roster import Member, engine_options, lone_teacher, split_of
@@ -77,6 +79,7 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
         EngineError: an engine failed.
 
     """
+    require("vllm")
     roster = lone_teacher(config)
     split = split_of(config, roster)
     rows, windows = _sample(config, roster.tokenizer, split, examples)
@@ -101,7 +104,10 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
 def render(result: BenchResult) -> str:
     """The result as a table for a terminal."""
     table = Table(
-        "way", "seconds", "times early exit", title=f"{result.examples:,} examples, median of {REPEATS}"
+        "way",
+        "seconds",
+        "times early exit",
+        title=f"{result.examples:,} examples, median of {result.repeats}",
     )
     for way in _WAYS:
         ratio = result.ratios.get(way.name)

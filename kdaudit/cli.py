@@ -182,7 +182,7 @@ def bench(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) 
     """Measure extraction on the teacher and the corpus of the audit in FILE.
 
     Early exit against plain vLLM generate, the transformers engine's generate, and the limit, which is to
-    read the prefixes alone.
+    read the prefixes alone. The memory must hold the teacher four times.
     """
     from kdaudit.bench import render, run_bench
     from kdaudit.config.loading import load_audit

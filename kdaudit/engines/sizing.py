@@ -47,13 +47,14 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
     config = read_config(Path(options.path))
     dtype = options.dtype if options.dtype != "auto" else own_dtype(config)
     on_cpu = device == "cpu"
-    sequences = options.sequences or (256 if on_cpu else 1024)
+    sequences = max(1, (options.sequences or (256 if on_cpu else 1024)) >> 2 * options.retreat)
     cache = None
     if on_cpu:
         token_bytes = cache_bytes_per_token(config, _BYTES[dtype])
         blocks = -(-options.max_tokens // _BLOCK) * _BLOCK
-        budget = int(psutil.virtual_memory().available * 0.4 * options.memory_share)
-        sequences = max(1, min(sequences, budget // (blocks * token_bytes)))
+        if not options.sequences:  # what was planned stands: a continued run batches as the first did
+            budget = int(psutil.virtual_memory().available * 0.4 * options.memory_share)
+            sequences = max(1, min(sequences, budget // (blocks * token_bytes)))
         cache = max(sequences * blocks * token_bytes, 64 * _MIB)
     return Sizes(
         dtype=dtype,

@@ -40,7 +40,8 @@ class TransformersEngine:
         # generate() fills what its caller leaves open from the model's own generation_config.json;
         # an empty one keeps sampling, penalties and end tokens out.
         self._model.generation_config = transformers.GenerationConfig()
-        self._most = wanted.sequences or _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
+        usual = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
+        self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retreat)  # a quarter for each
         self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
         name = torch.cuda.get_device_name(0) if self._device == "cuda" else self._device
         dtype = str(self._model.dtype).removeprefix("torch.")
@@ -120,7 +121,16 @@ def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -
     from transformers import AutoModelForCausalLM
 
     name = dtype if dtype != "auto" else own_dtype(read_config(folder))
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, name), use_safetensors=True, trust_remote_code=trust_remote_code
+    model, told = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, name),
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
     )
+    lacking = sorted(str(weight) for weight in told["missing_keys"])
+    if lacking:  # transformers would fill them with random numbers
+        raise ValueError(
+            f"its weights lack {len(lacking)} that its config.json asks for, such as {lacking[0]}"
+        )
     return model.eval().to(device)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import gc
 import importlib
 import json
@@ -22,12 +21,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdaudit.errors import WorkerDiedError
+from kdaudit.errors import WorkerDiedError, WorkerKilledError
 from kdaudit.workers.serving import serve
 
 _ENVIRONMENT = {
@@ -35,6 +35,10 @@ _ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that the user happens to stand in
     "TOKENIZERS_PARALLELISM": "false",
 }
+_LOG_TAIL = 1200
+"""Characters of its own output that an error message quotes."""
+_PATIENCE = 5.0
+"""Seconds for a process to end that has closed its socket."""
 _LINE = 4096
 """Longest request or answer, in bytes."""
 
@@ -48,15 +52,16 @@ class Nursery:
     """
 
     def __init__(self, preload: Sequence[str]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "kdaudit.workers.nursery", str(theirs.fileno()), *preload],
+                [sys.executable, "-m", "kdaudit.workers", str(theirs.fileno()), *preload],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ENVIRONMENT},
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what is wrong with a library, the worker meets again and tells
+                stderr=self._log,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         atexit.register(self.close)
@@ -88,47 +93,61 @@ class Nursery:
         self._socket.close()
         self._process.kill()
         self._process.wait()
+        self._log.close()
 
     def _ask(self, request: dict[str, Any], streams: Sequence[int]) -> dict[str, Any]:
         answer = b""
-        with contextlib.suppress(OSError):
-            socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
-            answer = self._socket.recv(_LINE)
-        if not answer:
-            raise WorkerDiedError(
-                f"the process that starts workers ended with code {self._process.wait()}; finished shards "
-                "are kept, run again to go on"
-            )
+        try:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
+                answer = self._socket.recv(_LINE)
+            if not answer:
+                raise self._death()
+        except BaseException:  # an answer that nobody took would be taken for the next one's
+            self._process.kill()
+            self._process.wait()
+            raise
         found: dict[str, Any] = json.loads(answer)
         return found
+
+    def _death(self) -> WorkerDiedError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_PATIENCE)
+        self._log.seek(0)
+        words = self._log.read().decode("utf-8", "replace").strip()[-_LOG_TAIL:]
+        killed = self._process.returncode == -signal.SIGKILL
+        return (WorkerKilledError if killed else WorkerDiedError)(
+            f"the process that starts workers {'was killed' if killed else 'ended'}; finished shards are "
+            "kept, run again to go on" + (f". Its last words:\n{words}" if words else "")
+        )
 
 
 def nursery(preload: Sequence[str]) -> Nursery:
     """The nursery with these modules: begun on first use, and again where it has died."""
-    found = _cached(tuple(preload) if _forks_well() else ())
-    if not found.alive:
-        _cached.cache_clear()
-        found = _cached(tuple(preload) if _forks_well() else ())
-    return found
+    key = tuple(preload) if _forks_well() else ()
+    if key not in _running or not _running[key].alive:
+        _running[key] = Nursery(key)
+    return _running[key]
 
 
-@functools.cache
-def _cached(preload: tuple[str, ...]) -> Nursery:
-    return Nursery(preload)
+_running: dict[tuple[str, ...], Nursery] = {}
+"""Nurseries of this process, by what they imported."""
 
 
 def _forks_well() -> bool:
     """Whether libraries may be imported before the fork."""
     return sys.platform == "linux" and not any(
-        Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dri/renderD128")
+        Path("/dev", name).exists() for name in ("nvidiactl", "kfd", "dxg")
     )
 
 
-def _run(control: socket.socket, preload: Sequence[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def rear(control: socket.socket, preload: Sequence[str]) -> None:
+    """Fork a worker for each request, until the parent is gone: the nursery's main loop."""
     for name in preload:
-        with contextlib.suppress(Exception):  # the worker imports it again, and tells
+        try:
             importlib.import_module(name)
+        except Exception:  # the worker imports it again, and its parent is told
+            traceback.print_exc()
     gc.freeze()  # a collection in a worker would copy every page that it shares with the nursery
     while True:
         request, streams, _, _ = socket.recv_fds(control, _LINE, 3)
@@ -136,10 +155,16 @@ def _run(control: socket.socket, preload: Sequence[str]) -> None:
             return
         asked = json.loads(request)
         if "wait" in asked:
-            code = os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
-            control.sendall(json.dumps({"code": code}).encode())
+            control.sendall(json.dumps({"code": _wait(asked["wait"])}).encode())
         else:
             control.sendall(json.dumps({"pid": _fork(control, asked["service"], streams)}).encode())
+
+
+def _wait(pid: int) -> int:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # what a dead worker leaves behind would keep a GPU's memory
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _fork(control: socket.socket, service: str, streams: Sequence[int]) -> int:
@@ -151,7 +176,6 @@ def _fork(control: socket.socket, service: str, streams: Sequence[int]) -> int:
     try:
         os.setsid()
         control.close()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
@@ -161,7 +185,3 @@ def _fork(control: socket.socket, service: str, streams: Sequence[int]) -> int:
     finally:
         sys.stderr.flush()
         os._exit(1)
-
-
-if __name__ == "__main__":
-    _run(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

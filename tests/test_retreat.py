@@ -1,0 +1,76 @@
+"""Memory that runs out: how it is recognized, and that the batch shrinks before the run gives up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import toys
+
+from kdaudit.engines import EngineOptions, explained
+from kdaudit.engines.sizing import plan_sizes
+from kdaudit.errors import EngineError, OutOfMemoryError, WorkerKilledError
+from kdaudit.retreat import ATTEMPTS, retreating
+
+# As torch, CUDA, Linux and vLLM 0.32 word it.
+_OUT_OF_MEMORY = [
+    "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB",
+    "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory",
+    "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`",
+    "ValueError: Free memory on device cuda:0 (3.2/79.1 GiB) on startup is less than desired GPU memory "
+    "utilization (0.9, 71.2 GiB).",
+    "ValueError: Available memory on node 0 (1.0/8.0 GiB) on kv cache allocation is less than requested "
+    "memory for kv (4.0 GiB).",
+    "ValueError: To serve at least one request, 1 GiB KV cache is needed, which is larger than the available "
+    "KV cache memory (0.5 GiB).",
+    "OSError: [Errno 12] Cannot allocate memory",
+    "MemoryError: ",
+]
+
+
+@pytest.mark.parametrize("said", _OUT_OF_MEMORY)
+def test_out_of_memory_is_recognized(said: str) -> None:
+    with pytest.raises(OutOfMemoryError, match=r"^\./model: does not fit the memory"):
+        with explained("./model", "vllm"):
+            raise EngineError(said)
+
+
+def test_another_error_is_not_taken_for_it() -> None:
+    with pytest.raises(EngineError, match="cannot run this model") as told, explained("./model", "vllm"):
+        raise EngineError("ValueError: Head size 8 is not supported")
+    assert not isinstance(told.value, OutOfMemoryError)
+
+
+@pytest.mark.parametrize("kind", [OutOfMemoryError, WorkerKilledError])
+def test_work_goes_on_with_a_retreat_for_each_time(kind: type[EngineError]) -> None:
+    tried: list[int] = []
+    warnings: list[str] = []
+
+    def work(retreat: int) -> None:
+        tried.append(retreat)
+        if retreat < ATTEMPTS - 1:
+            raise kind("no")
+
+    retreating("teacher", work, warnings.append)
+    assert tried == [0, 1, 2]
+    assert len(warnings) == 2
+    assert all(text.startswith("teacher: ") for text in warnings)
+
+
+def test_the_last_time_is_an_error() -> None:
+    def work(retreat: int) -> None:
+        raise OutOfMemoryError(f"attempt {retreat}")
+
+    with pytest.raises(OutOfMemoryError, match="attempt 2"):
+        retreating("teacher", work, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "retreat", "expected"), [(0, 0, 256), (0, 1, 64), (0, 2, 16), (64, 1, 16)]
+)
+def test_a_retreat_quarters_the_batch(tmp_path: Path, sequences: int, retreat: int, expected: int) -> None:
+    toys.save_model(tmp_path, 1)
+    options = EngineOptions("vllm", str(tmp_path), 14, sequences=sequences, retreat=retreat)
+    sizes = plan_sizes(options, "cpu")
+    assert sizes.sequences == expected
+    assert sizes.batched_tokens == 16 * expected
