@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +44,8 @@ class BenchResult(BaseModel):
     """Median seconds of early_exit, generate, prefill and transformers."""
     ratios: dict[str, float]
     """Each other way's median over early_exit's."""
+    decoded_share: float
+    """Share of the suffix tokens that early exit had to decode: near 1 where the teacher memorizes most."""
     corpus_seconds: float
     """What early exit would take for all windows that the audit would read, copies counted."""
 
@@ -92,13 +95,16 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
         ]
         for way, engine in zip(_WAYS, engines, strict=True):
             way.run(engine, Cut(*(part[:_WARM_UP] for part in rows)))
+        matched = engines[0].match(*rows)
         for turn in range(REPEATS):
             for place, (way, engine) in enumerate(zip(_WAYS, engines, strict=True)):
                 progress("bench", turn * len(_WAYS) + place, REPEATS * len(_WAYS))
                 before = engine.seconds
                 way.run(engine, rows)
                 seconds[way.name].append(engine.seconds - before)
-    return _result(count, {name: statistics.median(times) for name, times in seconds.items()}, windows)
+    decoded = np.minimum(matched + 1, split.suffix_tokens).mean() / split.suffix_tokens
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return _result(count, medians, float(decoded), windows)
 
 
 def render(result: BenchResult) -> str:
@@ -115,10 +121,13 @@ def render(result: BenchResult) -> str:
     console = Console(width=80)
     with console.capture() as capture:
         console.print(table)
+    share = (
+        f"Early exit decoded {result.decoded_share:.0%} of the suffix tokens; the fewer, the more it saves.\n"
+    )
     whole = (
         f"The whole corpus would take {result.corpus_seconds:,.0f} seconds with this model, loading apart."
     )
-    return capture.get() + whole
+    return capture.get() + share + whole
 
 
 def _sample(config: AuditConfig, tokenizer: object, split: Split, examples: int) -> tuple[Cut, int]:
@@ -149,12 +158,13 @@ def _generate(engine: RemoteEngine, rows: Cut) -> object:
     return engine.generate(rows.prefixes, rows.suffixes.shape[1])
 
 
-def _result(examples: int, seconds: dict[str, float], windows: int) -> BenchResult:
+def _result(examples: int, seconds: dict[str, float], decoded: float, windows: int) -> BenchResult:
     own = seconds["early_exit"]
     return BenchResult(
         examples=examples,
         repeats=REPEATS,
         seconds=seconds,
         ratios={name: taken / own for name, taken in seconds.items() if name != "early_exit"},
+        decoded_share=decoded,
         corpus_seconds=own / examples * windows,
     )

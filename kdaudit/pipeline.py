@@ -38,7 +38,7 @@ from kdaudit.report.render import CARD, PUBLIC_REPORT, REPORT, read_results, ren
 from kdaudit.results import AuditResults, CorpusResult
 from kdaudit.retreat import retreating
 from kdaudit.roster import Member, Roster, assemble_roster, check_machine, engine_options, split_of
-from kdaudit.store import RunStore
+from kdaudit.store import RunStore, check_folder
 
 CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
 
@@ -81,6 +81,7 @@ def run_audit(
         RunError: an engine or the disk failed; finished work is kept.
 
     """
+    check_folder(folder)
     if fresh or not (folder / RESULTS_FILE).exists():
         check_machine(config)  # a finished run can be shown and judged anew on any machine
         prepare(config.extraction.engine)
@@ -221,6 +222,7 @@ def _with_model(
     options = engine_options(audit.config, member, audit.split, examples, sequences=before)
 
     def attempt(retreat: int) -> None:
+        audit.progress(f"{member.name}: loading", 1, 0)
         with start(options._replace(retreat=retreat)) as engine:
             audit.run.plan(key, engine.sequences)
             work(audit, member, engine)
@@ -258,7 +260,7 @@ def _write_perplexities(audit: _Audit) -> None:
         if not audit.run.done(stage):
             with audit.run.stage(stage):
                 _write_perplexity(audit, member, f"{stage}.json")
-        audit.progress("perplexity of the holdout", number + 1, len(audit.roster.members))
+            audit.progress("perplexity of the holdout", number + 1, len(audit.roster.members))
 
 
 def _write_perplexity(audit: _Audit, member: Member, out: str) -> None:

@@ -247,9 +247,7 @@ class RunStore:
         """
         found = read_manifest(self.folder)
         if found is None:
-            begun = (LOCK_FILE, MANIFEST_FILE + PARTIAL_SUFFIX)  # a process died at its very first write
-            if any(path.name not in begun for path in self.folder.iterdir()):
-                raise RunStateError(f"{self.folder}: is not empty and holds no run; choose another --out")
+            _refuse_strangers(self.folder)
             return None
         extracted = any(name.startswith("extraction/") for name in found.files)
         if fresh or (inputs is not None and inputs != found.inputs and not extracted):
@@ -295,6 +293,27 @@ def _is_whole(path: Path, expected: str) -> bool:
         return path.is_file() and sha256_file(path) == expected
     except OSError as error:
         raise RunStateError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse at once a folder that no run could use, before anything that takes long.
+
+    Raises:
+        RunStateError: another process works there, or it holds something that is no run.
+
+    """
+    if folder.exists():
+        descriptor = take_lock(folder)
+        try:
+            _refuse_strangers(folder)
+        finally:
+            os.close(descriptor)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    begun = (LOCK_FILE, MANIFEST_FILE + PARTIAL_SUFFIX)  # a process died at its very first write
+    if read_manifest(folder) is None and any(path.name not in begun for path in folder.iterdir()):
+        raise RunStateError(f"{folder}: is not empty and holds no run; choose another --out")
 
 
 def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values

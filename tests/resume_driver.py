@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ from kdaudit.config.loading import load_audit
 from kdaudit.engines import prepare
 from kdaudit.errors import KdauditError
 from kdaudit.pipeline import run_audit
-from kdaudit.workers import Worker
+from kdaudit.workers import Worker, nursery
 
 _SHARD_ROWS = 8
 
@@ -127,13 +128,28 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
     if pid == 0:
         try:
             _attempt(order, theirs)
-        finally:
             os._exit(0)
+        except BaseException:  # nothing that a run may end with
+            traceback.print_exc()
+        finally:
+            os._exit(99)
     os.close(theirs)
     with os.fdopen(ours, "rb") as stream:
         told = stream.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status < 0:
+        _drain()
     return json.loads(told) if told else {"code": status}
+
+
+def _drain() -> None:
+    """Take the answers that a killed child had asked its nursery for; a nursery outlives no run but here."""
+    for found in nursery._running.values():
+        found._socket.settimeout(1.0)
+        with suppress(TimeoutError):
+            while found._socket.recv(4096):
+                pass
+        found._socket.settimeout(None)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ def test_bench_times_all_four_ways(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert {*found} == {"examples", "repeats", "seconds", "ratios", "corpus_seconds"}
+    assert {*found} == {"examples", "repeats", "seconds", "ratios", "decoded_share", "corpus_seconds"}
     assert (found["examples"], found["repeats"]) == (12, 3)
     assert {*found["seconds"]} == _WAYS
     assert {*found["ratios"]} == _WAYS - {"early_exit"}
     own = found["seconds"]["early_exit"]
     for way, ratio in found["ratios"].items():
         assert ratio == pytest.approx(found["seconds"][way] / own)
+    assert 1 / toys.SUFFIX <= found["decoded_share"] <= 1
     windows = 33  # of write_audit's corpus, copies counted
     assert found["corpus_seconds"] == pytest.approx(own / 12 * windows)
 
@@ -50,7 +51,19 @@ def test_the_table_names_every_way_and_its_ratio() -> None:
     seconds = {"early_exit": 2.0, "generate": 6.0, "prefill": 1.8, "transformers": 20.0}
     ratios = {"generate": 3.0, "prefill": 0.9, "transformers": 10.0}
     told = bench.render(
-        bench.BenchResult(examples=600, repeats=3, seconds=seconds, ratios=ratios, corpus_seconds=3600)
+        bench.BenchResult(
+            examples=600, repeats=3, seconds=seconds, ratios=ratios, decoded_share=0.04, corpus_seconds=3600
+        )
     )
-    for words in ("600 examples", "early exit", "6.00", "3.00", "20.00", "10.00", "0.90", "3,600 seconds"):
+    for words in (
+        "600 examples",
+        "early exit",
+        "6.00",
+        "3.00",
+        "20.00",
+        "10.00",
+        "0.90",
+        "4% of the suffix tokens",
+        "3,600 seconds",
+    ):
         assert words in told

@@ -107,7 +107,9 @@ class Worker:
     def _tell_death(self) -> NoReturn:
         code = self._wait()
         self._log.seek(0)
-        tail = self._log.read().decode("utf-8", "replace")[-_LOG_TAIL:].strip()
+        tail = self._log.read().decode("utf-8", "replace").strip()
+        if len(tail) > _LOG_TAIL:
+            tail = tail[-_LOG_TAIL:].partition("\n")[2]
         words = f". Its last words:\n{tail}" if tail else ""
         if code == -signal.SIGKILL:
             raise WorkerKilledError(
