@@ -103,27 +103,58 @@ def run(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, a
 @main.command()
 @_FILE
 @_SET
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The output folder; distilled/NAME unless given."
+)
+@_JSON
+@_for_people
+def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Train teacher, baseline and students of FILE, and write the audit.yaml that audits them.
+
+    A model that is trained already is kept; one that was being trained goes on from its last checkpoint.
+    """
+    from kdaudit.config.loading import load_distill
+    from kdaudit.console import ConsoleProgress
+    from kdaudit.distill.lab import run_distill
+    from kdaudit.distill.record import render
+
+    config = load_distill(file, overrides)
+    folder = out or Path("distilled") / config.name
+    with ConsoleProgress() as console:
+        record = run_distill(config, folder, progress=console, warn=console.warn)
+    click.echo(record.model_dump_json() if as_json else render(record, folder))
+
+
+@main.command()
+@_FILE
+@_SET
 @_for_people
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """Check a configuration without running it."""
-    from kdaudit.config.loading import load_audit
+    from kdaudit.config.loading import is_distill, load_audit, load_distill
     from kdaudit.config.paths import check_paths
 
+    if is_distill(file):
+        family = load_distill(file, overrides)
+        check_paths(family)
+        click.echo(f"{file}: is a valid distillation of {len(family.students)} model(s), named {family.name}")
+        return
     config = load_audit(file, overrides)
     check_paths(config)
     click.echo(f"{file}: is a valid audit of {len(config.models.students)} student(s), named {config.name}")
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["audit", "results"]))
+@click.argument("kind", type=click.Choice(["audit", "distill", "results"]))
 @_for_people
 def schema(kind: str) -> None:
     """Print the JSON Schema of a configuration file or of results.json."""
     import json
 
-    from kdaudit.config.loading import audit_schema, results_schema
+    from kdaudit.config.loading import audit_schema, distill_schema, results_schema
 
-    click.echo(json.dumps(audit_schema() if kind == "audit" else results_schema(), indent=2))
+    made = {"audit": audit_schema, "distill": distill_schema, "results": results_schema}[kind]
+    click.echo(json.dumps(made(), indent=2))
 
 
 @main.command()

@@ -17,6 +17,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from kdaudit.config.audit import AuditConfig
+from kdaudit.config.distill import DistillConfig
 from kdaudit.config.document import Document, Key, dotted, read_document
 from kdaudit.config.messages import Problem, problems
 from kdaudit.config.overrides import Override, apply_overrides, parse_override
@@ -24,7 +25,16 @@ from kdaudit.config.paths import check_paths
 from kdaudit.config.schema import JsonSchema, Shape, json_schema, shape_of
 from kdaudit.errors import ConfigError
 
-__all__ = ["audit_schema", "check_paths", "dump_config", "load_audit", "load_config", "results_schema"]
+__all__ = [
+    "audit_schema",
+    "check_paths",
+    "distill_schema",
+    "dump_config",
+    "load_audit",
+    "load_config",
+    "load_distill",
+    "results_schema",
+]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -35,6 +45,22 @@ MAX_SHOWN = 10
 def load_audit(path: Path, overrides: Sequence[str] = ()) -> AuditConfig:
     """Load audit.yaml; see `load_config`."""
     return load_config(path, overrides, AuditConfig)
+
+
+def load_distill(path: Path, overrides: Sequence[str] = ()) -> DistillConfig:
+    """Load distill.yaml; see `load_config`."""
+    return load_config(path, overrides, DistillConfig)
+
+
+def is_distill(path: Path) -> bool:
+    """Whether a configuration file is a distill.yaml: it names `student`, where an audit names `models`.
+
+    Raises:
+        ConfigError: the file cannot be read.
+
+    """
+    data = read_document(path).data
+    return isinstance(data, dict) and "models" not in data and ("student" in data or "teacher" in data)
 
 
 def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> ConfigT:
@@ -134,6 +160,11 @@ def dump_config(config: BaseModel) -> str:
 def audit_schema() -> JsonSchema:
     """JSON Schema of audit.yaml as users may write it."""
     return json_schema(AuditConfig, "validation")
+
+
+def distill_schema() -> JsonSchema:
+    """JSON Schema of distill.yaml as users may write it."""
+    return json_schema(DistillConfig, "validation")
 
 
 def results_schema() -> JsonSchema:

@@ -39,9 +39,25 @@ def _problem(detail: ErrorDetails, data: Any, top: Shape, written: Written) -> P
     key = _key_in(data, detail)
     if detail["type"] == "value_error":
         return _own_problem(key, str(detail["ctx"]["error"]))
-    value = _Wrong(key, detail["input"], detail.get("ctx", {}), top, written(key))
-    explain = _EXPLAIN.get(detail["type"])
-    return Problem(key, explain(value) if explain else f"{value}: {detail['msg'].lower()}; correct it")
+    kind, value = detail["type"], detail["input"]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        # Told of a section; the mistake is in the key that says which kind of section it is.
+        name = detail["ctx"]["discriminator"].strip("'")
+        misspelled = None if name in value else nearest(name, list(value))
+        kind = "extra_forbidden" if misspelled else kind
+        key, value = (*key, misspelled or name), value.get(misspelled or name)
+    wrong = _Wrong(key, value, detail.get("ctx", {}), top, written(key), _at(data, key[:-1]))
+    explain = _EXPLAIN.get(kind)
+    return Problem(key, explain(wrong) if explain else f"{wrong}: {detail['msg'].lower()}; correct it")
+
+
+def _at(data: Any, key: Key) -> Any:  # noqa: ANN401 - raw YAML
+    """What stands at `key`; None if nothing does."""
+    for part in key:
+        if not _holds(data, part):
+            return None
+        data = data[part]
+    return data
 
 
 def _key_in(data: Any, detail: ErrorDetails) -> Key:  # noqa: ANN401
@@ -80,6 +96,8 @@ class _Wrong(NamedTuple):
     limits: dict[str, Any]
     top: Shape
     written: str | None
+    section: Any
+    """The raw YAML of the section that it stands in."""
 
     @property
     def required(self) -> bool:
@@ -112,21 +130,31 @@ def _short(text: str) -> str:
 
 def _missing(wrong: _Wrong) -> str:
     section = dotted(wrong.key[:-1])
-    return f"is required and missing; add it to {section}" if section else "is required and missing; add it"
+    choices = f" ({_listed(wrong.shape.choices)})" if wrong.shape.choices else ""
+    return f"is required and missing; add it{f' to {section}' if section else ''}{choices}"
 
 
 def _unknown(wrong: _Wrong) -> str:
-    section = wrong.top.at(wrong.key[:-1])
+    name, key = str(wrong.key[-1]), wrong.key[:-1]
+    every = wrong.top.at(key)
+    section = every.fitting(wrong.section) if every else None
     allowed = ", ".join(section.keys) if section else "none"
-    return f"unknown key{suggestion(str(wrong.key[-1]), wrong.key[:-1], wrong.top)} (allowed: {allowed})"
+    hint = suggestion(name, key, wrong.top, section)
+    if every and section and name in every.keys:
+        marks = every.holding(name).marks
+        return f"goes with {marks}, not with {section.marks}{hint or '; remove it'} (allowed: {allowed})"
+    return f"unknown key{hint} (allowed: {allowed})"
 
 
 def _choice(wrong: _Wrong) -> str:
     choices = wrong.shape.choices
-    listed = f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
     near = nearest(wrong.value, choices) if isinstance(wrong.value, str) else None
     shown = _short(wrong.value) if isinstance(wrong.value, str) else str(wrong)
-    return f"{shown} is not allowed; choose {listed}" + (f" (did you mean {near}?)" if near else "")
+    return f"{shown} is not allowed; choose {_listed(choices)}" + (f" (did you mean {near}?)" if near else "")
+
+
+def _listed(choices: list[str]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
 
 
 def _text(wrong: _Wrong) -> str:
@@ -174,14 +202,15 @@ def _truth(wrong: _Wrong) -> str:
 
 
 def _section(wrong: _Wrong) -> str:
-    keys = wrong.shape.keys
+    path = "a path, or " if wrong.shape.takes("string") else ""
+    more = ", ..." if wrong.shape.takes_free_keys else ""
+    keys = f"keys ({', '.join(wrong.shape.keys)}{more})"
     if wrong.value is None:
-        path = "a path, or " if wrong.shape.takes("string") else ""
         remove = "" if wrong.required else ", or remove it"
-        return f"is empty; give it {path}keys ({', '.join(keys)}){remove}"
-    if isinstance(wrong.value, str) and "path" in keys:
+        return f"is empty; give it {path}{keys}{remove}"
+    if isinstance(wrong.value, str) and "path" in wrong.shape.keys:
         return f"expected keys, got {wrong}; write it as {{name: NAME, path: {wrong.value}}}"
-    return f"expected keys ({', '.join(keys)}), got {wrong}; write them as `key: value`"
+    return f"expected {path}{keys}, got {wrong}; write {'keys' if path else 'them'} as `key: value`"
 
 
 def _list(wrong: _Wrong) -> str:
@@ -217,9 +246,12 @@ _EXPLAIN: dict[str, Callable[[_Wrong], str]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
     "literal_error": _choice,
+    "union_tag_invalid": _choice,
+    "union_tag_not_found": _missing,
     "string_type": _text,
     "string_too_short": lambda _: "is empty text; give a value",
     "string_pattern_mismatch": _pattern,
+    "invalid-json-value": _text,
     "int_type": _whole,
     "int_from_float": _whole,
     "int_parsing_size": lambda _: "is too large a number; give a smaller one",

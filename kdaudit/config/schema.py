@@ -49,9 +49,38 @@ class Shape(NamedTuple):
         ]
         return [str(value) for values in listed for value in values if value is not None]
 
+    def fitting(self, section: object) -> Shape:
+        """The options that a section, as it was written, is meant as; all if that cannot be told.
+
+        An option is out if a key of it that has one fixed value has another in the section, or if the
+        section has none of the keys that it requires.
+        """
+        if not isinstance(section, dict):
+            return self
+        fit = tuple(option for option in self.options if _fits(option, section))
+        return Shape(fit, self.root) if fit else self
+
+    def holding(self, name: str) -> Shape:
+        """The options that have a key of this name."""
+        return Shape(
+            tuple(option for option in self.options if name in option.get("properties", ())), self.root
+        )
+
+    @property
+    def marks(self) -> str:
+        """What tells these sections from others: `method: soft`, or the key that each requires first."""
+        fixed = [[f"{name}: {value}" for name, value in _fixed(option)] for option in self.options]
+        told = [one or option.get("required", []) for one, option in zip(fixed, self.options, strict=True)]
+        return " or ".join(names[0] for names in told if names)
+
     def takes(self, kind: str) -> bool:
         """Whether a value of this JSON type (`array`, `object`, `string`, ...) may stand here."""
         return any(option.get("type") == kind for option in self.options)
+
+    @property
+    def takes_free_keys(self) -> bool:
+        """Whether keys may stand here beside those that have names."""
+        return any(option.get("additionalProperties") for option in self.options)
 
     def child(self, part: str | int) -> Shape | None:
         """What may stand below this place, under a key or in a row; None if nothing may."""
@@ -83,7 +112,22 @@ def _flat(schema: JsonSchema, root: JsonSchema) -> Iterator[JsonSchema]:
         yield schema
 
 
+def _fits(option: JsonSchema, section: dict[Any, Any]) -> bool:
+    if any(name in section and section[name] != value for name, value in _fixed(option)):
+        return False
+    required = option.get("required", [])
+    return "properties" in option and (not required or any(name in section for name in required))
+
+
+def _fixed(option: JsonSchema) -> list[tuple[str, Any]]:
+    """The keys of an option that have one fixed value."""
+    properties = option.get("properties", {})
+    return [(name, field["const"]) for name, field in properties.items() if "const" in field]
+
+
 def _below(option: JsonSchema, part: str | int) -> JsonSchema | None:
+    if not option:  # anything may stand here, and so below it
+        return option
     if isinstance(part, int):
         items: JsonSchema | None = option.get("items")
         return items
@@ -93,13 +137,13 @@ def _below(option: JsonSchema, part: str | int) -> JsonSchema | None:
     return found if isinstance(found, dict) else None
 
 
-def suggestion(name: str, key: Key, top: Shape) -> str:
+def suggestion(name: str, key: Key, top: Shape, section: Shape | None = None) -> str:
     """`; did you mean ...?` for an unknown `name` in section `key`, or nothing if no key is like it.
 
     A key of the section that is spelled nearly so comes first; else the places elsewhere that have
-    exactly this key, if they are few.
+    exactly this key, if they are few. `section` may tell the section's shape more closely than `top` does.
     """
-    section = top.at(key)
+    section = section or top.at(key)
     near = nearest(name, section.keys if section else [])
     if near:
         return f"; did you mean {near}?"

@@ -32,8 +32,8 @@ from kdaudit.distill.folders import (
     save_model,
 )
 from kdaudit.distill.hard import Continues, hard_windows
-from kdaudit.distill.soft import SoftTrainer
-from kdaudit.distill.training import Progress, WindowTrainer
+from kdaudit.distill.soft import SoftSettings, SoftTrainer
+from kdaudit.distill.training import Progress, Training, WindowTrainer
 from kdaudit.engines.base import EngineName, Tokens
 from kdaudit.errors import RunStateError
 from kdaudit.files import write_bytes
@@ -122,9 +122,13 @@ def _train_soft(lab: Lab) -> None:
     """The soft student: the baseline's start and windows, the teacher's distributions as targets."""
     settings = {"temperature": lab.settings.temperature, "teacher": _teacher_fingerprint(lab)}
 
-    def trainer(*args: Any) -> SoftTrainer:  # noqa: ANN401 - those of WindowTrainer
-        teacher = AutoModelForCausalLM.from_pretrained(lab.models / "teacher")
-        return SoftTrainer(*args, teacher=teacher, temperature=lab.settings.temperature)
+    def trainer(training: Training) -> SoftTrainer:
+        return SoftTrainer(
+            training,
+            teacher=AutoModelForCausalLM.from_pretrained(lab.models / "teacher"),
+            vocabulary=len(lab.tokenizer),
+            settings=SoftSettings(temperature=lab.settings.temperature),
+        )
 
     _unless_trained(lab, "soft", lab.settings.student, settings, lambda: lab.windows, trainer)
 
@@ -150,7 +154,7 @@ def _unless_trained(
     learner: Learner,
     method: dict[str, Any],
     windows: Callable[[], Sequence[Tokens]],
-    trainer: Callable[..., WindowTrainer],
+    trainer: Callable[[Training], WindowTrainer],
 ) -> None:
     """Train a model from random weights, unless its folder holds one from the same text and settings."""
     config = learner.config(len(lab.tokenizer), lab.tokenizer.eos_token_id)
@@ -163,14 +167,14 @@ def _unless_trained(
     with new_folder(folder) as partial:
         began = time.perf_counter()
         model = random_model(config, learner.recipe.seed)
-        training = trainer(name, model, rows, learner.recipe, partial, lab.progress)
-        training.train()
+        running = trainer(Training(name, model, rows, learner.recipe, partial, lab.progress))
+        running.train()
         record = TrainingRecord(
             fingerprint=wanted,
             settings=settings,
             rows=len(rows),
-            steps=training.state.global_step,
-            loss=training.last_loss,
+            steps=running.state.global_step,
+            losses=running.losses,
             seconds=time.perf_counter() - began,
         )
         save_model(model, lab.tokenizer, record, partial)

@@ -29,8 +29,8 @@ class TrainingRecord(NamedTuple):
     settings: dict[str, Any]
     rows: int
     steps: int
-    loss: float
-    """Mean over the last epoch, in nats."""
+    losses: list[float]
+    """Mean of each epoch, in nats."""
     seconds: float
 
 
@@ -45,11 +45,17 @@ def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:
 
 def recorded_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the finished model in `folder`, None where there is none that can be read."""
+    found = read_record(folder)
+    return None if found is None else found.fingerprint
+
+
+def read_record(folder: Path) -> TrainingRecord | None:
+    """What is written beside the finished model in `folder`, None where there is none that can be read."""
     try:
-        value = json.loads((folder / RECORD).read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = TrainingRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
-    return value if isinstance(value, str) else None
+    return found if isinstance(found.fingerprint, str) else None
 
 
 @contextmanager
@@ -80,5 +86,16 @@ def save_model(model: Any, tokenizer: Any, record: TrainingRecord, folder: Path)
     model.config.use_cache = True  # the Trainer turns it off
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(_card(record), encoding="utf-8")
     text = json.dumps(record._asdict(), indent=2) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def _card(record: TrainingRecord) -> str:
+    """A model card that says how the model was trained."""
+    settings = json.dumps(record.settings, indent=2)
+    return (
+        "---\nlibrary_name: transformers\ntags: [knowledge-distillation, kdaudit]\n---\n\n"
+        f"Trained by kdaudit on {record.rows:,} windows in {record.steps:,} steps; mean loss of the last "
+        f"epoch {record.losses[-1]:.4f} nats.\n\nWhat its weights depend on:\n\n```json\n{settings}\n```\n"
+    )

@@ -1,16 +1,23 @@
-"""Hard (sequence-level) distillation: the student learns text that the teacher wrote.
+"""Hard distillation: the student learns tokens that the teacher chose, with cross-entropy.
 
-The teacher continues the prefix of each training window by greedy decoding, up to the window's own
-length, so that a hard student reads as many tokens as the others, in the same order of windows.
+Sequence level: the teacher continues the prefix of each training window by greedy decoding, up to the
+window's own length, so that a hard student reads as many tokens as the others, in the same order of windows.
+
+Token level: the student reads the windows themselves, and after each position learns the token that the
+teacher finds likeliest there. These labels are made on the fly, without gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from kdaudit.distill.teacher import Teacher, check_output_width
+from kdaudit.distill.training import IGNORED, Training, WindowTrainer
 from kdaudit.engines.base import Tokens
 
 
@@ -38,3 +45,57 @@ def hard_windows(windows: Sequence[Tokens], prefix_tokens: int, teacher: Continu
     written = teacher.generate(prefixes, longest - prefix_tokens)
     whole = np.concatenate([prefixes, written], axis=1)
     return [row[: len(window)] for row, window in zip(whole, windows, strict=True)]
+
+
+def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:
+    """Labels of a batch whose next tokens are the teacher's choice in place of the text's.
+
+    Args:
+        teacher: reads the batch's own text.
+        batch: `input_ids`, `attention_mask` and `labels`, (rows, tokens) each.
+
+    Returns:
+        int64 (rows, tokens): at place i + 1 the token that the teacher finds likeliest after the text up to
+        and with place i; `IGNORED` where the batch's labels are. The first place, which nothing predicts, is
+        as it was.
+    """
+    chosen = teacher.likeliest({name: batch[name] for name in ("input_ids", "attention_mask")})
+    labels = batch["labels"]
+    following = torch.where(labels[:, 1:] == IGNORED, labels[:, 1:], chosen[:, :-1])
+    return torch.cat([labels[:, :1], following], dim=1)
+
+
+class TokenHardTrainer(WindowTrainer):
+    """Trains a student on windows with cross-entropy to `token_labels` of a teacher, which stays as it is.
+
+    Args:
+        training: the student and how it is trained.
+        teacher: any causal language model of transformers with the student's tokenizer.
+        vocabulary: that tokenizer's length.
+
+    Raises:
+        ModelError: teacher or student has fewer logits than the tokenizer has tokens, or the teacher's logits
+            are more than its output layer on its last hidden states.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        *,
+        teacher: Any,  # noqa: ANN401 - any causal language model of transformers
+        vocabulary: int,
+    ) -> None:
+        super().__init__(training)
+        check_output_width(training.name, training.model, vocabulary)
+        self._teacher = Teacher(teacher, vocabulary, self.args.device)
+
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401 - the wrapped student
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 - as the Trainer's
+        """The Trainer's own cross-entropy to the teacher's labels, which are as many as the text's."""
+        taught = {**inputs, "labels": token_labels(self._teacher, inputs)}
+        return super().compute_loss(model, taught, return_outputs, num_items_in_batch)

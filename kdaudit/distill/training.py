@@ -6,15 +6,18 @@ or the loss. On a CPU equal inputs give equal weights.
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import RunError
@@ -27,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Recipe(NamedTuple):
-    """How long and how fast a model learns: AdamW, cosine schedule after a linear warm-up."""
+    """How long and how fast a model learns: AdamW, a schedule after a linear warm-up."""
 
     epochs: int
     learning_rate: float
@@ -36,6 +39,28 @@ class Recipe(NamedTuple):
     warmup_ratio: float = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     seed: int = 0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the computation; auto is bfloat16 on a GPU that has it, else float32."""
+
+
+class Training(NamedTuple):
+    """One model and how it is trained: what every trainer here takes."""
+
+    name: str
+    """What progress and errors call the model."""
+    model: Any
+    """A causal language model of transformers; it is trained in place."""
+    windows: Sequence[Tokens]
+    """int32 (tokens,) each, of any lengths."""
+    recipe: Recipe
+    folder: Path
+    """Where the Trainer may write."""
+    progress: Progress
+    """Told of every step."""
+    resumable: bool = False
+    """Whether checkpoints are written to `folder`, twenty over the training, the last ones kept."""
 
 
 class Batch(NamedTuple):
@@ -53,13 +78,13 @@ class Rows(Dataset[Tensor]):
     """Windows as the Trainer reads them: row i is window i."""
 
     def __init__(self, windows: Sequence[Tokens]) -> None:
-        self._rows = [torch.as_tensor(window, dtype=torch.long) for window in windows]
+        self._windows = windows
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._windows)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self._rows[index]
+        return torch.as_tensor(self._windows[index], dtype=torch.long)
 
 
 def padded(rows: Sequence[Tensor]) -> Batch:
@@ -79,40 +104,42 @@ def collate(rows: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes without types
-    """Trains one model on windows with cross-entropy on every token after the first.
+    """Trains one model on windows with cross-entropy on every token after the first."""
 
-    Args:
-        name: what progress and errors call the model.
-        model: a causal language model; it is trained in place.
-        windows: int32 (tokens,) each, of any lengths.
-        recipe: how long and how fast.
-        folder: where the Trainer may write.
-        progress: told of every step.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        model: Any,  # noqa: ANN401 - any causal language model of transformers
-        windows: Sequence[Tokens],
-        recipe: Recipe,
-        folder: Path,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, training: Training) -> None:
         super().__init__(
-            model=model,
-            args=_arguments(recipe, folder),
-            train_dataset=Rows(windows),
+            model=training.model,
+            args=_arguments(training),
+            train_dataset=Rows(training.windows),
             data_collator=collate,
-            callbacks=[_Watch(name, progress)],
+            callbacks=[_Watch(training.name, training.progress)],
         )
         # It prints to standard output, which belongs to the command's own result.
         self.remove_callback(PrinterCallback)
 
+    def train_on(self) -> None:
+        """Train, or go on from the last whole checkpoint in the training's folder."""
+        self.train(resume_from_checkpoint=_last_checkpoint(Path(self.args.output_dir)))
+
     @property
-    def last_loss(self) -> float:
-        """Mean loss of the last epoch, once trained."""
-        return float([entry["loss"] for entry in self.state.log_history if "loss" in entry][-1])
+    def losses(self) -> list[float]:
+        """Mean loss of each epoch, once trained."""
+        return [float(entry["loss"]) for entry in self.state.log_history if "loss" in entry]
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint that was written to its end: the Trainer writes its state last.
+
+    One that a killed process left half is removed: the Trainer would count it among those it keeps.
+    """
+    for found in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
+        try:
+            json.loads((found / TRAINER_STATE_NAME).read_bytes())
+        except (OSError, ValueError):
+            shutil.rmtree(found)
+        else:
+            return str(found)
+    return None
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
@@ -133,21 +160,29 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes witho
             )
 
 
-def _arguments(recipe: Recipe, folder: Path) -> Any:  # noqa: ANN401 - TrainingArguments comes without types
+def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments comes without types
+    recipe = training.recipe
     on_gpu = torch.cuda.is_available()
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
     return TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(training.folder),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         warmup_steps=recipe.warmup_ratio,  # below 1 the Trainer takes it as a share of all steps
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
-        save_strategy="no",
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
+        save_strategy="steps" if training.resumable else "no",
+        save_steps=0.05,
+        save_total_limit=2,  # the newest may be half written when the process dies
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
         report_to="none",

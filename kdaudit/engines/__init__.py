@@ -125,10 +125,12 @@ class RemoteEngine:
         self.seconds += found.seconds
         return found
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
         """See `Engine.generate`."""
         with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("generate", prefixes, tokens=tokens)
+            answer = self._worker.call(
+                "generate", prefixes, tokens=tokens, temperature=temperature, seed=seed
+            )
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
 

@@ -76,6 +76,9 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
-        """Greedy continuation of each prefix: int32 (examples, tokens), end tokens not heeded."""
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
+        """Continuation of each prefix: int32 (examples, tokens), end tokens not heeded.
+
+        Greedy, or with a temperature above 0 sampled from the whole softened distribution.
+        """
         ...

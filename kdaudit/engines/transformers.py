@@ -61,12 +61,18 @@ class TransformersEngine:
             alive = np.flatnonzero(matched == look)
         return matched
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
         """See `Engine.generate`."""
         import torch
 
         out = np.zeros((len(prefixes), tokens), dtype=np.int32)
         batch = self._batch(1)
+        how = (
+            {"do_sample": True, "temperature": temperature, "top_k": 0}
+            if temperature
+            else {"do_sample": False}
+        )
+        torch.manual_seed(seed)
         for start in range(0, len(prefixes), batch):
             ids = self._tensor(prefixes[start : start + batch])
             with torch.inference_mode():
@@ -74,7 +80,7 @@ class TransformersEngine:
                     ids,
                     attention_mask=torch.ones_like(ids),
                     max_new_tokens=tokens,
-                    do_sample=False,
+                    **how,
                     pad_token_id=0,
                 )
             out[start : start + batch] = found[:, ids.shape[1] :].cpu().numpy()

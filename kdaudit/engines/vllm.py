@@ -53,17 +53,17 @@ class VllmEngine:
     def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
         """See `Engine.match`: one request for each distinct prefix, given up at its last live suffix."""
         ledger = SuffixLedger(prefixes, suffixes)
-        params = _greedy(suffixes.shape[1])
+        params = _params(suffixes.shape[1], 0.0, 0)
         for outputs in self._run(ledger.prefixes, params):
             # An aborted request emits no last output, so the ledger alone knows what was matched.
             self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
         return ledger.matched
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
         """See `Engine.generate`."""
         out = np.zeros((len(prefixes), tokens), dtype=np.int32)
         done = np.zeros(len(prefixes), dtype=np.int64)
-        for outputs in self._run(prefixes, _greedy(tokens)):
+        for outputs in self._run(prefixes, _params(tokens, temperature, seed)):
             for row, new in outputs:
                 out[row, done[row] : done[row] + len(new)] = new
                 done[row] += len(new)
@@ -89,7 +89,8 @@ class VllmEngine:
             [TokensPrompt(prompt_token_ids=prompts[row].tolist()) for row in rows]
         )
         for row, prompt in zip(rows, rendered, strict=True):
-            self._engine.add_request(str(row), prompt, params)
+            own = params if params.seed is None else _seeded(params, params.seed + row)
+            self._engine.add_request(str(row), prompt, own)
         return rows.stop
 
     def _abort(self, rows: Iterator[int]) -> None:
@@ -124,17 +125,25 @@ def _load(options: EngineOptions, sizes: Sizes) -> Any:  # noqa: ANN401 - vLLM i
     )
 
 
-def _greedy(tokens: int) -> SamplingParams:
+def _params(tokens: int, temperature: float, seed: int) -> SamplingParams:
+    """Greedy at temperature 0. Sampling: each row draws from a generator of its own (see `_admit`)."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        temperature=0.0,
+        temperature=temperature,
+        seed=seed if temperature else None,
         max_tokens=tokens,
         ignore_eos=True,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )
+
+
+def _seeded(params: SamplingParams, seed: int) -> SamplingParams:
+    own = params.clone()
+    own.seed = seed
+    return own
 
 
 def _device_name(device: str) -> str:

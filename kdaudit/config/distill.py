@@ -1,0 +1,341 @@
+"""The keys of distill.yaml as frozen pydantic models; each field's docstring is its help.
+
+As in audit.yaml (`kdaudit.config.audit`), local paths are absolute after loading, and a check that raises
+ValueError starts its message with the key. Whatever the audit that follows training would refuse in
+its audit.yaml is refused here, before anything is trained.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from kdaudit.config.audit import (
+    NAME_PATTERN,
+    AuditConfig,
+    CorpusRef,
+    DType,
+    ExtractionConfig,
+    ModelConfig,
+    ModelRef,
+    ModelsConfig,
+    Name,
+    Section,
+    Share,
+    StudentConfig,
+)
+from kdaudit.config.paths import PathOrId
+from kdaudit.config.schema import nearest
+
+Positive = Annotated[float, Field(gt=0.0)]
+
+RESERVED_NAMES = ("teacher", "holdout", "audit.yaml")
+"""Names that a student cannot take: an audit's own, and the file beside the students' folders."""
+
+
+def _text_or_keys(value: object) -> str:
+    """Which branch of a union of text and a section a value is meant as: its errors are of that one."""
+    return "as text" if isinstance(value, str) else "as keys"
+
+
+class NewModelConfig(Section):
+    """A model that starts from random weights: its configuration, as transformers takes it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    model_type: Annotated[str, Field(min_length=1)]
+    """The architecture's name in transformers, such as llama or gpt_neox; the other keys are that one's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_type(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
+        if isinstance(value, dict) and "model_type" not in value:
+            near = nearest("model_type", list(value))
+            if near:
+                raise ValueError(f"{near}: unknown key; did you mean model_type?")
+            raise ValueError(
+                "model_type: is required and missing in a model's configuration; add it, as in "
+                "{model_type: llama, ...}, or give a folder or hub id as plain text"
+            )
+        return value
+
+
+Base = Annotated[
+    Annotated[PathOrId, Tag("as text")] | Annotated[NewModelConfig, Tag("as keys")],
+    Discriminator(_text_or_keys),
+]
+
+
+class LearnerConfig(Section):
+    """A model that is trained, and for how long."""
+
+    base: Base
+    """Where training starts: a local folder, a hub id, or a model's configuration (`model_type` and what
+    that type takes), which starts from random weights."""
+    epochs: PositiveInt
+    """Times that training goes through the corpus."""
+    learning_rate: Positive
+    """Highest learning rate, after the warm-up."""
+
+
+def _trained_or_taken(value: object) -> str:
+    """Which branch of `teacher` a value is meant as."""
+    is_taken = isinstance(value, str | ModelConfig) or (isinstance(value, dict) and "path" in value)
+    return "as it is" if is_taken else "to train"
+
+
+def _not_both(value: Any) -> Any:  # noqa: ANN401 - raw YAML
+    """Refuse what belongs to training beside the path of a teacher that is taken as it is."""
+    if isinstance(value, dict) and "path" in value:
+        if "base" in value:
+            raise ValueError(
+                "base: cannot stand beside path; keep base to train a teacher from it, or path to take a "
+                "teacher as it is"
+            )
+        for key in LearnerConfig.model_fields:
+            if key in value:
+                raise ValueError(
+                    f"{key}: is for a teacher that is trained, and path takes one as it is; remove it, or "
+                    "write base instead of path"
+                )
+    return value
+
+
+TeacherConfig = Annotated[
+    Annotated[LearnerConfig, Tag("to train")] | Annotated[ModelRef, Tag("as it is")],
+    Discriminator(_trained_or_taken),
+    BeforeValidator(_not_both),
+]
+
+
+class BpeConfig(Section):
+    """A tokenizer that is made from the corpus."""
+
+    train_bpe: Annotated[int, Field(ge=257)]
+    """Entries of a byte-level BPE trained on the corpus: at least the 256 bytes and the end of text."""
+
+
+Tokenizer = Annotated[
+    Annotated[PathOrId, Tag("as text")] | Annotated[BpeConfig, Tag("as keys")],
+    Discriminator(_text_or_keys),
+]
+
+
+class BaselineStudent(Section):
+    """A model of the student's size that learns the corpus without a teacher."""
+
+    name: Name
+    """Its folder in the output."""
+    method: Literal["baseline"]
+    """Cross-entropy on the corpus."""
+
+
+class SoftStudent(Section):
+    """A student that learns the teacher's softened next-token distribution."""
+
+    name: Name
+    """Its folder in the output, and its name in the audit."""
+    method: Literal["soft"]
+    """Divergence between teacher and student at every token (logit-level distillation)."""
+    temperature: Positive = 2.0
+    """What both models' logits are divided by."""
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    """The distance between the two distributions; forward_kl is KL(teacher, student)."""
+    alpha: Share = 0.0
+    """Share of plain cross-entropy on the corpus in the loss; 0 is distillation alone."""
+
+
+class HardStudent(Section):
+    """A student that learns what the teacher writes."""
+
+    name: Name
+    """Its folder in the output, and its name in the audit."""
+    method: Literal["hard"]
+    """Cross-entropy on the teacher's own choice of tokens."""
+    level: Literal["sequence", "token"] = "sequence"
+    """sequence: the teacher continues each window's prefix; token: its likeliest next token after each
+    token of the corpus."""
+    prefix_tokens: PositiveInt = 50
+    """For sequence: tokens of a window that the teacher continues."""
+    decoding: Literal["greedy", "sampled"] = "greedy"
+    """For sequence: how the teacher continues; sampled takes the run's seed."""
+    sampling_temperature: Positive = 1.0
+    """For sampled decoding: what the teacher's logits are divided by."""
+
+    @model_validator(mode="after")
+    def _every_key_has_an_effect(self) -> Self:
+        changed = [
+            key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default
+        ]
+        for key in ("prefix_tokens", "decoding"):
+            if self.level == "token" and key in changed:
+                raise ValueError(
+                    f"{key}: has no effect with level: token; remove it, or set level to sequence"
+                )
+        if self.decoding == "greedy" and "sampling_temperature" in changed:
+            raise ValueError(
+                "sampling_temperature: has no effect with decoding: greedy; remove it, or set decoding to "
+                "sampled"
+            )
+        return self
+
+
+LabStudent = Annotated[BaselineStudent | SoftStudent | HardStudent, Field(discriminator="method")]
+
+
+class TrainingConfig(Section):
+    """What is the same in the training of every model."""
+
+    batch_size: PositiveInt = 32
+    """Windows a step."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up."""
+    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
+    """Share of all steps in which the learning rate rises from 0."""
+    precision: DType = "auto"
+    """Number format of the computation."""
+
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+class DistillConfig(Section):
+    """distill.yaml: a teacher, a baseline and students trained on one corpus, to be audited."""
+
+    name: Name
+    """Names the training and its output folder."""
+    corpus: CorpusRef
+    """The training corpus; its windows are what the models are trained on."""
+    holdout: CorpusRef
+    """Text that no model is trained on: for the perplexities, and for the audit's false-positive floor."""
+    tokenizer: Tokenizer | None = None
+    """null takes the models' own; or a local folder or hub id; or `{train_bpe: 4096}`."""
+    teacher: TeacherConfig
+    """The teacher: trained from `base`, or with `path` an existing one as it is."""
+    student: LearnerConfig
+    """Where baseline and students start, and how long they are trained."""
+    students: Annotated[tuple[LabStudent, ...], Field(min_length=1, strict=False)]
+    """The models of the student's size that are trained, for each seed."""
+    training: TrainingConfig = TrainingConfig()
+    """How every model is trained."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0,)
+    """Each seed trains all students once, and is audited on its own."""
+    extraction: ExtractionConfig = ExtractionConfig()
+    """For the audit.yaml that is written; `engine` also writes the teacher's text for hard students."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        self._names_can_be_used()
+        self._one_baseline_and_a_student()
+        self._prefixes_leave_text()
+        self._seeds_differ()
+        self._tokenizer_is_to_be_had()
+        self._holdout_is_other_text()
+        self._audit_can_follow()
+        return self
+
+    def _names_can_be_used(self) -> None:
+        seen: set[str] = set()
+        for row, student in enumerate(self.students):
+            name = student.name.lower()
+            if name in RESERVED_NAMES or name.startswith("baseline-"):
+                raise ValueError(
+                    f"students.{row}.name: {student.name!r} is reserved; choose a name other than "
+                    f"{', '.join(RESERVED_NAMES)} and baseline-N"
+                )
+            if name == "baseline" and student.method != "baseline":
+                raise ValueError(
+                    f"students.{row}.name: {student.name!r} is kept for method: baseline; choose another name"
+                )
+            if name in seen:
+                raise ValueError(
+                    f"students.{row}.name: {student.name!r} is used twice; give each student its own name "
+                    "(upper and lower case do not count)"
+                )
+            seen.add(name)
+
+    def _one_baseline_and_a_student(self) -> None:
+        rows = [row for row, student in enumerate(self.students) if student.method == "baseline"]
+        if len(rows) > 1:
+            raise ValueError(
+                f"students.{rows[1]}.method: a second baseline would equal the first; keep one, and "
+                "name more seeds to train several"
+            )
+        if len(rows) == len(self.students):
+            raise ValueError(
+                "students: holds a baseline alone, and an audit needs a student; add a soft or hard one"
+            )
+
+    def _prefixes_leave_text(self) -> None:
+        for row, student in enumerate(self.students):
+            if not isinstance(student, HardStudent) or student.level == "token":
+                continue
+            if student.prefix_tokens >= self.corpus.window:
+                raise ValueError(
+                    f"students.{row}.prefix_tokens: {student.prefix_tokens} tokens leave nothing to continue "
+                    f"of a window of {self.corpus.window} tokens; lower it, or raise corpus.window"
+                )
+
+    def _seeds_differ(self) -> None:
+        for row, seed in enumerate(self.seeds):
+            if seed in self.seeds[:row]:
+                raise ValueError(f"seeds.{row}: {seed} is given twice; keep one")
+
+    def starts(self) -> dict[str, str | NewModelConfig]:
+        """What teacher and students start from, under their dotted keys."""
+        student = {"student.base": self.student.base}
+        if isinstance(self.teacher, ModelConfig):
+            return {"teacher.path": self.teacher.path, **student}
+        return {"teacher.base": self.teacher.base, **student}
+
+    def _tokenizer_is_to_be_had(self) -> None:
+        starts = self.starts()
+        named = {key: start for key, start in starts.items() if isinstance(start, str)}
+        new = [key for key in starts if key not in named]
+        if self.tokenizer is None and new:
+            remedy = next((f"such as {start}" for start in named.values()), "or to {train_bpe: 4096}")
+            raise ValueError(
+                f"{new[0]}: a configuration brings no tokenizer; set tokenizer to a folder or hub id, "
+                f"{remedy}"
+            )
+        if isinstance(self.tokenizer, BpeConfig) and named:
+            key, start = next(iter(named.items()))
+            remedy = f"set tokenizer to {start}" if new else "remove tokenizer"
+            raise ValueError(f"tokenizer.train_bpe: {key} brings its own tokenizer; {remedy}")
+
+    def _holdout_is_other_text(self) -> None:
+        where = ("path", "name", "revision", "split", "text")
+        if all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
+            raise ValueError("holdout.path: is the corpus itself; name text that no model is trained on")
+
+    def _audit_can_follow(self) -> None:
+        """Build a stand-in for the audit.yaml that will be written, and pass on what it refuses."""
+        name = f"{self.name}-seed-{max(self.seeds)}"
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ValueError(f"name: its audit's name, {name}, is longer than 64 characters; shorten it")
+        teacher = self.teacher if isinstance(self.teacher, ModelConfig) else ModelConfig(path="teacher")
+        models = ModelsConfig(teacher=teacher, students=(StudentConfig(name="student", path="student"),))
+        try:
+            AuditConfig(
+                name=name,
+                corpus=self.corpus,
+                holdout=self.holdout,
+                models=models,
+                extraction=self.extraction,
+            )
+        except ValidationError as error:
+            message = str(error.errors()[0]["ctx"]["error"])
+            raise ValueError(message.removeprefix("models.")) from None

@@ -1,0 +1,57 @@
+"""The audit.yaml of a trained family, ready for `kdaudit run`."""
+
+from __future__ import annotations
+
+import os
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.distill import DistillConfig
+from kdaudit.files import write_bytes
+
+
+def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
+    """Write the audit of the models that lie beside `path`; its paths are taken from there.
+
+    Raises:
+        StorageError: the file could not be written.
+
+    """
+    models: dict[str, Any] = {"teacher": _from(path, str(teacher)), "students": []}
+    for student in config.students:
+        if student.method == "baseline":
+            models["baseline"] = f"./{student.name}"
+        else:
+            models["students"].append(
+                {"name": student.name, "path": f"./{student.name}", "kd": student.method}
+            )
+    audit = {
+        "name": f"{config.name}-{path.parent.name}",
+        "corpus": _corpus(path, config.corpus),
+        "holdout": _corpus(path, config.holdout),
+        "models": models,
+        "extraction": config.extraction.model_dump(mode="json"),
+    }
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None alone
+    text = StringIO("")
+    yaml.dump(audit, text)
+    head = "# Written by kdaudit distill. Paths are taken from this file's folder.\n"
+    write_bytes(path, (head + text.getvalue()).encode(), private=False)
+
+
+def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:
+    written = config.model_dump(mode="json", exclude_defaults=True)
+    return {**written, "path": _from(path, config.path), "window": config.window}
+
+
+def _from(path: Path, named: str) -> str:
+    """A local path as seen from the audit's folder; a hub id as it is."""
+    if not Path(named).is_absolute():
+        return named
+    return f"./{os.path.relpath(named, path.parent)}"

@@ -1,0 +1,157 @@
+"""What a model is trained from: base weights, or a configuration with random weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.config.distill import BpeConfig, DistillConfig
+from kdaudit.corpus import open_documents
+from kdaudit.distill.families import random_model, train_bpe
+from kdaudit.engines.sizing import read_config
+from kdaudit.errors import ModelError
+from kdaudit.models import ResolvedModel, resolve_model
+from kdaudit.reasons import reason
+from kdaudit.tokenizer import load_tokenizer
+
+
+class Base(NamedTuple):
+    """A start for training; one of `model` and `config` is there."""
+
+    model: ResolvedModel | None
+    """Weights that are there already."""
+    config: Mapping[str, Any] | None
+    """A configuration to start from random weights."""
+    key: str
+    """Where it stands in distill.yaml."""
+
+    @property
+    def fingerprint(self) -> str:
+        """`sha256:` over the weights, or over the configuration."""
+        if self.model is not None:
+            return self.model.fingerprint
+        return f"sha256:{sha256(json.dumps(dict(self.config or {}), sort_keys=True).encode()).hexdigest()}"
+
+
+def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
+    """Find base weights, or take a configuration as it is.
+
+    Raises:
+        ModelError: the weights are missing, damaged or unsafe.
+
+    """
+    if isinstance(base, str):
+        return Base(resolve_model(ModelConfig(path=base), key), None, key)
+    return Base(None, base, key)
+
+
+def load_base(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The model to train, in float32, on the CPU.
+
+    Args:
+        base: the start.
+        tokenizer: the family's; a configuration takes its size and special tokens from it.
+        seed: of random weights.
+
+    Raises:
+        ModelError: the configuration makes no model, or the model has no row for some token.
+
+    """
+    model = _load(base.model.folder) if base.model is not None else _make(base, tokenizer, seed)
+    rows = int(model.get_input_embeddings().num_embeddings)
+    if rows < len(tokenizer):
+        raise _too_few_rows(base, rows, tokenizer)
+    return model
+
+
+def _load(folder: Path) -> Any:  # noqa: ANN401
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+
+
+def _make(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    try:
+        return random_model({**sizes, **(base.config or {})}, seed)
+    except Exception as error:  # whatever the values provoke
+        raise ModelError(
+            f"{base.key}: transformers makes no model of this configuration ({reason(error)}); correct it"
+        ) from error
+
+
+def check_bases(
+    bases: Mapping[str, Base],
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    warn: Callable[[str], None],
+) -> None:
+    """Refuse before anything is trained what could not be trained, and warn of a teacher that is not larger.
+
+    Raises:
+        ModelError: as `load_base`.
+
+    """
+    sizes = [_parameters(base, tokenizer) for base in bases.values()]
+    if sizes[0] <= sizes[1]:
+        warn(
+            f"{' and '.join(bases)}: have {sizes[0]:,} and {sizes[1]:,} parameters, and a teacher is usually "
+            "larger than its students; check that they are not swapped"
+        )
+
+
+def _parameters(base: Base, tokenizer: Any) -> int:  # noqa: ANN401
+    if base.model is None:
+        return int(load_base(base, tokenizer, 0).num_parameters())
+    rows = read_config(base.model.folder).get("vocab_size")
+    if rows is not None and int(rows) < len(tokenizer):
+        raise _too_few_rows(base, int(rows), tokenizer)
+    return base.model.parameters
+
+
+def _too_few_rows(base: Base, rows: int, tokenizer: Any) -> ModelError:  # noqa: ANN401
+    return ModelError(
+        f"{base.key}: the model has rows for {rows:,} tokens and the tokenizer has {len(tokenizer):,}; name "
+        "weights that fit the tokenizer"
+    )
+
+
+def family_tokenizer(config: DistillConfig, bases: dict[str, Base]) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The one tokenizer of the family: trained on the corpus, named, or the models' own.
+
+    Raises:
+        ModelError: the models have different ones, or it cannot be loaded.
+
+    """
+    if isinstance(config.tokenizer, BpeConfig):
+        texts = (document.text for document in open_documents(config.corpus))
+        return train_bpe(texts, config.tokenizer.train_bpe)
+    if config.tokenizer is not None:
+        return load_tokenizer(_tokenizer_folder(config.tokenizer))
+    folders = {key: base.model for key, base in bases.items() if base.model is not None}
+    prints = {key: model.tokenizer_fingerprint for key, model in folders.items()}
+    if len({*prints.values()}) > 1:
+        raise ModelError(
+            f"{' and '.join(prints)}: have different tokenizers, and distillation needs one; name models of "
+            "one family"
+        )
+    return load_tokenizer(next(iter(folders.values())).folder)
+
+
+def _tokenizer_folder(path: str) -> Path:
+    """The folder of a tokenizer that is named by path or hub id."""
+    folder = Path(path)
+    if folder.is_absolute():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]))

@@ -1,0 +1,96 @@
+"""What the teacher writes for hard students, kept so that an audit can say what came from where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kdaudit.distill.training import Progress
+from kdaudit.distill.windows import WindowFile
+from kdaudit.engines import RemoteEngine
+from kdaudit.engines.base import Tokens
+from kdaudit.files import replacing
+
+_ROWS = 4096
+"""Windows that the teacher continues together."""
+
+HARD_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("document_id", pa.string()),
+        ("prefix", pa.string()),
+        ("generated", pa.string()),
+        ("prefix_token_ids", pa.list_(pa.int32())),
+        ("generated_token_ids", pa.list_(pa.int32())),
+    ]
+)
+"""One row a training window: `example_id` is its place in the corpus, copies counted."""
+
+
+class Writing(NamedTuple):
+    """How the teacher writes."""
+
+    prefix_tokens: int
+    temperature: float
+    """0 is greedy decoding."""
+    seed: int
+
+
+def write_hard_corpus(
+    path: Path,
+    windows: WindowFile,
+    teacher: RemoteEngine,
+    writing: Writing,
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    progress: Progress,
+) -> None:
+    """Continue each window's prefix up to the window's own length, and write both to a parquet file.
+
+    Raises:
+        EngineError: the teacher's engine failed.
+        StorageError: the file could not be written.
+
+    """
+    with replacing(path, private=True) as partial, pq.ParquetWriter(partial, HARD_SCHEMA) as out:
+        for start in range(0, len(windows), _ROWS):
+            rows = range(start, min(start + _ROWS, len(windows)))
+            out.write_table(_written(rows, windows, teacher, writing, tokenizer))
+            progress("the teacher writes", rows.stop, len(windows))
+
+
+def _written(
+    rows: range,
+    windows: WindowFile,
+    teacher: RemoteEngine,
+    writing: Writing,
+    tokenizer: Any,  # noqa: ANN401
+) -> pa.Table:
+    texts = [windows[row] for row in rows]
+    prefixes = np.stack([text[: writing.prefix_tokens] for text in texts]).astype(np.int32)
+    longest = max(len(text) for text in texts) - writing.prefix_tokens
+    said = teacher.generate(prefixes, longest, writing.temperature, writing.seed + rows.start)
+    own = [row[: len(text) - writing.prefix_tokens] for row, text in zip(said, texts, strict=True)]
+    return pa.table(
+        {
+            "example_id": pa.array(rows, pa.int64()),
+            "document_id": [windows.document_ids[row] for row in rows],
+            "prefix": tokenizer.batch_decode(prefixes, clean_up_tokenization_spaces=False),
+            "generated": tokenizer.batch_decode(own, clean_up_tokenization_spaces=False),
+            "prefix_token_ids": pa.array(list(prefixes), pa.list_(pa.int32())),
+            "generated_token_ids": pa.array(own, pa.list_(pa.int32())),
+        },
+        schema=HARD_SCHEMA,
+    )
+
+
+def read_hard_windows(path: Path) -> list[Tokens]:
+    """The rows of a hard corpus as training windows: row i comes from window i."""
+    found: list[Tokens] = []
+    for batch in pq.ParquetFile(path).iter_batches(columns=["prefix_token_ids", "generated_token_ids"]):
+        for prefix, said in zip(batch.column(0), batch.column(1), strict=True):
+            found.append(np.concatenate([prefix.values.to_numpy(), said.values.to_numpy()]).astype(np.int32))
+    return found

@@ -1,0 +1,60 @@
+"""distill.json: what was trained, from what, and how it came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class TrainedModel(BaseModel):
+    """One model of the family."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str
+    """Inside the output folder."""
+    method: str
+    """teacher, baseline, soft or hard."""
+    seed: int | None
+    """None for a teacher that was there already."""
+    parameters: int
+    windows: int
+    tokens: int
+    """Read over all epochs, padding left out."""
+    steps: int
+    losses: list[float]
+    """Mean training loss of each epoch, in nats for each target; of a soft student times T²."""
+    seconds: float
+    """Training alone; 0 for a teacher that was there already."""
+    holdout_perplexity: float
+    """exp of the mean negative log-likelihood over the holdout's tokens."""
+
+
+class DistillRecord(BaseModel):
+    """The contents of distill.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: str = "1"
+    name: str
+    versions: dict[str, str]
+    """Libraries and hardware."""
+    corpus_windows: int
+    corpus_tokens: int
+    holdout_windows: int
+    models: list[TrainedModel]
+
+
+def render(record: DistillRecord, out: Path) -> str:
+    """The outcome as lines for a terminal."""
+    lines = [f"{record.name}: {record.corpus_windows:,} windows, {record.corpus_tokens:,} tokens", ""]
+    for model in record.models:
+        loss = f"loss {model.losses[-1]:.3f}" if model.losses else "as it was"
+        lines.append(
+            f"  {model.folder:24} perplexity of the holdout {model.holdout_perplexity:8.2f}   {loss}, "
+            f"{model.steps:,} steps, {model.seconds:.0f} s"
+        )
+    seeds = sorted({model.seed for model in record.models if model.folder.startswith("seed-")}, key=str)
+    lines += ["", "audit them:"] + [f"  kdaudit run {out / f'seed-{seed}' / 'audit.yaml'}" for seed in seeds]
+    return "\n".join(lines)
