@@ -177,6 +177,14 @@ def test_a_folder_of_somebody_else_is_left_alone(family: Family, tmp_path: Path)
     assert (tmp_path / "teacher" / "mine.txt").exists()
 
 
+def test_another_setting_never_replaces_a_trained_model(family: Family) -> None:
+    before = {path: path.stat().st_mtime_ns for path in family.out.rglob("*.safetensors")}
+    done = family.distill("--set", "seeds=[1]")
+    assert done.returncode == 2
+    assert "was trained from other text or settings; choose another --out" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in family.out.rglob("*.safetensors")} == before
+
+
 def test_a_base_with_a_wrong_value_is_told_with_its_key(family: Family, tmp_path: Path) -> None:
     done = family.distill("--out", str(tmp_path / "out"), "--set", "student.base.num_attention_heads=five")
     assert done.returncode == 2

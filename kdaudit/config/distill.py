@@ -283,6 +283,13 @@ class DistillConfig(Section):
         for row, student in enumerate(self.students):
             if not isinstance(student, HardStudent) or student.level == "token":
                 continue
+            shortest = self.extraction.prefix_tokens + self.extraction.suffix_tokens
+            if self.corpus.window > student.prefix_tokens >= shortest:
+                raise ValueError(
+                    f"students.{row}.prefix_tokens: {student.prefix_tokens} tokens leave nothing to continue "
+                    f"of the shortest windows, which have extraction.prefix_tokens + "
+                    f"extraction.suffix_tokens = {shortest} tokens; lower it"
+                )
             if student.prefix_tokens >= self.corpus.window:
                 raise ValueError(
                     f"students.{row}.prefix_tokens: {student.prefix_tokens} tokens leave nothing to continue "

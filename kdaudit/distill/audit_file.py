@@ -54,4 +54,4 @@ def _from(path: Path, named: str) -> str:
     """A local path as seen from the audit's folder; a hub id as it is."""
     if not Path(named).is_absolute():
         return named
-    return f"./{os.path.relpath(named, path.parent)}"
+    return f"./{os.path.relpath(os.path.realpath(named), os.path.realpath(path.parent))}"

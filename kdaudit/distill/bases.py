@@ -16,7 +16,7 @@ from kdaudit.engines.sizing import read_config
 from kdaudit.errors import ModelError
 from kdaudit.models import ResolvedModel, resolve_model
 from kdaudit.reasons import reason
-from kdaudit.tokenizer import load_tokenizer
+from kdaudit.tokenizer import load_tokenizer, reading_fingerprint
 
 
 class Base(NamedTuple):
@@ -93,14 +93,23 @@ def _make(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401
 def check_bases(
     bases: Mapping[str, Base],
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    longest: int,
     warn: Callable[[str], None],
 ) -> None:
     """Refuse before anything is trained what could not be trained, and warn of a teacher that is not larger.
 
+    Args:
+        bases: teacher's and student's start, in this order.
+        tokenizer: the family's.
+        longest: tokens of the longest sequence to come.
+        warn: told of the sizes.
+
     Raises:
-        ModelError: as `load_base`.
+        ModelError: as `load_base`; or a model reads fewer tokens.
 
     """
+    for base in bases.values():
+        _check_positions(base, longest)
     sizes = [_parameters(base, tokenizer) for base in bases.values()]
     if sizes[0] <= sizes[1]:
         warn(
@@ -116,6 +125,16 @@ def _parameters(base: Base, tokenizer: Any) -> int:  # noqa: ANN401
     if rows is not None and int(rows) < len(tokenizer):
         raise _too_few_rows(base, int(rows), tokenizer)
     return base.model.parameters
+
+
+def _check_positions(base: Base, longest: int) -> None:
+    described = dict(base.config or {}) if base.model is None else read_config(base.model.folder)
+    most = described.get("max_position_embeddings") or described.get("n_positions")
+    if isinstance(most, int) and most < longest:
+        raise ModelError(
+            f"{base.key}: reads {most} tokens at most, and windows have {longest} with their begin "
+            "token; lower corpus.window and holdout.window"
+        )
 
 
 def _too_few_rows(base: Base, rows: int, tokenizer: Any) -> ModelError:  # noqa: ANN401
@@ -136,7 +155,13 @@ def family_tokenizer(config: DistillConfig, bases: dict[str, Base]) -> Any:  # n
         texts = (document.text for document in open_documents(config.corpus))
         return train_bpe(texts, config.tokenizer.train_bpe)
     if config.tokenizer is not None:
-        return load_tokenizer(_tokenizer_folder(config.tokenizer))
+        named = load_tokenizer(_tokenizer_folder(config.tokenizer))
+        for key, base in bases.items():
+            if base.model is not None and base.model.tokenizer_fingerprint != reading_fingerprint(named):
+                raise ModelError(
+                    f"tokenizer: reads text otherwise than {key} does; remove it, or name that model's own"
+                )
+        return named
     folders = {key: base.model for key, base in bases.items() if base.model is not None}
     prints = {key: model.tokenizer_fingerprint for key, model in folders.items()}
     if len({*prints.values()}) > 1:
@@ -154,4 +179,10 @@ def _tokenizer_folder(path: str) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]))
+    try:
+        return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]))
+    except Exception as error:  # the hub's client raises errors of four unrelated families
+        raise ModelError(
+            f"tokenizer: {path} cannot be fetched from the hub ({reason(error)}); check the name and "
+            "the network"
+        ) from error

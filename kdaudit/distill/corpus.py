@@ -15,6 +15,8 @@ from kdaudit.engines import RemoteEngine
 from kdaudit.engines.base import Tokens
 from kdaudit.files import replacing
 
+_APART = 1_000_003
+"""Between the generators of two seeds' first rows: row r draws from a generator of its own, r further on."""
 _ROWS = 4096
 """Windows that the teacher continues together."""
 
@@ -38,6 +40,8 @@ class Writing(NamedTuple):
     temperature: float
     """0 is greedy decoding."""
     seed: int
+    bos: int | None
+    """Begin token before each prefix, or None."""
 
 
 def write_hard_corpus(
@@ -72,7 +76,13 @@ def _written(
     texts = [windows[row] for row in rows]
     prefixes = np.stack([text[: writing.prefix_tokens] for text in texts]).astype(np.int32)
     longest = max(len(text) for text in texts) - writing.prefix_tokens
-    said = teacher.generate(prefixes, longest, writing.temperature, writing.seed + rows.start)
+    begin = np.full((len(prefixes), 0 if writing.bos is None else 1), writing.bos or 0, dtype=np.int32)
+    said = teacher.generate(
+        np.concatenate([begin, prefixes], axis=1),
+        longest,
+        writing.temperature,
+        writing.seed * _APART + rows.start,
+    )
     own = [row[: len(text) - writing.prefix_tokens] for row, text in zip(said, texts, strict=True)]
     return pa.table(
         {

@@ -56,6 +56,8 @@ class _Lab(NamedTuple):
     config: DistillConfig
     out: Path
     tokenizer: Any
+    bos: int | None
+    """Begin token before each window, where the tokenizer itself puts one."""
     windows: WindowFile
     holdout: WindowFile
     progress: Progress
@@ -97,6 +99,13 @@ def run_distill(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("distill: runs in one process in this version; start it without torchrun")
+    if isinstance(config.teacher, ModelConfig) and (
+        config.teacher.revision is not None or config.teacher.trust_remote_code
+    ):
+        raise UsageError(
+            "teacher: revision and trust_remote_code are not supported here; fetch that model and name "
+            "its folder"
+        )
     out = out.absolute()
     lock = take_lock(out)
     try:
@@ -111,13 +120,16 @@ def _distill(
     disable_progress_bar()  # transformers' own: `progress` alone says how far things are
     bases = {key: resolve_base(_plain(base), key) for key, base in config.starts().items()}
     tokenizer = family_tokenizer(config, bases)
-    check_bases(bases, tokenizer, warn)
+    bos = bos_token_id(tokenizer) if uses_bos(tokenizer) else None
+    longest = max(config.corpus.window, config.holdout.window) + (bos is not None)
+    check_bases(bases, tokenizer, longest, warn)
     work = out / "windows"
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     lab = _Lab(
         config,
         out,
         tokenizer,
+        bos,
         _cut(config, "corpus", tokenizer, work, progress),
         _cut(config, "holdout", tokenizer, work, progress),
         progress,
@@ -176,6 +188,8 @@ def _plan_student(lab: _Lab, student: LabStudent, base: Base, seed: int) -> _Pla
     settings = student.model_dump(mode="json", exclude={"name"})
     if student.method != "baseline":
         settings["teacher"] = _resolved(_teacher_folder(lab), "teacher").fingerprint
+    if isinstance(student, HardStudent) and student.level == "sequence":
+        settings["engine"] = lab.config.extraction.engine
     return _Plan(
         name=student.name,
         folder=lab.out / f"seed-{seed}" / student.name,
@@ -194,9 +208,10 @@ def _rows(lab: _Lab, student: LabStudent, seed: int) -> Sequence[Tokens]:
     if not isinstance(student, HardStudent) or student.level == "token":
         return lab.windows
     greedy = student.decoding == "greedy"
-    writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed)
+    writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed, lab.bos)
     path = lab.out / _hard_corpus_name(lab.config, student, seed)
-    engine = EngineOptions(lab.config.extraction.engine, str(_teacher_folder(lab)), lab.config.corpus.window)
+    longest = lab.config.corpus.window + (lab.bos is not None)
+    engine = EngineOptions(lab.config.extraction.engine, str(_teacher_folder(lab)), longest)
     with start(engine) as teacher:
         write_hard_corpus(path, lab.windows, teacher, writing, lab.tokenizer, lab.progress)
     return read_hard_windows(path)
@@ -234,6 +249,7 @@ def _train(lab: _Lab, plan: _Plan) -> TrainingRecord:
         "settings": plan.settings,
         "tokenizer": reading_fingerprint(lab.tokenizer),
         "windows": lab.windows.fingerprint,
+        "bos": lab.bos,
     }
     wanted = fingerprint(depends, [])
     there = read_record(plan.folder)
@@ -243,12 +259,20 @@ def _train(lab: _Lab, plan: _Plan) -> TrainingRecord:
         )
     if there is not None and there.fingerprint == wanted:
         return there
+    if there is not None:
+        raise RunStateError(
+            f"{plan.folder}: was trained from other text or settings; choose another --out, or move it "
+            "away to train it anew"
+        )
     rows = plan.rows()
     with new_folder(plan.folder) as partial:
         began = time.perf_counter()
         model = load_base(plan.base, lab.tokenizer, plan.seed)
-        checkpoints = lab.out / "checkpoints" / wanted[:16]
-        running = plan.trainer(Training(plan.name, model, rows, recipe, checkpoints, lab.progress, True))
+        # Of the rows too: what a teacher writes may differ where an engine or a machine does.
+        checkpoints = lab.out / "checkpoints" / fingerprint(depends, rows)[:16]
+        running = plan.trainer(
+            Training(plan.name, model, rows, recipe, checkpoints, lab.progress, True, lab.bos)
+        )
         running.train_on()
         record = TrainingRecord(
             fingerprint=wanted,
@@ -301,9 +325,8 @@ def _resolved(folder: Path, key: str) -> ResolvedModel:
 
 def _perplexity(lab: _Lab, folder: Path) -> float:
     """The exp of the mean negative log-likelihood over the holdout, as an audit of the same model has it."""
-    bos = bos_token_id(lab.tokenizer) if uses_bos(lab.tokenizer) else None
     with FeatureWorker(folder, "auto", trust_remote_code=False, retreat=0) as worker:
-        total = float(worker.log_likelihood(list(lab.holdout), bos).sum())
+        total = float(worker.log_likelihood(list(lab.holdout), lab.bos).sum())
     return float(np.exp(-total / (lab.holdout.tokens - len(lab.holdout))))
 
 

@@ -61,6 +61,8 @@ class Training(NamedTuple):
     """Told of every step."""
     resumable: bool = False
     """Whether checkpoints are written to `folder`, twenty over the training, the last ones kept."""
+    bos: int | None = None
+    """Begin token that is put before each window, or None."""
 
 
 class Batch(NamedTuple):
@@ -75,16 +77,17 @@ class Batch(NamedTuple):
 
 
 class Rows(Dataset[Tensor]):
-    """Windows as the Trainer reads them: row i is window i."""
+    """Windows as the Trainer reads them: row i is window i, after a begin token where there is one."""
 
-    def __init__(self, windows: Sequence[Tokens]) -> None:
+    def __init__(self, windows: Sequence[Tokens], bos: int | None = None) -> None:
         self._windows = windows
+        self._begin = [] if bos is None else [bos]
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.as_tensor(self._windows[index], dtype=torch.long)
+        return torch.tensor([*self._begin, *self._windows[index].tolist()], dtype=torch.long)
 
 
 def padded(rows: Sequence[Tensor]) -> Batch:
@@ -110,7 +113,7 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         super().__init__(
             model=training.model,
             args=_arguments(training),
-            train_dataset=Rows(training.windows),
+            train_dataset=Rows(training.windows, training.bos),
             data_collator=collate,
             callbacks=[_Watch(training.name, training.progress)],
         )
@@ -166,7 +169,7 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
     precision = recipe.precision
     if precision == "auto":
         precision = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(training.folder),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
@@ -188,3 +191,7 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
         report_to="none",
         disable_tqdm=True,
     )
+    if on_gpu:
+        _ = arguments.device  # it counts the GPUs; one is used, so that a step has `batch_size` rows
+        arguments._n_gpu = 1
+    return arguments
