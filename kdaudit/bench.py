@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
@@ -56,7 +57,7 @@ class _Way(NamedTuple):
     name: str
     engine: EngineName
     words: str
-    run: Callable[[RemoteEngine, Cut], object]
+    run: Callable[[RemoteEngine, Cut], NDArray[Any]]
 
 
 _WAYS = (
@@ -88,6 +89,7 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
     rows, windows = _sample(config, roster.tokenizer, split, examples)
     count = len(rows.prefixes)
     seconds: dict[str, list[float]] = {way.name: [] for way in _WAYS}
+    found: dict[str, NDArray[Any]] = {}
     with ExitStack() as stack:
         engines = [
             stack.enter_context(start(_options(config, roster.members[0], split, count, way, waiting)))
@@ -95,14 +97,13 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
         ]
         for way, engine in zip(_WAYS, engines, strict=True):
             way.run(engine, Cut(*(part[:_WARM_UP] for part in rows)))
-        matched = engines[0].match(*rows)
         for turn in range(REPEATS):
             for place, (way, engine) in enumerate(zip(_WAYS, engines, strict=True)):
                 progress("bench", turn * len(_WAYS) + place, REPEATS * len(_WAYS))
                 before = engine.seconds
-                way.run(engine, rows)
+                found[way.name] = way.run(engine, rows)
                 seconds[way.name].append(engine.seconds - before)
-    decoded = np.minimum(matched + 1, split.suffix_tokens).mean() / split.suffix_tokens
+    decoded = np.minimum(found["early_exit"] + 1, split.suffix_tokens).mean() / split.suffix_tokens
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     return _result(count, medians, float(decoded), windows)
 
@@ -154,7 +155,7 @@ def _options(
     return options._replace(engine=way.engine, memory_share=1 / waiting)
 
 
-def _generate(engine: RemoteEngine, rows: Cut) -> object:
+def _generate(engine: RemoteEngine, rows: Cut) -> NDArray[Any]:
     return engine.generate(rows.prefixes, rows.suffixes.shape[1])
 
 

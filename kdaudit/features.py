@@ -6,7 +6,7 @@ window. Windows are met in batches of like length, so that memory does not grow 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -127,6 +127,14 @@ class FeatureWorker:
         ends = np.cumsum([len(window) for window in windows])
         with explained(self._path, "transformers"):
             return self._worker.call("log_likelihood", np.concatenate(windows), ends, bos=bos).arrays[0]
+
+    def perplexity(self, batches: Iterable[Sequence[Tokens]], bos: int | None) -> float:
+        """The exp of the mean negative log-likelihood over all tokens after the first of each window."""
+        total, tokens = 0.0, 0
+        for windows in batches:
+            total += float(self.log_likelihood(windows, bos).sum())
+            tokens += sum(len(window) - 1 for window in windows)
+        return float(np.exp(-total / tokens))
 
     def __enter__(self) -> Self:
         return self

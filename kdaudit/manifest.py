@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import sha256_file, write_bytes
+from kdaudit.files import PARTIAL_SUFFIX, sha256_file, write_bytes
 from kdaudit.lock import LOCK_FILE
 
 MANIFEST_FILE = "manifest.json"
@@ -90,6 +90,18 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"{path}: is no manifest of a run, or a damaged one; name another folder, or remove what the "
             "run wrote there to start anew"
         ) from error
+
+
+def refuse_strangers(folder: Path) -> None:
+    """Refuse a folder that holds something and no run.
+
+    Raises:
+        RunStateError: it does.
+
+    """
+    begun = (LOCK_FILE, MANIFEST_FILE + PARTIAL_SUFFIX)  # a process died at its very first write
+    if read_manifest(folder) is None and any(path.name not in begun for path in folder.iterdir()):
+        raise RunStateError(f"{folder}: is not empty and holds no run; choose another --out")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

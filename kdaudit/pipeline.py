@@ -9,7 +9,7 @@ finished it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
 from kdaudit.corpus import PinnedSource, build_examples, pin_source
 from kdaudit.engines import RemoteEngine, prepare, start
+from kdaudit.engines.base import Tokens
 from kdaudit.errors import RunError, RunStateError
 from kdaudit.extraction import (
     Progress,
@@ -268,19 +269,16 @@ def _write_perplexity(audit: _Audit, member: Member, out: str) -> None:
 
     def attempt(retreat: int) -> None:
         with FeatureWorker(member.model.folder, dtype, member.config.trust_remote_code, retreat) as worker:
-            audit.run.write_text(out, json.dumps(_perplexity(audit, worker)) + "\n", private=False)
+            found = worker.perplexity(_holdout_windows(audit), audit.split.bos)
+            audit.run.write_text(out, json.dumps(found) + "\n", private=False)
 
     retreating(member.name, attempt, audit.warn)
 
 
-def _perplexity(audit: _Audit, worker: FeatureWorker) -> float:
-    total, tokens = 0.0, 0
+def _holdout_windows(audit: _Audit) -> Iterator[list[Tokens]]:
     for shard in audit.run.shards("holdout/examples"):
         lists = audit.run.read_table(shard, ["token_ids"])["token_ids"].combine_chunks()
-        windows = np.split(lists.values.to_numpy(), lists.offsets.to_numpy()[1:-1])
-        total += float(worker.log_likelihood(windows, audit.split.bos).sum())
-        tokens += sum(len(window) - 1 for window in windows)
-    return float(np.exp(-total / tokens))
+        yield np.split(lists.values.to_numpy(), lists.offsets.to_numpy()[1:-1])
 
 
 def _write_results(audit: _Audit, corpus: CorpusResult) -> None:

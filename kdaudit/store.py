@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError, StorageError
 from kdaudit.files import PARTIAL_SUFFIX, replacing, sha256_file
-from kdaudit.lock import LOCK_FILE, take_lock
+from kdaudit.lock import take_lock
 from kdaudit.manifest import (
     MANIFEST_FILE,
     SEAL_FILE,
@@ -31,6 +31,7 @@ from kdaudit.manifest import (
     Stage,
     environment,
     read_manifest,
+    refuse_strangers,
     seal,
     write_manifest,
 )
@@ -247,7 +248,7 @@ class RunStore:
         """
         found = read_manifest(self.folder)
         if found is None:
-            _refuse_strangers(self.folder)
+            refuse_strangers(self.folder)
             return None
         extracted = any(name.startswith("extraction/") for name in found.files)
         if fresh or (inputs is not None and inputs != found.inputs and not extracted):
@@ -305,15 +306,9 @@ def check_folder(folder: Path) -> None:
     if folder.exists():
         descriptor = take_lock(folder)
         try:
-            _refuse_strangers(folder)
+            refuse_strangers(folder)
         finally:
             os.close(descriptor)
-
-
-def _refuse_strangers(folder: Path) -> None:
-    begun = (LOCK_FILE, MANIFEST_FILE + PARTIAL_SUFFIX)  # a process died at its very first write
-    if read_manifest(folder) is None and any(path.name not in begun for path in folder.iterdir()):
-        raise RunStateError(f"{folder}: is not empty and holds no run; choose another --out")
 
 
 def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values

@@ -8,6 +8,7 @@ say the full key and its line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -32,6 +33,28 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 RESERVED_NAMES = ("teacher", "baseline", "holdout")
 """Names of models that a student cannot take; `baseline-N` is reserved too."""
+
+
+def check_names(names: Sequence[str], reserved: Sequence[str]) -> None:
+    """Refuse names of students that are reserved, or that differ in case alone: they become folders.
+
+    Raises:
+        ValueError: the message begins with the key.
+    """
+    seen: set[str] = set()
+    for row, written in enumerate(names):
+        name = written.lower()
+        if name in reserved or name.startswith("baseline-"):
+            raise ValueError(
+                f"students.{row}.name: {written!r} is reserved; choose a name other than "
+                f"{', '.join(reserved)} and baseline-N"
+            )
+        if name in seen:
+            raise ValueError(
+                f"students.{row}.name: {written!r} is used twice; give each student its own name "
+                "(upper and lower case do not count)"
+            )
+        seen.add(name)
 
 
 class Section(BaseModel):
@@ -131,20 +154,7 @@ class ModelsConfig(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        seen: set[str] = set()
-        for row, student in enumerate(self.students):
-            name = student.name.lower()
-            if name in RESERVED_NAMES or name.startswith("baseline-"):
-                raise ValueError(
-                    f"students.{row}.name: {student.name!r} is reserved; choose a name other than "
-                    f"{', '.join(RESERVED_NAMES)} and baseline-N"
-                )
-            if name in seen:
-                raise ValueError(
-                    f"students.{row}.name: {student.name!r} is used twice; give each student its own name "
-                    "(upper and lower case do not count)"
-                )
-            seen.add(name)
+        check_names([student.name for student in self.students], RESERVED_NAMES)
         return self
 
     def by_key(self) -> dict[str, ModelConfig]:

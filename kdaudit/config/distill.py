@@ -35,6 +35,7 @@ from kdaudit.config.audit import (
     Section,
     Share,
     StudentConfig,
+    check_names,
 )
 from kdaudit.config.paths import PathOrId
 from kdaudit.config.schema import nearest
@@ -248,24 +249,12 @@ class DistillConfig(Section):
         return self
 
     def _names_can_be_used(self) -> None:
-        seen: set[str] = set()
+        check_names([student.name for student in self.students], RESERVED_NAMES)
         for row, student in enumerate(self.students):
-            name = student.name.lower()
-            if name in RESERVED_NAMES or name.startswith("baseline-"):
-                raise ValueError(
-                    f"students.{row}.name: {student.name!r} is reserved; choose a name other than "
-                    f"{', '.join(RESERVED_NAMES)} and baseline-N"
-                )
-            if name == "baseline" and student.method != "baseline":
+            if student.name.lower() == "baseline" and student.method != "baseline":
                 raise ValueError(
                     f"students.{row}.name: {student.name!r} is kept for method: baseline; choose another name"
                 )
-            if name in seen:
-                raise ValueError(
-                    f"students.{row}.name: {student.name!r} is used twice; give each student its own name "
-                    "(upper and lower case do not count)"
-                )
-            seen.add(name)
 
     def _one_baseline_and_a_student(self) -> None:
         rows = [row for row, student in enumerate(self.students) if student.method == "baseline"]

@@ -147,13 +147,18 @@ _Representer.add_representer(str, _Representer.represent_text)
 
 def dump_config(config: BaseModel) -> str:
     """The configuration as YAML, every key written out; loading it gives an equal configuration."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """JSON values as YAML that is read back equal, keys in their order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None alone
     yaml.width = 1 << 20  # never fold a long text
     text = StringIO()
-    yaml.dump(config.model_dump(mode="json"), text)
+    yaml.dump(values, text)
     return text.getvalue()
 
 

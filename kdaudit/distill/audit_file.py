@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.loading import dump_yaml
 from kdaudit.files import write_bytes
 
 
@@ -36,13 +34,8 @@ def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
         "models": models,
         "extraction": config.extraction.model_dump(mode="json"),
     }
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None alone
-    text = StringIO("")
-    yaml.dump(audit, text)
     head = "# Written by kdaudit distill. Paths are taken from this file's folder.\n"
-    write_bytes(path, (head + text.getvalue()).encode(), private=False)
+    write_bytes(path, (head + dump_yaml(audit)).encode(), private=False)
 
 
 def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from kdaudit.config.distill import BpeConfig, DistillConfig
 from kdaudit.corpus import open_documents
 from kdaudit.distill.families import random_model, train_bpe
 from kdaudit.engines.sizing import read_config
+from kdaudit.engines.transformers import load_model
 from kdaudit.errors import ModelError
 from kdaudit.models import ResolvedModel, resolve_model
 from kdaudit.reasons import reason
@@ -61,18 +62,18 @@ def load_base(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401 - t
         ModelError: the configuration makes no model, or the model has no row for some token.
 
     """
-    model = _load(base.model.folder) if base.model is not None else _make(base, tokenizer, seed)
+    model = _load(base, base.model.folder) if base.model is not None else _make(base, tokenizer, seed)
     rows = int(model.get_input_embeddings().num_embeddings)
     if rows < len(tokenizer):
         raise _too_few_rows(base, rows, tokenizer)
     return model
 
 
-def _load(folder: Path) -> Any:  # noqa: ANN401
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+def _load(base: Base, folder: Path) -> Any:  # noqa: ANN401
+    try:
+        return load_model(folder, "float32", "cpu", False)
+    except ValueError as error:
+        raise ModelError(f"{base.key}: {folder}: {reason(error)}; save the model anew") from error
 
 
 def _make(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401

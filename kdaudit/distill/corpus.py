@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kdaudit.distill.hard import hard_windows
 from kdaudit.distill.training import Progress
 from kdaudit.distill.windows import WindowFile
 from kdaudit.engines import RemoteEngine
@@ -66,6 +67,23 @@ def write_hard_corpus(
             progress("the teacher writes", rows.stop, len(windows))
 
 
+class _Writer(NamedTuple):
+    """The teacher's engine as `hard_windows` asks it."""
+
+    teacher: RemoteEngine
+    writing: Writing
+    first: int
+    """Row of the first prefix."""
+
+    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+        """Continuation of each prefix, after a begin token where there is one."""
+        bos = self.writing.bos
+        begin = np.full((len(prefixes), 0 if bos is None else 1), bos or 0, dtype=np.int32)
+        seed = self.writing.seed * _APART + self.first
+        given = np.concatenate([begin, prefixes], axis=1)
+        return self.teacher.generate(given, tokens, self.writing.temperature, seed)
+
+
 def _written(
     rows: range,
     windows: WindowFile,
@@ -73,24 +91,18 @@ def _written(
     writing: Writing,
     tokenizer: Any,  # noqa: ANN401
 ) -> pa.Table:
-    texts = [windows[row] for row in rows]
-    prefixes = np.stack([text[: writing.prefix_tokens] for text in texts]).astype(np.int32)
-    longest = max(len(text) for text in texts) - writing.prefix_tokens
-    begin = np.full((len(prefixes), 0 if writing.bos is None else 1), writing.bos or 0, dtype=np.int32)
-    said = teacher.generate(
-        np.concatenate([begin, prefixes], axis=1),
-        longest,
-        writing.temperature,
-        writing.seed * _APART + rows.start,
+    whole = hard_windows(
+        windows[rows.start : rows.stop], writing.prefix_tokens, _Writer(teacher, writing, rows.start)
     )
-    own = [row[: len(text) - writing.prefix_tokens] for row, text in zip(said, texts, strict=True)]
+    prefixes = [row[: writing.prefix_tokens] for row in whole]
+    own = [row[writing.prefix_tokens :] for row in whole]
     return pa.table(
         {
             "example_id": pa.array(rows, pa.int64()),
             "document_id": [windows.document_ids[row] for row in rows],
             "prefix": tokenizer.batch_decode(prefixes, clean_up_tokenization_spaces=False),
             "generated": tokenizer.batch_decode(own, clean_up_tokenization_spaces=False),
-            "prefix_token_ids": pa.array(list(prefixes), pa.list_(pa.int32())),
+            "prefix_token_ids": pa.array(prefixes, pa.list_(pa.int32())),
             "generated_token_ids": pa.array(own, pa.list_(pa.int32())),
         },
         schema=HARD_SCHEMA,

@@ -1,6 +1,6 @@
 """Hard distillation: the student learns tokens that the teacher chose, with cross-entropy.
 
-Sequence level: the teacher continues the prefix of each training window by greedy decoding, up to the
+Sequence level: the teacher continues the prefix of each training window, greedily or by sampling, up to the
 window's own length, so that a hard student reads as many tokens as the others, in the same order of windows.
 
 Token level: the student reads the windows themselves, and after each position learns the token that the
@@ -25,7 +25,7 @@ class Continues(Protocol):
     """The one thing asked of an inference engine here; `kdaudit.engines.base.Engine` does it."""
 
     def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
-        """Greedy continuation of each prefix: int32 (rows, prefix tokens) to (rows, tokens)."""
+        """Continuation of each prefix: int32 (rows, prefix tokens) to (rows, tokens)."""
         ...
 
 

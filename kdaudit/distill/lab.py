@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from kdaudit.config.audit import ModelConfig
@@ -39,6 +37,7 @@ from kdaudit.distill.training import Progress, Recipe, Training, WindowTrainer
 from kdaudit.distill.windows import WindowFile, cut_windows
 from kdaudit.engines import EngineOptions, start
 from kdaudit.engines.base import Tokens
+from kdaudit.engines.transformers import load_model
 from kdaudit.errors import RunStateError, UsageError
 from kdaudit.features import FeatureWorker
 from kdaudit.files import write_bytes
@@ -47,7 +46,9 @@ from kdaudit.manifest import environment
 from kdaudit.models import ResolvedModel, resolve_model
 from kdaudit.tokenizer import bos_token_id, reading_fingerprint, uses_bos
 
-RECORD_FILE, HARD_CORPUS, AUDIT_FILE = "distill.json", "hard_corpus.parquet", "audit.yaml"
+RECORD_FILE, AUDIT_FILE = "distill.json", "audit.yaml"
+_ROWS = 4096
+"""Windows of the holdout that are read together."""
 
 
 class _Lab(NamedTuple):
@@ -55,6 +56,8 @@ class _Lab(NamedTuple):
 
     config: DistillConfig
     out: Path
+    teacher: Path
+    """The teacher's folder: given, or where it will be trained."""
     tokenizer: Any
     bos: int | None
     """Begin token before each window, where the tokenizer itself puts one."""
@@ -123,11 +126,13 @@ def _distill(
     bos = bos_token_id(tokenizer) if uses_bos(tokenizer) else None
     longest = max(config.corpus.window, config.holdout.window) + (bos is not None)
     check_bases(bases, tokenizer, longest, warn)
+    given = bases.get("teacher.path")
     work = out / "windows"
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     lab = _Lab(
         config,
         out,
+        out / "teacher" if given is None or given.model is None else given.model.folder,
         tokenizer,
         bos,
         _cut(config, "corpus", tokenizer, work, progress),
@@ -135,12 +140,12 @@ def _distill(
         progress,
     )
     teacher = _teacher(lab, bases)
-    trained = [_record_of(lab, "teacher", "teacher", _teacher_folder(lab), teacher)]
+    trained = [_record_of(lab, "teacher", "teacher", lab.teacher, teacher)]
     for seed in config.seeds:
         for student in config.students:
             plan = _plan_student(lab, student, bases["student.base"], seed)
             trained.append(_record_of(lab, student.name, student.method, plan.folder, _train(lab, plan)))
-        write_audit_file(config, out / f"seed-{seed}" / AUDIT_FILE, _teacher_folder(lab))
+        write_audit_file(config, out / f"seed-{seed}" / AUDIT_FILE, lab.teacher)
     return _write_record(lab, trained)
 
 
@@ -167,7 +172,7 @@ def _teacher(lab: _Lab, bases: dict[str, Base]) -> TrainingRecord | None:
         return None
     plan = _Plan(
         name="teacher",
-        folder=_teacher_folder(lab),
+        folder=lab.teacher,
         method="teacher",
         base=bases["teacher.base"],
         learner=learner,
@@ -179,15 +184,10 @@ def _teacher(lab: _Lab, bases: dict[str, Base]) -> TrainingRecord | None:
     return _train(lab, plan)
 
 
-def _teacher_folder(lab: _Lab) -> Path:
-    given = lab.config.teacher
-    return resolve_model(given, "teacher").folder if isinstance(given, ModelConfig) else lab.out / "teacher"
-
-
 def _plan_student(lab: _Lab, student: LabStudent, base: Base, seed: int) -> _Plan:
     settings = student.model_dump(mode="json", exclude={"name"})
     if student.method != "baseline":
-        settings["teacher"] = _resolved(_teacher_folder(lab), "teacher").fingerprint
+        settings["teacher"] = _resolved(lab.teacher, "teacher").fingerprint
     if isinstance(student, HardStudent) and student.level == "sequence":
         settings["engine"] = lab.config.extraction.engine
     return _Plan(
@@ -211,7 +211,7 @@ def _rows(lab: _Lab, student: LabStudent, seed: int) -> Sequence[Tokens]:
     writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed, lab.bos)
     path = lab.out / _hard_corpus_name(lab.config, student, seed)
     longest = lab.config.corpus.window + (lab.bos is not None)
-    engine = EngineOptions(lab.config.extraction.engine, str(_teacher_folder(lab)), longest)
+    engine = EngineOptions(lab.config.extraction.engine, str(lab.teacher), longest)
     with start(engine) as teacher:
         write_hard_corpus(path, lab.windows, teacher, writing, lab.tokenizer, lab.progress)
     return read_hard_windows(path)
@@ -237,7 +237,7 @@ def _trainer(lab: _Lab, student: LabStudent, training: Training) -> WindowTraine
 
 
 def _load_teacher(lab: _Lab) -> Any:  # noqa: ANN401 - transformers is untyped
-    return AutoModelForCausalLM.from_pretrained(_teacher_folder(lab), dtype="auto", use_safetensors=True)
+    return load_model(lab.teacher, "auto", "cpu", False)
 
 
 def _train(lab: _Lab, plan: _Plan) -> TrainingRecord:
@@ -324,10 +324,10 @@ def _resolved(folder: Path, key: str) -> ResolvedModel:
 
 
 def _perplexity(lab: _Lab, folder: Path) -> float:
-    """The exp of the mean negative log-likelihood over the holdout, as an audit of the same model has it."""
+    """Perplexity of the holdout, as an audit of the same model has it."""
+    batches = (lab.holdout[row : row + _ROWS] for row in range(0, len(lab.holdout), _ROWS))
     with FeatureWorker(folder, "auto", trust_remote_code=False, retreat=0) as worker:
-        total = float(worker.log_likelihood(list(lab.holdout), lab.bos).sum())
-    return float(np.exp(-total / (lab.holdout.tokens - len(lab.holdout))))
+        return worker.perplexity(batches, lab.bos)
 
 
 def _write_record(lab: _Lab, trained: list[TrainedModel]) -> DistillRecord:
