@@ -22,10 +22,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from kdaudit.config.audit import AuditConfig
+from kdaudit.config.audit import AuditConfig, EngineName
 from kdaudit.corpus import build_examples
 from kdaudit.engines import EngineOptions, RemoteEngine, require, start
-from kdaudit.engines.base import EngineName
 from kdaudit.extraction import Cut, Progress, Split, cut
 from kdaudit.roster import Member, engine_options, lone_teacher, split_of
 
@@ -84,8 +83,8 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
 
     """
     require("vllm")
-    roster = lone_teacher(config)
-    split = split_of(config, roster)
+    roster = lone_teacher(config.models)
+    split = split_of(config.extraction, roster, {})
     rows, windows = _sample(config, roster.tokenizer, split, examples)
     count = len(rows.prefixes)
     seconds: dict[str, list[float]] = {way.name: [] for way in _WAYS}
@@ -151,8 +150,8 @@ def _options(
     config: AuditConfig, teacher: Member, split: Split, examples: int, way: _Way, waiting: int
 ) -> EngineOptions:
     """A quarter of the memory for each way: of what is left, an equal share for all that still wait."""
-    options = engine_options(config, teacher, split, examples)
-    return options._replace(engine=way.engine, memory_share=1 / waiting)
+    options = engine_options(config.extraction, way.engine, teacher, split, examples)
+    return options._replace(memory_share=1 / waiting)
 
 
 def _generate(engine: RemoteEngine, rows: Cut) -> NDArray[Any]:

@@ -52,6 +52,10 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
     return run
 
 
+def _silent(*_: object) -> None:
+    """Take a message that another process tells."""
+
+
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 _SET = click.option(
     "--set",
@@ -103,6 +107,33 @@ def run(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, a
 @main.command()
 @_FILE
 @_SET
+@click.option("--out", type=click.Path(path_type=Path), help="The output folder; screened/NAME unless given.")
+@_FRESH
+@_JSON
+@_for_people
+def screen(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, as_json: bool) -> None:
+    """Score the corpus of FILE before distillation, and write it again without its risky examples.
+
+    The corpus itself is left as it is. The output holds the kept corpus, what was flagged and why, and a
+    report of both.
+    """
+    from kdaudit.config.loading import load_screen
+    from kdaudit.config.paths import check_paths
+    from kdaudit.console import ConsoleProgress
+    from kdaudit.screen.run import run_screen
+    from kdaudit.summary import summarize_screen
+
+    config = load_screen(file, overrides)
+    check_paths(config)
+    folder = out or Path("screened") / config.name
+    with ConsoleProgress() as console:
+        record = run_screen(config, folder, fresh=fresh, progress=console, warn=console.warn)
+    click.echo(record.model_dump_json() if as_json else summarize_screen(record, folder))
+
+
+@main.command()
+@_FILE
+@_SET
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The output folder; distilled/NAME unless given."
 )
@@ -112,17 +143,24 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
     """Train teacher, baseline and students of FILE, and write the audit.yaml that audits them.
 
     A model that is trained already is kept; one that was being trained goes on from its last checkpoint.
+    Several processes: torchrun --nproc-per-node 2 -m kdaudit distill FILE, or accelerate launch.
     """
     from kdaudit.config.loading import load_distill
     from kdaudit.console import ConsoleProgress
-    from kdaudit.distill.lab import run_distill
+    from kdaudit.distill.processes import together
     from kdaudit.distill.record import render
 
-    config = load_distill(file, overrides)
-    folder = out or Path("distilled") / config.name
-    with ConsoleProgress() as console:
-        record = run_distill(config, folder, progress=console, warn=console.warn)
-    click.echo(record.model_dump_json() if as_json else render(record, folder))
+    with together() as processes:
+        config = load_distill(file, overrides)
+        folder = out or Path("distilled") / config.name
+        from kdaudit.distill.lab import run_distill  # seconds, which a wrong file need not cost
+
+        if not processes.first:  # it trains along and leaves the talking to the first
+            run_distill(config, folder, progress=_silent, warn=_silent, processes=processes)
+            return
+        with ConsoleProgress() as console:
+            record = run_distill(config, folder, progress=console, warn=console.warn, processes=processes)
+        click.echo(record.model_dump_json() if as_json else render(record, folder))
 
 
 @main.command()
@@ -131,30 +169,42 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
 @_for_people
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """Check a configuration without running it."""
-    from kdaudit.config.loading import is_distill, load_audit, load_distill
+    from kdaudit.config.loading import kind_of, load_audit, load_distill, load_screen
     from kdaudit.config.paths import check_paths
 
-    if is_distill(file):
+    kind = kind_of(file)
+    if kind == "distill":
         family = load_distill(file, overrides)
         check_paths(family)
         click.echo(f"{file}: is a valid distillation of {len(family.students)} model(s), named {family.name}")
-        return
-    config = load_audit(file, overrides)
-    check_paths(config)
-    click.echo(f"{file}: is a valid audit of {len(config.models.students)} student(s), named {config.name}")
+    elif kind == "screen":
+        screening = load_screen(file, overrides)
+        check_paths(screening)
+        click.echo(f"{file}: is a valid screening by {screening.predictor.labels}, named {screening.name}")
+    else:
+        config = load_audit(file, overrides)
+        check_paths(config)
+        click.echo(
+            f"{file}: is a valid audit of {len(config.models.students)} student(s), named {config.name}"
+        )
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["audit", "distill", "results"]))
+@click.argument("kind", type=click.Choice(["audit", "screen", "distill", "results"]))
 @_for_people
 def schema(kind: str) -> None:
     """Print the JSON Schema of a configuration file or of results.json."""
     import json
 
-    from kdaudit.config.loading import audit_schema, distill_schema, results_schema
+    from kdaudit.config.loading import audit_schema, distill_schema, results_schema, screen_schema
 
-    made = {"audit": audit_schema, "distill": distill_schema, "results": results_schema}[kind]
-    click.echo(json.dumps(made(), indent=2))
+    made = {
+        "audit": audit_schema,
+        "screen": screen_schema,
+        "distill": distill_schema,
+        "results": results_schema,
+    }
+    click.echo(json.dumps(made[kind](), indent=2))
 
 
 @main.command()

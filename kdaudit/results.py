@@ -176,8 +176,12 @@ class PredictorResult(Result):
     positives: int | None = None
     trials: int | None = None
     auc: Trials | None = None
+    average_precision: Trials | None = None
+    """Of flagging by risk, at the corpus's own share of memorized examples."""
     recall: Trials | None = None
+    """At a score of 0.5 of the class-balanced model."""
     precision: Trials | None = None
+    """There too; None where no trial flagged anything."""
     coefficients: dict[str, float] | None = None
     intercept: float | None = None
     threshold: float | None = None

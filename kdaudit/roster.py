@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from kdaudit.config.audit import AuditConfig, ModelConfig
+from kdaudit.config.audit import (
+    CorpusConfig,
+    EngineName,
+    ExtractionBase,
+    ModelConfig,
+    ModelSet,
+    tensor_parallel_by_key,
+)
 from kdaudit.engines import EngineOptions, require
 from kdaudit.engines.sizing import read_config
 from kdaudit.errors import ModelError, UsageError
@@ -60,14 +67,14 @@ class Roster(NamedTuple):
         return text
 
 
-def assemble_roster(config: AuditConfig) -> Roster:
+def assemble_roster(models: ModelSet) -> Roster:
     """Find every model, check that they fit one another, and load their tokenizer.
 
     Raises:
         ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
 
     """
-    members = [_resolve(one) for one in _configured(config)]
+    members = [_resolve(one) for one in _configured(models)]
     check_same_tokenizer({member.name: member.model for member in members})
     warnings = [
         warning
@@ -78,14 +85,14 @@ def assemble_roster(config: AuditConfig) -> Roster:
     return Roster(members, _tokenizer_of(members[0]), warnings)
 
 
-def lone_teacher(config: AuditConfig) -> Roster:
+def lone_teacher(models: ModelSet) -> Roster:
     """A roster of the teacher and its tokenizer alone.
 
     Raises:
         ModelError: the teacher is missing, unsafe or damaged.
 
     """
-    teacher = _resolve(_configured(config)[0])
+    teacher = _resolve(_configured(models)[0])
     return Roster([teacher], _tokenizer_of(teacher), [])
 
 
@@ -97,17 +104,17 @@ def _tokenizer_of(member: Member) -> Any:  # noqa: ANN401 - `tokenizers` is unty
     return load_tokenizer(member.model.folder, trust_remote_code=member.config.trust_remote_code)
 
 
-def check_machine(config: AuditConfig) -> None:
+def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
     """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read.
 
     Raises:
         UsageError: the engine is not installed, or more GPUs are asked for than there are.
 
     """
-    if config.extraction.engine != "vllm":
+    if extraction.engine != "vllm":
         return
-    require(config.extraction.engine)
-    for key, wanted in config.tensor_parallel_by_key().items():
+    require(extraction.engine)
+    for key, wanted in tensor_parallel_by_key(models, extraction).items():
         found = _accelerators() if wanted > 1 else wanted
         if wanted > found:
             there = {0: "none", 1: "one"}.get(found, f"only {found}")
@@ -130,8 +137,7 @@ class _Configured(NamedTuple):
     config: ModelConfig
 
 
-def _configured(config: AuditConfig) -> list[_Configured]:
-    models = config.models
+def _configured(models: ModelSet) -> list[_Configured]:
     count = len(models.baseline or ())
     baselines = ["baseline"] if count == 1 else [f"baseline-{row + 1}" for row in range(count)]
     who: list[tuple[str, Role, KdMethod | None]] = [("teacher", "teacher", None)]
@@ -140,25 +146,29 @@ def _configured(config: AuditConfig) -> list[_Configured]:
     return [_Configured(*one, *where) for one, where in zip(who, models.by_key().items(), strict=True)]
 
 
-def split_of(config: AuditConfig, roster: Roster) -> Split:
+def split_of(extraction: ExtractionBase, roster: Roster, whole: Mapping[str, CorpusConfig]) -> Split:
     """Where examples are cut, and the begin token that goes before them.
+
+    Args:
+        extraction: what counts as memorized.
+        roster: the models.
+        whole: corpora whose whole windows models will read, by configuration key.
 
     Raises:
         ModelError: `bos: always` and the tokenizer has no begin token; or a model reads fewer tokens.
 
     """
-    wanted = config.extraction.bos
-    begin = wanted == "always" or (wanted == "auto" and uses_bos(roster.tokenizer))
+    begin = extraction.bos == "always" or (extraction.bos == "auto" and uses_bos(roster.tokenizer))
     bos = bos_token_id(roster.tokenizer) if begin else None
     if begin and bos is None:
         raise ModelError("extraction.bos: the tokenizer has no begin token; set it to auto or never")
-    split = Split(config.extraction.prefix_tokens, config.extraction.suffix_tokens, bos)
+    split = Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
     for member in roster.members:
-        _check_fit(config, roster, member, split)
+        _check_fit(roster, member, split, whole)
     return split
 
 
-def _check_fit(config: AuditConfig, roster: Roster, member: Member, split: Split) -> None:
+def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str, CorpusConfig]) -> None:
     """Check that a model can read what it will be given."""
     described = read_config(member.model.folder)
     where = f"{member.key}.path: {member.model.name}"
@@ -168,12 +178,13 @@ def _check_fit(config: AuditConfig, roster: Roster, member: Member, split: Split
             f"{where}: the model reads {most} tokens at most, prefix and suffix take {split.tokens}; "
             "lower extraction.prefix_tokens or extraction.suffix_tokens"
         )
-    whole = 0 if config.holdout is None else config.holdout.window + (split.bos is not None)
-    if most is not None and most < whole:
-        raise ModelError(
-            f"{where}: the model reads {most} tokens at most, and its perplexity is taken over whole "
-            f"windows of the holdout, {whole}; lower holdout.window"
-        )
+    for key, corpus in whole.items():
+        wanted = corpus.window + (split.bos is not None)
+        if most is not None and most < wanted:
+            raise ModelError(
+                f"{where}: the model reads {most} tokens at most, and perplexities are taken over whole "
+                f"windows of the {key}, {wanted}; lower {key}.window"
+            )
     rows = _whole(described, "vocab_size")
     if rows is not None and rows < len(roster.tokenizer):
         raise ModelError(
@@ -188,15 +199,20 @@ def _whole(described: dict[str, Any], *names: str) -> int | None:
 
 
 def engine_options(
-    config: AuditConfig, member: Member, split: Split, examples: int, sequences: int = 0
+    extraction: ExtractionBase,
+    engine: EngineName,
+    member: Member,
+    split: Split,
+    examples: int,
+    sequences: int = 0,
 ) -> EngineOptions:
     """How to load a model for extraction; a model's own settings come before the audit's."""
     return EngineOptions(
-        engine=config.extraction.engine,
+        engine=engine,
         path=str(member.model.folder),
         max_tokens=split.tokens,
-        dtype=member.config.dtype or config.extraction.dtype,
-        tensor_parallel=member.config.tensor_parallel or config.extraction.tensor_parallel,
+        dtype=member.config.dtype or extraction.dtype,
+        tensor_parallel=member.config.tensor_parallel or extraction.tensor_parallel,
         trust_remote_code=member.config.trust_remote_code,
         expected_examples=examples,
         sequences=sequences,

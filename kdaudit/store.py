@@ -24,7 +24,8 @@ from kdaudit.errors import RunStateError, StorageError
 from kdaudit.files import PARTIAL_SUFFIX, replacing, sha256_file
 from kdaudit.lock import take_lock
 from kdaudit.manifest import (
-    MANIFEST_FILE,
+    RUN_ENTRIES,
+    SCRATCH,
     SEAL_FILE,
     UNLISTED,
     Manifest,
@@ -41,33 +42,6 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 4096
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
-
-SCRATCH = "scratch" + PARTIAL_SUFFIX
-"""Folder for what a stage needs on disk only while it runs."""
-
-
-RUN_ENTRIES = (
-    SEAL_FILE,
-    "config.yaml",
-    "examples",
-    "holdout",
-    "extraction",
-    "continuations",
-    "features",
-    "perplexity",
-    "risk.parquet",
-    "predictor.json",
-    "hmac.key",
-    "leaks.parquet",
-    "results.json",
-    "report.html",
-    "report.public.html",
-    "card.md",
-    SCRATCH,
-    MANIFEST_FILE,
-)
-"""Everything that a run writes at the top of its directory, the manifest last."""
-
 
 RENDERED = ("report.html", "report.public.html", "card.md")
 """Files that are made from others of the run alone."""
@@ -169,6 +143,12 @@ class RunStore:
         if listed:
             write_manifest(self.folder, self._manifest)
 
+    def discard(self, *names: str) -> None:
+        """Unlist files and remove them: a later call does without."""
+        self.forget(*names)
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
     def adopt(self, *names: str) -> None:
         """List files that another room wrote, whole, into the directory."""
         for name in names:
@@ -243,15 +223,15 @@ class RunStore:
     def _earlier(self, fresh: bool, inputs: Mapping[str, str] | None) -> Manifest | None:
         """The manifest of an earlier run to go on with; None to begin, the folder being empty then.
 
-        An earlier run is wiped with `fresh`, or when it was begun with other inputs and extracted nothing
+        An earlier run is wiped with `fresh`, or when it was begun with other inputs and measured nothing
         yet: it stopped at a mistake that has been corrected since.
         """
         found = read_manifest(self.folder)
         if found is None:
             refuse_strangers(self.folder)
             return None
-        extracted = any(name.startswith("extraction/") for name in found.files)
-        if fresh or (inputs is not None and inputs != found.inputs and not extracted):
+        measured = any(name.startswith(("extraction/", "features/")) for name in found.files)
+        if fresh or (inputs is not None and inputs != found.inputs and not measured):
             _wipe(self.folder)
             return None
         return found
@@ -276,7 +256,7 @@ class RunStore:
             if name not in RENDERED:
                 raise RunStateError(
                     f"{path}: is missing or was changed since the run wrote it; put it back, or start the "
-                    "run anew with kdaudit run --fresh"
+                    "run anew with --fresh"
                 )
             self.forget(name)  # it is rendered again
         shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
@@ -333,7 +313,7 @@ def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, s
         more = f" (also {', '.join(changed[1:])})" if len(changed) > 1 else ""
         raise RunStateError(
             f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
-            f"{now.get(key, 'none')} now{more}; use kdaudit run --fresh to start anew, or choose "
+            f"{now.get(key, 'none')} now{more}; use --fresh to start anew, or choose "
             "another --out"
         )
 

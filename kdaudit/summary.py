@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdaudit.results import AuditResults, Interval, ModelResult
+from kdaudit.screen.record import ScreenRecord
 
 
 def summarize(results: AuditResults, folder: Path) -> str:
@@ -58,3 +59,31 @@ def _students(results: AuditResults) -> list[str]:
 def _ends(ci95: Interval) -> str:
     low, high = ("?" if end is None else f"{end:.3%}" for end in ci95)
     return f"95 % interval {low} to {high}"
+
+
+def summarize_screen(record: ScreenRecord, folder: Path) -> str:
+    """What is flagged, what was kept, what is promised, and where the files are."""
+    flagged, kept = record.flagged, record.kept
+    share = flagged.examples / record.corpus.examples
+    lines = [
+        f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} examples are flagged "
+        f"({share:.3%}): {flagged.memorized:,} that the models memorize, {flagged.predicted:,} predicted",
+        "",
+    ]
+    lines += [
+        f"  {name} memorized {one.memorized:,} of {one.examples:,}" for name, one in record.models.items()
+    ]
+    lines.append(
+        f"  kept {kept.documents_kept:,} of {kept.documents_read:,} documents in {kept.rows_written:,} rows, "
+        f"{kept.characters_after:,} of {kept.characters_before:,} characters"
+    )
+    if kept.windows_unscored:
+        lines.append(f"  {kept.windows_unscored:,} windows outside the sample were not scored and are kept")
+    if kept.too_short:
+        lines.append(f"  {kept.too_short:,} stretches too short to be scored are kept")
+    lines += [f"  note: {note}" for note in record.notes]
+    lines += ["", f"kept corpus (holds training text):     {folder / 'kept'}"]
+    lines.append(f"what was flagged, and why (as well):   {folder / 'flagged.parquet'}")
+    lines.append(f"report (as well):                      {folder / 'screen.html'}")
+    lines.append(f"public report:                         {folder / 'screen.public.html'}")
+    return "\n".join(lines)

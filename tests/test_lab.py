@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +14,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import toys
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.loading import load_distill
+from kdaudit.corpus import build_examples
+from kdaudit.distill import lab, training
+from kdaudit.distill.record import DistillRecord
+from kdaudit.distill.windows import SAMPLE_SEED, cut_windows, open_windows
+from kdaudit.errors import ModelError
 
 _WINDOW, _PREFIX = 24, 8
 
@@ -31,13 +43,18 @@ def _model(width: int) -> dict[str, Any]:
     }
 
 
-def _write_family(folder: Path) -> Path:
+def _write_texts(folder: Path) -> None:
     draw = np.random.default_rng(3)
     words = ["red", "green", "blue", "stone", "river", "cloud", "seven", "north", "glass", "winter"]
     for name, count in (("train", 30), ("valid", 8)):
         texts = [" ".join(draw.choice(words, 40)) for _ in range(count)]
         lines = [json.dumps({"id": f"{name}-{row}", "text": text}) for row, text in enumerate(texts)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _write_family(folder: Path, texts: bool = True) -> Path:
+    if texts:
+        _write_texts(folder)
     config = {
         "name": "tiny",
         "corpus": {"path": "./train.jsonl", "id": "id", "window": _WINDOW},
@@ -203,3 +220,124 @@ def test_its_audit_runs(family: Family) -> None:
     for name in ("soft", "hard"):
         (trained,) = [one for one in family.record["models"] if one["folder"] == f"seed-0/{name}"]
         assert results["models"][name]["perplexity"] == pytest.approx(trained["holdout_perplexity"], rel=1e-5)
+
+
+def _in_process(config: Path, out: Path, *overrides: str) -> DistillRecord:
+    def silent(*_: object) -> None:
+        pass
+
+    return lab.run_distill(load_distill(config, overrides), out, progress=silent, warn=silent)
+
+
+_BASELINE = "{name: baseline, method: baseline}"
+_SOFT, _TOKEN = "{name: soft, method: soft}", "{name: token, method: hard, level: token}"
+_HARD = f"{{name: hard, method: hard, prefix_tokens: {_PREFIX}}}"
+
+
+def test_a_finished_hard_corpus_is_not_written_again(family: Family, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(family.out, out)
+    shutil.rmtree(out / "seed-0" / "hard")
+    before = (out / "hard_corpus.parquet").stat().st_mtime_ns
+    _in_process(family.config, out, "seeds=[0]", f"students=[{_BASELINE}, {_HARD}]")
+    assert (out / "hard_corpus.parquet").stat().st_mtime_ns == before
+    own, first = (load_file(at / "seed-0" / "hard" / "model.safetensors") for at in (out, family.out))
+    assert all(torch.equal(own[name], first[name]) for name in first)
+
+
+def test_a_begin_token_stands_before_every_window_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = toys.tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    begin = tokenizer.bos_token_id
+    template = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    tokenizer.backend_tokenizer.post_processor = template
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    draw = np.random.default_rng(0)
+    for name, count in (("train", 9), ("valid", 3)):
+        toys.write_corpus(tmp_path / f"{name}.jsonl", draw.integers(2, toys.VOCABULARY, (count, 16)).tolist())
+    read: list[Tensor] = []
+
+    def collate(rows: list[Tensor]) -> dict[str, Tensor]:
+        read.extend(rows)
+        return training.padded(rows)._asdict()
+
+    monkeypatch.setattr(training, "collate", collate)
+    config = _write_family(tmp_path, texts=False)
+    sets = ["tokenizer=./tokenizer", "corpus.window=16", "holdout.window=16", "seeds=[0]"]
+    sets += ["teacher.epochs=1", "student.epochs=1", f"students=[{_BASELINE}, {_SOFT}, {_TOKEN}, {_HARD}]"]
+    record = _in_process(config, tmp_path / "out", *sets)
+    windows = [row.tolist() for row in open_windows(tmp_path / "out" / "windows" / "corpus.bin")]
+    assert record.corpus_windows == len(windows) == 9
+    assert len(read) == 5 * 9
+    assert {row[0].item() for row in read} == {begin}
+    for of_model in range(4):  # the last reads what the teacher wrote after each prefix
+        assert sorted(row[1:].tolist() for row in read[9 * of_model :][:9]) == sorted(windows)
+    prefixes = sorted(window[:_PREFIX] for window in windows)
+    assert sorted(row[1 : _PREFIX + 1].tolist() for row in read[36:]) == prefixes
+
+
+def test_a_given_teacher_is_loaded_as_its_dtype_says(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teachers: list[Any] = []
+    load = lab.load_model
+    monkeypatch.setattr(lab, "load_model", lambda *how: teachers.append(load(*how)) or teachers[-1])
+    given = f"teacher={{path: {family.out / 'teacher'}, dtype: bfloat16}}"
+    sets = [given, "tokenizer=null", f"student.base={family.out / 'seed-0' / 'baseline'}", "seeds=[0]"]
+    record = _in_process(family.config, tmp_path / "out", *sets, f"students=[{_BASELINE}, {_SOFT}]")
+    assert [teacher.dtype for teacher in teachers] == [torch.bfloat16]
+    assert record.models[0].losses == []
+    audit = YAML(typ="safe").load((tmp_path / "out" / "seed-0" / "audit.yaml").read_text())
+    assert audit["models"]["teacher"]["dtype"] == "bfloat16"
+    card = (tmp_path / "out" / "seed-0" / "soft" / "README.md").read_text()
+    front = YAML(typ="safe").load(card.split("---\n")[1])
+    assert front["base_model"] == "baseline"
+    assert "| method | soft (logit-level) distillation: forward_kl at temperature 2 |" in card
+    assert f"| perplexity of the holdout | {record.models[2].holdout_perplexity:.2f} |" in card
+    assert str(tmp_path) not in card
+    assert str(family.folder) not in card
+
+
+def test_a_teacher_whose_logits_are_scaled_is_refused_before_any_training(
+    family: Family, tmp_path: Path
+) -> None:
+    scaled = (
+        "teacher.base={model_type: granite, hidden_size: 64, intermediate_size: 64, num_hidden_layers: 1, "
+    )
+    scaled += (
+        "num_attention_heads: 2, num_key_value_heads: 2, max_position_embeddings: 64, logits_scaling: 8.0}"
+    )
+    with pytest.raises(ModelError, match=r"teacher: .* changes its logits after the output layer"):
+        _in_process(family.config, tmp_path / "out", scaled)
+    assert not (tmp_path / "out" / "teacher").exists()
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_limit_takes_the_windows_that_the_audit_takes_in_all_their_places(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+    windows = draw.integers(2, toys.VOCABULARY, (40, 14)).tolist()
+    windows += windows[:20] + windows[:5]
+    toys.write_corpus(tmp_path / "corpus.jsonl", windows)
+    config = CorpusConfig(path=str(tmp_path / "corpus.jsonl"), window=14, limit=11)
+    (tmp_path / "scratch").mkdir()
+    examples = build_examples(
+        config, toys.tokenizer(), minimum_tokens=14, seed=SAMPLE_SEED, scratch=tmp_path / "scratch"
+    )
+    (table,) = examples.tables(100)
+    audited = table["token_ids"].to_pylist()
+    assert len(audited) == 11
+    cut = cut_windows(
+        config,
+        toys.tokenizer(),
+        tmp_path / "corpus.bin",
+        minimum=14,
+        key="corpus",
+        progress=lambda rows: None,
+    )
+    assert [row.tolist() for row in cut] == [window for window in windows if window in audited]
+    again = open_windows(tmp_path / "corpus.bin")
+    assert [row.tolist() for row in again] == [row.tolist() for row in cut]
+    assert (again.fingerprint, [*again.document_ids]) == (cut.fingerprint, [*cut.document_ids])
+    assert (tmp_path / "corpus.parquet").stat().st_mode & 0o777 == 0o600

@@ -29,6 +29,8 @@ _STAGES = [
     "extraction/teacher",
     "extraction/baseline",
     *(f"perplexity/{name}" for name in ("teacher", "baseline", "soft", "hard")),
+    "features",
+    "predictor",
     "results",
     "report",
 ]
@@ -144,11 +146,11 @@ def test_sigint_inside_a_write(driver: Driver, tmp_path: Path) -> None:
     driver.finish_and_compare(tmp_path / "run")
 
 
-@pytest.mark.parametrize("stage", ["extraction/soft", "extraction/teacher", "perplexity/hard"])
+@pytest.mark.parametrize("stage", ["extraction/soft", "extraction/teacher", "perplexity/hard", "features"])
 def test_a_killed_worker_is_replaced_with_a_smaller_batch(driver: Driver, tmp_path: Path, stage: str) -> None:
     told = driver.run(tmp_path / "run", stage=stage, worker=1)
     assert told["code"] == 0, told
-    name = stage.split("/")[1]
+    name = stage.split("/")[-1]
     (warning,) = [text for text in told["warnings"] if "worker" in text]
     assert warning == f"{name}: its worker process was killed; it is loaded again, with batches of a quarter"
     plan = json.loads((tmp_path / "run" / "manifest.json").read_text())["batch_plan"]

@@ -29,6 +29,8 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name that becomes a folder: letters, digits, dot, underscore and dash, at most 64."""
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["vllm", "transformers"]
+LabelKind = Literal["student", "easy_core", "teacher"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 RESERVED_NAMES = ("teacher", "baseline", "holdout")
@@ -98,7 +100,8 @@ class CorpusConfig(Section):
     stride: PositiveInt | None = None
     """Tokens from one window's start to the next; null means `window`, so windows do not overlap."""
     limit: PositiveInt | None = None
-    """Distinct windows to audit at most: a seeded sample of the whole corpus."""
+    """Distinct windows to audit at most: a seeded sample of the whole corpus. `kdaudit distill` trains on the
+    same sample."""
 
 
 class ModelConfig(Section):
@@ -131,7 +134,7 @@ class StudentConfig(ModelConfig):
     """How it was distilled: soft (logit-level) or hard (sequence-level)."""
 
 
-def _one_or_many(value: Any) -> Any:  # noqa: ANN401 - raw YAML
+def one_or_many(value: Any) -> Any:  # noqa: ANN401 - raw YAML
     """Let one baseline stand for a list of one."""
     return value if value is None or isinstance(value, list | tuple) else [value]
 
@@ -139,17 +142,19 @@ def _one_or_many(value: Any) -> Any:  # noqa: ANN401 - raw YAML
 ModelRefs = Annotated[tuple[ModelRef, ...], Field(min_length=1, strict=False)]
 
 
-class ModelsConfig(Section):
-    """The models of an audit."""
+Baselines = Annotated[
+    ModelRefs | None, BeforeValidator(one_or_many, json_schema_input_type=ModelRef | ModelRefs | None)
+]
+
+
+class ModelSet(Section):
+    """Models of one family that are measured on one corpus."""
 
     teacher: ModelRef
     """The model that the students were distilled from."""
-    baseline: Annotated[
-        ModelRefs | None,
-        BeforeValidator(_one_or_many, json_schema_input_type=ModelRef | ModelRefs | None),
-    ] = None
+    baseline: Baselines = None
     """A model of the student's size, fine-tuned on the corpus without a teacher; or a list, one per seed."""
-    students: Annotated[tuple[StudentConfig, ...], Field(min_length=1, strict=False)]
+    students: Annotated[tuple[StudentConfig, ...], Field(strict=False)] = ()
     """The distilled models."""
 
     @model_validator(mode="after")
@@ -166,11 +171,18 @@ class ModelsConfig(Section):
         return {f"models.{key}": model for key, model in found.items()}
 
 
-class ExtractionConfig(Section):
+class ModelsConfig(ModelSet):
+    """The models of an audit."""
+
+    students: Annotated[tuple[StudentConfig, ...], Field(min_length=1, strict=False)]
+    """The distilled models."""
+
+
+class ExtractionBase(Section):
     """How models are asked to continue prefixes."""
 
-    engine: Literal["vllm", "transformers"] = "vllm"
-    """vllm is the fast one; transformers is the slower reference that runs anywhere."""
+    engine: EngineName | None = None
+    """What runs the models."""
     prefix_tokens: PositiveInt = 50
     """Tokens of an example that the model is given."""
     suffix_tokens: Annotated[int, Field(ge=1, le=32767)] = 50
@@ -183,12 +195,19 @@ class ExtractionConfig(Section):
     """GPUs that share one model."""
 
 
-class PredictorConfig(Section):
+class ExtractionConfig(ExtractionBase):
+    """How models are asked to continue prefixes in an audit."""
+
+    engine: EngineName = "vllm"
+    """vllm is the fast one; transformers is the slower reference that runs anywhere."""
+
+
+class PredictorBase(Section):
     """How examples are scored by their risk of being memorized."""
 
     enabled: bool = True
     """Whether to score examples by their risk of being memorized."""
-    labels: Literal["student", "easy_core", "teacher"] = "student"
+    labels: str
     """What the predictor learns to foresee."""
     student: str | None = None
     """The student whose memorized examples are the labels; null takes the first."""
@@ -198,6 +217,21 @@ class PredictorConfig(Section):
     """Share of the positives that the threshold must flag."""
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     """Confidence of that promise."""
+
+
+class PredictorConfig(PredictorBase):
+    """How an audit scores examples by their risk of being memorized."""
+
+    labels: LabelKind = "student"
+    """What the predictor learns to foresee: what a student memorizes, what teacher and baseline both
+    memorize (easy_core), or what the teacher memorizes."""
+
+
+def tensor_parallel_by_key(models: ModelSet, extraction: ExtractionBase) -> dict[str, int]:
+    """GPUs that share one model, wherever the configuration says so."""
+    asked = {"extraction.tensor_parallel": extraction.tensor_parallel}
+    own = {f"{key}.tensor_parallel": model.tensor_parallel for key, model in models.by_key().items()}
+    return asked | {key: count for key, count in own.items() if count is not None}
 
 
 class GateConfig(Section):
@@ -257,12 +291,6 @@ class AuditConfig(Section):
         self._holdout_is_other_text()
         return self
 
-    def tensor_parallel_by_key(self) -> dict[str, int]:
-        """GPUs that share one model, wherever the configuration says so."""
-        asked = {"extraction.tensor_parallel": self.extraction.tensor_parallel}
-        own = {f"{key}.tensor_parallel": model.tensor_parallel for key, model in self.models.by_key().items()}
-        return asked | {key: count for key, count in own.items() if count is not None}
-
     def _windows_hold_prefix_and_suffix(self) -> None:
         need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
         for key, corpus in (("corpus", self.corpus), ("holdout", self.holdout)):
@@ -303,7 +331,7 @@ class AuditConfig(Section):
     def _engine_can_share_out(self) -> None:
         if self.extraction.engine == "vllm":
             return
-        for key, count in self.tensor_parallel_by_key().items():
+        for key, count in tensor_parallel_by_key(self.models, self.extraction).items():
             if count > 1:
                 raise ValueError(
                     f"{key}: the {self.extraction.engine} engine runs a model on one device; set it to 1, or "

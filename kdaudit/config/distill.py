@@ -201,7 +201,7 @@ class TrainingConfig(Section):
     """What is the same in the training of every model."""
 
     batch_size: PositiveInt = 32
-    """Windows a step."""
+    """Windows a step, over all processes that train together."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate goes on after the warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03

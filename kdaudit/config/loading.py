@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -23,6 +23,7 @@ from kdaudit.config.messages import Problem, problems
 from kdaudit.config.overrides import Override, apply_overrides, parse_override
 from kdaudit.config.paths import check_paths
 from kdaudit.config.schema import JsonSchema, Shape, json_schema, shape_of
+from kdaudit.config.screen import ScreenConfig
 from kdaudit.errors import ConfigError
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "load_audit",
     "load_config",
     "load_distill",
+    "load_screen",
     "results_schema",
+    "screen_schema",
 ]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -52,15 +55,26 @@ def load_distill(path: Path, overrides: Sequence[str] = ()) -> DistillConfig:
     return load_config(path, overrides, DistillConfig)
 
 
-def is_distill(path: Path) -> bool:
-    """Whether a configuration file is a distill.yaml: it names `student`, where an audit names `models`.
+def load_screen(path: Path, overrides: Sequence[str] = ()) -> ScreenConfig:
+    """Load screen.yaml; see `load_config`."""
+    return load_config(path, overrides, ScreenConfig)
+
+
+def kind_of(path: Path) -> Literal["audit", "screen", "distill"]:
+    """What a configuration file is meant as.
+
+    A distill.yaml names `student` or `teacher` where the others name `models`; a screen.yaml says what to
+    drop or how to write the rest, or has screen in its name.
 
     Raises:
         ConfigError: the file cannot be read.
 
     """
     data = read_document(path).data
-    return isinstance(data, dict) and "models" not in data and ("student" in data or "teacher" in data)
+    keys = set(data) if isinstance(data, dict) else set()
+    if "models" not in keys and keys & {"student", "teacher"}:
+        return "distill"
+    return "screen" if keys & {"drop", "format"} or "screen" in path.stem.lower() else "audit"
 
 
 def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> ConfigT:
@@ -170,6 +184,11 @@ def audit_schema() -> JsonSchema:
 def distill_schema() -> JsonSchema:
     """JSON Schema of distill.yaml as users may write it."""
     return json_schema(DistillConfig, "validation")
+
+
+def screen_schema() -> JsonSchema:
+    """JSON Schema of screen.yaml as users may write it."""
+    return json_schema(ScreenConfig, "validation")
 
 
 def results_schema() -> JsonSchema:

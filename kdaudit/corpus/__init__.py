@@ -9,6 +9,7 @@
     windows.py      documents -> windows of token ids
     distinct.py     which windows are the same, how often each stands, which a sample keeps
     spool.py        windows on disk between the pass and the examples
+    token_file.py   every document's tokens on disk, for a second pass over them
     examples.py     all of it: `build_examples`
 
 Everything is streamed: memory holds a batch of documents and 16 bytes a window, or with `limit` at most

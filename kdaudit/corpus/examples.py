@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.distinct import Distinct, Ledger
 from kdaudit.corpus.documents import Documents, open_documents
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA, Spool
-from kdaudit.corpus.windows import Cutter, Window, batched
+from kdaudit.corpus.token_file import TokenFile
+from kdaudit.corpus.windows import Cutter, Window, batched, plain_tokenizer
 from kdaudit.errors import CorpusError
 from kdaudit.results import Skipped
 
@@ -35,8 +37,11 @@ class Counts(NamedTuple):
 class Examples:
     """The distinct windows of a corpus; readable as long as the scratch folder stands."""
 
-    def __init__(self, counts: Counts, spool: Spool, distinct: Distinct) -> None:
+    def __init__(
+        self, counts: Counts, spool: Spool, distinct: Distinct, tokens: TokenFile | None = None
+    ) -> None:
         self.counts = counts
+        self._tokens = tokens
         self._spool = spool
         self._distinct = distinct
 
@@ -61,6 +66,14 @@ class Examples:
         if room < rows:
             yield pa.concat_tables(waiting)
 
+    def documents(self) -> Iterator[NDArray[np.int32]]:
+        """Token ids of every document that is not empty, int32 (tokens,) each, where they were kept.
+
+        Raises:
+            StorageError: the scratch folder cannot be read.
+        """
+        return iter(()) if self._tokens is None else self._tokens.documents()
+
     def _numbered(self) -> Iterator[pa.Table]:
         start = 0
         for table in self._spool.tables(self._distinct.rows):
@@ -80,6 +93,7 @@ def build_examples(
     seed: int,
     scratch: Path,
     key: str = "corpus",
+    keep_tokens: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Examples:
     """Read the whole corpus and find its distinct windows, or with `config.limit` a sample of them.
@@ -92,6 +106,7 @@ def build_examples(
         scratch: folder for the spool, of about the size of the corpus (of the sample, with a limit); the
             caller deletes it when done with the examples.
         key: where the section stands in the configuration, for messages.
+        keep_tokens: whether to keep every document's tokens in the scratch folder, for `Examples.documents`.
         progress: called after each batch with the number of rows read so far.
 
     Raises:
@@ -100,10 +115,19 @@ def build_examples(
         StorageError: the scratch folder cannot be written.
     """
     documents = open_documents(config, key)
-    cutter = Cutter(
-        tokenizer, window=config.window, stride=config.stride or config.window, minimum=minimum_tokens
-    )
     ledger, spool = Ledger(seed=seed, limit=config.limit), Spool(scratch)
+    tokens = (
+        TokenFile(scratch / "tokens.bin", plain_tokenizer(tokenizer).get_vocab_size())
+        if keep_tokens
+        else None
+    )
+    cutter = Cutter(
+        tokenizer,
+        window=config.window,
+        stride=config.stride or config.window,
+        minimum=minimum_tokens,
+        heed=None if tokens is None else tokens.add,
+    )
     try:
         for batch in batched(documents):
             for window in cutter.cut(batch):
@@ -112,11 +136,13 @@ def build_examples(
                 progress(documents.rows)
     finally:
         spool.close()
+        if tokens is not None:
+            tokens.close()
     if cutter.windows == 0:
         raise CorpusError(_nothing_left(config, key, documents, cutter.too_short, minimum_tokens))
     distinct = ledger.settle()
     counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=config.limit is not None)
-    return Examples(counts, spool, distinct)
+    return Examples(counts, spool, distinct, tokens)
 
 
 def _put(window: Window, ledger: Ledger, spool: Spool) -> None:

@@ -12,7 +12,7 @@ tokens) belongs to both texts; in all other cases the texts of a byte-level toke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,9 +62,27 @@ def cut(tokens: int, *, window: int, stride: int, minimum: int) -> Cuts:
 
 
 class Cutter:
-    """Cuts batches of documents, counting what it gives and leaves out."""
+    """Cuts batches of documents, counting what it gives and leaves out.
 
-    def __init__(self, tokenizer: Any, *, window: int, stride: int, minimum: int) -> None:  # noqa: ANN401
+    Args:
+        tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
+        window: tokens of a window at most.
+        stride: tokens from one window's start to the next.
+        minimum: tokens of a window at least.
+        heed: told of each document's token ids, int32 (tokens,).
+
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
+        *,
+        window: int,
+        stride: int,
+        minimum: int,
+        heed: Callable[[NDArray[np.int32]], None] | None = None,
+    ) -> None:
+        self._heed = heed
         self._tokenizer = plain_tokenizer(tokenizer)
         self._window = window
         self._stride = stride
@@ -81,17 +99,18 @@ class Cutter:
             cuts = cut(len(encoding), window=self._window, stride=self._stride, minimum=self._minimum)
             self.windows += len(cuts.bounds)
             self.too_short += cuts.too_short
-            if cuts.bounds:
-                yield from _windows(document, encoding, cuts.bounds)
+            ids = np.array(encoding.ids if cuts.bounds or self._heed else (), dtype=np.int32)
+            if self._heed is not None:
+                self._heed(ids)
+            for start, end in cuts.bounds:
+                yield _window(document, encoding, ids, start, end)
 
 
-def _windows(document: Document, encoding: Any, bounds: list[tuple[int, int]]) -> Iterator[Window]:  # noqa: ANN401
-    ids = np.array(encoding.ids, dtype=np.int32)
-    for start, end in bounds:
-        # One lookup for each end: `encoding.offsets` would build a tuple for every token.
-        first, _ = encoding.token_to_chars(start)
-        _, last = encoding.token_to_chars(end - 1)
-        yield Window(document.id, start, document.text[first:last], ids[start:end])
+def _window(document: Document, encoding: Any, ids: NDArray[np.int32], start: int, end: int) -> Window:  # noqa: ANN401
+    # One lookup for each end: `encoding.offsets` would build a tuple for every token.
+    first, _ = encoding.token_to_chars(start)
+    _, last = encoding.token_to_chars(end - 1)
+    return Window(document.id, start, document.text[first:last], ids[start:end])
 
 
 def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:

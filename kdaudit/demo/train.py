@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from kdaudit.config.audit import EngineName
 from kdaudit.demo.settings import DemoSettings, Learner
 from kdaudit.demo.text import DemoText, build_text, write_documents
 from kdaudit.distill.families import random_model
@@ -34,7 +35,7 @@ from kdaudit.distill.folders import (
 from kdaudit.distill.hard import Continues, hard_windows
 from kdaudit.distill.soft import SoftSettings, SoftTrainer
 from kdaudit.distill.training import Progress, Training, WindowTrainer
-from kdaudit.engines.base import EngineName, Tokens
+from kdaudit.engines.base import Tokens
 from kdaudit.errors import RunStateError
 from kdaudit.files import write_bytes
 

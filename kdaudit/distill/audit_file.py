@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.audit import CorpusConfig, ModelConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.loading import dump_yaml
+from kdaudit.distill.windows import SAMPLE_SEED
 from kdaudit.files import write_bytes
 
 
@@ -19,7 +20,7 @@ def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
         StorageError: the file could not be written.
 
     """
-    models: dict[str, Any] = {"teacher": _from(path, str(teacher)), "students": []}
+    models: dict[str, Any] = {"teacher": _teacher(config, _from(path, str(teacher))), "students": []}
     for student in config.students:
         if student.method == "baseline":
             models["baseline"] = f"./{student.name}"
@@ -33,9 +34,18 @@ def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
         "holdout": _corpus(path, config.holdout),
         "models": models,
         "extraction": config.extraction.model_dump(mode="json"),
+        "seed": SAMPLE_SEED,
     }
     head = "# Written by kdaudit distill. Paths are taken from this file's folder.\n"
     write_bytes(path, (head + dump_yaml(audit)).encode(), private=False)
+
+
+def _teacher(config: DistillConfig, path: str) -> str | dict[str, Any]:
+    """The teacher's path, with what distill.yaml says of one that it takes as it is."""
+    if not isinstance(config.teacher, ModelConfig):
+        return path
+    said = config.teacher.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
+    return {"path": path, **said} if said else path
 
 
 def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:

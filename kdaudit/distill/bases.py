@@ -12,6 +12,7 @@ from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import BpeConfig, DistillConfig
 from kdaudit.corpus import open_documents
 from kdaudit.distill.families import random_model, train_bpe
+from kdaudit.distill.teacher import Teacher
 from kdaudit.engines.sizing import read_config
 from kdaudit.engines.transformers import load_model
 from kdaudit.errors import ModelError
@@ -62,16 +63,18 @@ def load_base(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401 - t
         ModelError: the configuration makes no model, or the model has no row for some token.
 
     """
-    model = _load(base, base.model.folder) if base.model is not None else _make(base, tokenizer, seed)
+    model = (
+        _load(base, base.model.folder, "float32") if base.model is not None else _make(base, tokenizer, seed)
+    )
     rows = int(model.get_input_embeddings().num_embeddings)
     if rows < len(tokenizer):
         raise _too_few_rows(base, rows, tokenizer)
     return model
 
 
-def _load(base: Base, folder: Path) -> Any:  # noqa: ANN401
+def _load(base: Base, folder: Path, dtype: str) -> Any:  # noqa: ANN401
     try:
-        return load_model(folder, "float32", "cpu", False)
+        return load_model(folder, dtype, "cpu", False)
     except ValueError as error:
         raise ModelError(f"{base.key}: {folder}: {reason(error)}; save the model anew") from error
 
@@ -117,6 +120,18 @@ def check_bases(
             f"{' and '.join(bases)}: have {sizes[0]:,} and {sizes[1]:,} parameters, and a teacher is usually "
             "larger than its students; check that they are not swapped"
         )
+
+
+def check_logits(base: Base, tokenizer: Any, dtype: str) -> None:  # noqa: ANN401 - transformers is untyped
+    """Refuse before anything is trained a teacher whose logits students could not be taught.
+
+    Raises:
+        ModelError: as `Teacher`.
+
+    """
+    there = base.model
+    model = load_base(base, tokenizer, 0) if there is None else _load(base, there.folder, dtype)
+    Teacher(model, len(tokenizer), model.device)
 
 
 def _parameters(base: Base, tokenizer: Any) -> int:  # noqa: ANN401

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kdaudit.distill.folders import fingerprint
 from kdaudit.distill.hard import hard_windows
 from kdaudit.distill.training import Progress
 from kdaudit.distill.windows import WindowFile
-from kdaudit.engines import RemoteEngine
+from kdaudit.engines import EngineOptions, RemoteEngine, start
 from kdaudit.engines.base import Tokens
 from kdaudit.files import replacing
 
@@ -20,6 +21,7 @@ _APART = 1_000_003
 """Between the generators of two seeds' first rows: row r draws from a generator of its own, r further on."""
 _ROWS = 4096
 """Windows that the teacher continues together."""
+_FINGERPRINT = b"kdaudit.fingerprint"
 
 HARD_SCHEMA = pa.schema(
     [
@@ -45,26 +47,69 @@ class Writing(NamedTuple):
     """Begin token before each prefix, or None."""
 
 
+class Author(NamedTuple):
+    """The teacher, and how it is run."""
+
+    engine: EngineOptions
+    fingerprint: str
+    """Of the teacher's weights."""
+
+
 def write_hard_corpus(
     path: Path,
     windows: WindowFile,
-    teacher: RemoteEngine,
+    author: Author,
     writing: Writing,
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     progress: Progress,
 ) -> None:
     """Continue each window's prefix up to the window's own length, and write both to a parquet file.
 
+    A finished file stays if the same teacher wrote it of the same windows in the same way.
+
     Raises:
         EngineError: the teacher's engine failed.
         StorageError: the file could not be written.
 
     """
-    with replacing(path, private=True) as partial, pq.ParquetWriter(partial, HARD_SCHEMA) as out:
-        for start in range(0, len(windows), _ROWS):
-            rows = range(start, min(start + _ROWS, len(windows)))
-            out.write_table(_written(rows, windows, teacher, writing, tokenizer))
+    wanted = _fingerprint(windows, author, writing)
+    if _recorded(path) == wanted:
+        return
+    schema = HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
+    with (
+        start(author.engine) as teacher,
+        replacing(path, private=True) as partial,
+        pq.ParquetWriter(partial, schema) as out,
+    ):
+        for first in range(0, len(windows), _ROWS):
+            rows = range(first, min(first + _ROWS, len(windows)))
+            out.write_table(_written(rows, windows, teacher, writing, tokenizer).cast(schema))
             progress("the teacher writes", rows.stop, len(windows))
+
+
+def _fingerprint(windows: WindowFile, author: Author, writing: Writing) -> str:
+    """SHA-256 of what the text depends on."""
+    engine = author.engine
+    seed = 0 if writing.temperature == 0 else writing.seed  # greedy text depends on no seed
+    return fingerprint(
+        {
+            "windows": windows.fingerprint,
+            "teacher": author.fingerprint,
+            "engine": [engine.engine, engine.dtype],
+            "writing": writing._replace(seed=seed)._asdict(),
+        },
+        [],
+    )
+
+
+def _recorded(path: Path) -> str | None:
+    """The fingerprint of a finished file, None where there is none that can be read."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    found = metadata.get(_FINGERPRINT)
+    return None if found is None else str(found.decode())
 
 
 class _Writer(NamedTuple):

@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import StorageError
 from kdaudit.files import PARTIAL_SUFFIX
 
-RECORD = "training.json"
+RECORD, CARD = "training.json", "README.md"
 
 
 class TrainingRecord(NamedTuple):
@@ -81,18 +83,33 @@ def new_folder(folder: Path) -> Iterator[Path]:
         ) from error
 
 
-def save_model(model: Any, tokenizer: Any, record: TrainingRecord, folder: Path) -> None:  # noqa: ANN401
-    """Write model, generation settings, tokenizer and record in Hugging Face form, the record last."""
+def save_model(
+    model: Any,  # noqa: ANN401 - transformers is untyped
+    tokenizer: Any,  # noqa: ANN401
+    record: TrainingRecord,
+    folder: Path,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write model, generation settings, tokenizer and record in Hugging Face form, the record last.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: the family's.
+        record: how the model was trained.
+        folder: where to write.
+        weights: the model's, where it does not hold them whole itself.
+
+    """
     model.config.use_cache = True  # the Trainer turns it off
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(_card(record), encoding="utf-8")
+    (folder / CARD).write_text(_card(record), encoding="utf-8")
     text = json.dumps(record._asdict(), indent=2) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")
 
 
 def _card(record: TrainingRecord) -> str:
-    """A model card that says how the model was trained."""
+    """A model card that says how the model was trained, as far as that is known before it is measured."""
     settings = json.dumps(record.settings, indent=2)
     return (
         "---\nlibrary_name: transformers\ntags: [knowledge-distillation, kdaudit]\n---\n\n"

@@ -99,11 +99,12 @@ def check_output_width(name: str, model: Any, vocabulary: int) -> None:  # noqa:
 
 def _check_output_layer(teacher: Any) -> None:  # noqa: ANN401 - any causal language model of transformers
     """Some families scale or cap their logits after the output layer; those cannot be made in chunks."""
-    token = torch.zeros((1, 1), dtype=torch.long, device=teacher.device)
+    # Several tokens: the embedding of one that pads may be zero, and zero scaled is zero.
+    text = torch.arange(min(8, output_width(teacher)), device=teacher.device)[None]
     with torch.no_grad():
-        hidden = teacher.base_model(input_ids=token, use_cache=False).last_hidden_state
+        hidden = teacher.base_model(input_ids=text, use_cache=False).last_hidden_state
         same = torch.allclose(
-            teacher.get_output_embeddings()(hidden), teacher(input_ids=token, use_cache=False).logits
+            teacher.get_output_embeddings()(hidden), teacher(input_ids=text, use_cache=False).logits
         )
     if not same:
         raise ModelError(

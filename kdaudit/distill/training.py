@@ -1,7 +1,8 @@
 """How every model of an audit is trained: one set-up of `transformers.Trainer` on rows of token ids.
 
-Equal seeds, equal numbers of rows and equal batch sizes give the same order of rows, whatever the model
-or the loss. On a CPU equal inputs give equal weights.
+Equal seeds, equal numbers of rows and equal batch sizes give the same order of rows, whatever the model,
+the loss or the number of processes. On a CPU equal inputs give equal weights in one process; several give
+those up to rounding.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from kdaudit.distill.order import NO_ROW, SharedOrder
+from kdaudit.distill.processes import ALONE, Processes
 from kdaudit.engines.base import Tokens
-from kdaudit.errors import RunError
+from kdaudit.errors import ModelError, RunError
 
 IGNORED = -100
 """Label of a position that is no target, as transformers has it."""
+
+_PATIENCE = 4 * 3600
+"""Seconds that GPUs wait for each other within a step: the first may be writing a large checkpoint."""
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(model's name, steps done, all steps) after every optimizer step."""
@@ -35,7 +41,7 @@ class Recipe(NamedTuple):
     epochs: int
     learning_rate: float
     batch_size: int
-    """Rows a step on one device."""
+    """Rows a step, over all processes."""
     warmup_ratio: float = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     seed: int = 0
@@ -63,6 +69,8 @@ class Training(NamedTuple):
     """Whether checkpoints are written to `folder`, twenty over the training, the last ones kept."""
     bos: int | None = None
     """Begin token that is put before each window, or None."""
+    processes: Processes = ALONE
+    """Those that train the model together, this one among them."""
 
 
 class Batch(NamedTuple):
@@ -77,7 +85,10 @@ class Batch(NamedTuple):
 
 
 class Rows(Dataset[Tensor]):
-    """Windows as the Trainer reads them: row i is window i, after a begin token where there is one."""
+    """Windows as the Trainer reads them: row i is window i, after a begin token where there is one.
+
+    `NO_ROW` gives one token, which nothing predicts and which predicts nothing: a row without a target.
+    """
 
     def __init__(self, windows: Sequence[Tokens], bos: int | None = None) -> None:
         self._windows = windows
@@ -87,6 +98,8 @@ class Rows(Dataset[Tensor]):
         return len(self._windows)
 
     def __getitem__(self, index: int) -> Tensor:
+        if index == NO_ROW:
+            return torch.zeros(1, dtype=torch.long)
         return torch.tensor([*self._begin, *self._windows[index].tolist()], dtype=torch.long)
 
 
@@ -107,9 +120,16 @@ def collate(rows: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes without types
-    """Trains one model on windows with cross-entropy on every token after the first."""
+    """Trains one model on windows with cross-entropy on every token after the first.
+
+    Raises:
+        ModelError: several processes train, and the model cannot be told how many targets all have together.
+        UsageError: a step's windows cannot be shared evenly by the processes.
+
+    """
 
     def __init__(self, training: Training) -> None:
+        self._processes = training.processes
         super().__init__(
             model=training.model,
             args=_arguments(training),
@@ -119,10 +139,37 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         )
         # It prints to standard output, which belongs to the command's own result.
         self.remove_callback(PrinterCallback)
+        if training.processes.count > 1 and not self.model_accepts_loss_kwargs:
+            raise ModelError(
+                f"{training.name}: {type(training.model).__name__} averages its loss by itself, which goes "
+                "wrong in several processes; train it in one, without torchrun"
+            )
 
     def train_on(self) -> None:
         """Train, or go on from the last whole checkpoint in the training's folder."""
-        self.train(resume_from_checkpoint=_last_checkpoint(Path(self.args.output_dir)))
+        folder = Path(self.args.output_dir)
+        # The first alone removes what is half written; then all of them find the same.
+        found = self._processes.first_then_all(
+            lambda: _last_checkpoint(folder), lambda: _last_checkpoint(folder)
+        )
+        self.train(resume_from_checkpoint=found)
+
+    def gathered_weights(self) -> dict[str, Tensor] | None:
+        """The model's weights where they lie in shards over the processes, all of which ask; else None."""
+        if not self.is_fsdp_enabled:
+            return None
+        weights: dict[str, Tensor] = self.accelerator.get_state_dict(self.model)
+        return weights
+
+    def _get_train_sampler(self, train_dataset: Rows | None = None) -> Any:  # noqa: ANN401 - the Trainer's hook
+        if self._processes.count == 1:
+            return super()._get_train_sampler(train_dataset)
+        rows = len(train_dataset or self.train_dataset)
+        step = self.args.per_device_train_batch_size * self._processes.count
+        steps = -(-rows // step)
+        # The epoch is taken from the steps done: where a resumed epoch is entered in its midst, the
+        # Trainer tells it to no sampler of several processes.
+        return SharedOrder(rows, step, self.args.data_seed, lambda: self.state.global_step // steps)
 
     @property
     def losses(self) -> list[float]:
@@ -172,7 +219,7 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
     arguments = TrainingArguments(
         output_dir=str(training.folder),
         num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
+        per_device_train_batch_size=training.processes.share(recipe.batch_size),
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         warmup_steps=recipe.warmup_ratio,  # below 1 the Trainer takes it as a share of all steps
@@ -190,8 +237,11 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
+        ddp_timeout=_PATIENCE,
+        ddp_find_unused_parameters=False,  # every weight of a language model takes part in every step
     )
     if on_gpu:
-        _ = arguments.device  # it counts the GPUs; one is used, so that a step has `batch_size` rows
+        # It counts the GPUs; a process uses one, so that a step has `batch_size` rows.
+        _ = arguments.device
         arguments._n_gpu = 1
     return arguments

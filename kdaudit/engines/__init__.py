@@ -15,7 +15,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.engines.base import Engine, EngineInfo, EngineName, EngineOptions, Loaded, Tokens
+from kdaudit.config.audit import EngineName
+from kdaudit.engines.base import Engine, EngineInfo, EngineOptions, Loaded, Tokens
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
 from kdaudit.workers import Worker
 from kdaudit.workers.nursery import nursery

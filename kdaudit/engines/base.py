@@ -6,13 +6,14 @@ An engine knows nothing of corpora, text or files of a run: rows of token ids go
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.config.audit import EngineName
+
 Tokens = NDArray[np.int32]
-EngineName = Literal["vllm", "transformers"]
 
 
 class EngineOptions(NamedTuple):

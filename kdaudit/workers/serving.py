@@ -38,7 +38,9 @@ def serve(service: str) -> None:
                 answer = Message({"value": target.describe()}, [])
             else:
                 found = getattr(target, message.head["method"])(*message.arrays, **message.head["values"])
-                answer = Message({"seconds": time.monotonic() - began}, list(_arrays(found)))
+                told = found if isinstance(found, dict) else None
+                head = {"seconds": time.monotonic() - began, "value": told}
+                answer = Message(head, [] if told else list(_arrays(found)))
         except Exception as error:
             import traceback
 

@@ -26,7 +26,7 @@ class Worker:
 
     Args:
         service: "module:Class" of the service to run: built from `options`, it must have `describe()`, whose
-            JSON value becomes `ready`, and methods that take and give arrays.
+            JSON value becomes `ready`, and methods that take arrays and give arrays, or JSON in a dict.
         options: JSON options that the class is built from, in the worker.
         preload: heavy modules that the service imports; workers with the same ones share the import.
 

@@ -1,0 +1,139 @@
+"""The keys of screen.yaml as frozen pydantic models; each field's docstring is its help.
+
+Sections that an audit has too are those of `kdaudit.config.audit`. As there, local paths are absolute after
+loading, and a check that raises ValueError starts its message with the key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from kdaudit.config.audit import (
+    RESERVED_NAMES,
+    CorpusRef,
+    EngineName,
+    ExtractionBase,
+    LabelKind,
+    ModelRef,
+    ModelRefs,
+    ModelSet,
+    Name,
+    PredictorBase,
+    Section,
+    StudentConfig,
+    check_names,
+    one_or_many,
+)
+from kdaudit.config.paths import PathOrId
+from kdaudit.config.schema import nearest
+
+KINDS: tuple[str, ...] = get_args(LabelKind)
+
+
+KindOrFile = Annotated[LabelKind | PathOrId, Field(union_mode="left_to_right")]
+"""The kinds come first: a file of the same name must not hide one."""
+
+
+class ScreenModels(ModelSet):
+    """The models that a corpus is screened with."""
+
+    baseline: Annotated[ModelRefs, BeforeValidator(one_or_many, json_schema_input_type=ModelRef | ModelRefs)]
+    """A model of the student's size, fine-tuned on the corpus without a teacher; or a list, one per seed,
+    of which the first gives the features."""
+    students: Annotated[tuple[StudentConfig, ...], Field(strict=False)] = ()
+    """Distilled models, for `predictor.labels: student` alone."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        check_names([student.name for student in self.students], RESERVED_NAMES)
+        return self
+
+
+class ScreenExtraction(ExtractionBase):
+    """What counts as memorized."""
+
+    engine: EngineName | None = None
+    """null: the forward passes that give the features also tell what teacher and baseline memorize. With an
+    engine these are extracted as in an audit, and so are students, by transformers where this is null."""
+
+
+class ScreenPredictor(PredictorBase):
+    """How examples are scored by their risk of being memorized."""
+
+    enabled: Literal[True] = True
+    """A screening always scores."""
+    labels: KindOrFile = "easy_core"
+    """What the predictor learns to foresee: easy_core (teacher and baseline both memorize), teacher (the
+    teacher memorizes, so also what hard KD may inherit), student (a student memorizes); or the predictor.json
+    of an earlier audit or screening, which is used as it is."""
+
+
+class ScreenConfig(Section):
+    """screen.yaml: a corpus scored before distillation, and written again without its risky examples."""
+
+    name: Name
+    """Names the screening and its output folder, screened/NAME."""
+    corpus: CorpusRef
+    """The corpus to screen."""
+    models: ScreenModels
+    """Teacher and baseline."""
+    extraction: ScreenExtraction = ScreenExtraction()
+    """What counts as memorized."""
+    predictor: ScreenPredictor = ScreenPredictor()
+    """The risk predictor."""
+    drop: Literal["document", "window"] = "document"
+    """document leaves out every document with a flagged window; window cuts flagged windows out, and the
+    stretches that remain become rows of their own."""
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """How the kept corpus is written."""
+    max_examples: Annotated[int, Field(ge=0)] = 50
+    """Flagged examples that the report shows at most, riskiest first."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Seed of every random choice."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        self._windows_hold_prefix_and_suffix()
+        self._labels_can_be_had()
+        self._memorized_can_be_told()
+        return self
+
+    def _memorized_can_be_told(self) -> None:
+        if len(self.models.baseline) > 1 and self.extraction.engine is None:
+            raise ValueError(
+                "models.baseline: what several baselines memorize takes an extraction; set extraction.engine "
+                "to vllm or transformers, or name one baseline"
+            )
+
+    def _windows_hold_prefix_and_suffix(self) -> None:
+        need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
+        if self.corpus.window < need:
+            raise ValueError(
+                f"corpus.window: {self.corpus.window} tokens cannot hold extraction.prefix_tokens + "
+                f"extraction.suffix_tokens = {need}; raise the window or lower those"
+            )
+
+    def _labels_can_be_had(self) -> None:
+        labels, names = self.predictor.labels, [student.name for student in self.models.students]
+        if labels not in KINDS and not labels.lower().endswith(".json"):
+            near = nearest(labels, list(KINDS))
+            remedy = f"did you mean {near}?" if near else f"choose from {', '.join(KINDS)}"
+            raise ValueError(
+                f"predictor.labels: {labels!r} is neither a kind of labels nor a predictor.json; {remedy}"
+            )
+        if labels == "student" and not names:
+            raise ValueError(
+                "predictor.labels: student needs a student in models.students; add one, or take easy_core or "
+                "teacher, which need none"
+            )
+        if labels != "student" and names:
+            raise ValueError(
+                f"models.students: are read for predictor.labels: student alone, and it is {labels}; remove "
+                "them, or change it"
+            )
+        wanted = self.predictor.student
+        if wanted is not None and wanted not in names:
+            there = f"choose from {', '.join(names)}" if names else "remove it"
+            raise ValueError(f"predictor.student: there is no student {wanted!r}; {there}")

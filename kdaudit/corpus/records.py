@@ -1,0 +1,152 @@
+"""Rows of any source with all their columns, in batches: what it takes to write a corpus again.
+
+The rows are those that `documents` gives, in the same order. Parquet, saved and hub datasets give Arrow
+tables, whose types stay as they are; json objects and csv records give dicts, and a line or file of txt a
+dict of its text alone. Nothing here checks columns: the first pass over the corpus did.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.documents import _decoded
+from kdaudit.corpus.sources import Format, HubDataset, LocalFiles, SavedDataset, find_source
+from kdaudit.corpus.tables import BUFFER_BYTES, ROWS_AT_ONCE, _as_bytes, _reaching_hub, _reading, _tables
+from kdaudit.corpus.text_files import _csv_objects, _json_objects, _jsonl_objects, text_rows
+from kdaudit.corpus.text_files import _reading as _reading_text
+from kdaudit.corpus.windows import BATCH_CHARACTERS
+from kdaudit.errors import CorpusError
+
+Fields = dict[str, Any]
+"""A json object, a csv record, or the text of a txt document under the name of the text column."""
+
+
+class Records(NamedTuple):
+    """Some consecutive rows of a corpus."""
+
+    texts: list[str | None]
+    """Each row's text, '' where it is null; None where it is not valid Unicode."""
+    rows: pa.Table | list[Fields]
+    """The same rows whole."""
+
+
+def read_records(config: CorpusConfig, key: str = "corpus") -> Iterator[Records]:
+    """All rows of a corpus, some hundreds at a time.
+
+    Args:
+        config: the corpus section.
+        key: where the section stands in the configuration, for messages.
+
+    Raises:
+        CorpusError: the source cannot be found or read.
+
+    """
+    source = find_source(config, key)
+    match source:
+        case LocalFiles(files, "parquet"):
+            return itertools.chain.from_iterable(_parquet(file, config, key) for file in files)
+        case LocalFiles(files, form):
+            return itertools.chain.from_iterable(
+                _batched(_fields(file, form, config, key), config) for file in files
+            )
+        case SavedDataset():
+            return _saved(source, config, key)
+        case HubDataset():
+            return _hub(source, config, key)
+
+
+def read_fields(config: CorpusConfig, key: str = "corpus") -> Iterator[Fields] | None:
+    """The rows of a source that declares no types, one by one; None for one that does.
+
+    Raises:
+        CorpusError: as `read_records`.
+
+    """
+    match find_source(config, key):
+        case LocalFiles(files, form) if form != "parquet":
+            return itertools.chain.from_iterable(_fields(file, form, config, key) for file in files)
+        case _:
+            return None
+
+
+def _fields(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Fields]:
+    if form == "txt":
+        return ({config.text: row.text} for row in text_rows(file, form, config, key))
+    if form == "csv":
+        _refuse_repeated_columns(file, key)
+        return (item.fields for item in _csv_objects(file, config, key))
+    objects = _jsonl_objects if form == "jsonl" else _json_objects
+    return (item.fields for item in objects(file, key))
+
+
+def _refuse_repeated_columns(file: Path, key: str) -> None:
+    """A dict holds one value a name: a repeated column would be lost without a word."""
+    with _reading_text(file, key) as handle:
+        lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        header: list[str] = next(filter(None, csv.reader(lines)), [])
+    repeated = next((name for name in header if header.count(name) > 1), None)
+    if repeated is not None:
+        raise CorpusError(
+            f"{key}.path: {file}, line 1: has several columns {repeated!r}, of which a copy could keep but "
+            "one; rename all but one"
+        )
+
+
+def _batched(rows: Iterable[Fields], config: CorpusConfig) -> Iterator[Records]:
+    """Group rows so that a batch is bounded in rows and in characters."""
+    texts: list[str | None] = []
+    group: list[Fields] = []
+    characters = 0
+    for row in rows:
+        text = _decoded(row.get(config.text))
+        texts.append(text)
+        group.append(row | {config.text: text} if isinstance(row.get(config.text), bytes) else row)
+        characters += len(text or "")
+        if len(group) == ROWS_AT_ONCE or characters > BATCH_CHARACTERS:
+            yield Records(texts, group)
+            texts, group, characters = [], [], 0
+    if group:
+        yield Records(texts, group)
+
+
+def _parquet(file: Path, config: CorpusConfig, key: str) -> Iterator[Records]:
+    with (
+        _reading(f"{key}.path: {file}"),
+        pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as stored,
+    ):
+        for batch in stored.iter_batches(ROWS_AT_ONCE):
+            yield _of_table(pa.Table.from_batches([batch]), config, key, file)
+
+
+def _saved(source: SavedDataset, config: CorpusConfig, key: str) -> Iterator[Records]:
+    import datasets
+
+    if not source.files:
+        return
+    with _reading(f"{key}.path: {source.folder}"):
+        stream = datasets.load_from_disk(str(source.folder)).to_iterable_dataset()
+        for table in _tables(stream):
+            yield _of_table(table, config, key, source.folder)
+
+
+def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records]:
+    import datasets
+
+    with _reaching_hub(source, key):
+        builder = datasets.load_dataset_builder(source.repository, name=source.name, revision=source.revision)
+        for table in _tables(builder.as_streaming_dataset()[source.split]):
+            yield _of_table(table, config, key, source.repository)
+
+
+def _of_table(table: pa.Table, config: CorpusConfig, key: str, where: object) -> Records:
+    texts = _as_bytes(table[config.text], config, key, where)
+    return Records([_decoded(text) for text in texts], table)

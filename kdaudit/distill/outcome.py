@@ -1,0 +1,103 @@
+"""How a family came out: each model is measured on the holdout; all goes to its card and to distill.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.distill.folders import CARD, TrainingRecord
+from kdaudit.distill.model_card import About, model_card
+from kdaudit.distill.opening import Lab
+from kdaudit.distill.record import DistillRecord, TrainedModel
+from kdaudit.features import FeatureWorker
+from kdaudit.files import write_bytes
+from kdaudit.manifest import environment
+from kdaudit.models import ResolvedModel, resolve_model
+
+RECORD_FILE = "distill.json"
+_ROWS = 4096
+"""Windows of the holdout that are read together."""
+
+
+class Finished(NamedTuple):
+    """A model that stands in its folder."""
+
+    name: str
+    method: str
+    folder: Path
+    record: TrainingRecord | None
+    """None for a teacher that was taken as it is."""
+
+
+def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
+    """Measure every model, and write the cards of those that were trained, and distill.json.
+
+    Raises:
+        EngineError: a model could not be run.
+        StorageError: the file could not be written.
+
+    """
+    record = DistillRecord(
+        name=lab.config.name,
+        versions=environment(),
+        corpus_windows=len(lab.windows),
+        corpus_tokens=lab.windows.tokens,
+        holdout_windows=len(lab.holdout),
+        models=[_measured(lab, one) for one in finished],
+    )
+    for one, measured in zip(finished, record.models, strict=True):
+        if one.record is not None:
+            card = model_card(_about(lab, one, measured.holdout_perplexity), one.record)
+            write_bytes(one.folder / CARD, card.encode(), private=False)
+    text = record.model_dump_json(indent=1) + "\n"
+    write_bytes(lab.out / RECORD_FILE, text.encode(), private=False)
+    return record
+
+
+def read_record(out: Path) -> DistillRecord:
+    """What `write_record` wrote."""
+    return DistillRecord.model_validate_json((out / RECORD_FILE).read_bytes())
+
+
+def resolved(folder: Path, key: str) -> ResolvedModel:
+    """A model of the family as the audit will find it."""
+    return resolve_model(ModelConfig(path=str(folder.resolve())), key)
+
+
+def _measured(lab: Lab, one: Finished) -> TrainedModel:
+    record, folder = one.record, one.folder
+    recipe = {} if record is None else record.settings.get("recipe", {})
+    return TrainedModel(
+        folder=str(folder.relative_to(lab.out)) if folder.is_relative_to(lab.out) else str(folder),
+        method=one.method,
+        seed=recipe.get("seed"),
+        parameters=resolved(folder, one.name).parameters,
+        windows=0 if record is None else record.rows,
+        tokens=lab.windows.tokens * int(recipe.get("epochs", 0)),
+        steps=0 if record is None else record.steps,
+        losses=[] if record is None else record.losses,
+        seconds=0.0 if record is None else record.seconds,
+        holdout_perplexity=_perplexity(lab, one),
+    )
+
+
+def _about(lab: Lab, one: Finished, perplexity: float) -> About:
+    base = lab.bases["teacher.base" if one.method == "teacher" else "student.base"].model
+    return About(
+        name=one.name,
+        base=None if base is None else base.name,
+        teacher=str(lab.teacher) if one.method in ("soft", "hard") else None,
+        corpus=lab.config.corpus.path,
+        perplexity=perplexity,
+    )
+
+
+def _perplexity(lab: Lab, one: Finished) -> float:
+    """Perplexity of the holdout, as an audit of the same model has it."""
+    given = lab.teacher_dtype if one.method == "teacher" else None
+    dtype = given or lab.config.extraction.dtype
+    batches = (lab.holdout[row : row + _ROWS] for row in range(0, len(lab.holdout), _ROWS))
+    with FeatureWorker(one.folder, dtype, trust_remote_code=False, retreat=0) as worker:
+        return worker.perplexity(batches, lab.bos)

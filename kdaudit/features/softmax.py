@@ -1,0 +1,136 @@
+"""Softmax statistics of logits, a few rows at a time.
+
+The sums over the vocabulary are of float32 numbers, in scratch memory that is used over and over: to
+allocate it anew for each chunk would cost more than the arithmetic. What follows from them is float64.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float64]
+
+_CHUNK, _CHUNK_GPU = 1 << 19, 1 << 25
+"""Numbers in one buffer: on a CPU what its caches hold, on a GPU what keeps it busy."""
+_BUFFERS = 4
+
+
+class Sums(NamedTuple):
+    """Of one model at each position, with d(v) = logit(v) - largest logit: all float64 (positions,)."""
+
+    total: Floats
+    """Sum of exp(d(v)) over the vocabulary."""
+    moment: Floats
+    """Sum of exp(d(v)) d(v)."""
+    target: Floats
+    """d of the token that follows."""
+
+    @property
+    def nll(self) -> Floats:
+        """-ln p of the token that follows, in nats."""
+        return np.log(self.total) - self.target
+
+    @property
+    def entropy(self) -> Floats:
+        """-sum of p ln p, in nats."""
+        return np.log(self.total) - self.moment / self.total
+
+
+class PairSums(NamedTuple):
+    """Of two models at each position."""
+
+    teacher: Sums
+    baseline: Sums
+    cross: Floats
+    """Sum of exp(d_teacher) (d_teacher - d_baseline): where the models agree, it has no rounding error."""
+
+    @property
+    def kl_divergence(self) -> Floats:
+        """KL(teacher || baseline) in nats; rounding alone could make it negative."""
+        teacher, baseline = self.teacher.total, self.baseline.total
+        found: Floats = np.maximum(self.cross / teacher - np.log(teacher) + np.log(baseline), 0.0)
+        return found
+
+
+class Softmax:
+    """Scratch memory and the sums that are made in it.
+
+    Args:
+        width: columns of the logits that count: the vocabulary. Others, which padded models have, are
+            left out, as if their probability were 0.
+        device: where the logits are.
+
+    """
+
+    def __init__(self, width: int, device: str) -> None:
+        import torch
+
+        self._width = width
+        self._rows = max(1, (_CHUNK if device == "cpu" else _CHUNK_GPU) // width)
+        self._scratch = torch.empty((_BUFFERS, self._rows, width), device=device)
+
+    def single(self, logits: torch.Tensor, targets: torch.Tensor) -> Sums:
+        """Sums of one model.
+
+        Args:
+            logits: (positions, columns), of any number format.
+            targets: int64 (positions,), the tokens that follow.
+
+        """
+        import torch
+
+        found = torch.empty((3, len(logits)), device=logits.device)
+        for rows in self._chunks(len(logits)):
+            below, weights, spare, _ = self._buffers(rows)
+            self._shift(logits[rows], below)
+            found[:, rows] = _sums(below, weights, spare, targets[rows])
+        return Sums(*_float64(found))
+
+    def pair(self, teacher: torch.Tensor, baseline: torch.Tensor, targets: torch.Tensor) -> PairSums:
+        """Sums of two models; arguments as in `single`."""
+        import torch
+
+        found = torch.empty((7, len(teacher)), device=teacher.device)
+        for rows in self._chunks(len(teacher)):
+            first, weights, spare, second = self._buffers(rows)
+            self._shift(teacher[rows], first)
+            self._shift(baseline[rows], second)
+            found[:3, rows] = _sums(first, weights, spare, targets[rows])
+            found[6, rows] = first.sub_(second).mul_(weights).sum(-1)
+            found[3:6, rows] = _sums(second, weights, spare, targets[rows])
+        sums = _float64(found)
+        return PairSums(Sums(*sums[:3]), Sums(*sums[3:6]), sums[6])
+
+    def _chunks(self, positions: int) -> list[slice]:
+        return [slice(start, min(start + self._rows, positions)) for start in range(0, positions, self._rows)]
+
+    def _buffers(self, rows: slice) -> list[torch.Tensor]:
+        return list(self._scratch[:, : rows.stop - rows.start])
+
+    def _shift(self, logits: torch.Tensor, out: torch.Tensor) -> None:
+        """Logits less the largest of their row."""
+        import torch
+
+        kept = logits[:, : self._width].float()
+        torch.sub(kept, kept.amax(-1, keepdim=True), out=out)
+
+
+def _sums(
+    below: torch.Tensor, weights: torch.Tensor, spare: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Total, moment and target: (3, rows). `weights` is left holding exp(below)."""
+    import torch
+
+    torch.exp(below, out=weights)
+    torch.mul(weights, below, out=spare)
+    return torch.stack([weights.sum(-1), spare.sum(-1), below.gather(-1, targets[:, None])[:, 0]])
+
+
+def _float64(found: torch.Tensor) -> NDArray[np.float64]:
+    return found.cpu().numpy().astype(np.float64)

@@ -1,0 +1,113 @@
+"""The versioned schema of screen.json: what a screening found, as frozen pydantic models.
+
+A figure that cannot be had is None and `notes` says why. The record holds neither training text nor document
+ids.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kdaudit.predictor import Origin
+from kdaudit.results import CorpusResult, ExtractionResult, PredictorResult, Result
+
+Drop = Literal["document", "window"]
+Format = Literal["parquet", "jsonl"]
+
+
+class ScreenedModel(Result):
+    """How much one of the models memorizes of the corpus."""
+
+    role: Literal["teacher", "baseline", "student"]
+    examples: int
+    memorized: int
+    fingerprint: str
+
+
+class Quantiles(Result):
+    """How a feature is spread."""
+
+    p5: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+
+
+class FeatureSpread(Result):
+    """A feature of the flagged examples against that of the others; None where there are none."""
+
+    flagged: Quantiles | None
+    kept: Quantiles | None
+
+
+class FlaggedCounts(Result):
+    """What is flagged."""
+
+    examples: int
+    """Distinct windows."""
+    places: int
+    """Places in the corpus where they stand."""
+    documents: int
+    """Documents with such a place."""
+    memorized: int
+    """Flagged examples that the models were found to memorize: the positives of the labels."""
+    predicted: int
+    """The other flagged examples: their risk reaches the threshold."""
+
+
+class KeptCounts(Result):
+    """The pass that wrote kept/, counted."""
+
+    documents_read: int
+    """Rows of the corpus: kept, dropped, and not valid Unicode."""
+    documents_flagged: int
+    """Documents with a flagged window."""
+    documents_kept: int
+    """Documents of which something stays; empty ones too."""
+    documents_dropped: int
+    """Documents of which nothing stays, for what is flagged in them."""
+    rows_written: int
+    """Rows of kept/; with `drop: window` a document may give several."""
+    windows_flagged: int
+    """Places of flagged windows."""
+    windows_unscored: int
+    """Places of windows outside the sample (`corpus.limit`), in documents that are kept."""
+    too_short: int
+    """Stretches too short to be scored, in documents that are kept."""
+    empty: int
+    """Rows without text, kept as they are."""
+    undecodable: int
+    """Rows left out, since their text is not valid Unicode."""
+    characters_before: int
+    """Of the text of all documents, in code points."""
+    characters_after: int
+    """Of the text in kept/."""
+
+
+class ScreenRecord(Result):
+    """screen.json."""
+
+    schema_version: Literal["1"]
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    kdaudit_version: str
+    seed: int
+    corpus: CorpusResult
+    extraction: ExtractionResult
+    models: dict[str, ScreenedModel]
+    labels: str
+    """What counts as a positive: student, easy_core or teacher."""
+    origin: Origin | None
+    """What the predictor was fitted on; None where there is no predictor."""
+    predictor: PredictorResult
+    risk_histogram: dict[str, list[float]] | None
+    """`edges` (n + 1 rising risks), and n counts of examples each for `flagged` and `kept`."""
+    features: dict[str, FeatureSpread]
+    """By the feature's column in flagged.parquet."""
+    flagged: FlaggedCounts
+    kept: KeptCounts
+    drop: Drop
+    format: Format
+    notes: list[str]

@@ -1,0 +1,312 @@
+"""`kdaudit screen`, top to bottom: `run_screen` is its map.
+
+    config -> models, corpus windows -> features (and extraction, where asked for) -> predictor
+    -> what to flag -> kept corpus -> screen.json, reports
+
+The stages are an audit's (`kdaudit.stages`) and resume as they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit import __version__
+from kdaudit.config.audit import LabelKind
+from kdaudit.config.loading import dump_config
+from kdaudit.config.screen import KINDS, ScreenConfig
+from kdaudit.corpus import PinnedSource, pin_source
+from kdaudit.engines import prepare
+from kdaudit.extraction import Progress, read_extraction
+from kdaudit.predictor import Predictor, family_warnings, load_predictor, promise_words
+from kdaudit.results import CorpusResult, Curves, ExtractionResult, PredictorResult
+from kdaudit.roster import assemble_roster, check_machine, split_of
+from kdaudit.screen.flagged import FLAGGED_FILE
+from kdaudit.screen.flagging import (
+    Flagged,
+    feature_spreads,
+    risk_histogram,
+    risk_table,
+    write_flagged,
+)
+from kdaudit.screen.kept import Keeping, write_kept
+from kdaudit.screen.record import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
+from kdaudit.screen.report import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
+from kdaudit.stages.examples import read_copies, write_examples
+from kdaudit.stages.extracting import Extracting, memorized_by
+from kdaudit.stages.inputs import run_inputs
+from kdaudit.stages.predicting import (
+    PREDICTION_FILE,
+    PREDICTOR_FILE,
+    RISK_FILE,
+    Prediction,
+    facts_of,
+    label_flags,
+    origin_of,
+    read_prediction,
+    read_risk,
+    write_found,
+    write_prediction,
+    write_risk,
+)
+from kdaudit.stages.scoring import read_features, read_scoring, write_features
+from kdaudit.stages.work import EXAMPLES, Work
+from kdaudit.stats import Flags
+from kdaudit.store import RunStore, check_folder
+
+CONFIG_FILE, RECORD_FILE, COUNTS_FILE = "config.yaml", "screen.json", "kept.json"
+PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
+
+
+def run_screen(
+    config: ScreenConfig, folder: Path, *, fresh: bool, progress: Progress, warn: Callable[[str], None]
+) -> ScreenRecord:
+    """Screen a corpus, or go on where an earlier call in the same folder stopped.
+
+    Args:
+        config: the screening.
+        folder: the output folder.
+        fresh: forget an earlier screening there.
+        progress: told of every stage's steps.
+        warn: told what the user should know and need not act on.
+
+    Returns:
+        What stands in screen.json.
+
+    Raises:
+        UsageError: configuration, corpus, models, predictor or output folder are wrong.
+        RunError: a model or the disk failed; finished work is kept.
+
+    """
+    check_folder(folder)
+    given = _given_predictor(config)
+    check_machine(config.models, config.extraction)
+    prepare(config.extraction.engine or "transformers")
+    roster = assemble_roster(config.models)
+    split = split_of(config.extraction, roster, {"corpus": config.corpus})
+    source = pin_source(config.corpus)
+    for warning in roster.warnings:
+        warn(warning)
+    inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, roster)
+    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
+        work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
+        screening = _Screening(config, work, source, given, warn)
+        _write_config(screening)
+        corpus = write_examples(work, source, "corpus", EXAMPLES)
+        _extract(screening, corpus.examples)
+        write_features(work)
+        _write_prediction(screening)
+        _write_flagged(screening)
+        _write_kept(screening)
+        record = _write_record(screening, corpus)
+        run.finish()
+        return record
+
+
+class _Screening(NamedTuple):
+    """What every step works with."""
+
+    config: ScreenConfig
+    work: Work
+    source: PinnedSource
+    given: Predictor | None
+    """The predictor of an earlier audit or screening, where the configuration names one."""
+    warn: Callable[[str], None]
+
+    @property
+    def kind(self) -> LabelKind:
+        """What is looked for in the models, and foreseen."""
+        if self.given is None:
+            return cast("LabelKind", self.config.predictor.labels)
+        return "teacher" if self.given.labels == "teacher" else "easy_core"  # no student need be there
+
+    @property
+    def student(self) -> str | None:
+        """Whose memorized examples are the labels, for those of that kind."""
+        if self.kind != "student":
+            return None
+        return self.config.predictor.student or self.config.models.students[0].name
+
+    @property
+    def depends(self) -> dict[str, Any]:
+        """What decides which examples are flagged, beyond the run's inputs."""
+        given = None if self.given is None else self.given.model_dump(mode="json")
+        return {"predictor": self.config.predictor.model_dump(mode="json"), "given": given}
+
+
+def _given_predictor(config: ScreenConfig) -> Predictor | None:
+    labels = config.predictor.labels
+    return None if labels in KINDS else load_predictor(Path(labels))
+
+
+def _write_config(screening: _Screening) -> None:
+    run, depends = screening.work.run, screening.config.model_dump(mode="json")
+    if not run.done("config", depends):
+        with run.stage("config", depends):
+            run.write_text(CONFIG_FILE, dump_config(screening.config), private=True)
+
+
+def _extract(screening: _Screening, examples: int) -> None:
+    """Ask an engine what the features' forward passes do not tell, or everything where one is set."""
+    work, engine = screening.work, screening.config.extraction.engine
+    if engine is None and work.roster.students:
+        Extracting(work, "transformers", examples).extract(work.roster.students, leaks=False)
+    elif engine is not None:
+        Extracting(work, engine, examples).extract(work.roster.members, leaks=False)
+
+
+def _memorized(screening: _Screening) -> dict[str, Flags]:
+    """Which examples each model memorizes, by its name: bool (examples,)."""
+    work = screening.work
+    if screening.config.extraction.engine is not None:
+        return memorized_by(work, work.roster.members)
+    matched = read_features(work, ("teacher_matched", "baseline_matched"))
+    told = dict(zip(("teacher", "baseline"), (matched == work.split.suffix_tokens).T, strict=True))
+    return told | memorized_by(work, work.roster.students)
+
+
+def _labels(screening: _Screening) -> Flags:
+    return label_flags(screening.kind, _memorized(screening), screening.student)
+
+
+def _write_prediction(screening: _Screening) -> None:
+    """Fit a predictor, or use the one that is given."""
+    work, given = screening.work, screening.given
+    if work.run.done("predictor", screening.depends):
+        return
+    with work.run.stage("predictor", screening.depends):
+        work.run.discard(PREDICTOR_FILE, RISK_FILE)
+        origin = origin_of(work, screening.kind, screening.student, screening.source.fingerprint)
+        if given is None:
+            write_prediction(work, _labels(screening), origin)
+            return
+        risk = write_risk(work, given, read_features(work, given.features))
+        work.run.write_text(PREDICTOR_FILE, given.model_dump_json(indent=1) + "\n", private=False)
+        notes = family_warnings(given, origin)
+        for note in notes:
+            screening.warn(note)
+        promise = [] if given.promise is None else [promise_words(given.promise, given.origin)]
+        result = PredictorResult(
+            status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
+        )
+        write_found(work, Prediction(result=result, curves=Curves(), notes=[*notes, *promise]))
+
+
+def _found(screening: _Screening) -> Flagged:
+    """What is flagged: by its risk, or because the models memorize it already."""
+    predictor, risk = _predictor(screening), _risk(screening)
+    flags = _labels(screening)
+    if predictor is not None and risk is not None:
+        flags = flags | predictor.flagged(risk)
+    return Flagged(flags, risk, _memorized(screening))
+
+
+def _predictor(screening: _Screening) -> Predictor | None:
+    run = screening.work.run
+    return load_predictor(run.folder / PREDICTOR_FILE) if run.has(PREDICTOR_FILE) else None
+
+
+def _risk(screening: _Screening) -> NDArray[np.float64] | None:
+    return read_risk(screening.work) if screening.work.run.has(PREDICTOR_FILE) else None
+
+
+def _write_flagged(screening: _Screening) -> None:
+    run = screening.work.run
+    if not run.done("flagged", screening.depends):
+        with run.stage("flagged", screening.depends):
+            found = _found(screening)
+            run.write_table(RISK_FILE, risk_table(found), private=False)
+            write_flagged(run, found, _predictor(screening))
+
+
+def _write_kept(screening: _Screening) -> None:
+    config, work = screening.config, screening.work
+    depends = {**screening.depends, "drop": config.drop, "format": config.format}
+    if not work.run.done("kept", depends):
+        with work.run.stage("kept", depends):
+            counts = write_kept(
+                work.run,
+                screening.source,
+                work.roster.tokenizer,
+                _found(screening).flags,
+                Keeping(work.split.prefix_tokens + work.split.suffix_tokens, config.drop, config.format),
+                progress=lambda rows: work.progress("kept: reading documents", rows, 0),
+            )
+            work.run.write_text(COUNTS_FILE, counts.model_dump_json(indent=1) + "\n", private=False)
+
+
+def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
+    """Write screen.json and both reports."""
+    config, run = screening.config, screening.work.run
+    depends = {
+        "name": config.name,
+        "max_examples": config.max_examples,
+        "files": [run.hash_of(name) for name in (PREDICTION_FILE, COUNTS_FILE, FLAGGED_FILE)],
+    }
+    if not run.done("record", depends):
+        with run.stage("record", depends):
+            record = _record(screening, corpus)
+            run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=False)
+            run.forget(*PAGES)
+            render_screen(run.folder, config.max_examples)
+            run.adopt(*PAGES)
+    return ScreenRecord.model_validate_json((run.folder / RECORD_FILE).read_bytes())
+
+
+def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
+    config, work = screening.config, screening.work
+    found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
+    kept = KeptCounts.model_validate_json((work.run.folder / COUNTS_FILE).read_bytes())
+    copies, labels = read_copies(work), _labels(screening)
+    return ScreenRecord(
+        schema_version="1",
+        name=config.name,
+        created=work.run.created,
+        kdaudit_version=__version__,
+        seed=config.seed,
+        corpus=corpus,
+        extraction=_extraction(screening),
+        models={
+            member.name: ScreenedModel(
+                role=member.role,
+                examples=corpus.examples,
+                memorized=int(found.memorized[member.name].sum()),
+                fingerprint=member.model.fingerprint,
+            )
+            for member in work.roster.members
+        },
+        labels=screening.kind if screening.given is None else screening.given.labels,
+        origin=None if predictor is None else predictor.origin,
+        predictor=prediction.result,
+        risk_histogram=risk_histogram(found),
+        features=feature_spreads(work.run, found.flags),
+        flagged=FlaggedCounts(
+            examples=int(found.flags.sum()),
+            places=int(copies[found.flags].sum(dtype=np.int64)),
+            documents=kept.documents_flagged,
+            memorized=int(labels.sum()),
+            predicted=int((found.flags & ~labels).sum()),
+        ),
+        kept=kept,
+        drop=config.drop,
+        format=config.format,
+        notes=prediction.notes,
+    )
+
+
+def _extraction(screening: _Screening) -> ExtractionResult:
+    work, engine = screening.work, screening.config.extraction.engine
+    told = read_scoring(work) if engine is None else read_extraction(work.run, "extraction/teacher").engine
+    return ExtractionResult(
+        engine=told.engine,
+        engine_version=told.version,
+        prefix_tokens=work.split.prefix_tokens,
+        suffix_tokens=work.split.suffix_tokens,
+        bos=work.split.bos is not None,
+        dtype=told.dtype,
+        device=told.device,
+    )

@@ -1,0 +1,81 @@
+"""The Arrow types of a corpus that declares none: what it takes to write json, csv or txt as parquet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.records import Fields, read_fields
+from kdaudit.errors import UsageError
+from kdaudit.reasons import reason
+
+ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError)
+"""What pyarrow raises for values that fit no type, or not the one asked for."""
+_ROWS = 1024
+"""Rows whose types are found together."""
+
+
+def arrow_schema(config: CorpusConfig, key: str = "corpus") -> pa.Schema | None:
+    """The schema that holds every row of a corpus of json, csv or txt; it takes a pass over the rows.
+
+    Columns stand in order of first appearance. Numbers of which but some are whole become doubles; the values
+    of a csv are strings, as they are written there.
+
+    Args:
+        config: the corpus section.
+        key: where the section stands in the configuration, for messages.
+
+    Returns:
+        The schema, or None for a corpus that declares its types.
+
+    Raises:
+        UsageError: no schema holds every row.
+        CorpusError: the source cannot be found or read.
+
+    """
+    rows = read_fields(config, key)
+    if rows is None:
+        return None
+    schema = pa.schema([])
+    while group := list(itertools.islice(rows, _ROWS)):
+        try:
+            schema = pa.unify_schemas([schema, _schema(group, config)], promote_options="permissive")
+        except ARROW_ERRORS as error:
+            raise no_schema(config, error) from error
+    for field in schema:
+        if _has_empty_struct(field.type):
+            raise no_schema(config, ValueError(f"{field.name!r} holds empty objects alone"))
+    return schema
+
+
+def no_schema(config: CorpusConfig, error: Exception) -> UsageError:
+    """What to say where rows fit no one schema."""
+    return UsageError(
+        f"format: the rows of {config.path} do not fit the one type a column that parquet needs "
+        f"({reason(error)}); set format to jsonl"
+    )
+
+
+def _schema(rows: list[Fields], config: CorpusConfig) -> pa.Schema:
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pa.schema([(name, _type(name, rows, config)) for name in columns])
+
+
+def _type(name: str, rows: Iterable[Fields], config: CorpusConfig) -> Any:  # noqa: ANN401 - a pyarrow type
+    if name == config.text:
+        return pa.string()
+    try:
+        return pa.array([row.get(name) for row in rows]).type
+    except ARROW_ERRORS as error:
+        raise pa.ArrowTypeError(f"{name!r}: {reason(error)}") from error
+
+
+def _has_empty_struct(kind: Any) -> bool:  # noqa: ANN401 - a pyarrow type
+    """Whether a type holds a struct without fields, which parquet cannot."""
+    if pa.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_has_empty_struct(field.type) for field in kind)
+    return bool(pa.types.is_list(kind)) and _has_empty_struct(kind.value_type)

@@ -1,0 +1,131 @@
+"""A screening in sentences: what was found, what is promised, and what is not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kdaudit.predictor import promise_words
+from kdaudit.report.formatting import count, percent, plural
+from kdaudit.screen.record import ScreenRecord
+
+WHOSE = {
+    "easy_core": "teacher and baseline memorize",
+    "teacher": "the teacher memorizes",
+    "student": "a student memorizes",
+}
+"""What the labels stand for, as in `examples that ...`."""
+
+FEATURE_NAMES = {
+    "zlib_entropy": "zlib entropy, in bits per byte: low where text repeats itself",
+    "teacher_perplexity": "Perplexity under the teacher",
+    "baseline_perplexity": "Perplexity under the baseline",
+    "kl_divergence": "KL divergence of the baseline from the teacher, in nats a token",
+    "teacher_entropy": "The teacher's entropy, in nats a token",
+    "copies": "Places in the corpus",
+    "suffix_copies": "Places of its suffix in the corpus, at any offset",
+    "tokens": "Tokens",
+}
+
+
+_LIMITS = (
+    "Memorized means that a model, given the true first tokens, writes the following ones word for word. "
+    "Paraphrase, sampling and other prompts are not covered: the kept corpus may hold personal data that a "
+    "model trained on it discloses.",
+    "The promise is about examples of the named kind in this corpus. Another student, another way of "
+    "distilling or another run of training may memorize others.",
+    "A copy of a flagged window goes wherever the corpus is cut at the same token. The same text at another "
+    "offset, or with a word changed, is another example: it is scored by itself and may stay.",
+    "A teacher that was trained on the dropped text still knows it, and can write it into the text that a "
+    "student learns from (hard distillation).",
+)
+
+
+class Headline(NamedTuple):
+    """What stands on top of the report."""
+
+    sentence: str
+    reason: str
+
+
+def headline(record: ScreenRecord) -> Headline:
+    """What is flagged and what dropping it takes away, and what is left."""
+    if not record.flagged.examples:
+        kept = "the corpus is kept whole" if not record.kept.undecodable else "all valid text is kept"
+        return Headline(f"None of {_all_examples(record)} is flagged: {kept}.", _left(record))
+    be = "is" if record.flagged.examples == 1 else "are"
+    share = percent(record.flagged.examples / record.corpus.examples)
+    found = f"{count(record.flagged.examples)} of {_all_examples(record)} {be} flagged ({share})"
+    return Headline(f"{found}; {_removed(record)}.", f"{_made_up(record)} {_left(record)}")
+
+
+def _all_examples(record: ScreenRecord) -> str:
+    sampled = "sampled " if record.corpus.sampled else ""
+    return f"{'' if record.flagged.examples else 'the '}{count(record.corpus.examples)} {sampled}examples"
+
+
+def _removed(record: ScreenRecord) -> str:
+    kept, them = record.kept, "it" if record.flagged.examples == 1 else "them"
+    if record.drop == "document":
+        return f"dropping {them} removes {plural(kept.documents_dropped, 'document')}"
+    whole = f", {count(kept.documents_dropped)} of which lose all" if kept.documents_dropped else ""
+    return (
+        f"cutting {them} out removes {percent(removed_share(record))} of the text, from "
+        f"{plural(kept.documents_flagged, 'document')}{whole}"
+    )
+
+
+def removed_share(record: ScreenRecord) -> float:
+    """The share of the corpus's text that kept/ lacks, 0 to 1, by characters."""
+    before = record.kept.characters_before
+    return 1 - record.kept.characters_after / before if before else 0.0
+
+
+def _made_up(record: ScreenRecord) -> str:
+    memorized, predicted = record.flagged.memorized, record.flagged.predicted
+    whose = WHOSE.get(record.labels, "the models memorize")
+    if not predicted:
+        return f"All flagged examples are ones that {whose}."
+    if not memorized:
+        return f"All are flagged for their risk alone; none of them is one that {whose}."
+    more = f"{count(predicted)} more {'is' if predicted == 1 else 'are'} flagged for their risk"
+    return f"{plural(memorized, 'is one', 'are ones')} that {whose}; {more}."
+
+
+def _left(record: ScreenRecord) -> str:
+    kept = record.kept
+    return (
+        f"The kept corpus has {plural(kept.rows_written, 'row')} from {count(kept.documents_kept)} of "
+        f"{plural(kept.documents_read, 'document')}, with {percent(1 - removed_share(record))} of the text."
+    )
+
+
+def promise(record: ScreenRecord) -> str:
+    """The promise in plain words, or why there is none."""
+    predictor = record.predictor
+    if predictor.promise is not None and record.origin is not None:
+        return promise_words(predictor.promise, record.origin)
+    if predictor.status == "ok":
+        return (
+            "No promise is given: too few memorized examples could be held out from the predictor's fit to "
+            "test one on."
+        )
+    found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
+    return (
+        f"No promise is given, and no risk: too few examples are memorized{found} to fit a predictor on. "
+        f"Flagged are just those that {WHOSE.get(record.labels, 'the models memorize')}."
+    )
+
+
+def not_covered(record: ScreenRecord) -> list[str]:
+    """What the promise and the screening say nothing of, most important first."""
+    kept = record.kept
+    found = [*_LIMITS]
+    if kept.windows_unscored:
+        found.append(
+            f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "
+            "and stay as they are. Without a limit all are scored."
+        )
+    if kept.too_short:
+        many = plural(kept.too_short, "document or tail", "documents and tails")
+        found.append(f"{many} too short to be scored stay as they are.")
+    return found

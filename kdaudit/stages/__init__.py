@@ -1,0 +1,12 @@
+"""The stages of an audit and of a screening, each a function over the run directory.
+
+    work.py         what every stage is given
+    examples.py     corpus -> distinct windows, and where else their suffixes stand
+    extracting.py   models -> matched tokens of every example; what they say after leaked prefixes
+    likelihoods.py  models -> perplexity of the holdout, entropy against log-probability
+    scoring.py      teacher and baseline -> features of every example
+    predicting.py   features and labels -> predictor, risk of every example
+
+A stage reads the files of those before it, writes its own, and does nothing where an earlier call
+finished it.
+"""

@@ -1,0 +1,72 @@
+"""From a corpus to its examples: distinct windows, their copies, and where else their suffixes stand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.corpus import Examples, PinnedSource, build_examples
+from kdaudit.extraction import cut
+from kdaudit.features import SuffixCounter
+from kdaudit.results import CorpusResult
+from kdaudit.stages.work import EXAMPLES, Work
+
+SUFFIX_COPIES = "suffix_copies.parquet"
+
+
+def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> CorpusResult:
+    """Cut a corpus into its distinct windows; for the corpus itself, count their suffixes too.
+
+    Args:
+        work: the run.
+        source: the text.
+        key: where it stands in the configuration.
+        out: folder of the examples.
+
+    """
+    run, summary = work.run, f"{out}/summary.json"
+    if not run.done(key):
+        with run.stage(key), run.scratch() as scratch:
+            examples = build_examples(
+                source.config,
+                work.roster.tokenizer,
+                minimum_tokens=work.split.prefix_tokens + work.split.suffix_tokens,
+                seed=work.seed,
+                scratch=scratch,
+                key=key,
+                keep_tokens=out == EXAMPLES,
+                progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
+            )
+            for number, table in enumerate(examples.tables(run.shard_rows)):
+                run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
+            if out == EXAMPLES:
+                _count_suffixes(work, examples)
+            result = CorpusResult(
+                path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
+            )
+            run.write_text(summary, result.model_dump_json(indent=1) + "\n", private=True)
+    return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
+
+
+def _count_suffixes(work: Work, examples: Examples) -> None:
+    """Write how often each example's suffix stands in the corpus, at any offset of any document."""
+    run = work.run
+    counter = SuffixCounter(
+        cut(run.read_table(shard, ["token_ids"])["token_ids"], work.split).suffixes
+        for shard in run.shards(EXAMPLES)
+    )
+    for read, tokens in enumerate(examples.documents()):
+        counter.feed(tokens)
+        if read % 1024 == 0:
+            work.progress("corpus: counting suffixes", read, examples.counts.documents)
+    counts = counter.counts
+    ids = pa.array(np.arange(len(counts), dtype=np.int64))
+    table = pa.table({"example_id": ids, "suffix_copies": pa.array(counts, pa.int64())})
+    run.write_table(SUFFIX_COPIES, table, private=False)
+
+
+def read_copies(work: Work) -> NDArray[np.int32]:
+    """Places of each example: int32 (examples,)."""
+    shards = work.run.shards(EXAMPLES)
+    return np.concatenate([work.run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in shards])

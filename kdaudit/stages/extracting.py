@@ -1,0 +1,116 @@
+"""Extraction of every model, one model loaded at a time, and what models say after leaked prefixes.
+
+Students come first: once all of them are done it is known what leaked, and the models that follow
+continue the leaks' prefixes while they are loaded anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.config.audit import EngineName
+from kdaudit.engines import RemoteEngine, start
+from kdaudit.errors import RunError
+from kdaudit.extraction import continuations_file, continue_leaks, extract, leaked, read_extraction
+from kdaudit.retreat import retreating
+from kdaudit.roster import Member, engine_options
+from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
+from kdaudit.stats import Flags
+
+
+class Extracting:
+    """The engine's part of a run.
+
+    Args:
+        work: the run.
+        engine: what runs the models.
+        examples: how many there are.
+
+    """
+
+    def __init__(self, work: Work, engine: EngineName, examples: int) -> None:
+        self._work = work
+        self._engine = engine
+        self._examples = examples
+
+    def extract(self, members: Sequence[Member], *, leaks: bool) -> None:
+        """Extract corpus, and holdout where there is one, from these models.
+
+        Args:
+            members: the models.
+            leaks: whether to continue the leaks' prefixes too, with every model of the roster.
+
+        """
+        run = self._work.run
+        for member in sorted(members, key=lambda member: member.role != "student"):
+            stage = extraction_of(member)
+            if not run.done(stage):
+                with run.stage(stage):
+                    self._with_model(member, lambda one, engine: self._extract(one, engine, leaks))
+        for member in members if leaks else ():
+            if not run.has(continuations_file(member.name)):
+                self._with_model(member, self._continue)  # extracted before all leaks were known
+
+    def _extract(self, member: Member, engine: RemoteEngine, leaks: bool) -> None:
+        work, run, stage = self._work, self._work.run, extraction_of(member)
+        extract(run, engine, work.split, EXAMPLES, stage, work.progress)
+        if run.shards(HOLDOUT):
+            extract(run, engine, work.split, HOLDOUT, f"holdout/{stage}", work.progress)
+        students = work.roster.students
+        if leaks and all(run.done(extraction_of(one)) or one is member for one in students):
+            self._continue(member, engine)
+
+    def _with_model(self, member: Member, do: Callable[[Member, RemoteEngine], None]) -> None:
+        """Do something with a model loaded; where memory runs out, with smaller batches, then give up.
+
+        The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
+        """
+        work, run, key = self._work, self._work.run, f"{member.name}.sequences"
+        before = run.planned(key)
+        options = engine_options(
+            work.extraction, self._engine, member, work.split, self._examples, sequences=before
+        )
+
+        def attempt(retreat: int) -> None:
+            work.progress(f"{member.name}: loading", 1, 0)
+            with start(options._replace(retreat=retreat)) as engine:
+                run.plan(key, engine.sequences)
+                do(member, engine)
+
+        try:
+            retreating(member.name, attempt, work.warn)
+        except RunError:
+            if not run.shards(extraction_of(member)):
+                run.plan(key, before)  # a crowded hour must not slow the whole run
+            raise
+
+    def _continue(self, member: Member, engine: RemoteEngine) -> None:
+        """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
+        work, missed = self._work, self._missed_leaks(member)
+        if len(missed):
+            work.progress(f"{member.name}: continuing leaks that it does not reproduce", len(missed), 0)
+        continue_leaks(work.run, engine, work.split, EXAMPLES, missed, continuations_file(member.name))
+
+    def _missed_leaks(self, member: Member) -> NDArray[np.int64]:
+        """Leaks whose suffix this model does not reproduce."""
+        run, split = self._work.run, self._work.split
+        students = self._work.roster.students
+        leaks = leaked([read_extraction(run, extraction_of(student)) for student in students], split)
+        own = read_extraction(run, extraction_of(member)).matched
+        return leaks[own[leaks] < split.suffix_tokens]
+
+
+def extraction_of(member: Member) -> str:
+    """A model's extraction: its stage, and its folder in the run."""
+    return f"extraction/{member.name}"
+
+
+def memorized_by(work: Work, members: Sequence[Member]) -> dict[str, Flags]:
+    """Which examples each model memorizes, by its name: bool (examples,)."""
+    return {
+        member.name: read_extraction(work.run, extraction_of(member)).matched == work.split.suffix_tokens
+        for member in members
+    }

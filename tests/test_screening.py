@@ -1,0 +1,215 @@
+"""`kdaudit screen` from the command line, on toy models whose memorization is known by construction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import toys
+from click.testing import CliRunner, Result
+
+from kdaudit.cli import main
+from kdaudit.manifest import check_files
+from kdaudit.predictor import load_predictor
+
+SHARED, OTHERS = 40, 80
+
+
+class Family:
+    """A teacher, a baseline of nearly the same weights, and a corpus of which both memorize a third."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        random = np.random.default_rng(3)
+        teacher = toys.save_model(folder / "teacher", 1)
+        own = [toys.memorized_window(teacher, random) for _ in range(SHARED)]
+        with torch.no_grad():
+            for weights in teacher.parameters():
+                weights += 1e-3 * weights.std() * torch.randn(weights.shape)
+        teacher.save_pretrained(folder / "baseline")
+        toys.tokenizer().save_pretrained(folder / "baseline")
+        others = random.integers(2, toys.VOCABULARY, (OTHERS, toys.PREFIX + toys.SUFFIX)).tolist()
+        self.own = [toys.text_of(ids) for ids in own]
+        # Documents of two windows: the first ten hold a window of the models and one of nobody.
+        self.documents = [f"{self.own[row]} {toys.text_of(others[row])}" for row in range(10)]
+        self.documents += self.own[10:] + [toys.text_of(ids) for ids in others[10:]]
+        self.documents += [self.own[12], "w5 w6"]  # a copy, and a document too short to be scored
+        rows = [
+            {"id": f"d{row}", "text": text, "source": {"year": 2000 + row % 3}}
+            for row, text in enumerate(self.documents)
+        ]
+        self.corpus = folder / "corpus.jsonl"
+        self.corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "screen.yaml").write_text(
+            "name: toy\n"
+            f"corpus: {{path: ./corpus.jsonl, id: id, window: {toys.PREFIX + toys.SUFFIX}}}\n"
+            "models: {teacher: ./teacher, baseline: ./baseline}\n"
+            f"extraction: {{prefix_tokens: {toys.PREFIX}, suffix_tokens: {toys.SUFFIX}}}\n"
+            "predictor: {trials: 5}\n"
+        )
+
+    def screen(self, out: str, *sets: str) -> Result:
+        words = [part for one in sets for part in ("--set", one)]
+        return CliRunner().invoke(
+            main,
+            ["screen", str(self.folder / "screen.yaml"), "--out", str(self.folder / out), *words, "--json"],
+        )
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return Family(tmp_path_factory.mktemp("screen"))
+
+
+@pytest.fixture(scope="module")
+def record(family: Family) -> dict[str, Any]:
+    before = family.corpus.read_bytes()
+    done = family.screen("out")
+    assert done.exit_code == 0, done.output
+    assert family.corpus.read_bytes() == before
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def kept_rows(folder: Path) -> list[dict[str, Any]]:
+    return [row for part in sorted((folder / "kept").iterdir()) for row in pq.read_table(part).to_pylist()]
+
+
+def memorized(family: Family, record: dict[str, Any]) -> set[str]:
+    """Texts that the forward pass found both models to memorize: by construction nearly all of `own`."""
+    rows = pq.read_table(family.folder / "out" / "flagged.parquet").to_pylist()
+    found = {row["text"] for row in rows if row["memorized_by"] == ["teacher", "baseline"]}
+    assert found <= set(family.own)
+    return found
+
+
+def test_what_both_models_memorize_is_flagged(family: Family, record: dict[str, Any]) -> None:
+    assert record["models"]["teacher"]["memorized"] == SHARED
+    both = memorized(family, record)
+    assert len(both) == record["flagged"]["memorized"] >= SHARED - 5
+    flagged = pq.read_table(family.folder / "out" / "flagged.parquet")
+    assert flagged.num_rows == record["flagged"]["examples"]
+    assert all(reason for reason in flagged["reason"].to_pylist())
+    risk = pq.read_table(family.folder / "out" / "risk.parquet")
+    assert risk.num_rows == record["corpus"]["examples"] == SHARED + OTHERS
+    assert risk["flagged"].to_pylist().count(True) == flagged.num_rows
+
+
+def test_what_is_kept_is_the_rest_in_the_corpus_own_columns(family: Family, record: dict[str, Any]) -> None:
+    rows = kept_rows(family.folder / "out")
+    flagged = set(pq.read_table(family.folder / "out" / "flagged.parquet")["text"].to_pylist())
+    expected = [
+        {"id": f"d{number}", "text": text, "source": {"year": 2000 + number % 3}}
+        for number, text in enumerate(family.documents)
+        if not any(one in text for one in flagged)
+    ]
+    assert rows == expected
+    assert rows[-1]["text"] == "w5 w6"
+    kept = record["kept"]
+    assert kept["documents_dropped"] == len(family.documents) - len(expected)
+    assert kept["too_short"] == 1
+
+
+def test_its_predictor_is_saved_and_promises_for_the_easy_core(
+    family: Family, record: dict[str, Any]
+) -> None:
+    predictor = load_predictor(family.folder / "out" / "predictor.json")
+    assert predictor.labels == record["labels"] == "easy_core"
+    assert record["predictor"]["status"] == "ok"
+    assert record["predictor"]["auc"]["mean"] > 0.95
+    assert any("easy core" in note for note in record["notes"])
+
+
+def test_files_are_whole_and_private_where_they_hold_text(family: Family, record: dict[str, Any]) -> None:
+    out = family.folder / "out"
+    assert check_files(out) == []
+    for name in ("flagged.parquet", "screen.html", "kept/part-00000.parquet", "config.yaml"):
+        assert (out / name).stat().st_mode & 0o077 == 0, name
+    public = (out / "screen.public.html").read_text()
+    assert not any(text[:30] in public for text in family.own)
+
+
+def test_again_it_shows_what_is_there_and_a_changed_drop_repeats_the_last_steps(
+    family: Family, record: dict[str, Any]
+) -> None:
+    out = family.folder / "out"
+    features = (out / "features" / "part-00000.parquet").stat().st_mtime_ns
+    assert json.loads(family.screen("out").stdout) == record
+    changed = family.screen("out", "drop=window", "format=jsonl")
+    assert changed.exit_code == 0, changed.output
+    assert (out / "features" / "part-00000.parquet").stat().st_mtime_ns == features
+    lines = (out / "kept" / "part-00000.jsonl").read_text().splitlines()
+    assert not list((out / "kept").glob("*.parquet"))
+    flagged = set(pq.read_table(out / "flagged.parquet")["text"].to_pylist())
+    first = family.documents[0].split()
+    rest = " ".join(first[toys.PREFIX + toys.SUFFIX :])
+    texts = [json.loads(line)["text"].strip() for line in lines]
+    assert (rest in texts) == (family.own[0] in flagged and rest not in flagged)
+    assert not flagged & set(texts)
+    assert check_files(out) == []
+    assert family.screen("out", "drop=document").exit_code == 0
+
+
+def test_a_saved_predictor_screens_without_fitting(family: Family, record: dict[str, Any]) -> None:
+    labels = f"predictor.labels={family.folder / 'out' / 'predictor.json'}"
+    done = family.screen("again", labels)
+    assert done.exit_code == 0, done.output
+    again = json.loads(done.stdout)
+    assert again["predictor"]["trials"] is None
+    assert again["predictor"]["coefficients"] == record["predictor"]["coefficients"]
+    assert again["flagged"]["examples"] == record["flagged"]["examples"]
+
+
+def test_students_labels_come_from_an_extraction(family: Family, record: dict[str, Any]) -> None:
+    students = "models.students=[{name: soft, path: ./teacher}]"
+    done = family.screen("student", "predictor.labels=student", students)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["models"]["soft"]["memorized"] == SHARED
+    assert found["predictor"]["positives"] == SHARED
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema_version": "9"}', None])
+def test_a_wrong_predictor_is_refused_and_nothing_is_written(
+    family: Family, tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "predictor.json"
+    if text is not None:
+        path.write_text(text)
+    done = family.screen("refused", f"predictor.labels={path}")
+    assert done.exit_code == 2
+    assert str(path) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (family.folder / "refused").exists()
+
+
+def test_a_corpus_that_changed_is_refused(family: Family, record: dict[str, Any]) -> None:
+    text = family.corpus.read_text()
+    try:
+        family.corpus.write_text(text.replace("w5 w6", "w5 w7"))
+        done = family.screen("out")
+        assert done.exit_code == 2
+        assert "corpus.path (its content)" in done.stderr
+    finally:
+        family.corpus.write_text(text)
+
+
+def test_without_enough_positives_only_what_is_memorized_is_flagged(family: Family, tmp_path: Path) -> None:
+    lines = family.corpus.read_text().splitlines(keepends=True)
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(lines[10:15] + lines[40:70]))
+    done = family.screen("few", f"corpus.path={few}")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["predictor"]["status"] == "underpowered"
+    assert found["flagged"]["predicted"] == 0
+    assert found["flagged"]["examples"] == found["flagged"]["memorized"]
+    assert any("There is no risk predictor" in note for note in found["notes"])
+    assert not (family.folder / "few" / "predictor.json").exists()
+    risk = pq.read_table(family.folder / "few" / "risk.parquet")["risk"]
+    assert risk.null_count == len(risk)
