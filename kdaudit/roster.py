@@ -184,6 +184,7 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
             raise ModelError(
                 f"{where}: the model reads {most} tokens at most, and perplexities are taken over whole "
                 f"windows of the {key}, {wanted}; lower {key}.window"
+                + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
             )
     rows = _whole(described, "vocab_size")
     if rows is not None and rows < len(roster.tokenizer):

@@ -902,9 +902,15 @@ MODELS = [
     ),
     pytest.param(
         sets("holdout.window=65"),
-        "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and its perplexity",
+        "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and perplexities",
         "lower holdout.window",
         id="too few positions for the holdout",
+    ),
+    pytest.param(
+        sets("corpus.window=65"),
+        "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and perplexities",
+        "lower corpus.window or, in an audit, set predictor.enabled to false",
+        id="too few positions for the features",
     ),
     pytest.param(
         sets("extraction.bos=always"),

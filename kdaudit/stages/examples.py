@@ -58,7 +58,7 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
     )
     for read, tokens in enumerate(examples.documents()):
         counter.feed(tokens)
-        if read % 1024 == 0:
+        if read and read % 1024 == 0:
             work.progress("corpus: counting suffixes", read, examples.counts.documents)
     counts = counter.counts
     ids = pa.array(np.arange(len(counts), dtype=np.int64))
