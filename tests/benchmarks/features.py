@@ -1,0 +1,127 @@
+"""What the feature pass costs beside the two models' bare forward passes, and its memory.
+
+    python tests/benchmarks/features.py
+
+Time: the same windows in the same batches, bare (both models' logits made and dropped) and scored, in turns
+and in one process; medians. Memory: the peak of a worker that scores windows of 256 tokens at a vocabulary of
+150,000, above what it holds once both models are loaded. Exit code 1 above 1.25 times, or 1.5 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from kdaudit.engines.base import Tokens
+from kdaudit.features import ModelFiles, PairWorker
+from kdaudit.features.batches import batches, pack
+from kdaudit.features.forward import CausalModel, Piece, logits_room
+from kdaudit.features.pair import PairService
+
+_COST, _BYTES = 1.25, 1.5e9
+PREFIX, SUFFIX, WINDOW = 50, 50, 256
+LARGE = 150_000
+
+
+def save(folder: Path, vocabulary: int, width: int, layers: int) -> ModelFiles:
+    torch.manual_seed(layers)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        max_position_embeddings=WINDOW,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return ModelFiles(folder, "float32", False)
+
+
+def windows(count: int, vocabulary: int) -> list[Tokens]:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(PREFIX + SUFFIX, WINDOW + 1, count)
+    return [rng.integers(0, vocabulary, length).astype(np.int32) for length in lengths]
+
+
+def options(vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocabulary": vocabulary,
+        "bos": None,
+        "prefix_tokens": PREFIX,
+        "suffix_tokens": SUFFIX,
+        "retreat": 0,
+    }
+
+
+def cost(folder: Path, count: int, turns: int, vocabulary: int) -> float:
+    """Seconds of the feature pass over those of the bare forward passes."""
+    files = [save(folder / "teacher", vocabulary, 512, 8), save(folder / "baseline", vocabulary, 256, 6)]
+    service = PairService(options(vocabulary))
+    for role, one in zip(("teacher", "baseline"), files, strict=True):
+        service.load(role=role, **one.options())
+    models = [CausalModel(**one.options()) for one in files]
+    packed = pack(windows(count, vocabulary), PREFIX + SUFFIX)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in batches(packed, None, logits_room(0, *models)):
+                for model in models:
+                    model.read(batch).logits(Piece(0, batch.inputs.shape[1]))
+
+    taken: dict[str, list[float]] = {"bare": [], "scored": []}
+    for turn in range(turns + 1):
+        for name, run in (("bare", bare), ("scored", lambda: service.scores(*packed))):
+            began = time.perf_counter()
+            run()
+            if turn:
+                taken[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    print(
+        f"{count} windows, vocabulary {vocabulary:,}: "
+        + ", ".join(f"{n} {s:.2f} s" for n, s in medians.items())
+    )
+    return medians["scored"] / medians["bare"]
+
+
+def memory(folder: Path) -> float:
+    """Bytes at the peak of scoring, above the loaded models."""
+    files = [save(folder / "large", LARGE, 128, 2), save(folder / "small", LARGE, 64, 2)]
+    with PairWorker(*files, **options(LARGE)) as worker:
+        process = Path("/proc", str(worker._worker.pid))
+        before = _kilobytes(process, "VmRSS")
+        (process / "clear_refs").write_text("5")  # the peak begins anew
+        worker.scores(windows(16, LARGE))
+        return 1024.0 * (_kilobytes(process, "VmHWM") - before)
+
+
+def _kilobytes(process: Path, field: str) -> int:
+    lines = (process / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--windows", type=int, default=24)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--vocabulary", type=int, default=32_000)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        peak = memory(Path(name))
+        print(f"peak above the models at vocabulary {LARGE:,}: {peak / 1e9:.2f} GB (bound {_BYTES / 1e9})")
+        ratio = cost(Path(name), asked.windows, asked.turns, asked.vocabulary)
+    print(f"the feature pass takes {ratio:.3f} times the bare forward passes (bound {_COST})")
+    return int(ratio > _COST or peak > _BYTES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
