@@ -154,6 +154,8 @@ class PairWorker:
         self._files = (teacher, baseline)
         self._both = f"{teacher.folder} and {baseline.folder}"
         self._least = prefix_tokens + suffix_tokens
+        self.seconds = 0.0
+        """Time inside the worker, over all windows scored."""
         options = {
             "vocabulary": vocabulary,
             "bos": bos,
@@ -187,7 +189,9 @@ class PairWorker:
 
         """
         with explained(self._both, "transformers"):
-            found = PairScores(*self._worker.call("scores", *pack(windows, self._least)).arrays)
+            answer = self._worker.call("scores", *pack(windows, self._least))
+        self.seconds += float(answer.head["seconds"])
+        found = PairScores(*answer.arrays)
         teacher, baseline = self._files
         refuse_broken(teacher, [found.teacher_nll, found.teacher_entropy])
         refuse_broken(baseline, [found.baseline_nll, found.baseline_entropy])

@@ -117,6 +117,8 @@ class FeatureWorker:
 
     def __init__(self, path: Path, dtype: str, trust_remote_code: bool, retreat: int) -> None:
         self._files = ModelFiles(path, dtype, trust_remote_code)
+        self.seconds = 0.0
+        """Time inside the worker, over all windows met."""
         options = {**self._files.options(), "retreat": retreat}
         with explained(str(path), "transformers"):
             self._worker = Worker("kdaudit.features.single:FeatureService", options, PRELOAD["transformers"])
@@ -147,9 +149,10 @@ class FeatureWorker:
 
     def _call(self, method: str, windows: Sequence[Tokens], **values: int | None) -> list[NDArray[Any]]:
         with explained(str(self._files.folder), "transformers"):
-            found = self._worker.call(method, *pack(windows), **values).arrays
-        refuse_broken(self._files, found)
-        return found
+            answer = self._worker.call(method, *pack(windows), **values)
+        self.seconds += float(answer.head["seconds"])
+        refuse_broken(self._files, answer.arrays)
+        return answer.arrays
 
     def __enter__(self) -> Self:
         return self

@@ -91,12 +91,12 @@ def windows_of(token_ids: pa.ChunkedArray) -> list[Tokens]:
 
 
 def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:
-    entropies, log_probabilities = [], []
+    before, entropies, log_probabilities = worker.seconds, [], []
     for table in read_examples(work.run, EXAMPLES, sample):
         found = worker.entropy(windows_of(table["token_ids"]), work.split.bos, work.vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
-    return pa.table(
+    table = pa.table(
         {
             "example_id": pa.array(sample),
             "model": pa.array([member.name] * len(sample), pa.string()),
@@ -104,6 +104,7 @@ def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArra
             _AXES[1]: pa.array(np.concatenate(log_probabilities)),
         }
     )
+    return table.replace_schema_metadata({"seconds": repr(worker.seconds - before)})
 
 
 def read_entropies(work: Work) -> EntropyPoints:

@@ -71,8 +71,10 @@ def _write_shards(work: Work, retreat: int) -> None:
     ) as worker:
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
+            before = worker.seconds
             scores = worker.scores(windows_of(examples["token_ids"]))
-            table = _table(examples, scores, suffix_copies).replace_schema_metadata(worker.info._asdict())
+            notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
+            table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
             run.write_table(_beside(shard), table, private=False)
             work.progress("features", len(run.shards(FEATURES)), len(shards))
 
