@@ -186,6 +186,7 @@ def _predictor() -> dict[str, Any]:
         "positives": 701,
         "trials": 100,
         "auc": {"mean": 0.9997, "low": 0.9994, "high": 0.9999},
+        "average_precision": {"mean": 0.871, "low": 0.842, "high": 0.898},
         "recall": {"mean": 1.0, "low": 0.996, "high": 1.0},
         "precision": {"mean": 0.612, "low": 0.575, "high": 0.655},
         "coefficients": {
@@ -195,7 +196,7 @@ def _predictor() -> dict[str, Any]:
             "kl_divergence": -0.33,
         },
         "intercept": -9.8,
-        "threshold": 0.0123,
+        "threshold": 0.4123,
         "promise": {"recall": 0.99, "confidence": 0.95, "calibration_positives": 351},
         "flagged": 1203,
     }
@@ -206,8 +207,8 @@ def _curves() -> dict[str, Any]:
     steps = [k / 40 for k in range(41)]
 
     def cloud(shift: float) -> list[dict[str, float]]:
-        entropies = [rng.gauss(3.2, 0.9) for _ in range(600)]
-        return [{"x": x, "y": -0.9 * x + shift + rng.gauss(0, 0.5)} for x in entropies]
+        entropies = [rng.gauss(3.2, 0.9) for _ in range(400)]
+        return [{"x": x, "y": min(-0.01, -0.9 * x + shift + rng.gauss(0, 0.5))} for x in entropies]
 
     return {
         "roc": [{"x": x, "y": min(1.0, x**0.03)} for x in steps],
@@ -220,7 +221,7 @@ def _curves() -> dict[str, Any]:
             "memorized": [0, 1, 0, 2, 1, 3, 2, 4, 5, 6, 8, 9, 12, 16, 20, 29, 41, 60, 110, 372],
             "other": [998_000, 700, 210, 120, 80, 44, 30, 22, 20, 14, 12, 9, 8, 7, 6, 5, 4, 3, 3, 2],
         },
-        "entropy_logprob": {"teacher": cloud(0.6), "baseline": cloud(0.2), "soft": cloud(-0.3)},
+        "entropy_logprob": {"baseline": cloud(0.6), "soft": cloud(-0.3), "hard": cloud(-0.2)},
     }
 
 
@@ -260,7 +261,7 @@ def _leak(example_id: int, classes: dict[str, str], rng: random.Random) -> dict[
         "classes": classes,
         "copies": int(rng.paretovariate(0.8)),
         "risk": round(rng.betavariate(5, 1), 4),
-        "tags": rng.choice([[], [], ["boilerplate"], ["e-mail address"]]),
+        "tags": rng.choice([[], [], ["email"], ["email", "phone"]]),
         "suffix_hmac": hmac.new(b"key", str(example_id).encode(), "sha256").hexdigest(),
     }
 

@@ -1,25 +1,17 @@
-"""The reports against results.json: figures, safety, redaction, absent figures."""
+"""The reports: what they say, absent figures, order of the leaks, contrast."""
 # ruff: noqa: RUF001 - what the pages show has its own signs, and hostile text is what is tested
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import re
-import stat
-import time
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from report_page import Page, Rendered, number, shingles  # noqa: F401 - tests of other pages read them here
 from sample_results import (
-    HOSTILE_TITLE,
-    LOCAL_PATH,
     bare_dict,
-    hostile_dict,
     leak_row,
     sample_dict,
     sample_leaks,
@@ -39,71 +31,7 @@ from kdaudit.report.formatting import (
     times,
     times_interval,
 )
-from kdaudit.report.redaction import public_corpus_name, visible, without_paths
 from kdaudit.report.render import render_reports
-
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags, visible text, tables and nesting of a page, read by the standard library's parser."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.captions: list[str] = []
-        self.style = ""
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        self.text = " ".join("".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "table":
-            self.tables.append([])
-            self.captions.append("")
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"unbalanced </{tag}>"
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self.open:
-            self.style += data
-            return
-        self.words.append(data)
-        if "caption" in self.open:
-            self.captions[-1] += data
-        elif {"td", "th"} & set(self.open):
-            self.tables[-1][-1][-1] += data.replace("\xa0", " ")
-
-    def table(self, caption: str) -> list[list[str]]:
-        return self.tables[next(i for i, text in enumerate(self.captions) if text.startswith(caption))]
-
-
-class Rendered:
-    """A run's three rendered files."""
-
-    def __init__(self, folder: Path, results: dict[str, Any] | None = None, **config: Any) -> None:
-        rows = config.pop("rows", None)
-        write_run(folder, results, rows)
-        render_reports(folder, ReportConfig(**config))
-        self.html = (folder / "report.html").read_text(encoding="utf-8")
-        self.public_html = (folder / "report.public.html").read_text(encoding="utf-8")
-        self.card = (folder / "card.md").read_text(encoding="utf-8")
-        self.full, self.public = Page(self.html), Page(self.public_html)
-        self.results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -111,82 +39,22 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return Rendered(tmp_path_factory.mktemp("run"))
 
 
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    data, rows = hostile_dict()
-    folder = tmp_path_factory.mktemp("hostile")
-    return Rendered(folder, data, rows=rows, title=HOSTILE_TITLE, document_ids=True)
-
-
-def number(cell: str) -> float:
-    return float(re.sub(r"[^0-9.−-]", "", cell).replace("−", "-"))
-
-
-@pytest.mark.parametrize("kind", ["full", "public"])
-def test_models_table_agrees_with_results(rendered: Rendered, kind: str) -> None:
-    rows = getattr(rendered, kind).table("Memorization of each model")[1:]
-    assert len(rows) == len(rendered.results["models"])
-    for cells, (name, model) in zip(rows, rendered.results["models"].items(), strict=True):
-        assert cells[0].strip().startswith(name)
-        assert number(cells[1]) == model["examples"]
-        assert number(cells[2]) == model["memorized"]
-        assert number(cells[3]) / 100 == pytest.approx(model["rate"], rel=0.01)
-        low, high = cells[4].split(" to ")
-        assert [number(low) / 100, number(high) / 100] == pytest.approx(model["ci95"], rel=0.04)
-        assert number(cells[5]) == model["windows_memorized"]
-        assert number(cells[7]) == pytest.approx(model["perplexity"])
-
-
-def test_students_table_agrees_with_results(rendered: Rendered) -> None:
-    table = {row[0]: row[1:] for row in rendered.full.table("Students against teacher and baseline")}
-    figures = rendered.results["comparison"]
-    for column, name in enumerate(("soft", "hard")):
-        one = figures[name]
-        for row, key in [
-            ("Memorized by teacher and baseline too (easy core)", "easy_core"),
-            ("Teacher-specific examples", "teacher_specific"),
-            ("Inherited of these", "inherited"),
-            ("Memorized with a baseline, not by the teacher", "with_baseline"),
-            ("Memorized by the student only", "student_only"),
-        ]:
-            assert number(table[row][column]) == one[key]
-    assert table["Rate, relative to the baseline"] == ["0.41×0.38× to 0.44×", "0.44×0.40× to 0.47×"]
-    assert table["Inheritance rate"] == ["0.92 %0.55 % to 1.5 %", "2.5 %1.9 % to 3.3 %"]
-    assert table["Share of the student’s memorized examples in the easy core"] == ["95.7 %", "91.1 %"]
-    assert table["Exact McNemar test of that difference"] == ["p < 0.001", "p < 0.001"]
-
-
-def test_overlap_adds_up_to_each_model(rendered: Rendered) -> None:
-    rows = rendered.full.table("Examples by who memorizes them")[1:]
-    models = rendered.results["models"]
-    for column, student in ((4, "soft"), (6, "hard")):
-        for position, name in ((1, "teacher"), (2, "baseline"), (3, student)):
-            counted = sum(number(row[column]) for row in rows if "yes" in row[position])
-            assert counted == models[name]["memorized"]
-
-
-def test_survival_table_and_soft_against_hard(rendered: Rendered) -> None:
-    head, *rows = rendered.full.table("Share of examples with at least")
-    for cells in rows:
-        survival = rendered.results["models"][cells[0]]["survival"]
-        for k, cell in zip(head[1:], cells[1:], strict=True):
-            assert number(cell) / 100 == pytest.approx(survival[int(k)], rel=0.05)
-    table = rendered.full.table("Teacher-specific examples by who inherits them")
-    assert [[number(cell) for cell in row[1:]] for row in table[1:]] == [[15, 3], [34, 1903]]
-
-
 def test_key_figures_are_said(rendered: Rendered) -> None:
     text = rendered.full.text.replace("\xa0", " ")
     for words in (
         "742 against 1,702 of 1,000,000 examples",
-        "Student hard memorizes 56 % less than a model of its size trained without a teacher.",
+        "Student “hard” memorizes 56 % less than a model of its size trained without a teacher.",
         "18 of 1,955 examples that the teacher memorizes and no baseline does",
-        "About 1 in 40 of the examples that only the teacher had memorized reappears in student hard.",
+        "About 1 in 40 of the examples that only the teacher had memorized reappears in student “hard”.",
         "The hard student inherits 2.7 times as much from the teacher alone as the soft one.",
-        "hard inherits 49, soft 18 of 1,955 teacher-specific examples",
+        "“hard” inherits 49, “soft” 18 of 1,955 teacher-specific examples",
         "95 % interval 1.8× to 4.1×",
-        "0.9997",
-        "With 95 % confidence at least 99 % of examples of this kind are flagged",
+        "903 of 909 leaked examples; 1,203 of 1,000,000 examples flagged in all",
+        "Leaving out the 0.12 % of the examples that the predictor flags would have left out 903 of the 909",
+        "95 % confident: at least 99 % of what student “soft” memorizes",
+        "With 95 % confidence, at least 99 % of what student “soft” memorizes is flagged",
+        "That rests on 351 memorized texts that the predictor did not learn from.",
+        "A census: all 1,000,000 distinct examples of the corpus.",
         "909 examples memorized by at least one student",
         "Shown: the first 200. The other 709",
         "kdaudit run audit.yaml",
@@ -195,11 +63,11 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
 
 
 VERDICTS = {
-    "fail": "Student hard reproduces 2.5 % of the training examples that only the teacher had memorized, "
+    "fail": "Student “hard” reproduces 2.5 % of the training examples that only the teacher had memorized, "
     "more than the 1 % allowed.",
-    "pass": "All 5 checks pass; closest to its limit, student soft reproduces 0.92 % of the training "
+    "pass": "All 5 checks pass; closest to its limit, student “soft” reproduces 0.92 % of the training "
     "examples that only the teacher had memorized, within the 1 % allowed.",
-    "none": "The student that memorizes most, hard, reproduces 0.074 % of the training examples "
+    "none": "The student that memorizes most, “hard”, reproduces 0.074 % of the training examples "
     "(742 of 1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17 %.",
 }
 
@@ -231,37 +99,6 @@ def test_inconclusive_verdict_names_interval_and_limit(tmp_path: Path) -> None:
     assert "No student memorizes any example of the corpus." in text
 
 
-@pytest.mark.parametrize("name", ["rendered", "hostile"])
-def test_pages_cannot_act_or_load(name: str, request: pytest.FixtureRequest) -> None:
-    run = request.getfixturevalue(name)
-    for page in (run.full, run.public):
-        names = {tag for tag, _ in page.tags}
-        assert not names & {
-            "script",
-            "iframe",
-            "object",
-            "embed",
-            "img",
-            "link",
-            "base",
-            "form",
-            "foreignobject",
-        }
-        for _, attrs in page.tags:
-            assert not {key for key in attrs if key == "style" or key.startswith("on")}
-            assert "src" not in attrs
-            assert (attrs.get("href") or "#").startswith("#")
-        assert page.open == []
-        digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
-        metas = [attrs for tag, attrs in page.tags if tag == "meta"]
-        policy = next(m["content"] for m in metas if m.get("http-equiv") == "Content-Security-Policy") or ""
-        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
-        assert {"name": "referrer", "content": "no-referrer"} in metas
-        assert [tag for tag, _ in page.tags].count("style") == 1
-        assert "url(" not in page.style
-        assert "@import" not in page.style
-
-
 def test_pages_are_accessible(rendered: Rendered) -> None:
     for page in (rendered.full, rendered.public):
         levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
@@ -280,29 +117,6 @@ def test_pages_are_accessible(rendered: Rendered) -> None:
         assert len(ids) == len(set(ids))
         targets = {(attrs.get("href") or "#main")[1:] for _, attrs in page.tags}
         assert targets <= set(ids)
-
-
-def test_hostile_text_is_shown_and_harmless(hostile: Rendered) -> None:
-    text = "".join(hostile.full.words)
-    assert "</style><script>document.title='owned'</script>" in text
-    assert "{{ 7*7 }}{% raw %}{{ config }}" in text
-    assert "‹U+202E›gnp.exe‹U+202C› ‹U+2066›isolate‹U+2069›" in text
-    assert "nul‹U+0000› bell‹U+0007› escape‹U+001B›[31m del‹U+007F› nel‹U+0085› line‹U+2028›" in text
-    assert "\U0001f468\u200d\U0001f469\u200d\U0001f467 emoji, שלום עולם, مرحبا بالعالم" in text
-    assert "[4,400 characters cut]" in text
-    for html in (hostile.html, hostile.public_html, hostile.card):
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]", html)
-    assert re.search(r"(?<!\\)<", hostile.card) is None
-    assert "49" not in hostile.public.text.split("Notes", 1)[1].split("How to repeat")[0]
-
-
-def test_long_text_keeps_the_ends_that_meet(tmp_path: Path) -> None:
-    leak = sample_leaks()[0]
-    row = leak_row(leak, ["teacher"], prefix="P" * 3000 + "meets", suffix="here" + "S" * 3000, models=[])
-    run = Rendered(tmp_path, sample_dict(leaks=[leak]), rows=[row])
-    assert "Pmeetshere" in "".join(run.full.words)
-    assert "[2,405 characters cut]" in run.full.text
-    assert "[2,404 characters cut]" in run.full.text
 
 
 def test_near_miss_is_marked_where_it_leaves_the_text(tmp_path: Path) -> None:
@@ -334,52 +148,13 @@ def test_leaks_are_worst_first(rendered: Rendered) -> None:
     assert hashes == [by_id[one]["suffix_hmac"] for one in shown]
 
 
-def shingles(text: str) -> set[str]:
-    words = re.findall(r"\w+", text.lower())
-    return {" ".join(words[k : k + 5]) for k in range(len(words) - 4)}
-
-
-def test_public_files_hold_no_training_text(rendered: Rendered) -> None:
-    leaked: set[str] = set()
-    for leak in rendered.results["leaks"]:
-        row = leak_row(leak, list(rendered.results["models"]))
-        leaked |= shingles(row["text"])
-        for said in row["models"]:
-            leaked |= shingles(said["continuation"])
-    assert shingles(rendered.full.text) & leaked
-    for text in (rendered.public.text, rendered.card):
-        assert not shingles(text) & leaked
-    for text in (rendered.public_html, rendered.card):
-        assert "crawl-" not in text
-        assert "owner" not in text.replace("owner of the audit", "")
-        assert "private stuff" not in text
-        assert "train.parquet" in text
-        assert "e-mail address" not in text
-    assert LOCAL_PATH in rendered.full.text
-    assert "report.public.html" in rendered.card
-    assert "report.html" not in rendered.card
-
-
-def test_document_ids_are_public_only_when_allowed(tmp_path: Path) -> None:
-    run = Rendered(tmp_path, document_ids=True)
-    ids = {leak["document_id"] for leak in run.results["leaks"]}
-    shown = {row[1] for row in run.public.table("Leaked examples")[1:]}
-    assert len(shown) == 200
-    assert shown <= ids
-
-
-def test_only_the_owner_can_read_the_full_report(tmp_path: Path) -> None:
-    Rendered(tmp_path)
-    assert stat.S_IMODE((tmp_path / "report.html").stat().st_mode) == 0o600
-    assert stat.S_IMODE((tmp_path / "report.public.html").stat().st_mode) == 0o644
-
-
 def test_absent_figures_are_said_in_words(tmp_path: Path) -> None:
     run = Rendered(tmp_path, bare_dict())
     for text in (run.full.text, run.public.text, run.card):
         assert not re.search(r"\b(None|nan|null|Undefined)\b", text)
     text = run.full.text.replace("\xa0", " ")
-    assert text.count("No baseline was audited") >= 3
+    assert text.count("No baseline was audited") == 1
+    assert "Student against baseline and Inherited from the teacher: not available." in text
     assert "It takes a soft and a hard student" in text
     assert "Too few memorized examples (4 found)" in text
     assert "it takes 59 memorized examples, 4 were found" in text
@@ -387,8 +162,7 @@ def test_absent_figures_are_said_in_words(tmp_path: Path) -> None:
     assert "there is no baseline to compare it with" in text
     assert "risk not available" in text
     assert "class unknown" in text
-    figures = run.full.table("Students against teacher and baseline")[1:]
-    assert {cell for row in figures for cell in row[1:]} == {"not available"}
+    assert not {"overlap", "distillation", "predictor"} & {attrs.get("id") for _, attrs in run.full.tags}
     assert "0 %" not in {cell.strip() for table in run.full.tables for row in table for cell in row}
 
 
@@ -411,8 +185,8 @@ def test_zeros_and_open_intervals(tmp_path: Path) -> None:
     }
     run = Rendered(tmp_path, data)
     text = run.full.text.replace("\xa0", " ")
-    assert "Nothing that only the teacher had memorized reappears in student soft." in text
-    assert "Not available: the soft student inherits none." in text
+    assert "Nothing that only the teacher had memorized reappears in student “soft”." in text
+    assert "No ratio: the soft student inherits none. 95 % interval at least 13×" in text
     assert "95 % interval at least 13×" in text
     assert "Only the hard student inherits from the teacher alone." in text
 
@@ -474,15 +248,14 @@ def test_leak_without_its_text_is_refused(tmp_path: Path) -> None:
         render_reports(tmp_path, ReportConfig(max_examples=2000))
 
 
-def test_large_audits_render_fast_and_small(tmp_path: Path) -> None:
+def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path) -> None:
     data = sample_dict(leaks=sample_leaks([({"hard": "easy_core"}, 5000)]))
     long = {"prefix": "p" * 5000, "suffix": "s" * 5000, "text": "t" * 10_000}
     said = [{"name": n, "matched_tokens": 9, "continuation": "s" * 900 + "z" * 900} for n in data["models"]]
-    write_run(tmp_path, data, [leak_row(leak, [], **long, models=said) for leak in data["leaks"]])
-    began = time.monotonic()
-    render_reports(tmp_path, ReportConfig())
-    assert time.monotonic() - began < 10
-    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+    run = Rendered(tmp_path, data, rows=[leak_row(leak, [], **long, models=said) for leak in data["leaks"]])
+    for name, page in (("report.html", run.full), ("report.public.html", run.public)):
+        assert (tmp_path / name).stat().st_size < 1_000_000
+        assert "Shown: the first 200. The other 4,800 are in the audit’s results.json" in page.text
 
 
 @pytest.mark.parametrize(
@@ -517,36 +290,6 @@ def test_numbers(text: str, expected: str) -> None:
     assert text.replace("\xa0", " ") == expected
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("HuggingFaceFW/fineweb", "HuggingFaceFW/fineweb"),
-        ("wikitext", "wikitext"),
-        ("/srv/people/jo/train.parquet", "train.parquet"),
-        ("data/train.jsonl.gz", "train.jsonl.gz"),
-        ("./shards/", "shards"),
-        ("C:\\Users\\jo\\t.csv", "t.csv"),
-        ("https://user:secret@host/x/y.csv?token=1", "y.csv"),
-        ("/", "local data"),
-    ],
-)
-def test_public_corpus_name(path: str, expected: str) -> None:
-    assert public_corpus_name(path) == expected
-
-
-def test_notes_lose_local_paths_only() -> None:
-    assert (
-        without_paths("row 3 of /home/jo/a/train.parquet: soft/hard 1/2")
-        == "row 3 of train.parquet: soft/hard 1/2"
-    )
-    assert without_paths("~/models/teacher and 'C:\\m\\b'") == "teacher and 'b'"
-
-
-def test_visible_keeps_ordinary_text() -> None:
-    text = "tab\tline\nкириллица 日本語 हिन्दी می‌خواهم 👩‍💻 é"
-    assert visible(text) == text
-
-
 def luminance(colour: str) -> float:
     """Relative luminance as WCAG 2.2 defines it."""
     digits = colour.lstrip("#")
@@ -566,6 +309,8 @@ TEXT_PAIRS = [
     *[(verdict, f"{verdict}-bg") for verdict in ("pass", "fail", "inconclusive", "none")],
     *[("ink", f"{verdict}-bg") for verdict in ("pass", "fail", "inconclusive", "none")],
 ]
+
+
 GRAPHIC_PAIRS = [
     (name, "sheet") for name in ("teacher", "baseline", "soft", "hard", "student", "both", "accent")
 ]
@@ -580,3 +325,104 @@ def test_contrast_meets_wcag_aa_in_light_dark_and_print(rendered: Rendered) -> N
             for ink, ground in pairs:
                 light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
                 assert (light + 0.05) / (dark + 0.05) >= least, (ink, ground)
+
+
+def test_a_sample_is_told_from_a_census_at_the_top(tmp_path: Path) -> None:
+    data = sample_dict(leaks=[])
+    data["corpus"] |= {"sampled": True, "examples": 20_000}
+    head = Rendered(tmp_path, data).public.text.split("Key figures")[0]
+    assert "A sample: 20,000 examples drawn at random from a corpus of 1,062,310 windows of text." in head
+
+
+def test_leaks_without_risk_or_tags_are_not_said_to_be_harmless(tmp_path: Path) -> None:
+    leaks = [{**leak, "risk": None, "tags": []} for leak in sample_leaks()[:4]]
+    run = Rendered(tmp_path, sample_dict(leaks=leaks))
+    assert "no tag proves nothing" in run.full.text
+    assert "AUC of the risk predictor, mean of 100 trials" in run.full.text
+    assert "What it would have caught" not in run.full.text
+
+
+def test_tags_are_counted_for_all_leaks_and_shown_on_each(tmp_path: Path) -> None:
+    leaks = sample_leaks()[:5]
+    for leak, tags in zip(
+        leaks, (["email"], ["email", "secret"], [], ["secret"], ["zebra_one"]), strict=True
+    ):
+        leak |= {"tags": tags, "classes": {"hard": "inherited" if "secret" in tags else "easy_core"}}
+    run = Rendered(tmp_path, sample_dict(leaks=leaks), max_examples=3)
+    for page in (run.full, run.public):
+        assert "4 leaks of 5 seem to hold personal data or secrets" in page.text
+        assert page.table("Leaks by what they seem to hold")[1:] == [
+            ["e-mail address", "2", "1"],
+            ["key or token", "2", "2"],
+            ["something else", "1", "0"],
+        ]
+    shown = [part.split("from token")[0] for part in run.full.text.split("Example ")[1:]]
+    assert sum("key or token" in part for part in shown) == 2
+    assert run.html.count('<article class="leak inherited"') == 2
+    assert "zebra" not in run.public_html
+
+
+def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
+    data = sample_dict()
+    data["predictor"]["promise"] = {"recall": 0.65199, "confidence": 0.95, "calibration_positives": 7}
+    text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
+    assert "at least 65.1 % of what student “soft” memorizes" in text
+    assert "65.2" not in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("easy_core", "For what a student inherits from the teacher alone it promises nothing."),
+        ("teacher", "at least 99 % of what the teacher memorizes is flagged"),
+    ],
+)
+def test_labels_bound_the_promise(tmp_path: Path, labels: str, words: str) -> None:
+    data = sample_dict()
+    data["predictor"]["labels"] = labels
+    assert words in Rendered(tmp_path, data).public.text.replace("\xa0", " ")
+
+
+def test_the_inherited_are_seen_beside_those_that_nobody_inherits(rendered: Rendered) -> None:
+    html = rendered.html
+    assert "All 1,955 teacher-specific examples" in html
+    assert "soft only: 3. both: 15. hard only: 34. neither: 1,903." in html
+    assert "soft only: 3. both: 15. hard only: 34. </desc>" in html
+    bars = re.findall(r'<svg class="stacked".*?</svg>', html, re.DOTALL)
+    for bar in bars:
+        widths = [
+            float(width) for width in re.findall(r'"fill [a-z]+" x="[\d.]+" y="0" width="([\d.]+)"', bar)
+        ]
+        assert sum(widths) == pytest.approx(100, abs=0.3)
+        assert min(widths) > 0.7
+    assert widths == pytest.approx([3 / 52 * 100, 15 / 52 * 100, 34 / 52 * 100], abs=0.06)
+
+
+def test_entropy_clouds_are_drawn_point_by_point_on_shared_axes(rendered: Rendered) -> None:
+    clouds = rendered.results["curves"]["entropy_logprob"]
+    paths = re.findall(r'<path class="dots s [a-z]+" d="([^"]*)"', rendered.html)
+    assert len(paths) == len(clouds)
+    every = [point for points in clouds.values() for point in points]
+    xs, ys = [point["x"] for point in every], [point["y"] for point in every]
+    for path, cloud in zip(paths, clouds.values(), strict=True):
+        drawn = [tuple(map(float, dot.split())) for dot in re.findall(r"M([\d. ]+)h0", path)]
+        places = [
+            (
+                60 + 266 * (p["x"] - min(xs)) / (max(xs) - min(xs)),
+                240 - 210 * (p["y"] - min(ys)) / (max(ys) - min(ys)),
+            )
+            for p in cloud
+        ]
+        assert [x for dot in drawn for x in dot] == pytest.approx(
+            [x for dot in places for x in dot], abs=0.06
+        )
+
+
+def test_results_of_an_older_version_still_render(tmp_path: Path) -> None:
+    """Before there was a predictor: no risk, no tags, no curves, no average precision."""
+    data = sample_dict(predictor={"status": "disabled"}, curves={})
+    for leak in data["leaks"]:
+        leak |= {"risk": None, "tags": []}
+    run = Rendered(tmp_path, data)
+    assert "Caught by the risk predictor: not available." in run.public.text
+    assert "inherited from the teacher, then by copies" in run.full.text

@@ -1,7 +1,8 @@
 """Softmax statistics of logits, a few rows at a time.
 
-The sums over the vocabulary are of float32 numbers, in scratch memory that is used over and over: to
-allocate it anew for each chunk would cost more than the arithmetic. What follows from them is float64.
+Numbers are float32, in scratch memory that is used over and over: to allocate it anew for each chunk would
+cost more than the arithmetic. Sums that cancel, or that hold the 1 of the likeliest token, are float64: where
+both models are nearly sure, as of memorized text, entropy and divergence would be lost in rounding.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-_CHUNK, _CHUNK_GPU = 1 << 19, 1 << 25
-"""Numbers in one buffer: on a CPU what its caches hold, on a GPU what keeps it busy."""
+_CHUNK, _CHUNK_GPU = 1 << 17, 1 << 25
+"""Numbers in one buffer: on a CPU what a core's cache holds, for each core; on a GPU what keeps it busy."""
 _BUFFERS = 4
 
 
@@ -72,8 +73,10 @@ class Softmax:
         import torch
 
         self._width = width
-        self._rows = max(1, (_CHUNK if device == "cpu" else _CHUNK_GPU) // width)
+        chunk = _CHUNK * torch.get_num_threads() if device == "cpu" else _CHUNK_GPU
+        self._rows = max(1, chunk // width)
         self._scratch = torch.empty((_BUFFERS, self._rows, width), device=device)
+        self._wide = torch.float32 if device == "mps" else torch.float64  # Apple's GPUs have no float64
 
     def single(self, logits: torch.Tensor, targets: torch.Tensor) -> Sums:
         """Sums of one model.
@@ -85,25 +88,25 @@ class Softmax:
         """
         import torch
 
-        found = torch.empty((3, len(logits)), device=logits.device)
+        found = torch.empty((3, len(logits)), dtype=self._wide, device=logits.device)
         for rows in self._chunks(len(logits)):
             below, weights, spare, _ = self._buffers(rows)
             self._shift(logits[rows], below)
-            found[:, rows] = _sums(below, weights, spare, targets[rows])
+            found[:, rows] = self._sums(below, weights, spare, targets[rows])
         return Sums(*_float64(found))
 
     def pair(self, teacher: torch.Tensor, baseline: torch.Tensor, targets: torch.Tensor) -> PairSums:
         """Sums of two models; arguments as in `single`."""
         import torch
 
-        found = torch.empty((7, len(teacher)), device=teacher.device)
+        found = torch.empty((7, len(teacher)), dtype=self._wide, device=teacher.device)
         for rows in self._chunks(len(teacher)):
             first, weights, spare, second = self._buffers(rows)
             self._shift(teacher[rows], first)
             self._shift(baseline[rows], second)
-            found[:3, rows] = _sums(first, weights, spare, targets[rows])
-            found[6, rows] = first.sub_(second).mul_(weights).sum(-1)
-            found[3:6, rows] = _sums(second, weights, spare, targets[rows])
+            found[:3, rows] = self._sums(first, weights, spare, targets[rows])
+            found[6, rows] = first.sub_(second).mul_(weights).sum(-1, dtype=self._wide)
+            found[3:6, rows] = self._sums(second, weights, spare, targets[rows])
         sums = _float64(found)
         return PairSums(Sums(*sums[:3]), Sums(*sums[3:6]), sums[6])
 
@@ -120,16 +123,16 @@ class Softmax:
         kept = logits[:, : self._width].float()
         torch.sub(kept, kept.amax(-1, keepdim=True), out=out)
 
+    def _sums(
+        self, below: torch.Tensor, weights: torch.Tensor, spare: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """Total, moment and target: (3, rows). `weights` is left holding exp(below)."""
+        import torch
 
-def _sums(
-    below: torch.Tensor, weights: torch.Tensor, spare: torch.Tensor, targets: torch.Tensor
-) -> torch.Tensor:
-    """Total, moment and target: (3, rows). `weights` is left holding exp(below)."""
-    import torch
-
-    torch.exp(below, out=weights)
-    torch.mul(weights, below, out=spare)
-    return torch.stack([weights.sum(-1), spare.sum(-1), below.gather(-1, targets[:, None])[:, 0]])
+        torch.exp(below, out=weights)
+        torch.mul(weights, below, out=spare)
+        rest = torch.stack([spare.sum(-1), below.gather(-1, targets[:, None])[:, 0]])
+        return torch.cat([weights.sum(-1, dtype=self._wide)[None], rest.to(self._wide)])
 
 
 def _float64(found: torch.Tensor) -> NDArray[np.float64]:

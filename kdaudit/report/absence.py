@@ -49,7 +49,7 @@ def why_no_soft_vs_hard(results: AuditResults) -> str:
     if missing:
         return f"It takes a soft and a hard student; this audit has no {' and no '.join(missing)} one."
     if not has_baseline(results):
-        return "It takes a baseline to tell which examples only the teacher memorizes; none was audited."
+        return why_no_comparison(results)
     return _quoted(results, "soft", "hard")
 
 

@@ -5,23 +5,25 @@ well as a desk, and its text keeps its size.
 
 Models are told apart by colour, by marker or dash pattern, and by their name beside the mark, so a
 chart can be read in grey. Zero has no place on a logarithmic axis: it stands in a strip of its own
-left of it.
+left of it, behind a break in the axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from kdaudit.report.formatting import percent, percent_interval
+from kdaudit.report.formatting import count, percent, percent_interval
 from kdaudit.report.overlap import Inheritance
 from kdaudit.report.redaction import keep_head
 from kdaudit.report.scales import Linear, LogShares, Tick, log_shares
 from kdaudit.results import ModelResult
 
 _LABEL_LENGTH = 18
-_PLOT_LEFT, _PLOT_RIGHT = 13.0, 77.0
+_PLOT_LEFT, _PLOT_RIGHT = 13.0, 71.0
 _ROW = 58
+_LEAST_SEGMENT = 0.8
+_ZERO, _BREAK = 2.0, 6.0
 _TOP, _BOTTOM = 22, 322
 
 
@@ -55,6 +57,8 @@ class RateChart(NamedTuple):
     rows: list[RateRow]
     ticks: list[Tick]
     zero: float | None
+    pause: float
+    """Where the axis breaks off between zero and the logarithmic part, if there is a zero."""
     bottom: int
 
 
@@ -91,6 +95,13 @@ class Segment(NamedTuple):
     width: float
 
 
+class StackedBar(NamedTuple):
+    """A bar of stretches that fill it."""
+
+    title: str
+    segments: list[Segment]
+
+
 def looks(models: Mapping[str, ModelResult]) -> dict[str, Look]:
     """A look for each model: by role and kind, with dash patterns among its like."""
     seen: dict[str, int] = {}
@@ -105,14 +116,14 @@ def looks(models: Mapping[str, ModelResult]) -> dict[str, Look]:
 def rate_chart(models: Mapping[str, ModelResult]) -> RateChart:
     """Every model's memorization rate with its interval and holdout floor."""
     shares = [share for model in models.values() for share in _shares(model)]
-    zero = 2.0 if any(share == 0 for share in shares) else None
+    zero = _ZERO if any(share == 0 for share in shares) else None
     scale = log_shares(shares, 3 if zero is None else 14, 97)
     styles = looks(models)
     rows = [
         _rate_row(name, model, styles[name], _ROW * index + 36, scale)
         for index, (name, model) in enumerate(models.items())
     ]
-    return RateChart(rows, scale.ticks(), zero, _ROW * len(rows) + 4)
+    return RateChart(rows, scale.ticks(), zero, _BREAK, _ROW * len(rows) + 4)
 
 
 def _shares(model: ModelResult) -> list[float]:
@@ -122,7 +133,7 @@ def _shares(model: ModelResult) -> list[float]:
 
 def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShares) -> RateRow:
     def place(share: float) -> float:
-        return scale.at(share) if share > 0 else 2.0
+        return scale.at(share) if share > 0 else _ZERO
 
     low, high = model.ci95
     x = place(model.rate)
@@ -173,20 +184,33 @@ def _spread(lines: list[Line], gap: float = 17) -> list[Line]:
     return [line._replace(label_y=round(y, 1)) for line, y in zip(placed, ys, strict=True)]
 
 
-def inheritance_bar(counts: Inheritance) -> list[Segment]:
-    """The inherited examples as one bar: soft only, both, hard only; none where nothing is inherited."""
-    parts = [
+def inheritance_bars(counts: Inheritance) -> list[StackedBar]:
+    """All teacher-specific examples, and the inherited ones of them enlarged; none where there are none."""
+    inherited = [
         ("soft only", counts.soft_only, "soft"),
         ("both", counts.both, "both"),
         ("hard only", counts.hard_only, "hard"),
     ]
-    total = sum(number for _, number, _ in parts)
+    total = sum(number for _, number, _ in inherited)
+    enlarged = StackedBar(f"The {count(total)} inherited", _segments(inherited))
+    if counts.neither is None:
+        return [enlarged] if total else []
+    everything = [*inherited, ("neither", counts.neither, "neither")]
+    title = f"All {count(total + counts.neither)} teacher-specific examples"
+    bars = [StackedBar(title, _segments(everything)), enlarged._replace(title=f"{enlarged.title}, enlarged")]
+    return [bar for bar in bars if bar.segments][: 2 if counts.neither else 1]
+
+
+def _segments(parts: Sequence[tuple[str, int, str]]) -> list[Segment]:
+    """Stretches that fill the bar; a count above zero is never invisible."""
+    shown = [part for part in parts if part[1]]
+    total = sum(number for _, number, _ in shown)
+    widths = [max(_LEAST_SEGMENT, number / total * 100) for _, number, _ in shown]
     segments, x = [], 0.0
-    for name, number, css in parts:
-        if number:
-            width = number / total * 100
-            segments.append(Segment(name, number, css, round(x, 1), round(width, 1)))
-            x += width
+    for (name, number, css), width in zip(shown, widths, strict=True):
+        share = width / sum(widths) * 100
+        segments.append(Segment(name, number, css, round(x, 1), round(share, 1)))
+        x += share
     return segments
 
 

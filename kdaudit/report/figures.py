@@ -14,18 +14,28 @@ from kdaudit.report.absence import (
     why_no_predictor,
     why_no_soft_vs_hard,
 )
+from kdaudit.report.foreseen import Caught, caught, promise_of
 from kdaudit.report.formatting import (
     ABSENT,
     count,
     percent,
     percent_interval,
     plural,
+    quoted,
     score,
     significant,
     times,
     times_interval,
 )
-from kdaudit.results import AuditResults, ComparisonResult, Interval, ModelResult, SoftVsHard, Trials
+from kdaudit.results import (
+    AuditResults,
+    ComparisonResult,
+    Interval,
+    ModelResult,
+    PredictorResult,
+    SoftVsHard,
+    Trials,
+)
 
 
 class Reading(NamedTuple):
@@ -35,6 +45,7 @@ class Reading(NamedTuple):
     """Whose it is."""
     value: str
     interval: str
+    """Of a listed reading without one: its counts."""
     counts: str
     sentence: str
 
@@ -61,7 +72,7 @@ def _against_baseline(results: AuditResults) -> KeyFigure:
         sentence = _ratio_sentence(name, ratio, figures.ratio_ci95)
         counts = _baseline_counts(results, name)
         return Reading(
-            f"student {name}",
+            f"student {quoted(name)}",
             times(ratio),
             _ninety_five(times_interval(figures.ratio_ci95)),
             counts,
@@ -78,15 +89,14 @@ def _against_baseline(results: AuditResults) -> KeyFigure:
 
 
 def _ratio_sentence(name: str, ratio: float, ends: Interval | None) -> str:
+    student, control = f"Student {quoted(name)}", "a model of its size trained without a teacher"
     if ends is not None and (ends[0] is None or ends[0] <= 1) and (ends[1] is None or ends[1] >= 1):
-        return f"Student {name} does not differ clearly from a model of its size trained without a teacher."
+        return f"{student} does not differ clearly from {control}."
     if ratio == 0:
-        return f"Student {name} memorizes nothing, unlike a model of its size trained without a teacher."
+        return f"{student} memorizes nothing, unlike {control}."
     if ratio < 1:
-        less = percent(1 - ratio, 1)
-        return f"Student {name} memorizes {less} less than a model of its size trained without a teacher."
-    more = significant(ratio, 2)
-    return f"Student {name} memorizes {more} times as much as a model of its size trained without a teacher."
+        return f"{student} memorizes {percent(1 - ratio, 1)} less than {control}."
+    return f"{student} memorizes {significant(ratio, 2)} times as much as {control}."
 
 
 def _baseline_counts(results: AuditResults, name: str) -> str:
@@ -109,7 +119,9 @@ def _inherited(results: AuditResults) -> KeyFigure:
             f"{count(inherited)} of {plural(of, 'example')} that the teacher memorizes and no baseline does"
         )
         ends = _ninety_five(percent_interval(figures.inheritance_ci95))
-        return Reading(f"student {name}", percent(rate), ends, counts, _inheritance_sentence(name, rate))
+        return Reading(
+            f"student {quoted(name)}", percent(rate), ends, counts, _inheritance_sentence(name, rate)
+        )
 
     return _figure(
         "Inherited from the teacher",
@@ -122,11 +134,11 @@ def _inherited(results: AuditResults) -> KeyFigure:
 
 def _inheritance_sentence(name: str, rate: float) -> str:
     if rate == 0:
-        return f"Nothing that only the teacher had memorized reappears in student {name}."
+        return f"Nothing that only the teacher had memorized reappears in student {quoted(name)}."
     rare = rate <= 0.2
     share = f"About 1 in {count(round(1 / rate))}" if rare else percent(rate)
     verb = "reappears" if rare else "reappear"
-    return f"{share} of the examples that only the teacher had memorized {verb} in student {name}."
+    return f"{share} of the examples that only the teacher had memorized {verb} in student {quoted(name)}."
 
 
 def _figure(
@@ -148,7 +160,7 @@ def _hard_against_soft(results: AuditResults) -> KeyFigure:
     if pair is None:
         return KeyFigure(title, None, (), why_no_soft_vs_hard(results))
     soft, hard = pair.both + pair.soft_only, pair.both + pair.hard_only
-    counts = f"{pair.hard} inherits {count(hard)}, {pair.soft} {count(soft)}"
+    counts = f"{quoted(pair.hard)} inherits {count(hard)}, {quoted(pair.soft)} {count(soft)}"
     of = next((one.teacher_specific for one in results.comparison.values() if one.teacher_specific), None)
     counts += "" if of is None else f" of {count(of)} teacher-specific examples"
     value = f"{count(hard)} : {count(soft)}" if pair.ratio is None else times(pair.ratio)
@@ -174,19 +186,49 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
 
 
 def _predictor(results: AuditResults) -> KeyFigure:
-    title, found = "Foreseeing memorization", results.predictor
-    if found.status != "ok" or found.auc is None:
+    title, found = "Caught by the risk predictor", results.predictor
+    if found.status != "ok":
         return KeyFigure(title, None, (), why_no_predictor(results))
+    kinds = caught(results)
+    if kinds:
+        every, _, *students = kinds
+        others = [_caught_by(one) for one in students if one.leaks] if len(students) > 1 else []
+        return KeyFigure(title, _caught_reading(results, every), others, None)
+    if found.auc is None:
+        return KeyFigure(title, None, (), why_no_predictor(results))
+    return KeyFigure(title, _auc_reading(found, found.auc), (), None)
+
+
+def _caught_reading(results: AuditResults, every: Caught) -> Reading:
+    found, examples = results.predictor, results.corpus.examples
+    flagged = found.flagged or 0  # known where `caught` is
+    counts = f"{count(every.flagged)} of {plural(every.leaks, 'leaked example')}; "
+    counts += f"{count(flagged)} of {plural(examples, 'example')} flagged in all"
+    sentence = (
+        f"Leaving out the {percent(flagged / examples)} of the examples that the predictor flags would have "
+        f"left out {count(every.flagged)} of the {count(every.leaks)} that students memorize."
+    )
+    return Reading(
+        "of the leaked examples", percent(every.share), promise_of(results).short, counts, sentence
+    )
+
+
+def _caught_by(one: Caught) -> Reading:
+    of = f"{one.of[0].lower()}{one.of[1:]}"
+    return Reading(
+        of, percent(one.share), f"{count(one.flagged)} of {plural(one.leaks, 'leaked example')}", "", ""
+    )
+
+
+def _auc_reading(found: PredictorResult, auc: Trials) -> Reading:
     of = f"AUC of the risk predictor, mean of {plural(found.trials or 0, 'trial')}"
     counts = f"trained on {plural(found.positives or 0, 'memorized example')}"
     counts += "" if found.flagged is None else f"; {count(found.flagged)} examples flagged as risky"
     sentence = (
         "Shown one memorized example and one that is not, the predictor rates the memorized one "
-        f"as riskier {percent(found.auc.mean)} of the time."
+        f"as riskier {percent(auc.mean)} of the time."
     )
-    return KeyFigure(
-        title, Reading(of, score(found.auc.mean), _trial_range(found.auc), counts, sentence), (), None
-    )
+    return Reading(of, score(auc.mean), _trial_range(auc), counts, sentence)
 
 
 def _trial_range(trials: Trials) -> str:

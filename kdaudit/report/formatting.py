@@ -57,6 +57,15 @@ def _percent_number(share: float, digits: int) -> str:
     return text
 
 
+def promised(share: float | None) -> str:
+    """A share in percent, rounded down, so that no promise grows by being told."""
+    if share is None:
+        return ABSENT
+    decimals = 1 if share < 0.99 else 3
+    down = math.floor(share * 10 ** (decimals + 2) + 1e-6) / 10**decimals
+    return f"{down:g}{NBSP}%"
+
+
 def points(difference: float | None, digits: int = 2) -> str:
     """A difference of shares, signed, in percentage points."""
     if difference is None:
@@ -75,6 +84,11 @@ def score(value: float | None, digits: int = 3) -> str:
     if value is None:
         return ABSENT
     return f"{value:.{max(digits, 4) if 0.999 <= value < 1 else digits}f}"
+
+
+def risk(value: float) -> str:
+    """A predicted risk: three decimals; a small one is never 0."""
+    return "below 0.001" if 0 < value < 0.001 else score(value)
 
 
 def p_value(value: float | None) -> str:
@@ -129,6 +143,11 @@ def points_interval(ends: Interval | None) -> str:
 def listed(words: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def quoted(name: str) -> str:
+    """A name that may be any word, told apart from the sentence around it."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from kdaudit.leaks import Continuation, LeakText
-from kdaudit.report.redaction import Cut, keep_head, keep_tail, visible
+from kdaudit.report.redaction import Cut, show_head, show_tail
+from kdaudit.report.tagged import tag_words
 from kdaudit.results import Leak, LeakClass
 
 TEXT_LIMIT = 600
@@ -63,8 +64,14 @@ class LeakCard(NamedTuple):
     copies: int
     risk: float | None
     tags: list[str]
+    """In words."""
     suffix_hmac: str
     text: QuotedText | None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether a student has it from the teacher alone."""
+        return any(one.name == "inherited" for one in self.classes)
 
 
 def worst_first(leaks: Sequence[Leak]) -> list[Leak]:
@@ -94,12 +101,12 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
     return LeakCard(
         rank,
         leak.example_id,
-        keep_head(visible(leak.document_id), 200) if document_ids else None,
+        show_head(leak.document_id, 200) if document_ids else None,
         [StudentClass(student, name, CLASS_WORDS[name]) for student, name in leak.classes.items()],
         leak.memorized_by,
         leak.copies,
         leak.risk,
-        leak.tags,
+        [tag_words(tag) for tag in leak.tags],
         leak.suffix_hmac,
         text,
     )
@@ -110,8 +117,8 @@ def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
     misses.sort(key=lambda miss: -miss.matched_tokens)
     return QuotedText(
         text.offset,
-        keep_tail(visible(text.prefix), TEXT_LIMIT),
-        keep_head(visible(text.suffix), TEXT_LIMIT),
+        show_tail(text.prefix, TEXT_LIMIT),
+        show_head(text.suffix, TEXT_LIMIT),
         misses,
     )
 
@@ -123,10 +130,8 @@ def _near_miss(said: Continuation, suffix: str) -> NearMiss:
     characters with the right one, so the mark can run a few characters past the last right token.
     """
     length = _shared_length(said.text, suffix) if said.matched_tokens else 0
-    same = keep_tail(visible(said.text[:length]), TEXT_LIMIT // 2)
-    return NearMiss(
-        said.model, said.matched_tokens, same, keep_head(visible(said.text[length:]), TEXT_LIMIT // 2)
-    )
+    same = show_tail(said.text[:length], TEXT_LIMIT // 2)
+    return NearMiss(said.model, said.matched_tokens, same, show_head(said.text[length:], TEXT_LIMIT // 2))
 
 
 def _shared_length(one: str, other: str) -> int:

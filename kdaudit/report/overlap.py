@@ -30,6 +30,11 @@ class Inheritance(NamedTuple):
     hard_only: int
     neither: int | None
 
+    @property
+    def inherited(self) -> int:
+        """By either student."""
+        return self.soft_only + self.both + self.hard_only
+
 
 _REGIONS = [
     (True, True, True, "Easy core", "teacher, baseline and student memorize it"),
@@ -80,5 +85,5 @@ def inheritance(results: AuditResults) -> Inheritance | None:
         return None
     figures = results.comparison.get(pair.hard)
     specific = None if figures is None else figures.teacher_specific
-    inherited = pair.both + pair.soft_only + pair.hard_only
-    return Inheritance(pair.soft_only, pair.both, pair.hard_only, _minus(specific, inherited))
+    found = Inheritance(pair.soft_only, pair.both, pair.hard_only, None)
+    return found._replace(neither=_minus(specific, found.inherited))

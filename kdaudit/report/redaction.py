@@ -54,6 +54,33 @@ def keep_tail(text: str, limit: int) -> Cut:
     return Cut(text[max(0, len(text) - limit) :], max(0, len(text) - limit))
 
 
+def show_head(text: str, limit: int) -> Cut:
+    """As much of a text's beginning as fits into `limit` characters once it is made visible.
+
+    No more than that is looked at: a line may hold megabytes.
+    """
+    shown = _fitting(text[:limit], limit)
+    return Cut("".join(shown), len(text) - len(shown))
+
+
+def show_tail(text: str, limit: int) -> Cut:
+    """As much of a text's end as fits into `limit` characters once it is made visible."""
+    shown = _fitting(text[max(0, len(text) - limit) :][::-1], limit)
+    return Cut("".join(reversed(shown)), len(text) - len(shown))
+
+
+def _fitting(characters: str, limit: int) -> list[str]:
+    shown: list[str] = []
+    room = limit
+    for character in characters:
+        words = _shown(character)
+        room -= len(words)
+        if room < 0:
+            break
+        shown.append(words)
+    return shown
+
+
 def public_corpus_name(path: str) -> str:
     """A hub id whole; of a local path or an address only the last part."""
     if _HUB_ID.fullmatch(path) and not _DATA_FILE.search(path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ from kdaudit.report.charts import bar_width
 from kdaudit.report.figures import role_words
 from kdaudit.report.leak_cards import full_cards, public_cards, worst_first
 from kdaudit.report.redaction import visible
+from kdaudit.report.tagged import count_tags
 from kdaudit.report.view import page, without_private_parts
 from kdaudit.results import AuditResults
+
+_LONGEST = 2000
+_POINTS = re.compile(r"[Mh\d., -]*")
 
 REPORT, PUBLIC_REPORT, CARD = "report.html", "report.public.html", "card.md"
 
@@ -41,13 +46,14 @@ def render_reports(run_dir: Path, config: ReportConfig) -> None:
     """
     results = read_results(run_dir)
     shown = worst_first(results.leaks)[: config.max_examples]
+    tagged = count_tags(results.leaks)
     texts = read_leak_texts(run_dir, [leak.example_id for leak in shown])
-    full = page(results, config, full_cards(shown, texts), public=False)
+    full = page(results, config, full_cards(shown, texts), tagged, public=False)
     write_bytes(run_dir / REPORT, render("report.html.j2", page=full), private=True)
 
     cleared = without_private_parts(results)
     cards = public_cards(shown, document_ids=config.document_ids)
-    public = page(cleared, config, cards, public=True)
+    public = page(cleared, config, cards, tagged, public=True)
     write_bytes(run_dir / PUBLIC_REPORT, render("report.html.j2", page=public), private=False)
     write_bytes(run_dir / CARD, card_text(cleared).encode(), private=False)
 
@@ -97,16 +103,28 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    forms = ("count", "percent", "points", "times", "score", "p_value", "significant")
+    forms = ("count", "percent", "points", "promised", "times", "score", "p_value", "risk", "significant")
     ends = ("percent_interval", "points_interval", "times_interval")
-    for name in (*forms, *ends, "listed", "plural"):
+    for name in (*forms, *ends, "listed", "plural", "quoted"):
         environment.filters[name] = getattr(formatting, name)
     environment.filters["role_words"] = role_words
+    environment.filters["drawn"] = _drawn
     environment.globals.update(bar_width=bar_width, ABSENT=formatting.ABSENT)
     return environment
+
+
+def _drawn(points: str) -> Markup:
+    """A line's or path's numbers, however many: they hold nothing to escape."""
+    if not _POINTS.fullmatch(points):
+        raise ValueError("points of a chart hold other than numbers")
+    return Markup(points)  # noqa: S704
 
 
 def _finalize(value: object) -> object:
     if value is None:
         return formatting.ABSENT
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    # Nothing that kdaudit says is as long; a name of megabytes must not break the page.
+    shown = value if len(value) <= _LONGEST else value[:_LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
+    return visible(shown)

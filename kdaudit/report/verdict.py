@@ -19,6 +19,7 @@ from kdaudit.report.formatting import (
     listed,
     percent,
     plural,
+    quoted,
     significant,
     times,
 )
@@ -133,8 +134,8 @@ def _sentence(name: VerdictName, checks: Sequence[Check]) -> str:
     value, bound = _value_and_limit(deciding, limit)
     if deciding.value is None:
         what = f"{limit.what[0].lower()}{limit.what[1:]}"
-        return f"The audit cannot tell for student {deciding.student}: {what} could not be measured."
-    statement = limit.statement.format(student=deciding.student, value=value)
+        return f"The audit cannot tell for student {quoted(deciding.student)}: {what} could not be measured."
+    statement = limit.statement.format(student=quoted(deciding.student), value=value)
     if name == "fail":
         excess = "and none is allowed" if deciding.limit == 0 else f"more than the {bound} allowed"
         return f"{_capital(statement)}, {excess}."
@@ -178,7 +179,11 @@ def _finding(results: AuditResults) -> str:
         return "The audit holds no student, so there is nothing to judge."
     name = max(students, key=lambda student: students[student].rate)
     worst = students[name]
-    which = f"Student {name}" if len(students) == 1 else f"The student that memorizes most, {name},"
+    which = (
+        f"Student {quoted(name)}"
+        if len(students) == 1
+        else f"The student that memorizes most, {quoted(name)},"
+    )
     found = f"{which} reproduces {_of_all(worst)} word for word"
     baselines = [model.rate for model in results.models.values() if model.role == "baseline"]
     if not baselines:
@@ -195,7 +200,9 @@ def _of_all(model: ModelResult) -> str:
 
 
 def _no_limit(results: AuditResults) -> str:
-    leaks = plural(len(results.leaks), "example")
-    return (
-        f"The audit passes no judgement: its configuration sets no limit. Students memorize {leaks} in all."
-    )
+    judged = "The audit passes no judgement: its configuration sets no limit."
+    leaks = len(results.leaks)
+    if not leaks:
+        return judged
+    be = "is" if leaks == 1 else "are"
+    return f"{judged} {plural(leaks, 'example')} {be} memorized by at least one student: see Leaked examples."

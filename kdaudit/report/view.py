@@ -9,25 +9,27 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.report import absence, charts, predictor_charts
+from kdaudit.report import charts, predictor_charts
+from kdaudit.report.entropy_charts import EntropyRow, entropy_panels, entropy_rows
 from kdaudit.report.figures import KeyFigure, key_figures
+from kdaudit.report.foreseen import Caught, Promised, caught, kind_foreseen, promise_of
 from kdaudit.report.leak_cards import LeakCard
 from kdaudit.report.overlap import Inheritance, Region, inheritance, regions
-from kdaudit.report.redaction import public_corpus_name, without_paths
+from kdaudit.report.redaction import public_corpus_name, show_head, without_paths
 from kdaudit.report.scales import round_step
+from kdaudit.report.tagged import Tagged
 from kdaudit.report.verdict import CheckRow, Verdict, check_rows, verdict_of
 from kdaudit.results import AuditResults
 
 _MILESTONES = 6
+_TITLE_LENGTH = 200
 
 
-class Reasons(NamedTuple):
-    """Why a part of the page is missing."""
+class Absence(NamedTuple):
+    """Key figures that cannot be had, and why."""
 
-    comparison: str
-    inheritance: str
-    soft_vs_hard: str
-    predictor: str
+    titles: list[str]
+    reason: str
 
 
 class Page(NamedTuple):
@@ -39,6 +41,7 @@ class Page(NamedTuple):
     verdict: Verdict
     checks: list[CheckRow]
     figures: list[KeyFigure]
+    """Those that can be had."""
     looks: dict[str, charts.Look]
     rates: charts.RateChart
     survival: charts.SurvivalChart
@@ -47,24 +50,32 @@ class Page(NamedTuple):
     regions: list[Region]
     largest_region: int
     inheritance: Inheritance | None
-    inheritance_bar: list[charts.Segment]
+    inheritance_bars: list[charts.StackedBar]
     predictor_panels: list[predictor_charts.Panel]
+    foreseen: str
+    """What the predictor foresees."""
+    promise: Promised
+    caught: list[Caught]
     entropy_panels: list[predictor_charts.Panel]
-    reasons: Reasons
+    entropy_rows: list[EntropyRow]
+    absences: list[Absence]
+    tagged: Tagged
     cards: list[LeakCard]
     """The leaks shown; the results hold them all."""
 
 
-def page(results: AuditResults, config: ReportConfig, cards: list[LeakCard], *, public: bool) -> Page:
+def page(
+    results: AuditResults, config: ReportConfig, cards: list[LeakCard], tagged: Tagged, *, public: bool
+) -> Page:
     """The page of an audit; for a public one `results` come from `without_private_parts`."""
-    shares, combinations = inheritance(results), regions(results)
+    shares, combinations, figures = inheritance(results), regions(results), key_figures(results)
     return Page(
         public=public,
-        title=config.title or results.name,
+        title=_title(config.title or results.name),
         results=results,
         verdict=verdict_of(results),
         checks=check_rows(results.gate.checks),
-        figures=key_figures(results),
+        figures=[figure for figure in figures if figure.lead is not None],
         looks=charts.looks(results.models),
         rates=charts.rate_chart(results.models),
         survival=charts.survival_chart(results.models),
@@ -72,12 +83,31 @@ def page(results: AuditResults, config: ReportConfig, cards: list[LeakCard], *, 
         regions=combinations,
         largest_region=_largest(combinations),
         inheritance=shares,
-        inheritance_bar=[] if shares is None else charts.inheritance_bar(shares),
-        predictor_panels=predictor_charts.panels(results.curves),
-        entropy_panels=predictor_charts.entropy_panels(results.curves),
-        reasons=_reasons(results),
+        inheritance_bars=[] if shares is None else charts.inheritance_bars(shares),
+        predictor_panels=predictor_charts.panels(results.curves, results.predictor.threshold),
+        foreseen=kind_foreseen(results),
+        promise=promise_of(results),
+        caught=caught(results),
+        entropy_panels=entropy_panels(results.curves),
+        entropy_rows=entropy_rows(results.curves),
+        absences=_absences(figures),
+        tagged=tagged,
         cards=cards,
     )
+
+
+def _title(title: str) -> str:
+    shown = show_head(title, _TITLE_LENGTH)
+    return f"{shown.text}\N{HORIZONTAL ELLIPSIS}" if shown.omitted else title
+
+
+def _absences(figures: list[KeyFigure]) -> list[Absence]:
+    """Each reason once, with all that it takes away."""
+    by_reason: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.absent is not None:
+            by_reason.setdefault(figure.absent, []).append(figure.title)
+    return [Absence(titles, reason) for reason, titles in by_reason.items()]
 
 
 def without_private_parts(results: AuditResults) -> AuditResults:
@@ -93,15 +123,6 @@ def without_private_parts(results: AuditResults) -> AuditResults:
             "notes": [without_paths(note, path) for note in results.notes],
             "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
         }
-    )
-
-
-def _reasons(results: AuditResults) -> Reasons:
-    return Reasons(
-        absence.why_no_comparison(results),
-        absence.why_no_inheritance(results),
-        absence.why_no_soft_vs_hard(results),
-        absence.why_no_predictor(results),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.predictor import promise_words
+from kdaudit.predictor import Origin, promise_words
 from kdaudit.report.formatting import count, percent, plural
 from kdaudit.screen.record import ScreenRecord
 
@@ -27,16 +27,24 @@ FEATURE_NAMES = {
 }
 
 
-_LIMITS = (
+_ONE_WAY_IN = (
     "Memorized means that a model, given the true first tokens, writes the following ones word for word. "
     "Paraphrase, sampling and other prompts are not covered: the kept corpus may hold personal data that a "
-    "model trained on it discloses.",
+    "model trained on it discloses."
+)
+_PROMISED_KIND = (
     "The promise is about examples of the named kind in this corpus. Another student, another way of "
-    "distilling or another run of training may memorize others.",
+    "distilling or another run of training may memorize others."
+)
+_COPIES_AND_TEACHER = (
     "A copy of a flagged window goes wherever the corpus is cut at the same token. The same text at another "
     "offset, or with a word changed, is another example: it is scored by itself and may stay.",
     "A teacher that was trained on the dropped text still knows it, and can write it into the text that a "
     "student learns from (hard distillation).",
+)
+_FITTED_ELSEWHERE = (
+    "It was made on another corpus or with other models, and holds here only as far as these are of the same "
+    "kind: the notes say what differs."
 )
 
 
@@ -103,7 +111,8 @@ def promise(record: ScreenRecord) -> str:
     """The promise in plain words, or why there is none."""
     predictor = record.predictor
     if predictor.promise is not None and record.origin is not None:
-        return promise_words(predictor.promise, record.origin)
+        given = promise_words(predictor.promise, record.origin)
+        return f"{given} {_FITTED_ELSEWHERE}" if _fitted_elsewhere(record, record.origin) else given
     if predictor.status == "ok":
         return (
             "No promise is given: too few memorized examples could be held out from the predictor's fit to "
@@ -116,10 +125,17 @@ def promise(record: ScreenRecord) -> str:
     )
 
 
+def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
+    """Whether the predictor was fitted on another corpus, or with other models, than were screened here."""
+    teacher, *baselines = (one.fingerprint for one in record.models.values() if one.role != "student")
+    here = (teacher, tuple(baselines), record.corpus.fingerprint)
+    return here != (origin.teacher, origin.baselines, origin.corpus)
+
+
 def not_covered(record: ScreenRecord) -> list[str]:
     """What the promise and the screening say nothing of, most important first."""
-    kept = record.kept
-    found = [*_LIMITS]
+    kept, promised = record.kept, record.predictor.promise is not None
+    found = [_ONE_WAY_IN, *([_PROMISED_KIND] if promised else []), *_COPIES_AND_TEACHER]
     if kept.windows_unscored:
         found.append(
             f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "

@@ -1,0 +1,153 @@
+"""The reports hold nothing that acts, hides or breaks them; the public one holds no training text."""
+# ruff: noqa: RUF001 - what the pages show has its own signs, and hostile text is what is tested
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from report_page import Rendered, shingles
+from sample_results import (
+    HOSTILE_TITLE,
+    LOCAL_PATH,
+    hostile_dict,
+    leak_row,
+    sample_dict,
+    sample_leaks,
+)
+
+from kdaudit.report.redaction import public_corpus_name, visible, without_paths
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    return Rendered(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    data, rows = hostile_dict()
+    folder = tmp_path_factory.mktemp("hostile")
+    return Rendered(folder, data, rows=rows, title=HOSTILE_TITLE, document_ids=True)
+
+
+@pytest.mark.parametrize("name", ["rendered", "hostile"])
+def test_pages_cannot_act_or_load(name: str, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(name)
+    for page in (run.full, run.public):
+        names = {tag for tag, _ in page.tags}
+        assert not names & {
+            "script",
+            "iframe",
+            "object",
+            "embed",
+            "img",
+            "link",
+            "base",
+            "form",
+            "foreignobject",
+        }
+        for _, attrs in page.tags:
+            assert not {key for key in attrs if key == "style" or key.startswith("on")}
+            assert "src" not in attrs
+            assert (attrs.get("href") or "#").startswith("#")
+        assert page.open == []
+        digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+        metas = [attrs for tag, attrs in page.tags if tag == "meta"]
+        policy = next(m["content"] for m in metas if m.get("http-equiv") == "Content-Security-Policy") or ""
+        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+        assert {"name": "referrer", "content": "no-referrer"} in metas
+        assert [tag for tag, _ in page.tags].count("style") == 1
+        assert "url(" not in page.style
+        assert "@import" not in page.style
+
+
+def test_hostile_text_is_shown_and_harmless(hostile: Rendered) -> None:
+    text = "".join(hostile.full.words)
+    assert "</style><script>document.title='owned'</script>" in text
+    assert "{{ 7*7 }}{% raw %}{{ config }}" in text
+    assert "‹U+202E›gnp.exe‹U+202C› ‹U+2066›isolate‹U+2069›" in text
+    assert "nul‹U+0000› bell‹U+0007› escape‹U+001B›[31m del‹U+007F› nel‹U+0085› line‹U+2028›" in text
+    assert "\U0001f468\u200d\U0001f469\u200d\U0001f467 emoji, שלום עולם, مرحبا بالعالم" in text
+    assert "[4,400 characters cut]" in text
+    for html in (hostile.html, hostile.public_html, hostile.card):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]", html)
+    assert re.search(r"(?<!\\)<", hostile.card) is None
+    assert "49" not in hostile.public.text.split("Notes", 1)[1].split("How to repeat")[0]
+
+
+def test_long_text_keeps_the_ends_that_meet(tmp_path: Path) -> None:
+    leak = sample_leaks()[0]
+    row = leak_row(leak, ["teacher"], prefix="P" * 3000 + "meets", suffix="here" + "S" * 3000, models=[])
+    run = Rendered(tmp_path, sample_dict(leaks=[leak]), rows=[row])
+    assert "Pmeetshere" in "".join(run.full.words)
+    assert "[2,405 characters cut]" in run.full.text
+    assert "[2,404 characters cut]" in run.full.text
+
+
+def test_public_files_hold_no_training_text(rendered: Rendered) -> None:
+    leaked: set[str] = set()
+    for leak in rendered.results["leaks"]:
+        row = leak_row(leak, list(rendered.results["models"]))
+        leaked |= shingles(row["text"])
+        for said in row["models"]:
+            leaked |= shingles(said["continuation"])
+    assert shingles(rendered.full.text) & leaked
+    for text in (rendered.public.text, rendered.card):
+        assert not shingles(text) & leaked
+    for text in (rendered.public_html, rendered.card):
+        assert "crawl-" not in text
+        assert "owner" not in text.replace("owner of the audit", "")
+        assert "private stuff" not in text
+        assert "train.parquet" in text
+    assert LOCAL_PATH in rendered.full.text
+    assert "report.public.html" in rendered.card
+    assert "report.html" not in rendered.card
+
+
+def test_document_ids_are_public_only_when_allowed(tmp_path: Path) -> None:
+    run = Rendered(tmp_path, document_ids=True)
+    ids = {leak["document_id"] for leak in run.results["leaks"]}
+    shown = {row[1] for row in run.public.table("Leaked examples")[1:]}
+    assert len(shown) == 200
+    assert shown <= ids
+
+
+def test_only_the_owner_can_read_the_full_report(tmp_path: Path) -> None:
+    Rendered(tmp_path)
+    assert stat.S_IMODE((tmp_path / "report.html").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "report.public.html").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("HuggingFaceFW/fineweb", "HuggingFaceFW/fineweb"),
+        ("wikitext", "wikitext"),
+        ("/srv/people/jo/train.parquet", "train.parquet"),
+        ("data/train.jsonl.gz", "train.jsonl.gz"),
+        ("./shards/", "shards"),
+        ("C:\\Users\\jo\\t.csv", "t.csv"),
+        ("https://user:secret@host/x/y.csv?token=1", "y.csv"),
+        ("/", "local data"),
+    ],
+)
+def test_public_corpus_name(path: str, expected: str) -> None:
+    assert public_corpus_name(path) == expected
+
+
+def test_notes_lose_local_paths_only() -> None:
+    assert (
+        without_paths("row 3 of /home/jo/a/train.parquet: soft/hard 1/2")
+        == "row 3 of train.parquet: soft/hard 1/2"
+    )
+    assert without_paths("~/models/teacher and 'C:\\m\\b'") == "teacher and 'b'"
+
+
+def test_visible_keeps_ordinary_text() -> None:
+    text = "tab\tline\nкириллица 日本語 हिन्दी می‌خواهم 👩‍💻 é"
+    assert visible(text) == text
