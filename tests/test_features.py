@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import toys
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, MambaConfig
 
 from kdaudit.errors import EngineError
 from kdaudit.features import (
@@ -24,6 +25,7 @@ from kdaudit.features import (
     forward,
     zlib_entropy,
 )
+from kdaudit.features import suffixes as suffix_module
 from kdaudit.features.batches import pack
 from kdaudit.features.pair import PairService
 
@@ -66,9 +68,10 @@ def distributions(model: Any, tokens: list[int], columns: int) -> tuple[list[lis
     return told, logits.argmax(1).tolist()
 
 
-def oracle(pair: Pair, bos: int | None) -> dict[str, list[float]]:
+def oracle(pair: Pair, bos: int | None, dtype: str = "float32") -> dict[str, list[float]]:
     """Each field of `PairScores`, by loops."""
-    models = [AutoModelForCausalLM.from_pretrained(one).eval() for one in (pair.teacher, pair.baseline)]
+    folders = (pair.teacher, pair.baseline)
+    models = [AutoModelForCausalLM.from_pretrained(one, dtype=dtype).eval() for one in folders]
     found: dict[str, list[float]] = {name: [] for name in PairScores._fields}
     for window in pair.windows:
         before = [] if bos is None else [bos]
@@ -92,14 +95,14 @@ def oracle(pair: Pair, bos: int | None) -> dict[str, list[float]]:
     return found
 
 
-def files(folder: Path) -> ModelFiles:
-    return ModelFiles(folder, "float32", False)
+def files(folder: Path, dtype: str = "float32") -> ModelFiles:
+    return ModelFiles(folder, dtype, False)
 
 
-def scores(pair: Pair, bos: int | None, windows: list[np.ndarray]) -> PairScores:
+def scores(pair: Pair, bos: int | None, windows: list[np.ndarray], dtype: str = "float32") -> PairScores:
     with PairWorker(
-        files(pair.teacher),
-        files(pair.baseline),
+        files(pair.teacher, dtype),
+        files(pair.baseline, dtype),
         vocabulary=VOCABULARY,
         bos=bos,
         prefix_tokens=toys.PREFIX,
@@ -146,6 +149,58 @@ def test_batches_and_pieces_change_nothing(
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
 
 
+WIDE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.3}
+SLIDING = {"num_key_value_heads": 1, "head_dim": 32, "sliding_window": 9, "final_logit_softcapping": 5.0}
+FAMILIES = [
+    GPT2Config(n_embd=64, n_layer=2, n_head=2, initializer_range=0.3, vocab_size=toys.VOCABULARY),
+    GPTNeoXConfig(**WIDE, intermediate_size=128, vocab_size=toys.VOCABULARY),
+    Gemma2Config(**WIDE, **SLIDING, intermediate_size=128, vocab_size=toys.VOCABULARY),
+    MambaConfig(hidden_size=64, num_hidden_layers=2, state_size=8, vocab_size=toys.VOCABULARY),
+]
+
+
+@pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.model_type)
+def test_any_family_can_be_read_in_pieces(
+    pair: Pair, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learned and rotary positions, a sliding window, capped logits, and no cache at all."""
+    torch.manual_seed(4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    monkeypatch.setattr(forward, "_LOGITS_BYTES", 7 * 4 * toys.VOCABULARY)
+    mixed = pair._replace(teacher=tmp_path)
+    found, expected = service(mixed).scores(*pack(mixed.windows)), oracle(mixed, BOS)
+    for name, values in found._asdict().items():
+        np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
+
+
+@pytest.mark.parametrize("sharpness", [1, 8])
+def test_models_that_nearly_agree_are_told_apart(pair: Pair, sharpness: float, tmp_path: Path) -> None:
+    """Small divergences, of broad distributions and of nearly sure ones."""
+    for name in ("teacher", "baseline"):
+        model = AutoModelForCausalLM.from_pretrained(pair.teacher)
+        generator = torch.Generator().manual_seed(6)
+        with torch.no_grad():
+            model.model.norm.weight.mul_(sharpness)
+            for weight in model.parameters() if name == "baseline" else ():
+                weight.add_(2e-3 * weight.std() * torch.randn(weight.shape, generator=generator))
+        model.save_pretrained(tmp_path / name)
+    near = pair._replace(teacher=tmp_path / "teacher", baseline=tmp_path / "baseline")
+    found, expected = service(near).scores(*pack(near.windows)), oracle(near, BOS)
+    assert max(expected["kl_divergence"]) < 0.02
+    for name, values in found._asdict().items():
+        np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
+    same = service(near._replace(baseline=near.teacher)).scores(*pack(near.windows))
+    assert not same.kl_divergence.any()
+
+
+def test_bfloat16_is_used_where_it_is_asked_for(pair: Pair) -> None:
+    found, expected = scores(pair, None, pair.windows, "bfloat16"), oracle(pair, None, "bfloat16")
+    exact = oracle(pair, None)
+    for name in PairScores._fields[:5]:
+        np.testing.assert_allclose(getattr(found, name), expected[name], rtol=0.01, err_msg=name)
+    assert not np.allclose(found.kl_divergence, exact["kl_divergence"], rtol=RELATIVE)
+
+
 def test_entropy_and_perplexity_of_one_model_equal_the_oracle(pair: Pair) -> None:
     expected = oracle(pair, BOS)
     with FeatureWorker(*files(pair.baseline), retreat=0) as worker:
@@ -169,6 +224,26 @@ def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: 
     model.save_pretrained(tmp_path / "broken")
     with pytest.raises(EngineError, match="broken: it gives NaN or infinite logits"):
         scores(pair._replace(baseline=tmp_path / "broken"), None, pair.windows)
+    with FeatureWorker(*files(tmp_path / "broken"), retreat=0) as worker:
+        for ask in (
+            lambda: worker.perplexity([pair.windows], None),
+            lambda: worker.entropy(pair.windows, None, VOCABULARY),
+        ):
+            with pytest.raises(EngineError, match="broken: it gives NaN or infinite logits for 7 of 7"):
+                ask()
+
+
+def test_the_model_that_cannot_be_loaded_is_named(pair: Pair, tmp_path: Path) -> None:
+    shutil.copytree(pair.baseline, tmp_path / "empty")
+    (tmp_path / "empty" / "model.safetensors").unlink()
+    with pytest.raises(EngineError, match=f"^{tmp_path / 'empty'}: transformers cannot run this model"):
+        scores(pair._replace(baseline=tmp_path / "empty"), None, pair.windows)
+
+
+def test_a_window_without_a_whole_suffix_is_a_mistake_of_the_caller(pair: Pair) -> None:
+    short = pair.windows[0][: toys.PREFIX + toys.SUFFIX - 1]
+    with pytest.raises(ValueError, match="window 1 has 13 tokens, not 14"):
+        scores(pair, None, [pair.windows[0], short])
 
 
 @pytest.mark.parametrize("text", ["a", "ab" * 500, "Grüße, 世界 🌍" * 3, "\0" * 100])
@@ -183,8 +258,13 @@ def test_repeated_text_has_a_lower_entropy_than_random_text() -> None:
     assert zlib_entropy("to be " * 166) < 0.5 < 4 < zlib_entropy("".join(letters)) < 6
 
 
+@pytest.mark.parametrize("chunk", [16, suffix_module._CHUNK])
 @pytest.mark.parametrize("width", [1, 2, 5, 50])
-def test_suffixes_are_counted_at_any_offset_of_any_document(width: int) -> None:
+def test_suffixes_are_counted_at_any_offset_of_any_document(
+    width: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where documents are longer than what is hashed together, and shorter than a suffix."""
+    monkeypatch.setattr(suffix_module, "_CHUNK", chunk)
     rng = np.random.default_rng(width)
     documents = [rng.integers(0, 3, size).astype(np.int32) for size in rng.integers(0, 160, 120)]
     documents.append(np.full(200, 2, np.int32))  # stretches that overlap themselves
@@ -204,3 +284,27 @@ def test_suffixes_are_counted_at_any_offset_of_any_document(width: int) -> None:
     assert counter.counts.tolist() == expected
     assert expected[-1] == 0
     assert max(expected) > 1
+
+
+def test_stretches_that_a_weak_hash_confuses_are_told_apart() -> None:
+    """Thue-Morse words and swapped tokens: sums of powers modulo 2^64 collide on them most easily."""
+    word = [0]
+    while len(word) < 64:
+        word += [1 - bit for bit in word]
+    one, other = (np.array([bit ^ flip for bit in word], np.int32) for flip in (0, 1))
+    swapped = [one.copy() for _ in range(63)]
+    for place, copy in enumerate(swapped):
+        copy[[place, place + 1]] = 5, 6
+    reversed_ = [np.where(copy == 5, 6, np.where(copy == 6, 5, copy)).astype(np.int32) for copy in swapped]
+    counter = SuffixCounter([np.stack([one, *swapped])])
+    for document in (other, *reversed_):
+        counter.feed(document)
+    assert not counter.counts.any()
+    counter.feed(np.concatenate([other, one]))
+    assert counter.counts.tolist() == [1] + [0] * 63
+
+
+def test_a_corpus_without_examples_counts_nothing() -> None:
+    counter = SuffixCounter([])
+    counter.feed(np.arange(100, dtype=np.int32))
+    assert counter.counts.shape == (0,)

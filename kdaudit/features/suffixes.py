@@ -1,7 +1,7 @@
 """How often each example's suffix stands in the corpus, at any offset of any document.
 
 Two streamed passes: the first hashes the examples' suffixes, the second every stretch of as many tokens of
-every document. Memory is 24 to 56 bytes an example and some megabytes, whatever the corpus's size.
+every document. Memory is at most 75 bytes an example and some megabytes, whatever the corpus's size.
 
 The hash of tokens t_0 ... t_(n-1) is the sum of r(t_j) b^j modulo 2^64, with r a mix of the token's bits and
 b odd, so that a stretch's hash is a difference of two running sums divided by a power of b. Two different

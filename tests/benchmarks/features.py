@@ -1,10 +1,12 @@
-"""What the feature pass costs beside the two models' bare forward passes, and its memory.
+"""What the feature pass costs beside the two models' bare forward passes, its memory, and counting suffixes.
 
     python tests/benchmarks/features.py
 
 Time: the same windows in the same batches, bare (both models' logits made and dropped) and scored, in turns
-and in one process; medians. Memory: the peak of a worker that scores windows of 256 tokens at a vocabulary of
-150,000, above what it holds once both models are loaded. Exit code 1 above 1.25 times, or 1.5 GB.
+and in one process; the median of the turns' ratios, so that a busy machine slows both. Memory: the peak of a
+worker that scores windows of 256 tokens at a vocabulary of 150,000, above what it holds once both models are
+loaded. Suffixes: random documents of 500 tokens on average, against 1,000 and 1,000,000 examples cut from
+them. Exit code 1 above 1.25 times, or 1.5 GB.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kdaudit.engines.base import Tokens
-from kdaudit.features import ModelFiles, PairWorker
+from kdaudit.features import ModelFiles, PairWorker, SuffixCounter
 from kdaudit.features.batches import batches, pack
 from kdaudit.features.forward import CausalModel, Piece, logits_room
 from kdaudit.features.pair import PairService
@@ -78,19 +81,37 @@ def cost(folder: Path, count: int, turns: int, vocabulary: int) -> float:
                 for model in models:
                     model.read(batch).logits(Piece(0, batch.inputs.shape[1]))
 
-    taken: dict[str, list[float]] = {"bare": [], "scored": []}
+    ratios = []
     for turn in range(turns + 1):
-        for name, run in (("bare", bare), ("scored", lambda: service.scores(*packed))):
-            began = time.perf_counter()
-            run()
-            if turn:
-                taken[name].append(time.perf_counter() - began)
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    print(
-        f"{count} windows, vocabulary {vocabulary:,}: "
-        + ", ".join(f"{n} {s:.2f} s" for n, s in medians.items())
+        plain, scored = seconds(bare), seconds(lambda: service.scores(*packed))
+        if turn:  # the first warms up
+            ratios.append(scored / plain)
+            print(f"{count} windows, vocabulary {vocabulary:,}: bare {plain:.2f} s, scored {scored:.2f} s")
+    return statistics.median(ratios)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def suffixes(examples: int, tokens: int) -> float:
+    """Tokens of a corpus that a second counts, reading them apart."""
+    rng = np.random.default_rng(0)
+    flat = rng.integers(0, LARGE, tokens).astype(np.int32)
+    documents = np.split(flat, np.sort(rng.integers(0, tokens, tokens // 500)))
+    starts = rng.integers(0, tokens - SUFFIX, examples)
+    counter = SuffixCounter(
+        flat[starts[row : row + 4096, None] + np.arange(SUFFIX)] for row in range(0, examples, 4096)
     )
-    return medians["scored"] / medians["bare"]
+
+    def count() -> None:
+        for document in documents:
+            counter.feed(document)
+        assert counter.counts.shape == (examples,)
+
+    return tokens / seconds(count)
 
 
 def memory(folder: Path) -> float:
@@ -112,9 +133,12 @@ def _kilobytes(process: Path, field: str) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--windows", type=int, default=24)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--vocabulary", type=int, default=32_000)
     asked = parser.parse_args()
+    for examples in (1_000, 1_000_000):
+        speed = suffixes(examples, 10_000_000) / 1e6
+        print(f"suffixes of {examples:,} examples: {speed:.1f} million tokens of the corpus a second")
     with tempfile.TemporaryDirectory() as name:
         peak = memory(Path(name))
         print(f"peak above the models at vocabulary {LARGE:,}: {peak / 1e9:.2f} GB (bound {_BYTES / 1e9})")
