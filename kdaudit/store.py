@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SHARD_ROWS = 4096
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
 
-RENDERED = ("report.html", "report.public.html", "card.md")
+RENDERED = ("report.html", "report.public.html", "card.md", "screen.html", "screen.public.html")
 """Files that are made from others of the run alone."""
 
 

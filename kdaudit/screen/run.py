@@ -36,6 +36,7 @@ from kdaudit.screen.flagging import (
 from kdaudit.screen.kept import Keeping, write_kept
 from kdaudit.screen.record import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
 from kdaudit.screen.report import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
+from kdaudit.screen.schemas import arrow_schema
 from kdaudit.stages.examples import read_copies, write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
 from kdaudit.stages.inputs import run_inputs
@@ -53,12 +54,14 @@ from kdaudit.stages.predicting import (
     write_prediction,
     write_risk,
 )
-from kdaudit.stages.scoring import read_features, read_scoring, write_features
+from kdaudit.stages.scoring import FEATURES, read_features, read_scoring, write_features
 from kdaudit.stages.work import EXAMPLES, Work
 from kdaudit.stats import Flags
 from kdaudit.store import RunStore, check_folder
 
 CONFIG_FILE, RECORD_FILE, COUNTS_FILE = "config.yaml", "screen.json", "kept.json"
+_MUCH = 0.25
+"""Share of the examples that a screening may flag without a word of caution."""
 PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
 
 
@@ -96,6 +99,8 @@ def run_screen(
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
         screening = _Screening(config, work, source, given, warn)
         _write_config(screening)
+        if config.format == "parquet" and not run.done(FEATURES):
+            arrow_schema(source.config, "corpus")  # rows that fit no table are refused before all the scoring
         corpus = write_examples(work, source, "corpus", EXAMPLES)
         _extract(screening, corpus.examples)
         write_features(work)
@@ -187,8 +192,6 @@ def _write_prediction(screening: _Screening) -> None:
         risk = write_risk(work, given, read_features(work, given.features))
         work.run.write_text(PREDICTOR_FILE, given.model_dump_json(indent=1) + "\n", private=False)
         notes = family_warnings(given, origin)
-        for note in notes:
-            screening.warn(note)
         promise = [] if given.promise is None else [promise_words(given.promise, given.origin)]
         result = PredictorResult(
             status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
@@ -247,7 +250,8 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         "max_examples": config.max_examples,
         "files": [run.hash_of(name) for name in (PREDICTION_FILE, COUNTS_FILE, FLAGGED_FILE)],
     }
-    if not run.done("record", depends):
+    whole = all(run.has(name) for name in PAGES)
+    if not (whole and run.done("record", depends)):
         with run.stage("record", depends):
             record = _record(screening, corpus)
             run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=False)
@@ -294,8 +298,20 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         kept=kept,
         drop=config.drop,
         format=config.format,
-        notes=prediction.notes,
+        notes=[*prediction.notes, *_much_is_flagged(found.flags, prediction.result.threshold)],
     )
+
+
+def _much_is_flagged(flags: Flags, threshold: float | None) -> list[str]:
+    """A note where screening takes away much: why, and what else could be done."""
+    share = float(flags.mean())
+    if threshold is None or share <= _MUCH:
+        return []
+    return [
+        f"The risk predictor flags {share:.0%} of all examples: to keep its promise it flags from a risk of "
+        f"{threshold:.2g} on. Lower predictor.recall, set drop to window, or screen more text, of which more "
+        "memorized examples allow a higher threshold."
+    ]
 
 
 def _extraction(screening: _Screening) -> ExtractionResult:
