@@ -248,14 +248,19 @@ def test_leak_without_its_text_is_refused(tmp_path: Path) -> None:
         render_reports(tmp_path, ReportConfig(max_examples=2000))
 
 
-def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path) -> None:
-    data = sample_dict(leaks=sample_leaks([({"hard": "easy_core"}, 5000)]))
-    long = {"prefix": "p" * 5000, "suffix": "s" * 5000, "text": "t" * 10_000}
-    said = [{"name": n, "matched_tokens": 9, "continuation": "s" * 900 + "z" * 900} for n in data["models"]]
+@pytest.mark.parametrize("text", ["p ", "&<", "\u202e ", "漢字", "\U0001f600'"])
+def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> None:
+    data = sample_dict(leaks=sample_leaks([({"hard": "easy_core"}, 300)]))
+    data["models"] |= {f"extra-{k}": data["models"]["teacher"] for k in range(3)}
+    long = {"prefix": text * 5000, "suffix": text * 5000, "text": ""}
+    said = [
+        {"name": name, "matched_tokens": 9, "continuation": text * 900 + "z" + text * 900}
+        for name in data["models"]
+    ]
     run = Rendered(tmp_path, data, rows=[leak_row(leak, [], **long, models=said) for leak in data["leaks"]])
     for name, page in (("report.html", run.full), ("report.public.html", run.public)):
         assert (tmp_path / name).stat().st_size < 1_000_000
-        assert "Shown: the first 200. The other 4,800 are in the audit’s results.json" in page.text
+        assert "Shown: the first 200. The other 100 are in the audit’s results.json" in page.text
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from kdaudit.report.tagged import tag_words
 from kdaudit.results import Leak, LeakClass
 
 TEXT_LIMIT = 600
-"""Characters of a prefix, suffix or continuation that are shown, written-out ones included, so that
-escapes cannot blow the page up: 200 leaks stay under 1 MB."""
+"""Bytes of the page that a prefix or a suffix may take, or a continuation, escapes included, so that no text
+can blow the page up: 200 leaks of an audit of up to seven models stay under 1 MB."""
+_SAID, _LINE, _LEAST = 2250, 250, 80
+"""Bytes for all that models say of a leak; what a line of it takes beside its text; the least for that."""
 
 CLASS_WORDS: dict[LeakClass, str] = {
     "inherited": "inherited",
@@ -113,7 +115,9 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
 
 
 def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
-    misses = [_near_miss(one, text.suffix) for one in text.continuations if one.model not in memorized_by]
+    said = [one for one in text.continuations if one.model not in memorized_by]
+    room = min(TEXT_LIMIT, max(_LEAST, _SAID // max(1, len(said)) - _LINE))
+    misses = [_near_miss(one, text.suffix, room // 2) for one in said]
     misses.sort(key=lambda miss: -miss.matched_tokens)
     return QuotedText(
         text.offset,
@@ -123,15 +127,15 @@ def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
     )
 
 
-def _near_miss(said: Continuation, suffix: str) -> NearMiss:
+def _near_miss(said: Continuation, suffix: str, limit: int) -> NearMiss:
     """Split a continuation where its characters leave the suffix.
 
     The tokens' own texts are not in leaks.parquet. The first wrong token may share its first
     characters with the right one, so the mark can run a few characters past the last right token.
     """
     length = _shared_length(said.text, suffix) if said.matched_tokens else 0
-    same = show_tail(said.text[:length], TEXT_LIMIT // 2)
-    return NearMiss(said.model, said.matched_tokens, same, show_head(said.text[length:], TEXT_LIMIT // 2))
+    same = show_tail(said.text[:length], limit)
+    return NearMiss(said.model, said.matched_tokens, same, show_head(said.text[length:], limit))
 
 
 def _shared_length(one: str, other: str) -> int:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 _KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 """Line ends and tabs are laid out by the page; joiners belong to emoji and to several scripts."""
 _SHOWN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ESCAPED = {"&": 5, "<": 4, ">": 4, '"': 5, "'": 5}
+"""Bytes of what autoescape writes for a character."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
 _LOCAL_PATH = re.compile(r"(?<![\w/.])(?:file:/*|~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^\s'\"`,;:()<>|]*[\w.-])")
@@ -55,7 +57,7 @@ def keep_tail(text: str, limit: int) -> Cut:
 
 
 def show_head(text: str, limit: int) -> Cut:
-    """As much of a text's beginning as fits into `limit` characters once it is made visible.
+    """As much of a text's beginning as takes at most `limit` bytes of a page, made visible and escaped.
 
     No more than that is looked at: a line may hold megabytes.
     """
@@ -64,7 +66,7 @@ def show_head(text: str, limit: int) -> Cut:
 
 
 def show_tail(text: str, limit: int) -> Cut:
-    """As much of a text's end as fits into `limit` characters once it is made visible."""
+    """As much of a text's end as takes at most `limit` bytes of a page, made visible and escaped."""
     shown = _fitting(text[max(0, len(text) - limit) :][::-1], limit)
     return Cut("".join(reversed(shown)), len(text) - len(shown))
 
@@ -74,7 +76,7 @@ def _fitting(characters: str, limit: int) -> list[str]:
     room = limit
     for character in characters:
         words = _shown(character)
-        room -= len(words)
+        room -= _ESCAPED.get(words) or len(words.encode())
         if room < 0:
             break
         shown.append(words)
