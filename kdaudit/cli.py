@@ -248,6 +248,44 @@ def report(run_dir: Path) -> None:
 
 
 @main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--student", metavar="NAME", help="The student whose card it is; needed where there are several."
+)
+@click.option(
+    "--card",
+    "card_file",
+    type=click.Path(path_type=Path),
+    help="The model card; README.md in the student's folder unless given, or with --push the repository's own.",
+)
+@click.option(
+    "--push", "repo", metavar="REPO_ID", help="Upload card and public report to this model on the hub."
+)
+@click.option(
+    "--create-pr/--no-create-pr", default=True, show_default=True, help="Push as a pull request, or to main."
+)
+@_for_people
+def card(
+    run_dir: Path, student: str | None, card_file: Path | None, repo: str | None, create_pr: bool
+) -> None:
+    """Put the audit of a student into its model card, and on the hub if asked to.
+
+    A section between markers and evaluation metadata are written, in place of those of an earlier call;
+    nothing else in the card changes. No training text goes into it.
+    """
+    from kdaudit.card.writing import Upload, write_card
+    from kdaudit.console import ConsoleProgress
+
+    upload = None if repo is None else Upload(repo, create_pr)
+    with ConsoleProgress() as console:
+        done = write_card(run_dir, student=student, card=card_file, upload=upload, warn=console.warn)
+    if done.card is not None:
+        click.echo(done.card)
+    if repo is not None:
+        click.echo(done.url or f"{repo} holds this audit already")
+
+
+@main.command()
 @_FILE
 @_SET
 @click.option(

@@ -64,8 +64,8 @@ class Meter:
 
 
 def _generated(service: str) -> str:
-    name = "GeneratedFeatures" if service.endswith("FeatureService") else "GeneratedEngine"
-    return f"memory_services:{name}"
+    names = {"FeatureService": "GeneratedFeatures", "PairService": "GeneratedPair"}
+    return f"memory_services:{names.get(service.rpartition(':')[2], 'GeneratedEngine')}"
 
 
 def high_water(process: str) -> int:

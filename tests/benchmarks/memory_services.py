@@ -38,7 +38,7 @@ class GeneratedEngine:
         few = np.minimum(-2 * np.log2(1 - share), width - 1).astype(np.int16)
         return np.where((share >= self._low) & (share < self._high), np.int16(width), few)
 
-    def generate(self, prefixes: NDArray[np.int32], *, tokens: int) -> NDArray[np.int32]:
+    def generate(self, prefixes: NDArray[np.int32], *, tokens: int, **_: float) -> NDArray[np.int32]:
         """Random words."""
         return np.random.default_rng(0).integers(2, 300, (len(prefixes), tokens)).astype(np.int32)
 
@@ -53,14 +53,38 @@ class GeneratedFeatures:
         """As `kdaudit.features.FeatureService`."""
         return "none"
 
-    def load(self, **_: Any) -> None:
-        """Nothing to load."""
-
     def log_likelihood(
         self, _: NDArray[np.int32], ends: NDArray[np.int64], *, bos: int | None
     ) -> NDArray[np.float64]:
         """-1 a token."""
         return -(np.diff(ends, prepend=0) - 1.0)
+
+    def entropy(
+        self, _: NDArray[np.int32], ends: NDArray[np.int64], *, bos: int | None, vocabulary: int
+    ) -> list[NDArray[np.float64]]:
+        """1 nat, and -1 a token."""
+        return [np.ones(len(ends)), -np.ones(len(ends))]
+
+
+class GeneratedPair:
+    """Features without models: lower where `GeneratedEngine` memorizes."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._prefix, self._suffix = options["prefix_tokens"], options["suffix_tokens"]
+
+    def describe(self) -> None:
+        """As `kdaudit.features.pair.PairService`."""
+
+    def load(self, **_: Any) -> dict[str, str]:
+        """Nothing to load."""
+        return {"engine": "generated", "version": "1", "device": "none", "dtype": "float32"}
+
+    def scores(self, flat: NDArray[np.int32], ends: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """As `kdaudit.features.PairScores`."""
+        starts = np.concatenate([[0], ends[:-1]])
+        share = _shares(flat[starts[:, None] + self._prefix + np.arange(self._suffix)])
+        likely = 1.0 + (share > 0.012) + share
+        return [*(likely * scale for scale in (1.0, 1.1, 0.3, 0.9, 1.0)), *np.zeros((2, len(ends)), np.int16)]
 
 
 def _shares(rows: NDArray[np.int32]) -> NDArray[np.float64]:

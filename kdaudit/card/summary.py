@@ -1,4 +1,4 @@
-"""The audit's summary for a model card, in Markdown.
+"""The audit's summary in Markdown: card.md of a run, and the section of a student's model card.
 
 It is public: it is made from results whose private parts were taken out, and links to the public
 report alone. Text that others chose (names, notes) is escaped, since hubs render Markdown and HTML.
@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kdaudit.report.figures import key_figures, role_words
+from kdaudit.report.figures import KeyFigure, key_figures, role_words
 from kdaudit.report.formatting import count, percent, percent_interval
 from kdaudit.report.redaction import visible
 from kdaudit.report.verdict import verdict_of
 from kdaudit.results import AuditResults, ModelResult
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!$])")
+_OF_ONE_STUDENT = 2
+"""Key figures that are about one student: against the baseline, and inherited; they come first."""
 
 
 class CardRow(NamedTuple):
@@ -31,28 +33,49 @@ class CardRow(NamedTuple):
 
 
 def card_text(results: AuditResults) -> str:
-    """The summary as Markdown.
+    """The summary of a whole audit as Markdown.
 
     Args:
         results: without private parts (`kdaudit.report.view.without_private_parts`).
     """
+    return _render(results, None, key_figures(results))
+
+
+def section_text(results: AuditResults, student: str) -> str:
+    """The summary for the model card of one student.
+
+    Args:
+        results: what concerns the student (`kdaudit.card.student.about`), without private parts.
+        student: its name.
+    """
+    return _render(results, student, key_figures(results)[:_OF_ONE_STUDENT])
+
+
+def escaped(text: str) -> str:
+    """Text as one line of Markdown that shows it and does nothing else."""
+    return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
+
+
+def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]) -> str:
     # Markdown is not HTML: autoescape would garble it, so finalize escapes for Markdown instead.
     environment = Environment(
         loader=PackageLoader("kdaudit.templates", ""),
         autoescape=False,  # noqa: S701
         undefined=StrictUndefined,
-        finalize=_markdown,
+        finalize=lambda value: escaped(value) if isinstance(value, str) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     text = environment.get_template("card.md.j2").render(
+        audit=results.name,
+        student=student,
         verdict=verdict_of(results),
         examples=count(results.corpus.examples),
         corpus=results.corpus.path,
         given=results.extraction.prefix_tokens,
         need=results.extraction.suffix_tokens,
         rows=[_row(name, model) for name, model in results.models.items()],
-        figures=key_figures(results),
+        figures=figures,
         version=results.kdaudit_version,
         created=results.created[:10],
     )
@@ -62,9 +85,3 @@ def card_text(results: AuditResults) -> str:
 def _row(name: str, model: ModelResult) -> CardRow:
     memorized = f"{count(model.memorized)} of {count(model.examples)}"
     return CardRow(name, role_words(model), memorized, percent(model.rate), percent_interval(model.ci95))
-
-
-def _markdown(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return _SPECIAL.sub(r"\\\1", visible(" ".join(value.split())))

@@ -1,0 +1,149 @@
+"""A whole model card: our result in its front matter, our section between markers, all else as it was.
+
+The section stands between two HTML comments, which no reader sees. It is put at the end of a card that has
+none yet, and written anew where it stands in a card that has. What was changed is read back with
+huggingface_hub's own ModelCard before it is handed on, so that a card in a form that was not foreseen is
+refused rather than damaged.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
+from kdaudit.card.front_matter import with_result
+from kdaudit.card.metadata import SOURCE_NAME
+from kdaudit.errors import UsageError
+from kdaudit.reasons import reason
+
+BEGIN = "<!-- kdaudit:begin - written by `kdaudit card`, which replaces all up to kdaudit:end -->"
+END = "<!-- kdaudit:end -->"
+
+_BEGIN = re.compile(r"^<!-- kdaudit:begin\b.*-->[ \t]*$", re.MULTILINE)
+_END = re.compile(r"^<!-- kdaudit:end\b.*?-->", re.MULTILINE)
+_BARE_FENCES = re.compile(r"\s*---(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)")
+_BREAK = re.compile(r"\r\n|\r|\n")
+_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+
+
+class Contribution(NamedTuple):
+    """What an audit puts into a card."""
+
+    title: str
+    """Of a card that is made new, in Markdown."""
+    model: str
+    """Name for the model-index, where the card has none yet."""
+    section: str
+    """Markdown, with line feeds."""
+    evaluation: list[EvalResult]
+
+
+class _Parts(NamedTuple):
+    before: str
+    """Byte order mark and opening fence."""
+    front: str
+    """YAML, empty or with a line break at its end."""
+    after: str
+    """Closing fence."""
+    body: str
+
+
+def updated(card: str, given: Contribution) -> str:
+    """The card with the audit in it; again with the same audit, the same text.
+
+    Args:
+        card: the whole text of a card; empty to make a new one.
+        given: what to put in.
+
+    Raises:
+        UsageError: front matter or markers are damaged; the message goes on from the card's name.
+
+    """
+    newline = _newline(card)
+    parts = _split(card, newline)
+    body = parts.body if card.strip(_BOM).strip() else f"{newline}# {given.title}{newline}"
+    index = eval_results_to_model_index(given.model, given.evaluation)
+    changed = parts._replace(
+        front=with_result(parts.front, index, newline),
+        body=_with_section(body or newline, given.section, newline),
+    )
+    _check(parts, changed, given)
+    return "".join(changed)
+
+
+def _newline(card: str) -> str:
+    found = _BREAK.search(card)
+    return found.group() if found else "\n"
+
+
+def _split(card: str, newline: str) -> _Parts:
+    bom = _BOM if card.startswith(_BOM) else ""
+    text = card[len(bom) :]
+    if bare := _BARE_FENCES.match(text):
+        blank = bare.group().partition("---")[0]
+        return _Parts(f"{bom}{blank}---{newline}", "", f"---{newline}", text[bare.end() :])
+    found = REGEX_YAML_BLOCK.search(text)
+    if found is None:
+        return _Parts(f"{bom}---{newline}", "", f"---{newline}", text)
+    # The pattern leaves the last line break to the closing fence.
+    ending = _newline(found.group(3))
+    after = found.group(3).removeprefix(ending)
+    whole = after if _BREAK.search(after) else after + newline
+    return _Parts(bom + found.group(1), found.group(2) + ending, whole, text[found.end() :])
+
+
+def _with_section(body: str, section: str, newline: str) -> str:
+    text = f"{BEGIN}\n{section.strip()}\n{END}".replace("\n", newline)
+    begins, ends = list(_BEGIN.finditer(_plain(body))), list(_END.finditer(_plain(body)))
+    if len(begins) == len(ends) == 1 and begins[0].end() <= ends[0].start():
+        return body[: begins[0].start()] + text + body[ends[0].end() :]
+    if begins or ends:
+        raise UsageError(
+            f"has {len(begins)} kdaudit:begin and {len(ends)} kdaudit:end lines where one of each, in this "
+            "order, is meant; remove them with what kdaudit wrote between them, then try again"
+        )
+    trailing = _BREAK.findall(body[len(body.rstrip("\r\n")) :])
+    wanted = 2 if body.strip() else 1
+    return body + newline * max(0, wanted - len(trailing)) + text + newline
+
+
+def _plain(body: str) -> str:
+    """The body, place for place, with line breaks that `^` and `$` know."""
+    return body.replace("\r\n", " \n").replace("\r", "\n")
+
+
+def _check(before: _Parts, after: _Parts, given: Contribution) -> None:
+    """Refuse what huggingface_hub does not read as the metadata that were there, and ours."""
+    # Its pattern takes the last line break from the YAML, which a block of text at the end would miss.
+    was, now = (_metadata(f"---\n{parts.front}\n---\n") if parts.front else None for parts in (before, after))
+    whole = _metadata("".join(after).removeprefix(_BOM))
+    ours = [one for one in whole.eval_results or [] if one.source_name == SOURCE_NAME]
+    if _others(was) != _others(now) or ours != given.evaluation:
+        raise UsageError(
+            "its front matter has a form in which nothing can be put in safely; write model-index and its "
+            "results as plain lists, one key a line, then try again"
+        )
+
+
+def _metadata(card: str) -> ModelCardData:
+    try:
+        data = ModelCard(card).data
+    except Exception as error:  # of the YAML library, which is not ours, or for a form that it did not expect
+        raise UsageError(
+            f"its front matter is none that huggingface_hub reads ({reason(error)}); mend it, then try again"
+        ) from error
+    assert isinstance(data, ModelCardData)  # noqa: S101 - what a ModelCard holds
+    return data
+
+
+def _others(data: ModelCardData | None) -> tuple[dict[str, Any], list[EvalResult]]:
+    """All metadata but ours."""
+    if data is None:
+        return {}, []
+    rest = {key: value for key, value in data.__dict__.items() if key not in ("model_name", "eval_results")}
+    others = [one for one in data.eval_results or [] if one.source_name != SOURCE_NAME]
+    return {key: value for key, value in rest.items() if value is not None}, others

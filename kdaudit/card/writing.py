@@ -1,0 +1,161 @@
+"""`kdaudit card`: a run's audit goes into a model card, and on the hub if asked to.
+
+The run directory is only read. With a push the card is uploaded first and written here only then, so that
+a push that fails leaves every local file as it was.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from kdaudit.card.document import Contribution, updated
+from kdaudit.card.hub import CARD_FILE, HubCard, fetch_card, push
+from kdaudit.card.metadata import evaluation
+from kdaudit.card.student import about, chosen_student
+from kdaudit.card.summary import escaped, section_text
+from kdaudit.config.loading import load_audit
+from kdaudit.errors import RunStateError, UsageError
+from kdaudit.files import sha256_file, write_bytes
+from kdaudit.manifest import read_manifest
+from kdaudit.report.redaction import visible
+from kdaudit.report.render import PUBLIC_REPORT, read_results
+from kdaudit.report.view import without_private_parts
+from kdaudit.results import AuditResults
+
+
+class Upload(NamedTuple):
+    """Where to upload card and public report."""
+
+    repo: str
+    """Id of a model's repository."""
+    create_pr: bool
+    """Open a pull request instead of committing to main."""
+
+
+class Written(NamedTuple):
+    """What became of the card."""
+
+    student: str
+    card: Path | None
+    """The local card; None where the repository's own was changed."""
+    url: str | None
+    """The commit or pull request; None without a push, or where the hub had all already."""
+
+
+def write_card(
+    run_dir: Path,
+    *,
+    student: str | None,
+    card: Path | None,
+    upload: Upload | None,
+    warn: Callable[[str], None],
+) -> Written:
+    """Put a student's audit into its model card.
+
+    Args:
+        run_dir: a finished run.
+        student: its name; None where the run has one alone.
+        card: the card, made if absent. None means the repository's own with `upload`, and README.md in the
+            student's folder without.
+        upload: where to upload the card and the public report; None to upload nothing.
+        warn: told what the hub remarks on the card.
+
+    Raises:
+        UsageError: student or card cannot be used as asked.
+        RunStateError: the run holds no results, or its public report is damaged.
+        RunError: the hub cannot be reached or refuses.
+        StorageError: the card could not be written.
+
+    """
+    results = read_results(run_dir)
+    name = chosen_student(results, student)
+    target = card if card or upload else _folder_of(run_dir, name) / CARD_FILE
+    report = b"" if upload is None else _public_report(run_dir)
+    there = _local(target, run_dir) if target else fetch_card(upload.repo) if upload else HubCard("", None)
+    text = _updated(there.text, _contribution(results, name, upload), target or CARD_FILE)
+    url = None
+    if upload:
+        files = {CARD_FILE: text.encode(), PUBLIC_REPORT: report}
+        url = push(upload.repo, files, parent=there.commit, create_pr=upload.create_pr, warn=warn)
+    if target and text != there.text:
+        _write(target, text)
+    return Written(name, target, url)
+
+
+def _contribution(results: AuditResults, student: str, upload: Upload | None) -> Contribution:
+    own = about(without_private_parts(results), student)
+    name = visible(" ".join(f"{results.name}-{student}".split()))
+    return Contribution(
+        title=escaped(name),
+        model=upload.repo if upload else name,
+        section=section_text(own, student),
+        evaluation=evaluation(own, student),
+    )
+
+
+def _updated(card: str, given: Contribution, where: Path | str) -> str:
+    try:
+        return updated(card, given)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _folder_of(run_dir: Path, student: str) -> Path:
+    """The student's own folder, by the run's configuration."""
+    saved = run_dir / "config.yaml"
+    students = load_audit(saved).models.students if saved.exists() else []
+    folder = next((Path(one.path) for one in students if one.name == student), None)
+    if folder is None or not folder.is_dir():
+        raise UsageError(
+            f"--card: student {student} has no folder here in which its card could lie; name the card with "
+            "--card, or its repository with --push"
+        )
+    return folder
+
+
+def _local(path: Path, run_dir: Path) -> HubCard:
+    """A card of this machine; empty if it is yet to be made."""
+    if run_dir.resolve() in path.resolve().parents:
+        raise UsageError(
+            f"--card: {path} lies in the run directory, whose files `kdaudit verify` checks; name a card "
+            "elsewhere"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"--card: {path}: there is no folder {path.parent}; make it, or name another card")
+    try:
+        return HubCard(path.read_bytes().decode(), None)
+    except FileNotFoundError:
+        return HubCard("", None)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--card: {path} is not UTF-8; convert it, then try again") from error
+    except OSError as error:
+        raise UsageError(
+            f"--card: {path}: cannot be read ({error.strerror}); name a Markdown file"
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """The card, with the permissions that it had."""
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    write_bytes(path, text.encode(), private=mode is not None and not mode & 0o077)
+    if mode is not None:
+        path.chmod(mode)
+
+
+def _public_report(run_dir: Path) -> bytes:
+    """The report that is safe to hand on, as the run wrote it."""
+    path = run_dir / PUBLIC_REPORT
+    manifest = read_manifest(run_dir)
+    try:
+        if manifest is not None and manifest.files.get(PUBLIC_REPORT) != sha256_file(path):
+            raise RunStateError(
+                f"{path}: was changed since the run wrote it; render it again with `kdaudit report`"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise RunStateError(
+            f"{path}: cannot be read ({error.strerror}); render it again with `kdaudit report`"
+        ) from error
