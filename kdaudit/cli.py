@@ -249,18 +249,14 @@ def report(run_dir: Path) -> None:
 
 @main.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--student", metavar="NAME", help="The student whose card it is; needed where there are several."
-)
+@click.option("--student", metavar="NAME", help="Whose card it is; needed where there are several.")
 @click.option(
     "--card",
     "card_file",
     type=click.Path(path_type=Path),
-    help="The model card; README.md in the student's folder unless given, or with --push the repository's own.",
+    help="The card; else README.md in the student's folder, or with --push the repository's own.",
 )
-@click.option(
-    "--push", "repo", metavar="REPO_ID", help="Upload card and public report to this model on the hub."
-)
+@click.option("--push", "repo", metavar="REPO_ID", help="Upload card and public report to this model.")
 @click.option(
     "--create-pr/--no-create-pr", default=True, show_default=True, help="Push as a pull request, or to main."
 )
