@@ -44,7 +44,7 @@ from kdaudit.stages.scoring import write_features
 from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.store import RunStore, check_folder
 
-CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
+CONFIG_FILE, RESULTS_FILE, SCREEN_RECORD = "config.yaml", "results.json", "screen.json"
 
 
 def run_audit(
@@ -101,6 +101,10 @@ def rerender(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
+    if (folder / SCREEN_RECORD).exists():
+        raise RunStateError(
+            f"{folder}: holds a screening, whose reports `kdaudit screen` renders; run that command again"
+        )
     saved = folder / CONFIG_FILE
     config = load_audit(saved).report if saved.exists() else ReportConfig()
     if not (folder / MANIFEST_FILE).exists():
@@ -146,7 +150,10 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
     with run.stage("predictor", depends):
         run.discard(PREDICTOR_FILE, RISK_FILE)
         if not asked.enabled:
-            write_found(work, absent("The risk predictor was switched off (predictor.enabled)."))
+            write_found(
+                work,
+                absent("The risk predictor was switched off (predictor.enabled), and entropy was not taken."),
+            )
         elif not work.roster.baselines:
             write_found(work, absent("There is no risk predictor: its features need models.baseline."))
         else:

@@ -179,11 +179,11 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
             "lower extraction.prefix_tokens or extraction.suffix_tokens"
         )
     for key, corpus in whole.items():
-        wanted = corpus.window + (split.bos is not None)
+        wanted = corpus.window - 1 + (split.bos is not None)  # the last token is foretold, not read
         if most is not None and most < wanted:
             raise ModelError(
                 f"{where}: the model reads {most} tokens at most, and perplexities are taken over whole "
-                f"windows of the {key}, {wanted}; lower {key}.window"
+                f"windows of the {key}, {wanted} of their tokens; lower {key}.window"
                 + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
             )
     rows = _whole(described, "vocab_size")

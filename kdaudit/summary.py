@@ -6,12 +6,7 @@ from pathlib import Path
 
 from kdaudit.results import AuditResults, Interval, ModelResult
 from kdaudit.screen.record import ScreenRecord
-
-_WHOSE = {
-    "easy_core": "teacher and baseline both memorize",
-    "teacher": "the teacher memorizes",
-    "student": "the student memorizes",
-}
+from kdaudit.screen.words import whose
 
 
 def summarize(results: AuditResults, folder: Path) -> str:
@@ -71,12 +66,10 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     """What is flagged, what was kept, what is promised, and where the files are."""
     flagged, kept = record.flagged, record.kept
     share = flagged.examples / record.corpus.examples
-    # With a predictor that was fitted on a student elsewhere, no student is there to be looked at.
-    borrowed = record.labels == "student" and "student" not in {one.role for one in record.models.values()}
-    whose = _WHOSE["easy_core" if borrowed else record.labels]
     lines = [
         f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} examples are flagged "
-        f"({share:.3%}): {flagged.memorized:,} that {whose}, {flagged.predicted:,} more by their risk",
+        f"({share:.3%}): {flagged.memorized:,} that {whose(record)}, "
+        f"{flagged.predicted:,} more by their risk",
         "",
     ]
     lines += [

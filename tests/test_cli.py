@@ -53,10 +53,12 @@ def test_every_command_has_help(name: str) -> None:
 @pytest.mark.parametrize(
     "words", [["run"], ["run", "none.yaml"], ["verify", "none"], ["report", "none"], ["nope"]]
 )
-def test_wrong_use_exits_2_in_one_sentence(words: list[str], tmp_path: Path) -> None:
-    with CliRunner().isolated_filesystem(tmp_path):
-        result = CliRunner().invoke(main, words)
-        assert result.exit_code == 2
-        assert result.output
-        assert "Traceback" not in result.output
-        assert list(Path().iterdir()) == []
+def test_wrong_use_exits_2_in_one_sentence(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert result.output
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []

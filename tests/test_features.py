@@ -15,7 +15,7 @@ import torch
 import toys
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, MambaConfig
 
-from kdaudit.errors import EngineError
+from kdaudit.errors import EngineError, ModelError
 from kdaudit.features import (
     FeatureWorker,
     ModelFiles,
@@ -222,14 +222,14 @@ def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: 
     with torch.no_grad():
         model.model.norm.weight[3] = float("nan")
     model.save_pretrained(tmp_path / "broken")
-    with pytest.raises(EngineError, match="broken: it gives NaN or infinite logits"):
+    with pytest.raises(ModelError, match="broken: it gives NaN or infinite logits"):
         scores(pair._replace(baseline=tmp_path / "broken"), None, pair.windows)
     with FeatureWorker(*files(tmp_path / "broken"), retreat=0) as worker:
         for ask in (
             lambda: worker.perplexity([pair.windows], None),
             lambda: worker.entropy(pair.windows, None, VOCABULARY),
         ):
-            with pytest.raises(EngineError, match="broken: it gives NaN or infinite logits for 7 of 7"):
+            with pytest.raises(ModelError, match="broken: it gives NaN or infinite logits for 7 of 7"):
                 ask()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import torch
 import toys
 from click.testing import CliRunner, Result
 
+from kdaudit import store
 from kdaudit.cli import main
+from kdaudit.errors import StorageError
 from kdaudit.manifest import check_files
 from kdaudit.predictor import load_predictor
 
@@ -213,3 +218,55 @@ def test_without_enough_positives_only_what_is_memorized_is_flagged(family: Fami
     assert not (family.folder / "few" / "predictor.json").exists()
     risk = pq.read_table(family.folder / "few" / "risk.parquet")["risk"]
     assert risk.null_count == len(risk)
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_a_screening_that_stops_between_any_two_writes_ends_as_an_undisturbed_one(
+    family: Family, record: dict[str, Any], moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the predictor on, a write of the store fails as on a full disk, after its file was unlisted."""
+    out = tmp_path / "out"
+    shutil.copytree(family.folder / "out", out)
+    assert family.screen(str(out), "predictor.trials=3").exit_code == 0
+    reference = screened(out)
+    assert family.screen(str(out), "predictor.trials=4").exit_code == 0
+    writes = 0
+    writing = store.replacing
+
+    @contextmanager
+    def failing(path: Path, *, private: bool) -> Iterator[Path]:
+        nonlocal writes
+        writes += 1
+        if writes == moment + 1:
+            raise StorageError(f"{path}: the disk is full")
+        with writing(path, private=private) as partial:
+            yield partial
+
+    monkeypatch.setattr(store, "replacing", failing)
+    stopped = family.screen(str(out), "predictor.trials=3")
+    monkeypatch.undo()
+    assert stopped.exit_code == (4 if moment < writes else 0), stopped.output
+    done = family.screen(str(out), "predictor.trials=3")
+    assert done.exit_code == 0, done.output
+    assert screened(out) == reference
+    assert check_files(out) == []
+
+
+def screened(out: Path) -> tuple[Any, ...]:
+    told = json.loads((out / "screen.json").read_text())
+    tables = [pq.read_table(out / name).to_pylist() for name in ("risk.parquet", "flagged.parquet")]
+    return {**told, "created": None}, tables, kept_rows(out)
+
+
+def test_another_format_is_told_in_the_record(family: Family, record: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(family.folder / "out", out)
+    assert json.loads(family.screen(str(out), "format=jsonl").stdout)["format"] == "jsonl"
+    assert "jsonl" in (out / "screen.html").read_text()
+
+
+def test_report_refuses_a_screening_in_one_sentence(family: Family, record: dict[str, Any]) -> None:
+    done = CliRunner().invoke(main, ["report", str(family.folder / "out")])
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "kdaudit screen" in done.stderr

@@ -901,13 +901,13 @@ MODELS = [
         id="too few positions",
     ),
     pytest.param(
-        sets("holdout.window=65"),
+        sets("holdout.window=66"),
         "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and perplexities",
         "lower holdout.window",
         id="too few positions for the holdout",
     ),
     pytest.param(
-        sets("corpus.window=65"),
+        sets("corpus.window=66"),
         "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and perplexities",
         "lower corpus.window or, in an audit, set predictor.enabled to false",
         id="too few positions for the features",

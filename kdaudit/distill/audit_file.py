@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from kdaudit.config.loading import dump_yaml
 from kdaudit.distill.windows import SAMPLE_SEED
 from kdaudit.files import write_bytes
 
+_SEAL = "# sha256 of what follows: "
+
 
 def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
     """Write the audit of the models that lie beside `path`; its paths are taken from there.
+
+    A file that its user changed since an earlier call, to set a gate or a title, is kept as it is.
 
     Raises:
         StorageError: the file could not be written.
@@ -36,8 +41,27 @@ def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
         "extraction": config.extraction.model_dump(mode="json"),
         "seed": SAMPLE_SEED,
     }
-    head = "# Written by kdaudit distill. Paths are taken from this file's folder.\n"
-    write_bytes(path, (head + dump_yaml(audit)).encode(), private=False)
+    if _is_ours(path):
+        write_bytes(path, _sealed(dump_yaml(audit)).encode(), private=False)
+
+
+def _sealed(body: str) -> str:
+    """The file's text: its first lines tell whether what follows was changed."""
+    return (
+        "# Written by kdaudit distill, which keeps this file once it was changed. Paths are taken from its "
+        f"folder.\n{_SEAL}{sha256(body.encode()).hexdigest()}\n{body}"
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file is absent, or as an earlier call wrote it."""
+    if not path.exists():
+        return True
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return text == _sealed("".join(text.splitlines(keepends=True)[2:]))
 
 
 def _teacher(config: DistillConfig, path: str) -> str | dict[str, Any]:

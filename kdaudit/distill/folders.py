@@ -103,12 +103,12 @@ def save_model(
     model.config.use_cache = True  # the Trainer turns it off
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
-    (folder / CARD).write_text(_card(record), encoding="utf-8")
+    (folder / CARD).write_text(first_card(record), encoding="utf-8")
     text = json.dumps(record._asdict(), indent=2) + "\n"
     (folder / RECORD).write_text(text, encoding="utf-8")
 
 
-def _card(record: TrainingRecord) -> str:
+def first_card(record: TrainingRecord) -> str:
     """A model card that says how the model was trained, as far as that is known before it is measured."""
     settings = json.dumps(record.settings, indent=2)
     return (

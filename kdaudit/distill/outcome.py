@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.distill.folders import CARD, TrainingRecord
+from kdaudit.distill.folders import CARD, TrainingRecord, first_card
 from kdaudit.distill.model_card import About, model_card
 from kdaudit.distill.opening import Lab
 from kdaudit.distill.record import DistillRecord, TrainedModel
@@ -48,12 +48,20 @@ def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
         models=[_measured(lab, one) for one in finished],
     )
     for one, measured in zip(finished, record.models, strict=True):
-        if one.record is not None:
+        if one.record is not None and _card_is_new(one.folder / CARD, one.record):
             card = model_card(_about(lab, one, measured.holdout_perplexity), one.record)
             write_bytes(one.folder / CARD, card.encode(), private=False)
     text = record.model_dump_json(indent=1) + "\n"
-    write_bytes(lab.out / RECORD_FILE, text.encode(), private=False)
+    write_bytes(lab.out / RECORD_FILE, text.encode(), private=True)
     return record
+
+
+def _card_is_new(path: Path, record: TrainingRecord) -> bool:
+    """Whether a card is as training left it: later it is the user's, who may have put an audit into it."""
+    try:
+        return path.read_text(encoding="utf-8") == first_card(record)
+    except (OSError, UnicodeDecodeError):
+        return not path.exists()
 
 
 def read_record(out: Path) -> DistillRecord:

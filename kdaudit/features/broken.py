@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.errors import EngineError
+from kdaudit.errors import ModelError
 from kdaudit.features.forward import ModelFiles
 
 
@@ -20,12 +20,12 @@ def refuse_broken(files: ModelFiles, scores: Sequence[NDArray[Any]]) -> None:
         scores: (windows,) each.
 
     Raises:
-        EngineError: some window has one.
+        ModelError: some window has one.
 
     """
     broken: NDArray[np.bool_] = ~np.isfinite(np.stack(scores)).all(axis=0)
     if broken.any():
-        raise EngineError(
+        raise ModelError(
             f"{files.folder}: it gives NaN or infinite logits for {broken.sum():,} of {len(broken):,} "
             "windows; if it is loaded as float16 or bfloat16, set its dtype to float32, else its weights are "
             "damaged: copy or train it anew"

@@ -184,7 +184,8 @@ class PairWorker:
         """Score windows: int32 (tokens,) each, at least prefix and suffix long.
 
         Raises:
-            EngineError: as `explained`, and where a model gives numbers that are not finite.
+            EngineError: as `explained`.
+            ModelError: a model gives numbers that are not finite.
             ValueError: a window is too short.
 
         """

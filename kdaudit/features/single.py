@@ -111,7 +111,8 @@ class FeatureWorker:
         retreat: as in `EngineOptions`.
 
     Raises:
-        EngineError: as `explained`, and where the model gives numbers that are not finite; so do all methods.
+        EngineError: as `explained`; so do all methods.
+        ModelError: the model gives numbers that are not finite.
 
     """
 

@@ -20,7 +20,7 @@ from kdaudit.report.render import render
 from kdaudit.results import Curves
 from kdaudit.screen.flagged import FlaggedExample, read_worst
 from kdaudit.screen.record import FeatureSpread, ScreenRecord
-from kdaudit.screen.words import FEATURE_NAMES, WHOSE, Headline, headline, not_covered, promise
+from kdaudit.screen.words import FEATURE_NAMES, Headline, headline, not_covered, promise, whose
 
 RECORD, SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.json", "screen.html", "screen.public.html"
 MOST_EXAMPLES = 50
@@ -118,7 +118,7 @@ def _page(record: ScreenRecord, worst: list[FlaggedExample], *, public: bool) ->
         headline=headline(record),
         promise=promise(record),
         not_covered=not_covered(record),
-        whose=WHOSE.get(record.labels, "the models memorize"),
+        whose=whose(record),
         panels=panels(Curves(risk_histogram=record.risk_histogram)),
         features=[FeatureRow(FEATURE_NAMES.get(name, name), one) for name, one in record.features.items()],
         cards=[_card(rank, one) for rank, one in enumerate(worst, 1)],

@@ -49,7 +49,6 @@ from kdaudit.stages.predicting import (
     label_flags,
     origin_of,
     read_prediction,
-    read_risk,
     write_found,
     write_prediction,
     write_risk,
@@ -196,7 +195,10 @@ def _write_prediction(screening: _Screening) -> None:
         result = PredictorResult(
             status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
         )
-        write_found(work, Prediction(result=result, curves=Curves(), notes=[*notes, *promise]))
+        untried = (
+            "The risk predictor was not tried on this corpus: AUC, recall and precision are not known here."
+        )
+        write_found(work, Prediction(result=result, curves=Curves(), notes=[*notes, *promise, untried]))
 
 
 def _found(screening: _Screening) -> Flagged:
@@ -214,7 +216,9 @@ def _predictor(screening: _Screening) -> Predictor | None:
 
 
 def _risk(screening: _Screening) -> NDArray[np.float64] | None:
-    return read_risk(screening.work) if screening.work.run.has(PREDICTOR_FILE) else None
+    """Each example's risk; made anew, since a later step writes risk.parquet again and it may be missing."""
+    predictor = _predictor(screening)
+    return None if predictor is None else predictor.risk(read_features(screening.work, predictor.features))
 
 
 def _write_flagged(screening: _Screening) -> None:
@@ -248,13 +252,15 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     depends = {
         "name": config.name,
         "max_examples": config.max_examples,
+        "drop": config.drop,
+        "format": config.format,
         "files": [run.hash_of(name) for name in (PREDICTION_FILE, COUNTS_FILE, FLAGGED_FILE)],
     }
     whole = all(run.has(name) for name in PAGES)
     if not (whole and run.done("record", depends)):
         with run.stage("record", depends):
             record = _record(screening, corpus)
-            run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=False)
+            run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=True)
             run.forget(*PAGES)
             render_screen(run.folder, config.max_examples)
             run.adopt(*PAGES)

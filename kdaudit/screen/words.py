@@ -82,6 +82,13 @@ def _removed(record: ScreenRecord) -> str:
     )
 
 
+def whose(record: ScreenRecord) -> str:
+    """What the labels that were looked for in the models stand for: "examples that ..."."""
+    # With a predictor that was fitted on a student elsewhere, no student is there to be looked at.
+    borrowed = record.labels == "student" and "student" not in {one.role for one in record.models.values()}
+    return WHOSE.get("easy_core" if borrowed else record.labels, "the models memorize")
+
+
 def removed_share(record: ScreenRecord) -> float:
     """The share of the corpus's text that kept/ lacks, 0 to 1, by characters."""
     before = record.kept.characters_before
@@ -90,13 +97,13 @@ def removed_share(record: ScreenRecord) -> float:
 
 def _made_up(record: ScreenRecord) -> str:
     memorized, predicted = record.flagged.memorized, record.flagged.predicted
-    whose = WHOSE.get(record.labels, "the models memorize")
+    kind = whose(record)
     if not predicted:
-        return f"All flagged examples are ones that {whose}."
+        return f"All flagged examples are ones that {kind}."
     if not memorized:
-        return f"All are flagged for their risk alone; none of them is one that {whose}."
+        return f"All are flagged for their risk alone; none of them is one that {kind}."
     more = f"{count(predicted)} more {'is' if predicted == 1 else 'are'} flagged for their risk"
-    return f"{plural(memorized, 'is one', 'are ones')} that {whose}; {more}."
+    return f"{plural(memorized, 'is one', 'are ones')} that {kind}; {more}."
 
 
 def _left(record: ScreenRecord) -> str:
@@ -121,7 +128,7 @@ def promise(record: ScreenRecord) -> str:
     found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
     return (
         f"No promise is given, and no risk: too few examples are memorized{found} to fit a predictor on. "
-        f"Flagged are just those that {WHOSE.get(record.labels, 'the models memorize')}."
+        f"Flagged are just those that {whose(record)}."
     )
 
 

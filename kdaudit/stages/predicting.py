@@ -97,7 +97,7 @@ def origin_of(work: Work, kind: LabelKind, student: str | None, corpus: str) -> 
 def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     """Fit a predictor; write predictor.json, every example's risk, and what the predictor is worth.
 
-    Without one, where too few examples are memorized, no example has a risk and the files are not there.
+    Without one, where too few examples are memorized, no example has a risk; what is memorized is flagged.
 
     Args:
         work: the run, its features written.
@@ -114,12 +114,13 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     if fitted.predictor is None:
         found = PredictorResult(status="underpowered", labels=origin.labels, positives=fitted.positives)
         write_found(work, Prediction(result=found, curves=Curves(), notes=fitted.notes))
+        _write_risks(work, None, labels)
         return
     risk = write_risk(work, fitted.predictor, features)
     work.run.write_text(PREDICTOR_FILE, fitted.predictor.model_dump_json(indent=1) + "\n", private=False)
     extra = read_features(work, (*FEATURES, *EXTRA_FEATURES))
     wider = fit_predictor(Table(extra, labels, groups), settings, origin, (*FEATURES, *EXTRA_FEATURES))
-    notes = [*fitted.notes, *_what_extra_features_add(fitted, wider)]
+    notes = [*fitted.notes, *_what_extra_features_add(fitted, wider), *_what_is_missing(fitted)]
     result = _result(fitted, fitted.predictor, settings.trials, risk)
     write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))
 
@@ -132,6 +133,20 @@ def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[str]:
         f"The risk predictor uses four features; with {names} besides, its AUC over the same trials would be "
         f"{wider.figures.auc.mean:.4f} instead of {fitted.figures.auc.mean:.4f}."
     ]
+
+
+def _what_is_missing(fitted: Fitted) -> list[str]:
+    """Why a figure of a predictor cannot be had."""
+    notes = []
+    if fitted.curves is not None and fitted.curves.calibration is None:
+        notes.append(
+            "The risk predictor's calibration is not drawn: the examples held out fill fewer than two bins."
+        )
+    if fitted.figures is not None and fitted.figures.precision is None:
+        notes.append(
+            "The risk predictor's precision cannot be had: no trial flagged anything at a score of 0.5."
+        )
+    return notes
 
 
 def _result(fitted: Fitted, predictor: Predictor, trials: int, risk: Floats) -> PredictorResult:
@@ -165,15 +180,20 @@ def _curves(fitted: Fitted, risk: Floats, labels: Flags) -> Curves:
 def write_risk(work: Work, predictor: Predictor, features: Floats) -> Floats:
     """Write risk.parquet; give each example's risk, float64 (examples,)."""
     risk = predictor.risk(features)
+    _write_risks(work, risk, predictor.flagged(risk))
+    return risk
+
+
+def _write_risks(work: Work, risk: Floats | None, flagged: Flags) -> None:
+    """risk.parquet; without a predictor the risk is null."""
     table = pa.table(
         {
-            "example_id": pa.array(np.arange(len(risk), dtype=np.int64)),
-            "risk": pa.array(risk),
-            "flagged": pa.array(predictor.flagged(risk)),
+            "example_id": pa.array(np.arange(len(flagged), dtype=np.int64)),
+            "risk": pa.nulls(len(flagged), pa.float64()) if risk is None else pa.array(risk),
+            "flagged": pa.array(flagged),
         }
     )
     work.run.write_table(RISK_FILE, table, private=False)
-    return risk
 
 
 def write_found(work: Work, prediction: Prediction) -> None:
@@ -188,7 +208,7 @@ def read_prediction(work: Work) -> Prediction:
 
 def read_risk(work: Work) -> Floats | None:
     """Each example's risk, float64 (examples,); None where there is no predictor."""
-    if not work.run.has(RISK_FILE):
+    if not work.run.has(PREDICTOR_FILE):
         return None
     risk: Floats = work.run.read_table(RISK_FILE)["risk"].to_numpy()
     return risk
