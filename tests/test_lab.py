@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.loading import load_distill
 from kdaudit.corpus import build_examples
-from kdaudit.distill import lab, training
+from kdaudit.distill import lab, outcome, training
 from kdaudit.distill.record import DistillRecord
 from kdaudit.distill.windows import SAMPLE_SEED, cut_windows, open_windows
 from kdaudit.errors import ModelError
@@ -152,12 +152,20 @@ def test_sampled_text_is_not_greedy_text_and_each_seed_has_its_own(family: Famil
     assert texts[1] != texts[2]
 
 
-def test_finished_models_are_not_trained_again(family: Family) -> None:
-    before = {path: path.stat().st_mtime_ns for path in family.out.rglob("*.safetensors")}
-    again = family.distill("--json")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["models"] == family.record["models"]
-    assert {path: path.stat().st_mtime_ns for path in family.out.rglob("*.safetensors")} == before
+def test_finished_models_are_neither_trained_nor_measured_again(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(family.out, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    with monkeypatch.context() as patch:
+        patch.setattr(outcome, "FeatureWorker", None)
+        again = _in_process(family.config, out)
+        assert again.model_dump()["models"] == family.record["models"]
+        # Of another holdout no perplexity is known.
+        with pytest.raises(TypeError):
+            _in_process(family.config, out, "holdout.limit=3")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(

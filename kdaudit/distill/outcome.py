@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.distill.folders import CARD, TrainingRecord, first_card
@@ -34,18 +38,21 @@ class Finished(NamedTuple):
 def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
     """Measure every model, and write the cards of those that were trained, and distill.json.
 
+    What an earlier call measured, of the same weights on the same holdout, is not measured again.
+
     Raises:
         EngineError: a model could not be run.
         StorageError: the file could not be written.
 
     """
+    known = _measured_before(lab.out)
     record = DistillRecord(
         name=lab.config.name,
         versions=environment(),
         corpus_windows=len(lab.windows),
         corpus_tokens=lab.windows.tokens,
         holdout_windows=len(lab.holdout),
-        models=[_measured(lab, one) for one in finished],
+        models=[_measured(lab, one, known) for one in finished],
     )
     for one, measured in zip(finished, record.models, strict=True):
         if one.record is not None and _card_is_new(one.folder / CARD, one.record):
@@ -74,20 +81,33 @@ def resolved(folder: Path, key: str) -> ResolvedModel:
     return resolve_model(ModelConfig(path=str(folder.resolve())), key)
 
 
-def _measured(lab: Lab, one: Finished) -> TrainedModel:
+def _measured_before(out: Path) -> dict[str, float]:
+    """Perplexities of an earlier distill.json by `TrainedModel.measured`."""
+    try:
+        return {one.measured: one.holdout_perplexity for one in read_record(out).models}
+    except (OSError, ValidationError):
+        return {}
+
+
+def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
     record, folder = one.record, one.folder
+    model = resolved(folder, one.name)
+    on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one)]
+    measured = sha256(json.dumps(on).encode()).hexdigest()
+    perplexity = known.get(measured)
     recipe = {} if record is None else record.settings.get("recipe", {})
     return TrainedModel(
         folder=str(folder.relative_to(lab.out)) if folder.is_relative_to(lab.out) else str(folder),
         method=one.method,
         seed=recipe.get("seed"),
-        parameters=resolved(folder, one.name).parameters,
+        parameters=model.parameters,
         windows=0 if record is None else record.rows,
         tokens=lab.windows.tokens * int(recipe.get("epochs", 0)),
         steps=0 if record is None else record.steps,
         losses=[] if record is None else record.losses,
         seconds=0.0 if record is None else record.seconds,
-        holdout_perplexity=_perplexity(lab, one),
+        holdout_perplexity=_perplexity(lab, one) if perplexity is None else perplexity,
+        measured=measured,
     )
 
 
@@ -104,8 +124,11 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
 
 def _perplexity(lab: Lab, one: Finished) -> float:
     """Perplexity of the holdout, as an audit of the same model has it."""
-    given = lab.teacher_dtype if one.method == "teacher" else None
-    dtype = given or lab.config.extraction.dtype
     batches = (lab.holdout[row : row + _ROWS] for row in range(0, len(lab.holdout), _ROWS))
-    with FeatureWorker(one.folder, dtype, trust_remote_code=False, retreat=0) as worker:
+    with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retreat=0) as worker:
         return worker.perplexity(batches, lab.bos)
+
+
+def _dtype(lab: Lab, one: Finished) -> str:
+    given = lab.teacher_dtype if one.method == "teacher" else None
+    return given or lab.config.extraction.dtype

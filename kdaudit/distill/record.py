@@ -29,6 +29,8 @@ class TrainedModel(BaseModel):
     """Training alone; 0 for a teacher that was there already."""
     holdout_perplexity: float
     """exp of the mean negative log-likelihood over the holdout's tokens."""
+    measured: str
+    """SHA-256 of what the perplexity depends on: weights, holdout, begin token, precision."""
 
 
 class DistillRecord(BaseModel):
