@@ -10,14 +10,14 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import click
 
 from kdaudit import __version__
-from kdaudit.errors import KdauditError
+from kdaudit.errors import KdauditError, UsageError
 
 EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
 _INTERRUPTED = 130
@@ -32,7 +32,7 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
         try:
             code = command(*args, **kwargs)
         except KdauditError as error:
-            click.echo(f"kdaudit: {error}", err=True)
+            click.echo(f"kdaudit: {_placed(error, kwargs)}", err=True)
             code = error.exit_code
         except KeyboardInterrupt:
             click.echo("kdaudit: interrupted; finished work is kept, run the same command to go on", err=True)
@@ -50,6 +50,15 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
         sys.exit(code or 0)
 
     return run
+
+
+def _placed(error: KdauditError, words: Mapping[str, Any]) -> str:
+    """An error's sentence; if it is about a key of the command's FILE, with the line before it."""
+    if not isinstance(error, UsageError) or "overrides" not in words:
+        return str(error)
+    from kdaudit.config.loading import placed
+
+    return placed(str(error), words["file"], words["overrides"])
 
 
 def _silent(*_: object) -> None:

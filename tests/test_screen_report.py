@@ -24,9 +24,10 @@ from kdaudit.corpus import EXAMPLES_SCHEMA
 from kdaudit.errors import RunStateError
 from kdaudit.predictor import Origin, Predictor
 from kdaudit.screen.flagged import FLAGGED_FILE, FLAGGED_SCHEMA, read_worst
-from kdaudit.screen.flagging import Flagged, feature_spreads, risk_histogram, risk_table, write_flagged
+from kdaudit.screen.flagging import Flagged, feature_spreads, write_flagged
 from kdaudit.screen.record import ScreenRecord
 from kdaudit.screen.report import render_screen
+from kdaudit.stages.predicting import RISK_FILE, write_risks
 from kdaudit.stages.scoring import FEATURES_SCHEMA
 from kdaudit.store import RunStore
 
@@ -564,7 +565,8 @@ def test_without_flagged_examples_the_file_has_no_rows(run: RunStore) -> None:
 def test_risk_is_there_for_all(run: RunStore) -> None:
     for predictor in (True, False):
         found = found_in(run, predictor=predictor)
-        table = risk_table(found)
+        write_risks(run, found.risk, found.flags)
+        table = run.read_table(RISK_FILE)
         assert table.schema == pa.schema(
             [("example_id", pa.int64()), ("risk", pa.float64()), ("flagged", pa.bool_())]
         )
@@ -589,8 +591,8 @@ def test_features_are_spread_over_flagged_and_kept(run: RunStore) -> None:
 
 def test_the_histogram_counts_every_example_once(run: RunStore) -> None:
     found = found_in(run, predictor=True)
-    assert risk_histogram(found_in(run, predictor=False)) is None
-    histogram = risk_histogram(found)
+    assert found_in(run, predictor=False).histogram is None
+    histogram = found.histogram
     assert histogram is not None
     assert found.risk is not None
     edges = histogram["edges"]

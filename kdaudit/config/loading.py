@@ -6,6 +6,7 @@ paths are taken from the file's folder, those of `--set` too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "load_config",
     "load_distill",
     "load_screen",
+    "placed",
     "results_schema",
     "screen_schema",
 ]
@@ -95,6 +97,23 @@ def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> C
         raise ConfigError(_report(problems(error, data, top, origin.written), origin)) from None
 
 
+def placed(message: str, path: Path, overrides: Sequence[str]) -> str:
+    """A message that begins with a key, with the place of that key before it: `audit.yaml:12: ...`.
+
+    Messages that begin with something else, or with a key that is written nowhere, stay as they are.
+    """
+    begins = re.match(r"[a-z_]+(\.[a-z0-9_]+)*(?=:|, | and | or | is | are )", message)
+    if begins is None:
+        return message
+    try:
+        document = read_document(path)
+        sets = [parse_override(text) for text in overrides]
+    except ConfigError:
+        return message
+    key = tuple(int(part) if part.isdecimal() else part for part in begins[0].split("."))
+    return _Origin(document, sets).lead(key) + message
+
+
 def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
     """The file's keys, which must be the outermost thing in it."""
     data = document.data
@@ -129,6 +148,13 @@ class _Origin:
     def line(self, key: Key) -> int:
         """For sorting: 0 where there is none."""
         return self._document.line(key) or 0
+
+    def lead(self, key: Key) -> str:
+        """What says where a key, or the nearest one above it, was written; nothing if it was nowhere."""
+        if self._set(key) is not None:
+            return "--set "
+        line = self._document.line(key)
+        return "" if line is None else f"{self._document.label}:{line}: "
 
     def place(self, key: Key) -> str:
         """How a message begins: `audit.yaml:12: gate.max_rate` or `--set gate.max_rate`."""

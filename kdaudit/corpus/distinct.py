@@ -23,6 +23,11 @@ _BLOCK = 1 << 16
 """Hashes looked up together."""
 
 
+def window_hash(token_ids: NDArray[np.int32], key: bytes = b"") -> bytes:
+    """A window's `DIGEST_BYTES` long hash, keyed where a key is given."""
+    return hashlib.blake2b(token_ids.astype("<i4").tobytes(), digest_size=DIGEST_BYTES, key=key).digest()
+
+
 class Distinct(NamedTuple):
     """The distinct windows among the ledger's rows."""
 
@@ -47,8 +52,7 @@ class Ledger:
 
     def add(self, token_ids: NDArray[np.int32]) -> bool:
         """Note one place of a window; False if the window cannot be in the sample and has no row."""
-        content = token_ids.astype("<i4").tobytes()
-        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=self._key).digest()
+        digest = window_hash(token_ids, self._key)
         if digest > self._threshold:
             return False
         self._hashes += digest

@@ -40,7 +40,7 @@ class Documents(Iterator[Document]):
         for row in self._rows:
             number = self.rows
             self.rows += 1
-            text = _decoded(row.text)
+            text = decoded(row.text)
             if text is None:
                 self.undecodable += 1
             elif not text or text.isspace():
@@ -81,7 +81,7 @@ def _rows(source: Source, config: CorpusConfig, key: str) -> Iterator[Row]:
             return hub_rows(source, config, key)
 
 
-def _decoded(text: str | bytes | None) -> str | None:
+def decoded(text: str | bytes | None) -> str | None:
     """The text, '' for null, or None where it is not valid Unicode."""
     try:
         if isinstance(text, bytes):

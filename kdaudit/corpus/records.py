@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus.documents import _decoded
+from kdaudit.corpus.documents import decoded
 from kdaudit.corpus.sources import Format, HubDataset, LocalFiles, SavedDataset, find_source
-from kdaudit.corpus.tables import BUFFER_BYTES, ROWS_AT_ONCE, _as_bytes, _reaching_hub, _reading, _tables
-from kdaudit.corpus.text_files import _csv_objects, _json_objects, _jsonl_objects, text_rows
-from kdaudit.corpus.text_files import _reading as _reading_text
+from kdaudit.corpus.tables import BUFFER_BYTES, ROWS_AT_ONCE, arrow_tables, as_bytes, reaching_hub, reading
+from kdaudit.corpus.text_files import csv_objects, json_objects, jsonl_objects, text_rows
+from kdaudit.corpus.text_files import reading as reading_text
 from kdaudit.corpus.windows import BATCH_CHARACTERS
 from kdaudit.errors import CorpusError
 
@@ -83,14 +83,14 @@ def _fields(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterato
         return ({config.text: row.text} for row in text_rows(file, form, config, key))
     if form == "csv":
         _refuse_repeated_columns(file, key)
-        return (item.fields for item in _csv_objects(file, config, key))
-    objects = _jsonl_objects if form == "jsonl" else _json_objects
+        return (item.fields for item in csv_objects(file, config, key))
+    objects = jsonl_objects if form == "jsonl" else json_objects
     return (item.fields for item in objects(file, key))
 
 
 def _refuse_repeated_columns(file: Path, key: str) -> None:
     """A dict holds one value a name: a repeated column would be lost without a word."""
-    with _reading_text(file, key) as handle:
+    with reading_text(file, key) as handle:
         lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
         header: list[str] = next(filter(None, csv.reader(lines)), [])
     repeated = next((name for name in header if header.count(name) > 1), None)
@@ -107,7 +107,7 @@ def _batched(rows: Iterable[Fields], config: CorpusConfig) -> Iterator[Records]:
     group: list[Fields] = []
     characters = 0
     for row in rows:
-        text = _decoded(row.get(config.text))
+        text = decoded(row.get(config.text))
         texts.append(text)
         group.append(row | {config.text: text} if isinstance(row.get(config.text), bytes) else row)
         characters += len(text or "")
@@ -120,7 +120,7 @@ def _batched(rows: Iterable[Fields], config: CorpusConfig) -> Iterator[Records]:
 
 def _parquet(file: Path, config: CorpusConfig, key: str) -> Iterator[Records]:
     with (
-        _reading(f"{key}.path: {file}"),
+        reading(f"{key}.path: {file}"),
         pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as stored,
     ):
         for batch in stored.iter_batches(ROWS_AT_ONCE):
@@ -132,21 +132,21 @@ def _saved(source: SavedDataset, config: CorpusConfig, key: str) -> Iterator[Rec
 
     if not source.files:
         return
-    with _reading(f"{key}.path: {source.folder}"):
+    with reading(f"{key}.path: {source.folder}"):
         stream = datasets.load_from_disk(str(source.folder)).to_iterable_dataset()
-        for table in _tables(stream):
+        for table in arrow_tables(stream):
             yield _of_table(table, config, key, source.folder)
 
 
 def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records]:
     import datasets
 
-    with _reaching_hub(source, key):
+    with reaching_hub(source, key):
         builder = datasets.load_dataset_builder(source.repository, name=source.name, revision=source.revision)
-        for table in _tables(builder.as_streaming_dataset()[source.split]):
+        for table in arrow_tables(builder.as_streaming_dataset()[source.split]):
             yield _of_table(table, config, key, source.repository)
 
 
 def _of_table(table: pa.Table, config: CorpusConfig, key: str, where: object) -> Records:
-    texts = _as_bytes(table[config.text], config, key, where)
-    return Records([_decoded(text) for text in texts], table)
+    texts = as_bytes(table[config.text], config, key, where)
+    return Records([decoded(text) for text in texts], table)

@@ -38,7 +38,7 @@ def parquet_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
         CorpusError: the file cannot be read, a column is missing, or the text column is not of strings.
     """
     with (
-        _reading(f"{key}.path: {file}"),
+        reading(f"{key}.path: {file}"),
         pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as stored,
     ):
         check_columns(config, key, file, stored.schema_arrow.names)
@@ -56,11 +56,11 @@ def saved_rows(source: SavedDataset, config: CorpusConfig, key: str) -> Iterator
 
     if not source.files:  # `datasets` cannot load a dataset that it saved without rows
         return
-    with _reading(f"{key}.path: {source.folder}"):
+    with reading(f"{key}.path: {source.folder}"):
         saved = datasets.load_from_disk(str(source.folder))
         check_columns(config, key, source.folder, saved.column_names)
         stream = saved.select_columns(wanted_columns(config)).to_iterable_dataset()
-        yield from _rows(_tables(stream), config, key, source.folder)
+        yield from _rows(arrow_tables(stream), config, key, source.folder)
 
 
 def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row]:
@@ -76,7 +76,7 @@ def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row
             source.repository, name=source.name, revision=source.revision, **columns
         )
 
-    with _reaching_hub(source, key):
+    with reaching_hub(source, key):
         builder = load()
         streams = builder.as_streaming_dataset()
         check_split(key, source.repository, source.split, streams)
@@ -85,21 +85,23 @@ def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row
         if hasattr(builder.config, "columns"):  # parquet on the hub: fetch no other column
             streams = load(columns=wanted_columns(config)).as_streaming_dataset()
         stream = streams[source.split].select_columns(wanted_columns(config))
-        yield from _rows(_tables(stream), config, key, source.repository)
+        yield from _rows(arrow_tables(stream), config, key, source.repository)
 
 
-def _tables(stream: Any) -> Iterator[pa.Table]:  # noqa: ANN401 - `datasets` is untyped
+def arrow_tables(stream: Any) -> Iterator[pa.Table]:  # noqa: ANN401 - `datasets` is untyped
+    """Tables of a streamed dataset's rows, `ROWS_AT_ONCE` each."""
     return stream.with_format("arrow").iter(batch_size=ROWS_AT_ONCE)  # type: ignore[no-any-return]
 
 
 def _rows(tables: Iterable[pa.Table], config: CorpusConfig, key: str, where: object) -> Iterator[Row]:
     for table in tables:
-        texts = _as_bytes(table[config.text], config, key, where)
+        texts = as_bytes(table[config.text], config, key, where)
         ids = table[config.id].to_pylist() if config.id is not None else [None] * len(texts)
         yield from map(Row, texts, ids)
 
 
-def _as_bytes(column: pa.ChunkedArray, config: CorpusConfig, key: str, where: object) -> list[bytes | None]:
+def as_bytes(column: pa.ChunkedArray, config: CorpusConfig, key: str, where: object) -> list[bytes | None]:
+    """A text column's values as UTF-8 that nobody has checked; a CorpusError where it holds no text."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
@@ -118,7 +120,8 @@ def _as_bytes(column: pa.ChunkedArray, config: CorpusConfig, key: str, where: ob
 
 
 @contextmanager
-def _reading(place: str) -> Iterator[None]:
+def reading(place: str) -> Iterator[None]:
+    """Turn whatever a damaged file provokes into a CorpusError that begins with `place`."""
     _quiet_readers()
     try:
         yield
@@ -129,7 +132,8 @@ def _reading(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def _reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
+def reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
+    """Turn whatever the hub and its client raise into a CorpusError that names the dataset."""
     from datasets.exceptions import DatasetNotFoundError
 
     _quiet_readers()

@@ -55,8 +55,8 @@ def text_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Itera
     if form == "txt":
         return _txt_rows(file, config, key)
     if form == "csv":
-        return _object_rows(_csv_objects(file, config, key), file, config, key)
-    objects = _jsonl_objects if form == "jsonl" else _json_objects
+        return _object_rows(csv_objects(file, config, key), file, config, key)
+    objects = jsonl_objects if form == "jsonl" else json_objects
     return _object_rows(objects(file, key), file, config, key)
 
 
@@ -73,7 +73,8 @@ def _open_zst(file: Path) -> Any:  # noqa: ANN401 - pyarrow is untyped
 
 
 @contextmanager
-def _reading(file: Path, key: str) -> Iterator[IO[bytes]]:
+def reading(file: Path, key: str) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked; failures to read it become a CorpusError that names it."""
     try:
         with open_bytes(file) as handle:
             yield handle
@@ -99,7 +100,7 @@ def _lines(handle: IO[bytes]) -> Iterator[str]:
 def _txt_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
     if config.id is not None:
         raise CorpusError(f"{key}.id: {file}: a txt file has no columns; remove {key}.id")
-    with _reading(file, key) as handle:
+    with reading(file, key) as handle:
         if config.documents == "file":
             yield Row(handle.read().removeprefix(b"\xef\xbb\xbf"))
         else:
@@ -120,19 +121,20 @@ def _object_rows(objects: Iterator[_Object], file: Path, config: CorpusConfig, k
         yield Row(text, item.fields.get(config.id) if config.id is not None else None)
 
 
-def _jsonl_objects(file: Path, key: str) -> Iterator[_Object]:
-    with _reading(file, key) as handle:
+def jsonl_objects(file: Path, key: str) -> Iterator[_Object]:
+    """The objects of a file of json lines."""
+    with reading(file, key) as handle:
         for number, line in enumerate(_lines(handle), start=1):
             if line and not line.isspace():
                 yield _as_object(_parse(line, file, key, number), file, key, f"line {number}")
 
 
-def _json_objects(file: Path, key: str) -> Iterator[_Object]:
+def json_objects(file: Path, key: str) -> Iterator[_Object]:
     """A .json file holds json lines, or one array of objects, which is held in memory while read."""
-    with _reading(file, key) as handle:
+    with reading(file, key) as handle:
         start = handle.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip()  # type: ignore[attr-defined]
         if not start.startswith(b"["):
-            yield from _jsonl_objects(file, key)
+            yield from jsonl_objects(file, key)
             return
         array = _parse(handle.read().decode("utf-8-sig", "surrogateescape"), file, key, 1)
     for row, value in enumerate(array):
@@ -168,9 +170,10 @@ def _kind(value: object) -> str:
     return "null" if value is None else names.get(type(value), "number")
 
 
-def _csv_objects(file: Path, config: CorpusConfig, key: str) -> Iterator[_Object]:
+def csv_objects(file: Path, config: CorpusConfig, key: str) -> Iterator[_Object]:
+    """The records of a csv, by column."""
     csv.field_size_limit(sys.maxsize)  # the module's default, 128 KiB, is less than a long document
-    with _reading(file, key) as handle:
+    with reading(file, key) as handle:
         lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
         records = csv.reader(lines, strict=True)
         header = next(_csv_records(records, file, key), [])

@@ -118,7 +118,7 @@ def check_bases(
     if sizes[0] <= sizes[1]:
         warn(
             f"{' and '.join(bases)}: have {sizes[0]:,} and {sizes[1]:,} parameters, and a teacher is usually "
-            "larger than its students; check that they are not swapped"
+            f"larger than its students{'' if sizes[0] == sizes[1] else '; check that they are not swapped'}"
         )
 
 

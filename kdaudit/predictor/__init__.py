@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from kdaudit.predictor.curves import risk_histogram
 from kdaudit.predictor.fit import Fitted, PredictorSettings, Table, fit_predictor
-from kdaudit.predictor.model import Origin, Predictor, load_predictor, save_predictor
+from kdaudit.predictor.model import Origin, Predictor, load_predictor
 from kdaudit.predictor.terms import EXTRA_FEATURES, FEATURES
 from kdaudit.predictor.words import family_warnings, promise_words, reasons
 
@@ -30,5 +30,4 @@ __all__ = [
     "promise_words",
     "reasons",
     "risk_histogram",
-    "save_predictor",
 ]

@@ -6,6 +6,7 @@ positives and others stand as in the whole corpus. At most `MOST_POINTS` points 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -54,12 +55,17 @@ def draw_curves(risk: Floats, positive: NDArray[np.bool_], weight: Floats) -> Pr
     )
 
 
-def risk_histogram(risk: Floats, positive: NDArray[np.bool_]) -> dict[str, list[float]]:
-    """Counts of memorized and other examples by risk: 21 edges from 0 to 1, and 20 counts each."""
+def risk_histogram(risk: Floats, groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, list[float]]:
+    """Counts of each group's examples by risk: "edges", 21 from 0 to 1, and 20 counts a group.
+
+    Args:
+        risk: of each example, 0 to 1: (n,).
+        groups: which examples each holds, (n,), by its name.
+
+    """
     edges = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
     counts = {
-        name: np.histogram(risk[rows], edges)[0].astype(float).tolist()
-        for name, rows in (("memorized", positive), ("other", ~positive))
+        name: np.histogram(risk[rows], edges)[0].astype(float).tolist() for name, rows in groups.items()
     }
     return {"edges": edges.tolist(), **counts}
 

@@ -18,7 +18,6 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from kdaudit.errors import UsageError
-from kdaudit.files import write_bytes
 from kdaudit.predictor.logistic import Logistic
 from kdaudit.predictor.terms import EXTRA_FEATURES, FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.results import Promise, Result
@@ -121,16 +120,6 @@ class Predictor(Result):
         """Which examples are flagged, bool (n,), by their risk (n,)."""
         flags: NDArray[np.bool_] = risk >= self.threshold
         return flags
-
-
-def save_predictor(predictor: Predictor, path: Path) -> None:
-    """Write predictor.json, whole or not at all. It holds no text.
-
-    Raises:
-        StorageError: it could not be written.
-
-    """
-    write_bytes(path, predictor.model_dump_json(indent=1).encode() + b"\n", private=False)
 
 
 def load_predictor(path: Path) -> Predictor:

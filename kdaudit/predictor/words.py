@@ -78,7 +78,7 @@ def _worded(feature: str, offset: float, value: float) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 def promise_words(promise: Promise, origin: Origin) -> str:

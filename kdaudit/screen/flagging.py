@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kdaudit.files import replacing
-from kdaudit.predictor import Predictor, reasons
+from kdaudit.predictor import Predictor, reasons, risk_histogram
 from kdaudit.report.formatting import listed
 from kdaudit.screen.flagged import FLAGGED_FILE, FLAGGED_SCHEMA
 from kdaudit.screen.record import FeatureSpread, Quantiles
@@ -30,8 +30,6 @@ Floats = NDArray[np.float64]
 SHOWN_FEATURES = FLAGGED_SCHEMA.names[FLAGGED_SCHEMA.names.index("zlib_entropy") :]
 """Features that flagged.parquet holds beside `copies`: columns of features/part-*.parquet."""
 
-_EDGES = np.linspace(0, 1, 21)
-
 
 class Flagged(NamedTuple):
     """What a screening found of every example; arrays are (examples,), by example id."""
@@ -42,12 +40,11 @@ class Flagged(NamedTuple):
     memorized: Mapping[str, Flags]
     """Which examples each model memorizes, by its name."""
 
-
-def risk_table(found: Flagged) -> pa.Table:
-    """risk.parquet: every example's risk, null where there is no predictor, and whether it is flagged."""
-    ids = np.arange(len(found.flags), dtype=np.int64)
-    risk = pa.nulls(len(ids), pa.float64()) if found.risk is None else pa.array(found.risk)
-    return pa.table({"example_id": pa.array(ids), "risk": risk, "flagged": pa.array(found.flags)})
+    @property
+    def histogram(self) -> dict[str, list[float]] | None:
+        """Flagged and kept examples by risk, as `risk_histogram` gives them; None without a predictor."""
+        groups = {"flagged": self.flags, "kept": ~self.flags}
+        return None if self.risk is None else risk_histogram(self.risk, groups)
 
 
 def write_flagged(run: RunStore, found: Flagged, predictor: Predictor | None) -> None:
@@ -134,12 +131,3 @@ def _quantiles(values: Floats) -> Quantiles | None:
         return None
     p5, p25, p50, p75, p95 = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
     return Quantiles(p5=p5, p25=p25, p50=p50, p75=p75, p95=p95)
-
-
-def risk_histogram(found: Flagged) -> dict[str, list[float]] | None:
-    """Counts of flagged and other examples by risk: 21 edges from 0 to 1, and 20 counts each."""
-    if found.risk is None:
-        return None
-    groups = {"flagged": found.risk[found.flags], "kept": found.risk[~found.flags]}
-    counts = {name: np.histogram(risk, _EDGES)[0].astype(float).tolist() for name, risk in groups.items()}
-    return {"edges": _EDGES.tolist(), **counts}

@@ -6,14 +6,14 @@ an example.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.corpus.distinct import DIGEST_BYTES
+from kdaudit.corpus.distinct import DIGEST_BYTES, window_hash
 from kdaudit.extraction import read_examples
+from kdaudit.stages.likelihoods import windows_of
 from kdaudit.store import RunStore
 
 Windows = Iterable[NDArray[np.int32]]
@@ -55,13 +55,8 @@ def windows_of_examples(
 
     """
     for table in read_examples(run, examples, wanted):
-        lists = table["token_ids"].combine_chunks()
-        yield from np.split(lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())[:-1])
+        yield from windows_of(table["token_ids"])
 
 
 def _keys(windows: Windows) -> NDArray[np.bytes_]:
-    digests = (
-        hashlib.blake2b(window.astype("<i4").tobytes(), digest_size=DIGEST_BYTES).digest()
-        for window in windows
-    )
-    return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")
+    return np.frombuffer(b"".join(map(window_hash, windows)), dtype=f"S{DIGEST_BYTES}")

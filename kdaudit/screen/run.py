@@ -29,8 +29,6 @@ from kdaudit.screen.flagged import FLAGGED_FILE
 from kdaudit.screen.flagging import (
     Flagged,
     feature_spreads,
-    risk_histogram,
-    risk_table,
     write_flagged,
 )
 from kdaudit.screen.kept import Keeping, write_kept
@@ -52,6 +50,7 @@ from kdaudit.stages.predicting import (
     write_found,
     write_prediction,
     write_risk,
+    write_risks,
 )
 from kdaudit.stages.scoring import FEATURES, read_features, read_scoring, write_features
 from kdaudit.stages.work import EXAMPLES, Work
@@ -226,7 +225,7 @@ def _write_flagged(screening: _Screening) -> None:
     if not run.done("flagged", screening.depends):
         with run.stage("flagged", screening.depends):
             found = _found(screening)
-            run.write_table(RISK_FILE, risk_table(found), private=False)
+            write_risks(run, found.risk, found.flags)
             write_flagged(run, found, _predictor(screening))
 
 
@@ -292,7 +291,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         labels=screening.kind if screening.given is None else screening.given.labels,
         origin=None if predictor is None else predictor.origin,
         predictor=prediction.result,
-        risk_histogram=risk_histogram(found),
+        risk_histogram=found.histogram,
         features=feature_spreads(work.run, found.flags),
         flagged=FlaggedCounts(
             examples=int(found.flags.sum()),

@@ -32,6 +32,7 @@ from kdaudit.results import Curves, PredictorResult, Result
 from kdaudit.stages.scoring import read_features
 from kdaudit.stages.work import EXAMPLES, Work
 from kdaudit.stats import Flags
+from kdaudit.store import RunStore
 
 Floats = NDArray[np.float64]
 
@@ -114,7 +115,7 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     if fitted.predictor is None:
         found = PredictorResult(status="underpowered", labels=origin.labels, positives=fitted.positives)
         write_found(work, Prediction(result=found, curves=Curves(), notes=fitted.notes))
-        _write_risks(work, None, labels)
+        write_risks(work.run, None, labels)
         return
     risk = write_risk(work, fitted.predictor, features)
     work.run.write_text(PREDICTOR_FILE, fitted.predictor.model_dump_json(indent=1) + "\n", private=False)
@@ -130,8 +131,8 @@ def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[str]:
         return []
     names = ", ".join(EXTRA_FEATURES).replace("_", " ")
     return [
-        f"The risk predictor uses four features; with {names} besides, its AUC over the same trials would be "
-        f"{wider.figures.auc.mean:.4f} instead of {fitted.figures.auc.mean:.4f}."
+        f"The risk predictor has an AUC of {fitted.figures.auc.mean:.4f} with its four features; with "
+        f"{names} besides it would have {wider.figures.auc.mean:.4f} over the same trials."
     ]
 
 
@@ -174,18 +175,25 @@ def facts_of(predictor: Predictor, risk: Floats) -> dict[str, Any]:
 
 def _curves(fitted: Fitted, risk: Floats, labels: Flags) -> Curves:
     drawn = {} if fitted.curves is None else fitted.curves._asdict()
-    return Curves(**drawn, risk_histogram=risk_histogram(risk, labels))
+    return Curves(**drawn, risk_histogram=risk_histogram(risk, {"memorized": labels, "other": ~labels}))
 
 
 def write_risk(work: Work, predictor: Predictor, features: Floats) -> Floats:
     """Write risk.parquet; give each example's risk, float64 (examples,)."""
     risk = predictor.risk(features)
-    _write_risks(work, risk, predictor.flagged(risk))
+    write_risks(work.run, risk, predictor.flagged(risk))
     return risk
 
 
-def _write_risks(work: Work, risk: Floats | None, flagged: Flags) -> None:
-    """risk.parquet; without a predictor the risk is null."""
+def write_risks(run: RunStore, risk: Floats | None, flagged: Flags) -> None:
+    """Write risk.parquet.
+
+    Args:
+        run: the run.
+        risk: (examples,); None, which is written as null, without a predictor.
+        flagged: (examples,).
+
+    """
     table = pa.table(
         {
             "example_id": pa.array(np.arange(len(flagged), dtype=np.int64)),
@@ -193,7 +201,7 @@ def _write_risks(work: Work, risk: Floats | None, flagged: Flags) -> None:
             "flagged": pa.array(flagged),
         }
     )
-    work.run.write_table(RISK_FILE, table, private=False)
+    run.write_table(RISK_FILE, table, private=False)
 
 
 def write_found(work: Work, prediction: Prediction) -> None:

@@ -30,7 +30,6 @@ from kdaudit.predictor import (
     load_predictor,
     reasons,
     risk_histogram,
-    save_predictor,
 )
 
 _SECONDS, _BYTES = 180, 2e9
@@ -78,7 +77,7 @@ def _draw(rows: int, positives: int) -> Table:
 def _score(table: Table, fitted: Fitted, folder: Path) -> None:
     assert fitted.predictor is not None
     with _timed("predictor.json, written and read"):
-        save_predictor(fitted.predictor, folder / "predictor.json")
+        (folder / "predictor.json").write_text(fitted.predictor.model_dump_json(indent=1))
         predictor = load_predictor(folder / "predictor.json")
     with _timed("risk of every row, histogram, risk.parquet"):
         risk = predictor.risk(table.features)
