@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdaudit.report.formatting import plural
 from kdaudit.results import AuditResults, Interval, ModelResult
 from kdaudit.screen.record import ScreenRecord
 from kdaudit.screen.words import whose
@@ -76,7 +77,8 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
         f"  {name} memorized {one.memorized:,} of {one.examples:,}" for name, one in record.models.items()
     ]
     lines.append(
-        f"  kept {kept.documents_kept:,} of {kept.documents_read:,} documents in {kept.rows_written:,} rows, "
+        f"  kept {kept.documents_kept:,} of {kept.documents_read:,} documents in "
+        f"{plural(kept.rows_written, 'row')}, "
         f"{kept.characters_after:,} of {kept.characters_before:,} characters"
     )
     if kept.windows_unscored:

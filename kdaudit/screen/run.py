@@ -22,7 +22,7 @@ from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import PinnedSource, pin_source
 from kdaudit.engines import prepare
 from kdaudit.extraction import Progress, read_extraction
-from kdaudit.predictor import Predictor, family_warnings, load_predictor, promise_words
+from kdaudit.predictor import Predictor, family_warnings, load_predictor
 from kdaudit.results import CorpusResult, Curves, ExtractionResult, PredictorResult
 from kdaudit.roster import assemble_roster, check_machine, split_of
 from kdaudit.screen.flagged import FLAGGED_FILE
@@ -35,6 +35,7 @@ from kdaudit.screen.kept import Keeping, write_kept
 from kdaudit.screen.record import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
 from kdaudit.screen.report import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
 from kdaudit.screen.schemas import arrow_schema
+from kdaudit.screen.words import promise_elsewhere
 from kdaudit.stages.examples import read_copies, write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
 from kdaudit.stages.inputs import run_inputs
@@ -190,7 +191,12 @@ def _write_prediction(screening: _Screening) -> None:
         risk = write_risk(work, given, read_features(work, given.features))
         work.run.write_text(PREDICTOR_FILE, given.model_dump_json(indent=1) + "\n", private=False)
         notes = family_warnings(given, origin)
-        promise = [] if given.promise is None else [promise_words(given.promise, given.origin)]
+        promise = [] if given.promise is None else [promise_elsewhere(given.promise, given.origin)]
+        if screening.config.predictor.model_fields_set & {"recall", "confidence"}:
+            notes.append(
+                "predictor.recall and predictor.confidence are not used: a given predictor.json keeps the "
+                "threshold that it was made with."
+            )
         result = PredictorResult(
             status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
         )

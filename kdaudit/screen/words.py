@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kdaudit.predictor import Origin, promise_words
 from kdaudit.report.formatting import count, percent, plural
+from kdaudit.results import Promise
 from kdaudit.screen.record import ScreenRecord
 
 WHOSE = {
@@ -43,8 +44,7 @@ _COPIES_AND_TEACHER = (
     "student learns from (hard distillation).",
 )
 _FITTED_ELSEWHERE = (
-    "It was made on another corpus or with other models, and holds here only as far as these are of the same "
-    "kind: the notes say what differs."
+    "Here it holds only as far as corpus and models are of the same kind: the notes say what differs."
 )
 
 
@@ -118,8 +118,9 @@ def promise(record: ScreenRecord) -> str:
     """The promise in plain words, or why there is none."""
     predictor = record.predictor
     if predictor.promise is not None and record.origin is not None:
-        given = promise_words(predictor.promise, record.origin)
-        return f"{given} {_FITTED_ELSEWHERE}" if _fitted_elsewhere(record, record.origin) else given
+        if _fitted_elsewhere(record, record.origin):
+            return f"{promise_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
+        return promise_words(predictor.promise, record.origin)
     if predictor.status == "ok":
         return (
             "No promise is given: too few memorized examples could be held out from the predictor's fit to "
@@ -130,6 +131,12 @@ def promise(record: ScreenRecord) -> str:
         f"No promise is given, and no risk: too few examples are memorized{found} to fit a predictor on. "
         f"Flagged are just those that {whose(record)}."
     )
+
+
+def promise_elsewhere(promise: Promise, origin: Origin) -> str:
+    """The promise of a given predictor: of what that was made with, and perhaps of nothing else."""
+    given = promise_words(promise, origin)
+    return f"On the corpus and models that it was made with, {given[0].lower()}{given[1:]}"
 
 
 def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
