@@ -173,6 +173,8 @@ class PredictorResult(Result):
 
     status: Literal["ok", "underpowered", "disabled"]
     labels: str | None = None
+    student: str | None = None
+    """Whose memorized examples the positives are, for labels of that kind."""
     positives: int | None = None
     trials: int | None = None
     auc: Trials | None = None

@@ -183,6 +183,7 @@ def _predictor() -> dict[str, Any]:
     return {
         "status": "ok",
         "labels": "student",
+        "student": "soft",
         "positives": 701,
         "trials": 100,
         "auc": {"mean": 0.9997, "low": 0.9994, "high": 0.9999},

@@ -51,8 +51,8 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "95 % interval 1.8× to 4.1×",
         "903 of 909 leaked examples; 1,203 of 1,000,000 examples flagged in all",
         "Leaving out the 0.12 % of the examples that the predictor flags would have left out 903 of the 909",
-        "95 % confident: at least 99 % of what student “soft” memorizes",
-        "With 95 % confidence, at least 99 % of what student “soft” memorizes is flagged",
+        "95 % confident: at least 99 % of what “soft” memorizes",
+        "With 95 % confidence, at least 99 % of what “soft” memorizes is flagged",
         "That rests on 351 memorized texts that the predictor did not learn from.",
         "A census: all 1,000,000 distinct examples of the corpus.",
         "909 examples memorized by at least one student",
@@ -371,7 +371,7 @@ def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
     data = sample_dict()
     data["predictor"]["promise"] = {"recall": 0.65199, "confidence": 0.95, "calibration_positives": 7}
     text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
-    assert "at least 65.1 % of what student “soft” memorizes" in text
+    assert "at least 65.1 % of what “soft” memorizes" in text
     assert "65.2" not in text
 
 

@@ -69,18 +69,9 @@ def kind_foreseen(results: AuditResults) -> str:
     """What counts as a positive."""
     predictor = results.predictor
     if predictor.labels == "student":
-        return f"what {_student(results)} memorizes"
+        student = predictor.student  # which a run of an older version does not name
+        return f"what {'the student that it learnt from' if student is None else quoted(student)} memorizes"
     return _KINDS.get(predictor.labels or "", "what another audit named")
-
-
-def _student(results: AuditResults) -> str:
-    """The student that was learnt from, by its count: results.json does not name it."""
-    found = [
-        name
-        for name, model in results.models.items()
-        if model.role == "student" and model.memorized == results.predictor.positives
-    ]
-    return f"student {quoted(found[0])}" if len(found) == 1 else "the student that it learnt from"
 
 
 def promise_of(results: AuditResults) -> Promised:

@@ -113,7 +113,12 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     work.progress("predictor: trials", settings.trials, 0)
     fitted = fit_predictor(Table(features, labels, groups), settings, origin)
     if fitted.predictor is None:
-        found = PredictorResult(status="underpowered", labels=origin.labels, positives=fitted.positives)
+        found = PredictorResult(
+            status="underpowered",
+            labels=origin.labels,
+            student=origin.student,
+            positives=fitted.positives,
+        )
         write_found(work, Prediction(result=found, curves=Curves(), notes=fitted.notes))
         write_risks(work.run, None, labels)
         return
@@ -165,6 +170,7 @@ def _result(fitted: Fitted, predictor: Predictor, trials: int, risk: Floats) -> 
 def facts_of(predictor: Predictor, risk: Floats) -> dict[str, Any]:
     """The fields of a `PredictorResult` that a fitted predictor alone determines."""
     return {
+        "student": predictor.origin.student,
         "coefficients": predictor.coefficients,
         "intercept": predictor.intercept,
         "threshold": predictor.threshold,
