@@ -44,7 +44,7 @@ from kdaudit.stages.scoring import write_features
 from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.store import RunStore, check_folder
 
-CONFIG_FILE, RESULTS_FILE, SCREEN_RECORD = "config.yaml", "results.json", "screen.json"
+CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
 
 
 def run_audit(
@@ -101,10 +101,7 @@ def rerender(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
-    if (folder / SCREEN_RECORD).exists():
-        raise RunStateError(
-            f"{folder}: holds a screening, whose reports `kdaudit screen` renders; run that command again"
-        )
+    read_results(folder)  # before any report is forgotten
     saved = folder / CONFIG_FILE
     config = load_audit(saved).report if saved.exists() else ReportConfig()
     if not (folder / MANIFEST_FILE).exists():

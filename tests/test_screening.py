@@ -265,8 +265,9 @@ def test_another_format_is_told_in_the_record(family: Family, record: dict[str, 
     assert "jsonl" in (out / "screen.html").read_text()
 
 
-def test_report_refuses_a_screening_in_one_sentence(family: Family, record: dict[str, Any]) -> None:
-    done = CliRunner().invoke(main, ["report", str(family.folder / "out")])
+@pytest.mark.parametrize("command", ["report", "card"])
+def test_a_screening_has_no_audits_reports(family: Family, record: dict[str, Any], command: str) -> None:
+    done = CliRunner().invoke(main, [command, str(family.folder / "out")])
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert "kdaudit screen" in done.stderr

@@ -68,6 +68,11 @@ def read_results(run_dir: Path) -> AuditResults:
     try:
         return AuditResults.model_validate_json(path.read_bytes())
     except OSError as error:
+        if (run_dir / "screen.json").exists():
+            raise RunStateError(
+                f"{run_dir}: holds a screening, not an audit; `kdaudit screen` renders its reports, and it "
+                "has no model card"
+            ) from error
         raise RunStateError(
             f"{path}: cannot be read ({error.strerror}); finish the audit with `kdaudit run`, then try again"
         ) from error

@@ -119,7 +119,7 @@ def _page(record: ScreenRecord, worst: list[FlaggedExample], *, public: bool) ->
         promise=promise(record),
         not_covered=not_covered(record),
         whose=whose(record),
-        panels=panels(Curves(risk_histogram=record.risk_histogram)),
+        panels=panels(Curves(risk_histogram=record.risk_histogram), record.predictor.threshold),
         features=[FeatureRow(FEATURE_NAMES.get(name, name), one) for name, one in record.features.items()],
         cards=[_card(rank, one) for rank, one in enumerate(worst, 1)],
     )
