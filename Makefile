@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/kdaudit demo
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 replicate: setup
 	$(if $(DATA),,$(error DATA is not set: make replicate DATA=text.jsonl, which may be compressed))

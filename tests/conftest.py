@@ -38,10 +38,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, a file stays in one worker, and so does all that looks at the demo: it is trained once."""
+    """With `-n`, a file stays in one worker, and so does all that looks at the demo: it is trained once.
+
+    The demo takes longest and comes first, then files with slow tests, so that no worker waits long at the end.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    demos = {item.nodeid for item in items if "demo" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: 0 if item.nodeid in demos else 1 if item.path in slow else 2)
     for item in items:
-        demo = "demo" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo" if demo else item.path.name))
+        item.add_marker(pytest.mark.xdist_group("demo" if item.nodeid in demos else item.path.name))
 
 
 class Demo(NamedTuple):

@@ -88,6 +88,18 @@ def test_verdict_is_one_sentence_with_word_and_colour(tmp_path: Path, verdict: s
     assert ("No limit was set" in run.full.text) == (verdict == "none")
 
 
+def test_where_students_fare_differently_the_banner_says_how_each_does(tmp_path: Path) -> None:
+    data = sample_dict()
+    checks = [{**one, "verdict": "pass"} for one in data["gate"]["checks"] if one["student"] == "soft"]
+    checks += [{**one, "verdict": "fail"} for one in data["gate"]["checks"] if one["student"] == "hard"]
+    data["gate"] = {"verdict": "fail", "checks": checks}
+    text = Rendered(tmp_path, data).full.text
+    assert "failed and" in text
+    assert "passed: student “soft” passes and student “hard” fails; each" in text
+    data["gate"]["checks"] = [one for one in checks if one["student"] == "hard"]
+    assert "student “hard” fails" not in Rendered(tmp_path / "one", data).full.text
+
+
 def test_inconclusive_verdict_names_interval_and_limit(tmp_path: Path) -> None:
     check = {"name": "max_rate", "student": "soft", "limit": 0.001, "value": 0.0008, "ci95": [0.0005, 0.0012]}
     gate = {"verdict": "inconclusive", "checks": [{**check, "verdict": "inconclusive"}]}

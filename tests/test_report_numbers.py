@@ -94,6 +94,8 @@ def of_pair(results: dict[str, Any]) -> list[Value]:
     specific = results["comparison"][pair["hard"]]["teacher_specific"]
     parts = [pair["both"], pair["soft_only"], pair["hard_only"]]
     found = counts(*parts, sum(parts), specific, specific - sum(parts))
+    for model in (results["models"][pair["soft"]], results["models"][pair["hard"]]):
+        found += counts(model["examples"], model["memorized"], model["perplexity"])
     found += times(pair["ratio"], *ends(pair["ratio_ci95"]))
     found += points(pair["difference"], *ends(pair["difference_ci95"]))
     return found + p_values(pair["mcnemar_p"]) + shares(pair["share_of_hard_in_soft"])
@@ -402,6 +404,14 @@ def test_survival_table_and_soft_against_hard(rendered: Rendered) -> None:
             assert number(cell) / 100 == pytest.approx(survival[int(k)], rel=0.05)
     table = rendered.full.table("Teacher-specific examples by who inherits them")
     assert [[number(cell) for cell in row[1:]] for row in table[1:]] == [[15, 3], [34, 1903]]
+    soft, hard = (rendered.results["models"][name] for name in ("soft", "hard"))
+    section = rendered.full.sections["distillation"].replace("\xa0", " ")
+    assert f"hard {hard['memorized']:,}, soft {soft['memorized']:,} of 1,000,000 examples" in section
+    assert f"hard {hard['perplexity']}, soft {soft['perplexity']}" in section
+    assert (
+        f"Soft distillation in place of hard: 18 inherited in place of 49, and {soft['memorized']:,} memorized "
+        f"in all in place of {hard['memorized']:,}."
+    ) in rendered.full.text.replace("\xa0", " ")
 
 
 def test_what_was_caught_follows_from_the_leaks(rendered: Rendered) -> None:

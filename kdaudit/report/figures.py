@@ -168,7 +168,19 @@ def _hard_against_soft(results: AuditResults) -> KeyFigure:
     of_what = (
         "inherited by hard : by soft" if pair.ratio is None else "inherited by hard over inherited by soft"
     )
-    return KeyFigure(title, Reading(of_what, value, ends, counts, _pair_sentence(pair, soft, hard)), (), None)
+    sentence = f"{_pair_sentence(pair, soft, hard)} {_instead(results, pair, soft, hard)}".strip()
+    return KeyFigure(title, Reading(of_what, value, ends, counts, sentence), (), None)
+
+
+def _instead(results: AuditResults, pair: SoftVsHard, soft: int, hard: int) -> str:
+    """What soft distillation gave where hard gave something else."""
+    ways = results.models.get(pair.soft), results.models.get(pair.hard)
+    if ways[0] is None or ways[1] is None or (hard == soft and ways[0].memorized == ways[1].memorized):
+        return ""
+    return (
+        f"Soft distillation in place of hard: {count(soft)} inherited in place of {count(hard)}, and "
+        f"{count(ways[0].memorized)} memorized in all in place of {count(ways[1].memorized)}."
+    )
 
 
 def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:

@@ -40,6 +40,9 @@ _BANNER: dict[VerdictName, str] = {
 }
 
 
+_WORST_FIRST: tuple[VerdictName, ...] = ("fail", "inconclusive", "pass")
+
+
 class Verdict(NamedTuple):
     """The banner on top of the report."""
 
@@ -159,9 +162,7 @@ def _strain(check: Check) -> float:
 
 
 def _tally(checks: Sequence[Check], sampled: bool) -> str:
-    counts = {
-        name: sum(check.verdict == name for check in checks) for name in ("fail", "inconclusive", "pass")
-    }
+    counts = {name: sum(check.verdict == name for check in checks) for name in _WORST_FIRST}
     be = "is" if counts["inconclusive"] == 1 else "are"
     words = {"fail": "failed", "inconclusive": f"{be} inconclusive", "pass": "passed"}
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
@@ -170,7 +171,21 @@ def _tally(checks: Sequence[Check], sampled: bool) -> str:
         if sampled
         else "each figure is compared as measured, since the audit took the whole corpus"
     )
-    return f"Of {plural(len(checks), 'check')}, {found}; {judged}."
+    return f"Of {plural(len(checks), 'check')}, {found}{_each_student(checks)}; {judged}."
+
+
+def _each_student(checks: Sequence[Check]) -> str:
+    """How each student fares, where they fare differently."""
+    fares: dict[str, set[VerdictName]] = {}
+    for check in checks:
+        fares.setdefault(check.student, set()).add(check.verdict)
+    worst = {
+        student: next(name for name in _WORST_FIRST if name in found) for student, found in fares.items()
+    }
+    if len({*worst.values()}) < 2:
+        return ""
+    words = {"fail": "fails", "inconclusive": "is inconclusive", "pass": "passes"}
+    return ": " + listed([f"student {quoted(student)} {words[name]}" for student, name in worst.items()])
 
 
 def _finding(results: AuditResults) -> str:
