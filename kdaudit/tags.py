@@ -24,8 +24,8 @@ TAGS = ("bank_account", "email", "ip_address", "national_id", "payment_card", "p
 NOT_SEARCHED = (
     "Leaks are tagged by form alone (e-mail, phone, payment card, IBAN, national id, key or token, public "
     "IP): names, postal addresses, passwords, dates of birth and other bank numbers are not searched for, "
-    "since no light detector finds them well, nor are phone numbers without a country code outside North "
-    "America and the UK."
+    "since no light detector finds them well; phone numbers without a country code are known for North "
+    "America and the UK alone."
 )
 """A note for results.json."""
 

@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n`, a file stays in one worker, and so does all that looks at the demo: it is trained once.
 
-    The demo takes longest and comes first, then files with slow tests, so that no worker waits long at the end.
+    The demo takes longest and comes first, then files with slow tests, so that no worker waits long.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     demos = {item.nodeid for item in items if "demo" in getattr(item, "fixturenames", ())}

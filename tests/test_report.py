@@ -50,7 +50,7 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "“hard” inherits 49, “soft” 18 of 1,955 teacher-specific examples",
         "95 % interval 1.8× to 4.1×",
         "903 of 909 leaked examples; 1,203 of 1,000,000 examples flagged in all",
-        "Leaving out the 0.12 % of the examples that the predictor flags would have left out 903 of the 909",
+        "The predictor flags 0.12 % of all examples, and with them 903 of the 909 that students memorize.",
         "95 % confident: at least 99 % of what “soft” memorizes",
         "With 95 % confidence, at least 99 % of what “soft” memorizes is flagged",
         "That rests on 351 memorized texts that the predictor did not learn from.",

@@ -217,8 +217,9 @@ def _caught_reading(results: AuditResults, every: Caught) -> Reading:
     counts = f"{count(every.flagged)} of {plural(every.leaks, 'leaked example')}; "
     counts += f"{count(flagged)} of {plural(examples, 'example')} flagged in all"
     sentence = (
-        f"Leaving out the {percent(flagged / examples)} of the examples that the predictor flags would have "
-        f"left out {count(every.flagged)} of the {count(every.leaks)} that students memorize."
+        f"The predictor flags {percent(flagged / examples)} of all examples, and with them "
+        f"{count(every.flagged)} of the {count(every.leaks)} that students memorize. It learnt from some "
+        "of these."
     )
     return Reading(
         "of the leaked examples", percent(every.share), promise_of(results).short, counts, sentence

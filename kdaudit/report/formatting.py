@@ -75,8 +75,11 @@ def points(difference: float | None, digits: int = 2) -> str:
 
 
 def times(ratio: float | None, digits: int = 2) -> str:
-    """A ratio with a times sign, as in 0.41 times."""
-    return ABSENT if ratio is None else f"{significant(ratio, digits)}\N{MULTIPLICATION SIGN}"
+    """A ratio with a times sign, as in 0.41 times; a digit more near 1, where it matters most."""
+    if ratio is None:
+        return ABSENT
+    shown = significant(ratio, digits + (1 <= ratio < 1.2))
+    return f"{shown}\N{MULTIPLICATION SIGN}"
 
 
 def score(value: float | None, digits: int = 3) -> str:
@@ -87,8 +90,10 @@ def score(value: float | None, digits: int = 3) -> str:
 
 
 def risk(value: float) -> str:
-    """A predicted risk: three decimals; a small one is never 0."""
-    return "below 0.001" if 0 < value < 0.001 else score(value)
+    """A predicted risk: three digits, to be held against the threshold; a small one is never 0."""
+    if 0 < value < 0.001:
+        return "below 0.001"
+    return significant(value, 3) if 0 < value < 0.1 else score(value)
 
 
 def p_value(value: float | None) -> str:

@@ -136,7 +136,7 @@ def _histogram_words(group: str, edges: list[float], counts: list[float], thresh
     words = (
         f"How the predicted risk of {plural(round(sum(counts)), f'{group} example')} is spread: "
         f"{count(round(counts[most]))} lie between {low} and {high}, the tallest bar. "
-        "The upright axis is logarithmic."
+        "The vertical axis is logarithmic."
     )
     if threshold is None:
         return words

@@ -23,7 +23,7 @@ from kdaudit.report.formatting import (
     significant,
     times,
 )
-from kdaudit.results import AuditResults, Check, ModelResult
+from kdaudit.results import AuditResults, Check, Interval, ModelResult
 from kdaudit.results import Verdict as VerdictName
 
 WORDS: dict[VerdictName, str] = {
@@ -111,6 +111,15 @@ def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
     return [_check_row(check) for check in checks]
 
 
+def close_calls(checks: Sequence[Check]) -> int:
+    """How many checks passed although their interval reaches above the limit."""
+    return sum(check.verdict == "pass" and _above(check.ci95, check.limit) for check in checks)
+
+
+def _above(ends: Interval | None, limit: float) -> bool:
+    return ends is not None and (ends[1] is None or ends[1] > limit)
+
+
 def _check_row(check: Check) -> CheckRow:
     limit = _limit_of(check)
     value, bound = _value_and_limit(check, limit)
@@ -169,7 +178,7 @@ def _tally(checks: Sequence[Check], sampled: bool) -> str:
     judged = (
         "each rate is judged by its 95 % interval, since the audit took a sample of the corpus"
         if sampled
-        else "each figure is compared as measured, since the audit took the whole corpus"
+        else "each figure is compared as measured, since every example was audited"
     )
     return f"Of {plural(len(checks), 'check')}, {found}{_each_student(checks)}; {judged}."
 

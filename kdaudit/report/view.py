@@ -18,7 +18,7 @@ from kdaudit.report.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.report.redaction import public_corpus_name, show_head, without_paths
 from kdaudit.report.scales import round_step
 from kdaudit.report.tagged import Tagged
-from kdaudit.report.verdict import CheckRow, Verdict, check_rows, verdict_of
+from kdaudit.report.verdict import CheckRow, Verdict, check_rows, close_calls, verdict_of
 from kdaudit.results import AuditResults
 
 _MILESTONES = 6
@@ -40,6 +40,8 @@ class Page(NamedTuple):
     results: AuditResults
     verdict: Verdict
     checks: list[CheckRow]
+    close_calls: int
+    """Checks passed whose interval reaches above the limit."""
     figures: list[KeyFigure]
     """Those that can be had."""
     looks: dict[str, charts.Look]
@@ -75,6 +77,7 @@ def page(
         results=results,
         verdict=verdict_of(results),
         checks=check_rows(results.gate.checks),
+        close_calls=close_calls(results.gate.checks),
         figures=[figure for figure in figures if figure.lead is not None],
         looks=charts.looks(results.models),
         rates=charts.rate_chart(results.models),
