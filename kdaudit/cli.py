@@ -155,12 +155,14 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
     Several processes: torchrun --nproc-per-node 2 -m kdaudit distill FILE, or accelerate launch.
     """
     from kdaudit.config.loading import load_distill
+    from kdaudit.config.paths import check_paths
     from kdaudit.console import ConsoleProgress
     from kdaudit.distill.processes import together
     from kdaudit.distill.record import render
 
     with together() as processes:
         config = load_distill(file, overrides)
+        check_paths(config)
         folder = out or Path("distilled") / config.name
         from kdaudit.distill.lab import run_distill  # seconds, which a wrong file need not cost
 
@@ -252,7 +254,7 @@ def report(run_dir: Path) -> None:
     """Render the reports and the card of a run again."""
     from kdaudit.pipeline import rerender
 
-    for path in rerender(run_dir):
+    for path in rerender(run_dir, lambda text: click.echo(f"kdaudit: warning: {text}", err=True)):
         click.echo(path)
 
 
@@ -286,6 +288,9 @@ def card(
         done = write_card(run_dir, student=student, card=card_file, upload=upload, warn=console.warn)
     if done.card is not None:
         click.echo(done.card)
+    if repo is None:
+        public = run_dir / "report.public.html"
+        click.echo(f"kdaudit: it links to report.public.html: publish {public} beside it", err=True)
     if repo is not None:
         click.echo(done.url or f"{repo} holds this audit already")
 

@@ -18,7 +18,7 @@ from kdaudit.config.audit import AuditConfig, CorpusConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
 from kdaudit.corpus import pin_source
 from kdaudit.engines import prepare
-from kdaudit.errors import RunStateError
+from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.extraction import Progress
 from kdaudit.leak_table import leaks_table
 from kdaudit.leaks import LEAKS_FILE
@@ -92,8 +92,10 @@ def run_audit(
         return read_results(folder)
 
 
-def rerender(folder: Path) -> list[Path]:
+def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
     """Render a run's reports again, from results.json and leaks.parquet alone; give their paths.
+
+    Title, length and document ids are those of the run's configuration, where that can still be read.
 
     Raises:
         RunStateError: the folder holds no results, or another process works there.
@@ -103,7 +105,12 @@ def rerender(folder: Path) -> list[Path]:
         raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
     read_results(folder)  # before any report is forgotten
     saved = folder / CONFIG_FILE
-    config = load_audit(saved).report if saved.exists() else ReportConfig()
+    config = ReportConfig()
+    if saved.exists():
+        try:
+            config = load_audit(saved).report
+        except ConfigError as error:
+            warn(f"the report is rendered with default settings: {str(error).splitlines()[0]}")
     if not (folder / MANIFEST_FILE).exists():
         render_reports(folder, config)
     else:

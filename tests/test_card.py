@@ -154,7 +154,7 @@ def test_the_section_is_about_the_student_alone(run: Path, tmp_path: Path) -> No
         assert words in soft.replace("\xa0", " ")
     for words in (
         "](report.public.html)",
-        "`kdaudit run audit.yaml`",
+        "`kdaudit run config.yaml --out again`",
         "student “soft” of the audit “acme-1.4b-release”",
     ):
         assert words in soft
@@ -272,7 +272,41 @@ def test_a_section_is_replaced_where_it_stands(run: Path, tmp_path: Path) -> Non
     assert put(card, run) == moved
 
 
+IN_CODE = f"```html\n{BEGIN} - sample -->\nsample\n{END}\n```\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [IN_CODE, IN_CODE.replace("```", "~~~~"), f" ````\n```\n{BEGIN} -->\n````\n"],
+    ids=["html", "~", "nested"],
+)
+def test_markers_in_a_block_of_code_are_text(code: str, run: Path, tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text(f"# T\n\n{code}\nAfter ```a``` it.\n")
+    new = put(card, run)
+    assert f"# T\n\n{code}\nAfter ```a``` it.\n" in new
+    assert new.index("## Privacy audit") > new.index("After")
+
+
+def test_a_card_that_is_a_link_stays_one(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("# T\n")
+    card = tmp_path / "README.md"
+    card.symlink_to(tmp_path / "blob")
+    put(card, run)
+    assert card.is_symlink()
+    assert "## Privacy audit" in (tmp_path / "blob").read_text()
+
+
+def test_a_sample_is_said_to_be_one(run: Path, tmp_path: Path) -> None:
+    assert "All 1,000,000 distinct training examples" in put(tmp_path / "README.md", run)
+    data = sample_dict()
+    data["corpus"] |= {"sampled": True, "windows": 900_000_000}
+    sampled = put(tmp_path / "SAMPLE.md", made_run(tmp_path / "sampled", data))
+    assert "A random sample of 1,000,000 training examples, of 900,000,000 windows" in sampled
+
+
 BROKEN = {
+    "open code": ("# T\n\n```sh\nkdaudit\n", "code block that is not closed"),
     "begin alone": (f"# T\n{BEGIN} x -->\ntext\n", "1 kdaudit:begin and 0 kdaudit:end"),
     "end alone": (f"# T\n{END}\n", "0 kdaudit:begin and 1 kdaudit:end"),
     "half a begin": (f"# T\n{BEGIN}\ntext\n{END}\n", "0 kdaudit:begin and 1 kdaudit:end"),
@@ -459,6 +493,22 @@ def test_no_create_pr_commits_to_main_once(run: Path, hub: StandIn, tmp_path: Pa
     assert again.exit_code == 0, again.output
     assert again.stdout.endswith(f"{REPO} holds this audit already\n")
     assert len(hub.commits) == 1
+
+
+def test_another_card_of_the_repository_is_not_replaced_unseen(
+    run: Path, hub: StandIn, tmp_path: Path
+) -> None:
+    hub.files["README.md"] = b"# Remote card with much text\n"
+    card = tmp_path / "README.md"
+    card.write_text("# Mine\n")
+    words = (run, "--student", "soft", "--card", card, "--push", REPO)
+    assert "is not the card of" in refused(call(*words, "--no-create-pr"))
+    assert hub.commits == []
+    assert card.read_text() == "# Mine\n"
+    assert call(*words).exit_code == 0
+    card.write_bytes(hub.files["README.md"])
+    assert call(*words, "--no-create-pr").exit_code == 0
+    assert hub.commits[-1]["header"]["parentCommit"] == HEAD
 
 
 def test_without_a_card_the_repositorys_own_is_changed(run: Path, hub: StandIn, tmp_path: Path) -> None:

@@ -564,7 +564,6 @@ def test_several_errors_stand_one_a_line_in_the_order_of_the_file(load, tmp_path
     assert [line.split(": ")[:2] for line in told.splitlines()] == [
         ["audit.yaml:8", "seed"],
         ["audit.yaml:9", "gate.max_rate"],
-        ["audit.yaml:10", "holdout.path"],
         ["audit.yaml:10", "holdout.pth"],
     ]
 

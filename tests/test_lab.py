@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import toys
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.loading import load_distill
 from kdaudit.corpus import build_examples
@@ -183,8 +185,12 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
                 time.sleep(0.005)
             process.kill()
         assert not (out / beside).exists()
+        spent = [float(one.read_text()) for one in out.glob("checkpoints/*/checkpoint-*/seconds")]
     done = family.distill("--out", str(out), "--set", "seeds=[0]")
     assert done.returncode == 0, done.stderr
+    # Time counts from the first start on: of the baseline, which was killed last, its checkpoint tells it.
+    told = json.loads((out / "seed-0" / "baseline" / "training.json").read_text())["seconds"]
+    assert told > max(spent, default=0)
     for path in [out / "teacher", *(out / "seed-0" / name for name in ("baseline", "soft", "hard"))]:
         own = load_file(path / "model.safetensors")
         undisturbed = load_file(family.out / path.relative_to(out) / "model.safetensors")
@@ -206,8 +212,39 @@ def test_another_setting_never_replaces_a_trained_model(family: Family) -> None:
     before = {path: path.stat().st_mtime_ns for path in family.out.rglob("*.safetensors")}
     done = family.distill("--set", "seeds=[1]")
     assert done.returncode == 2
-    assert "was trained from other text or settings; choose another --out" in done.stderr
+    assert (
+        "was trained from other text or settings (recipe.seed was 0 and is 1); choose another" in done.stderr
+    )
     assert {path: path.stat().st_mtime_ns for path in family.out.rglob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("student.base.hiden_size=64", "hiden_size: LlamaConfig has no such key; did you mean hidden_size?"),
+        ("student.base.model_type=lama", "'lama' is no architecture of transformers; did you mean llama?"),
+        ("teacher.base.vocab_size=7", "teacher.base.vocab_size: 7 is less than the tokenizer's"),
+        ("corpus.path=./trian.jsonl", "did you mean"),
+        ("student.base=./no-model", "student.base: "),
+    ],
+)
+def test_a_misspelled_start_is_told_before_anything_is_trained(
+    family: Family, tmp_path: Path, override: str, told: str
+) -> None:
+    words = ["distill", str(family.config), "--out", str(tmp_path / "out"), "--set", override]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2, done.output
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("kdaudit: ")]
+    assert told in line
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_run_directory_is_no_place_to_train_in(family: Family, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    done = CliRunner().invoke(main, ["distill", str(family.config), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "holds an audit or a screening; choose another --out" in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["manifest.json"]
 
 
 def test_a_base_with_a_wrong_value_is_told_with_its_key(family: Family, tmp_path: Path) -> None:

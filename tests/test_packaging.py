@@ -35,7 +35,7 @@ def test_wheel_renders_a_report_on_its_own(tmp_path: Path) -> None:
     script = (
         "import sys, kdaudit; from pathlib import Path; from kdaudit.pipeline import rerender; "
         "assert Path(kdaudit.__file__).is_relative_to(sys.argv[2]), kdaudit.__file__; "
-        "rerender(Path(sys.argv[1]))"
+        "rerender(Path(sys.argv[1]), print)"
     )
     # PYTHONPATH stands before the editable install.
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from report_page import Page, Rendered, number, shingles  # noqa: F401 - tests of other pages read them here
 from sample_results import (
     bare_dict,
@@ -18,6 +19,7 @@ from sample_results import (
     write_run,
 )
 
+from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
 from kdaudit.report.formatting import (
@@ -57,7 +59,7 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "A census: all 1,000,000 distinct examples of the corpus.",
         "909 examples memorized by at least one student",
         "Shown: the first 200. The other 709",
-        "kdaudit run audit.yaml",
+        "kdaudit run config.yaml --out again",
     ):
         assert words in text, words
 
@@ -443,3 +445,16 @@ def test_results_of_an_older_version_still_render(tmp_path: Path) -> None:
     run = Rendered(tmp_path, data)
     assert "Caught by the risk predictor: not available." in run.public.text
     assert "inherited from the teacher, then by copies" in run.full.text
+
+
+def test_a_configuration_that_cannot_be_read_any_more_keeps_no_report_back(tmp_path: Path) -> None:
+    Rendered(tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        "name: x\nkey_of_another_version: 1\nreport: {document_ids: true}\n"
+    )
+    (tmp_path / "report.html").unlink()
+    done = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("kdaudit: warning: the report is rendered with default settings: ")
+    assert (tmp_path / "report.html").exists()
+    assert "crawl-" not in (tmp_path / "report.public.html").read_text()

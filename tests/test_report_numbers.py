@@ -8,7 +8,6 @@ that belong into that section. The tables are compared cell by cell besides.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -471,7 +470,3 @@ def test_each_leak_carries_its_own_figures(rendered: Rendered) -> None:
     for example, copies, risk in cards:
         assert number(copies) == by_id[int(example)]["copies"]
         assert float(risk) == pytest.approx(by_id[int(example)]["risk"], abs=0.0005)
-
-
-def test_results_are_read_from_the_run_alone(rendered: Rendered) -> None:
-    assert json.loads((rendered.folder / "results.json").read_text(encoding="utf-8")) == rendered.results

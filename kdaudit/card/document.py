@@ -25,6 +25,7 @@ END = "<!-- kdaudit:end -->"
 
 _BEGIN = re.compile(r"^<!-- kdaudit:begin\b.*-->[ \t]*$", re.MULTILINE)
 _END = re.compile(r"^<!-- kdaudit:end\b.*?-->", re.MULTILINE)
+_FENCE = re.compile(r" {0,3}(`{3,}(?!.*`)|~{3,})(.*)")
 _BARE_FENCES = re.compile(r"\s*---(?:\r\n|\r|\n)---[ \t]*(?:\r\n|\n|$)")
 _BREAK = re.compile(r"\r\n|\r|\n")
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -98,7 +99,8 @@ def _split(card: str, newline: str) -> _Parts:
 
 def _with_section(body: str, section: str, newline: str) -> str:
     text = f"{BEGIN}\n{section.strip()}\n{END}".replace("\n", newline)
-    begins, ends = list(_BEGIN.finditer(_plain(body))), list(_END.finditer(_plain(body)))
+    prose, closed = _prose(body)
+    begins, ends = list(_BEGIN.finditer(prose)), list(_END.finditer(prose))
     if len(begins) == len(ends) == 1 and begins[0].end() <= ends[0].start():
         return body[: begins[0].start()] + text + body[ends[0].end() :]
     if begins or ends:
@@ -106,27 +108,52 @@ def _with_section(body: str, section: str, newline: str) -> str:
             f"has {len(begins)} kdaudit:begin and {len(ends)} kdaudit:end lines where one of each, in this "
             "order, is meant; remove them with what kdaudit wrote between them, then try again"
         )
+    if not closed:
+        raise UsageError("has a code block that is not closed; close it, then try again")
     trailing = _BREAK.findall(body[len(body.rstrip("\r\n")) :])
     wanted = 2 if body.strip() else 1
     return body + newline * max(0, wanted - len(trailing)) + text + newline
 
 
-def _plain(body: str) -> str:
-    """The body, place for place, with line breaks that `^` and `$` know."""
-    return body.replace("\r\n", " \n").replace("\r", "\n")
+class _Prose(NamedTuple):
+    text: str
+    closed: bool
+    """Whether every block of code ends."""
+
+
+def _prose(body: str) -> _Prose:
+    """The body, place for place, with line breaks that `^` and `$` know, and blanks for fenced code.
+
+    Fences are those of CommonMark 0.31, section 4.5: what stands between two is text that a reader sees.
+    """
+    fence, lines = "", []
+    for line in body.replace("\r\n", " \n").replace("\r", "\n").split("\n"):
+        found = _FENCE.match(line)
+        inside = bool(fence) or found is not None
+        if found is not None and not fence:
+            fence = found[1]
+        elif found is not None and found[1].startswith(fence) and not found[2].strip():
+            fence = ""
+        lines.append(" " * len(line) if inside else line)
+    return _Prose("\n".join(lines), not fence)
 
 
 def _check(before: _Parts, after: _Parts, given: Contribution) -> None:
     """Refuse what huggingface_hub does not read as the metadata that were there, and ours."""
     # Its pattern takes the last line break from the YAML, which a block of text at the end would miss.
-    was, now = (_metadata(f"---\n{parts.front}\n---\n") if parts.front else None for parts in (before, after))
-    whole = _metadata("".join(after).removeprefix(_BOM))
+    was = _metadata(f"---\n{before.front}\n---\n") if before.front else None
+    unforeseen = UsageError(
+        "its front matter has a form in which nothing can be put in safely; write model-index and its "
+        "results as plain lists, one key a line, then try again"
+    )
+    try:
+        now = _metadata(f"---\n{after.front}\n---\n")
+        whole = _metadata("".join(after).removeprefix(_BOM))
+    except UsageError as error:
+        raise unforeseen from error
     ours = [one for one in whole.eval_results or [] if one.source_name == SOURCE_NAME]
     if _others(was) != _others(now) or ours != given.evaluation:
-        raise UsageError(
-            "its front matter has a form in which nothing can be put in safely; write model-index and its "
-            "results as plain lists, one key a line, then try again"
-        )
+        raise unforeseen
 
 
 def _metadata(card: str) -> ModelCardData:

@@ -94,7 +94,7 @@ def push(
                 parent_commit=parent,
             )
         except Exception as error:  # as above
-            raise _told(error, repo) from error
+            raise _told(error, repo, uploading=True) from error
     for remark in remarks:
         if issubclass(remark.category, UserWarning):
             warn(" ".join(str(remark.message).split()))
@@ -103,7 +103,7 @@ def push(
     return commit.pr_url or commit.commit_url
 
 
-def _told(error: Exception, repo: str) -> KdauditError:
+def _told(error: Exception, repo: str, *, uploading: bool = False) -> KdauditError:
     """The client's error as a sentence; the more special classes come first."""
     if isinstance(error, errors.HFValidationError):
         return UsageError(f"--push: {repo} is no repository id; write it as name or org/name")
@@ -112,9 +112,11 @@ def _told(error: Exception, repo: str) -> KdauditError:
         return UsageError(f"--push: the hub does not take the card ({said}); mend it; {_NOTHING}")
     if isinstance(error, errors.HfHubHTTPError):
         return RunError(f"--push: {_refusal(error, repo)}; {_NOTHING}")
+    # An answer can be lost after the upload was taken.
+    done = f"see whether {repo} has the upload, nothing was written here" if uploading else _NOTHING
     return RunError(
         f"--push: the hub at {constants.ENDPOINT} cannot be reached ({reason(error)}); check the network, "
-        f"HF_ENDPOINT and HF_HUB_OFFLINE; {_NOTHING}"
+        f"HF_ENDPOINT and HF_HUB_OFFLINE; {done}"
     )
 
 
@@ -126,7 +128,8 @@ def _refusal(error: errors.HfHubHTTPError, repo: str) -> str:
             f"make it, or {_LOGIN}"
         )
     if status in (401, 403):
-        return f"the hub does not let you write to {repo} ({status}); {_LOGIN}, with a token that may"
+        said = f": {error.server_message}" if error.server_message else ""
+        return f"the hub does not let you write to {repo} ({status}{said}); {_LOGIN}, with a token that may"
     if status in (409, 412):
         return f"{repo} was changed meanwhile ({status}); try again"
     return f"the hub refuses ({status}: {error.server_message or reason(error)}); try again later"

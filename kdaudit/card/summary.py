@@ -71,6 +71,8 @@ def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]
         student=student,
         verdict=verdict_of(results),
         examples=count(results.corpus.examples),
+        sampled=results.corpus.sampled,
+        windows=count(results.corpus.windows),
         corpus=results.corpus.path,
         given=results.extraction.prefix_tokens,
         need=results.extraction.suffix_tokens,

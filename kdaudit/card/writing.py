@@ -17,7 +17,7 @@ from kdaudit.card.metadata import evaluation
 from kdaudit.card.student import about, chosen_student
 from kdaudit.card.summary import escaped, section_text
 from kdaudit.config.loading import load_audit
-from kdaudit.errors import RunStateError, UsageError
+from kdaudit.errors import RunStateError, StorageError, UsageError
 from kdaudit.files import sha256_file, write_bytes
 from kdaudit.manifest import read_manifest
 from kdaudit.report.redaction import visible
@@ -74,14 +74,27 @@ def write_card(
     name = chosen_student(results, student)
     target = card if card or upload else _folder_of(run_dir, name) / CARD_FILE
     report = b"" if upload is None else _public_report(run_dir)
-    there = _local(target, run_dir) if target else fetch_card(upload.repo) if upload else HubCard("", None)
+    local = None if target is None else _local(target, run_dir)
+    # A pull request with a local card shows what it would change; a commit must not change anything unseen.
+    replaces = upload is not None and (local is None or not upload.create_pr)
+    hub = fetch_card(upload.repo) if upload and replaces else HubCard("", None)
+    there = hub if local is None else local
     text = _updated(there.text, _contribution(results, name, upload), target or CARD_FILE)
+    if upload and hub.text not in ("", there.text, text):
+        raise UsageError(
+            f"--card: {target} is not the card of {upload.repo}, which it would replace; leave --card out to "
+            "change that one, or open a pull request (--create-pr), which shows the difference"
+        )
     url = None
     if upload:
         files = {CARD_FILE: text.encode(), PUBLIC_REPORT: report}
-        url = push(upload.repo, files, parent=there.commit, create_pr=upload.create_pr, warn=warn)
+        url = push(upload.repo, files, parent=hub.commit, create_pr=upload.create_pr, warn=warn)
     if target and text != there.text:
-        _write(target, text)
+        try:
+            _write(target, text)
+        except StorageError as error:
+            uploaded = "" if url is None else f"; the upload is done: {url}"
+            raise StorageError(f"{error}{uploaded}") from error
     return Written(name, target, url)
 
 
@@ -138,7 +151,8 @@ def _local(path: Path, run_dir: Path) -> HubCard:
 
 
 def _write(path: Path, text: str) -> None:
-    """The card, with the permissions that it had."""
+    """The card, with the permissions that it had; where its name is a link, the file behind it."""
+    path = path.resolve()
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     write_bytes(path, text.encode(), private=mode is not None and not mode & 0o077)
     if mode is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,12 +87,36 @@ def _make(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
+    _check_names(base)
     try:
         return random_model({**sizes, **(base.config or {})}, seed)
     except Exception as error:  # whatever the values provoke
         raise ModelError(
             f"{base.key}: transformers makes no model of this configuration ({reason(error)}); correct it"
         ) from error
+
+
+def _check_names(base: Base) -> None:
+    """Refuse a misspelled key, of which transformers would take no notice.
+
+    Keys that resemble none are let through: families have more than their configurations declare.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    given = dict(base.config or {})
+    kind = given.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        near = get_close_matches(str(kind), list(CONFIG_MAPPING.keys()), n=1)
+        remedy = f"did you mean {near[0]}?" if near else "name one, such as llama"
+        raise ModelError(f"{base.key}.model_type: {kind!r} is no architecture of transformers; {remedy}")
+    described = CONFIG_MAPPING[kind]()
+    known = {*described.to_dict(), *described.attribute_map}
+    for key in given.keys() - known:
+        near = get_close_matches(key, known, n=1, cutoff=0.85)
+        if near:
+            raise ModelError(
+                f"{base.key}.{key}: {type(described).__name__} has no such key; did you mean {near[0]}?"
+            )
 
 
 def check_bases(
@@ -154,6 +179,11 @@ def _check_positions(base: Base, longest: int) -> None:
 
 
 def _too_few_rows(base: Base, rows: int, tokenizer: Any) -> ModelError:  # noqa: ANN401
+    if base.model is None:
+        return ModelError(
+            f"{base.key}.vocab_size: {rows:,} is less than the tokenizer's {len(tokenizer):,} tokens; remove "
+            "it, and the tokenizer's length is taken"
+        )
     return ModelError(
         f"{base.key}: the model has rows for {rows:,} tokens and the tokenizer has {len(tokenizer):,}; name "
         "weights that fit the tokenizer"

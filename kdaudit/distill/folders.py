@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from kdaudit.errors import StorageError
 from kdaudit.files import PARTIAL_SUFFIX
 
 RECORD, CARD = "training.json", "README.md"
+_MOST_SHOWN = 60
+"""Characters of two values that a message can hold."""
 
 
 class TrainingRecord(NamedTuple):
@@ -43,6 +45,28 @@ def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:
         digest.update(len(window).to_bytes(8, "little"))
         digest.update(window.astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, in words; hashes and other long values are named without their value."""
+    before, after = _flat(then), _flat(now)
+    told = []
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if old != new:
+            short = len(f"{old}{new}") < _MOST_SHOWN
+            told.append(f"{key} was {old} and is {new}" if short else f"{key} differs")
+    return ", ".join(told) or "another version of kdaudit trained it"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def recorded_fingerprint(folder: Path) -> str | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate.utils.memory import clear_device_cache
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import (
@@ -33,7 +33,14 @@ from kdaudit.config.distill import (
 from kdaudit.distill.audit_file import write_audit_file
 from kdaudit.distill.bases import Base, load_base
 from kdaudit.distill.corpus import Author, Writing, read_hard_windows, write_hard_corpus
-from kdaudit.distill.folders import TrainingRecord, fingerprint, new_folder, read_record, save_model
+from kdaudit.distill.folders import (
+    TrainingRecord,
+    fingerprint,
+    new_folder,
+    read_record,
+    save_model,
+    what_changed,
+)
 from kdaudit.distill.hard import TokenHardTrainer
 from kdaudit.distill.opening import Lab, open_lab
 from kdaudit.distill.outcome import Finished, resolved, write_record
@@ -47,6 +54,7 @@ from kdaudit.engines.base import Tokens
 from kdaudit.engines.transformers import load_model
 from kdaudit.errors import RunStateError, UsageError
 from kdaudit.lock import take_lock
+from kdaudit.manifest import MANIFEST_FILE
 from kdaudit.tokenizer import reading_fingerprint
 
 AUDIT_FILE = "audit.yaml"
@@ -101,9 +109,12 @@ def run_distill(
             "its folder"
         )
     out = out.absolute()
+    if (out / MANIFEST_FILE).exists():
+        raise UsageError(f"{out}: holds an audit or a screening; choose another --out")
     lock = processes.first_then_all(lambda: take_lock(out), lambda: None)
     try:
         disable_progress_bar()  # transformers' own: `progress` alone says how far things are
+        set_verbosity_error()  # it warns of every training that goes on from a checkpoint
         return _distill(open_lab(config, out, processes, progress, warn))
     finally:
         if lock is not None:
@@ -219,7 +230,7 @@ def _train(lab: Lab, plan: _Plan) -> Finished:
         "bos": lab.bos,
     }
     record = lab.processes.first_then_all(
-        lambda: _kept(plan.folder, fingerprint(depends, [])), lambda: read_record(plan.folder)
+        lambda: _kept(plan.folder, depends), lambda: read_record(plan.folder)
     )
     if record is None:
         record = _trained(lab, plan, depends)
@@ -227,17 +238,17 @@ def _train(lab: Lab, plan: _Plan) -> Finished:
     return Finished(plan.name, plan.method, plan.folder, record)
 
 
-def _kept(folder: Path, wanted: str) -> TrainingRecord | None:
+def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
     """The record of a model that need not be trained again; None where nothing stands."""
     there = read_record(folder)
     if there is None and folder.exists():
         raise RunStateError(
             f"{folder}: is there already and was not trained here; choose another --out, or move it away"
         )
-    if there is not None and there.fingerprint != wanted:
+    if there is not None and there.fingerprint != fingerprint(depends, []):
         raise RunStateError(
-            f"{folder}: was trained from other text or settings; choose another --out, or move it "
-            "away to train it anew"
+            f"{folder}: was trained from other text or settings ({what_changed(there.settings, depends)}); "
+            "choose another --out, or move it away to train it anew"
         )
     return there
 
@@ -259,7 +270,7 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
             rows=len(rows),
             steps=running.state.global_step,
             losses=running.losses,
-            seconds=time.perf_counter() - began,
+            seconds=running.earlier_seconds + time.perf_counter() - began,
         )
         weights = running.gathered_weights()
         if partial is not None:

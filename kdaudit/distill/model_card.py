@@ -42,9 +42,9 @@ def model_card(about: About, record: TrainingRecord) -> str:
         f"---\n{dump_yaml(front)}---\n\n# {about.name}\n\nTrained by kdaudit {__version__}.\n\n"
         f"| | |\n| --- | --- |\n{rows}\n\n## What it memorized\n\n"
         "A model can repeat its training text word for word, and a distilled one also some of what only its "
-        "teacher memorized. Measure it before you hand this model on: `kdaudit run audit.yaml`, with the "
-        "audit.yaml that `kdaudit distill` wrote beside the students, and attach the card that the audit "
-        f"writes.\n\n## What its weights depend on\n\n```json\n{settings}\n```\n"
+        "teacher memorized. `kdaudit run audit.yaml` measures how much, with the audit.yaml that `kdaudit "
+        "distill` wrote beside the students, and `kdaudit card` puts the result into this "
+        f"card.\n\n## What its weights depend on\n\n```json\n{settings}\n```\n"
     )
 
 
@@ -60,7 +60,8 @@ def _rows(about: About, record: TrainingRecord) -> Iterator[tuple[str, str]]:
         f"{recipe['epochs']} epochs of {recipe['batch_size']} windows a step, {record.steps:,} steps, "
         f"learning rate {recipe['learning_rate']:g}, {recipe['schedule']}, seed {recipe['seed']}",
     )
-    yield "mean loss of each epoch", ", ".join(f"{loss:.4f}" for loss in record.losses)
+    kind = "distillation loss" if settings["method"] == "soft" else "loss"
+    yield f"mean {kind} of each epoch", ", ".join(f"{loss:.4f}" for loss in record.losses)
     yield "perplexity of the holdout", f"{about.perplexity:.2f}"
 
 

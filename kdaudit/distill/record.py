@@ -52,7 +52,9 @@ def render(record: DistillRecord, out: Path) -> str:
     """The outcome as lines for a terminal."""
     lines = [f"{record.name}: {record.corpus_windows:,} windows, {record.corpus_tokens:,} tokens", ""]
     for model in record.models:
-        loss = f"loss {model.losses[-1]:.3f}" if model.losses else "as it was"
+        # A soft student's loss is another quantity than that of the others.
+        what = "KD loss" if model.method == "soft" else "loss"
+        loss = f"{what} {model.losses[-1]:.3f}" if model.losses else "as it was"
         lines.append(
             f"  {model.folder:24} perplexity of the holdout {model.holdout_perplexity:8.2f}   {loss}, "
             f"{model.steps:,} steps, {model.seconds:.0f} s"

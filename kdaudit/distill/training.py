@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +29,7 @@ from kdaudit.errors import ModelError, RunError
 IGNORED = -100
 """Label of a position that is no target, as transformers has it."""
 
+_SECONDS = "seconds"
 _PATIENCE = 4 * 3600
 """Seconds that GPUs wait for each other within a step: the first may be writing a large checkpoint."""
 
@@ -130,12 +132,13 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
 
     def __init__(self, training: Training) -> None:
         self._processes = training.processes
+        self._watch = _Watch(training.name, training.progress)
         super().__init__(
             model=training.model,
             args=_arguments(training),
             train_dataset=Rows(training.windows, training.bos),
             data_collator=collate,
-            callbacks=[_Watch(training.name, training.progress)],
+            callbacks=[self._watch],
         )
         # It prints to standard output, which belongs to the command's own result.
         self.remove_callback(PrinterCallback)
@@ -152,6 +155,9 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         found = self._processes.first_then_all(
             lambda: _last_checkpoint(folder), lambda: _last_checkpoint(folder)
         )
+        self.earlier_seconds = 0.0 if found is None else _seconds_until(Path(found))
+        """What was spent before this start."""
+        self._watch.before = self.earlier_seconds
         self.train(resume_from_checkpoint=found)
 
     def gathered_weights(self) -> dict[str, Tensor] | None:
@@ -192,12 +198,32 @@ def _last_checkpoint(folder: Path) -> str | None:
     return None
 
 
+def _seconds_until(checkpoint: Path) -> float:
+    """What the training had taken when it was written; 0 where the process died before it could say."""
+    try:
+        return float((checkpoint / _SECONDS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+
+
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-    """Reports steps and stops a training whose loss is no number."""
+    """Reports steps, notes the time beside each checkpoint, stops a training whose loss is no number."""
 
     def __init__(self, name: str, progress: Progress) -> None:
         self._name = name
         self._progress = progress
+        self._began = time.perf_counter()
+        self.before = 0.0
+        """Seconds that earlier starts spent."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        self._began = time.perf_counter()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        if state.is_world_process_zero:
+            seconds = self.before + time.perf_counter() - self._began
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / _SECONDS).write_text(f"{seconds}\n", encoding="utf-8")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
         self._progress(self._name, state.global_step, state.max_steps)

@@ -86,6 +86,8 @@ def score(value: float | None, digits: int = 3) -> str:
     """A figure between 0 and 1: three decimals, four from 0.999 on."""
     if value is None:
         return ABSENT
+    if 0.99995 <= value < 1:
+        return "above 0.9999"
     return f"{value:.{max(digits, 4) if 0.999 <= value < 1 else digits}f}"
 
 

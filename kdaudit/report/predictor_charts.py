@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdaudit.report.formatting import count, percent, plural, significant
+from kdaudit.report.formatting import count, percent, plural, risk, significant
 from kdaudit.report.scales import Linear, Tick, log_shares
 from kdaudit.results import Curves, Point
 
@@ -140,7 +140,7 @@ def _histogram_words(group: str, edges: list[float], counts: list[float], thresh
     )
     if threshold is None:
         return words
-    return f"{words} Dashed: the threshold, {significant(threshold, 3)}."
+    return f"{words} Dashed: the threshold, {risk(threshold)}."
 
 
 def _gap(scale: Linear, low: float, high: float) -> float:

@@ -51,11 +51,6 @@ def keep_head(text: str, limit: int) -> Cut:
     return Cut(text[:limit], max(0, len(text) - limit))
 
 
-def keep_tail(text: str, limit: int) -> Cut:
-    """The last `limit` characters."""
-    return Cut(text[max(0, len(text) - limit) :], max(0, len(text) - limit))
-
-
 def show_head(text: str, limit: int) -> Cut:
     """As much of a text's beginning as takes at most `limit` bytes of a page, made visible and escaped.
 

@@ -71,9 +71,10 @@ def page(
 ) -> Page:
     """The page of an audit; for a public one `results` come from `without_private_parts`."""
     shares, combinations, figures = inheritance(results), regions(results), key_figures(results)
+    title = config.title or results.name
     return Page(
         public=public,
-        title=_title(config.title or results.name),
+        title=_title(without_paths(title) if public else title),
         results=results,
         verdict=verdict_of(results),
         checks=check_rows(results.gate.checks),

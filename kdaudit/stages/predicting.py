@@ -136,8 +136,8 @@ def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[str]:
         return []
     names = ", ".join(EXTRA_FEATURES).replace("_", " ")
     return [
-        f"The risk predictor has an AUC of {fitted.figures.auc.mean:.4f} with its four features; with "
-        f"{names} besides it would have {wider.figures.auc.mean:.4f} over the same trials."
+        f"The risk predictor has an AUC of {fitted.figures.auc.mean:.4f} with its four features; with four "
+        f"more ({names}) it would have {wider.figures.auc.mean:.4f} over the same trials."
     ]
 
 
