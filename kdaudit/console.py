@@ -16,10 +16,12 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 _LINE_EVERY = 15.0
 """Seconds between two lines of the same work where there is no terminal."""
+_MINUTE = 60
 
 
 class ConsoleProgress:
@@ -30,6 +32,8 @@ class ConsoleProgress:
         self._bars = _bars(self._console) if sys.stderr.isatty() else None
         self._tasks: dict[str, TaskID] = {}
         self._printed: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
+        """When each work was first told of, and how far it was."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Take note of a step."""
@@ -68,7 +72,15 @@ class ConsoleProgress:
         if first or last or now - self._printed[what] >= _LINE_EVERY:
             self._printed[what] = now
             count = f"{done:,} of {total:,}" if total else f"{done:,}"
-            print(f"{what}: {count}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{what}: {count}{self._left(what, done, total, now)}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _left(self, what: str, done: int, total: int, now: float) -> str:
+        """How long a work will still take at its pace so far, once that can be told."""
+        began, before = self._first.setdefault(what, (now, done))
+        if done >= total or done == before or now - began < _LINE_EVERY:
+            return ""
+        seconds = (now - began) / (done - before) * (total - done)
+        return f", about {seconds / 60:.0f} min left" if seconds >= _MINUTE else ", less than a minute left"
 
 
 def _bars(console: Console) -> Progress:
@@ -78,5 +90,6 @@ def _bars(console: Console) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
     )
