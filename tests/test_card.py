@@ -262,6 +262,13 @@ def test_our_earlier_result_is_replaced_where_it_stands(case: str, run: Path, tm
     assert re.findall("# .*", held) == re.findall("# (?:by hand|next).*", new)
 
 
+def test_a_comment_stays_above_its_key(run: Path, tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    index = f"model-index:\n- name: x\n  results:\n  - {BLOCK}    source:\n      url: u\n      name:\n"
+    card.write_text(f"---\n{index}# about the license\nlicense: mit\n---\n")
+    assert "# about the license\nlicense: mit\n" in put(card, run)
+
+
 def test_a_section_is_replaced_where_it_stands(run: Path, tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     new = put(card, run)

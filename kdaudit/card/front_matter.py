@@ -120,7 +120,7 @@ def _filled(front: str, empty: _Entry, items: list[dict[str, Any]], column: int)
 
 
 def _replaced(front: str, item: Node, result: dict[str, Any]) -> _Cut:
-    start, end = item.start_mark.index, _leaf_end(item)
+    start, end = item.start_mark.index, _leaf_end(front, item)
     if _in_brackets(item):
         return _Cut(start, end, _flow(result))
     text = _indented(_block(result), item.start_mark.column)
@@ -129,7 +129,7 @@ def _replaced(front: str, item: Node, result: dict[str, Any]) -> _Cut:
 
 def _appended(front: str, results: SequenceNode, result: dict[str, Any]) -> _Cut:
     """After the last result; in a list in brackets before the closing one."""
-    end = _leaf_end(results.value[-1])
+    end = _leaf_end(front, results.value[-1])
     if _in_brackets(results):
         return _Cut(end, end, f", {_flow(result)}")
     column = results.start_mark.column
@@ -177,12 +177,16 @@ def _in_brackets(node: Node) -> bool:
     return isinstance(node, CollectionNode) and bool(node.flow_style)
 
 
-def _leaf_end(node: Node) -> int:
+def _leaf_end(front: str, node: Node) -> int:
     """Where a node's own text ends; the end mark of a block lies behind the comments that follow it."""
     if not isinstance(node, CollectionNode) or _in_brackets(node):
         return int(node.end_mark.index)
-    last = node.value[-1]
-    return _leaf_end(last[1] if isinstance(node, MappingNode) else last)
+    if not isinstance(node, MappingNode):
+        return _leaf_end(front, node.value[-1])
+    key, value = node.value[-1]
+    if value.start_mark.index == value.end_mark.index:  # nothing stands there, and its marks lie further on
+        return front.index(":", key.end_mark.index) + 1
+    return _leaf_end(front, value)
 
 
 def _is_line_start(front: str, place: int) -> bool:
