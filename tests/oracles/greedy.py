@@ -1,4 +1,4 @@
-"""Matched tokens by plain greedy decoding: raw transformers, float32, no cache, one token after the other.
+"""Matched tokens by plain greedy decoding: raw transformers in float32, one token after the other.
 
 Run as a script in a process of its own: greedy.py MODEL IN.npz OUT.npz [THREADS]. IN holds prefixes
 and suffixes; OUT gets matched, and gap: the distance of the two best logits where greedy decoding left
@@ -23,17 +23,20 @@ def main(model_path: str, source: str, target: str) -> None:
     gap = np.full(len(prefixes), np.inf)
     for start in range(0, len(prefixes), 32):
         alive = np.arange(start, min(start + 32, len(prefixes)))
+        read, cache = prefixes[alive], None
         for step in range(suffixes.shape[1]):
-            seen = torch.cat([prefixes[alive], suffixes[alive, :step]], dim=1)
             with torch.inference_mode():
-                logits = model(seen).logits[:, -1]
-            best = logits.topk(2, dim=-1)
+                told = model(read, past_key_values=cache, use_cache=True)
+            best = told.logits[:, -1].topk(2, dim=-1)
             right = (best.indices[:, 0] == suffixes[alive, step]).numpy()
             gap[alive[~right]] = (best.values[:, 0] - best.values[:, 1]).numpy()[~right]
             matched[alive[right]] = step + 1
             alive = alive[right]
             if not len(alive):
                 break
+            cache = told.past_key_values
+            cache.batch_select_indices(torch.from_numpy(np.flatnonzero(right)))
+            read = suffixes[alive, step : step + 1]
     np.savez(target, matched=matched, gap=gap)
 
 
