@@ -58,6 +58,7 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "That rests on 351 memorized texts that the predictor did not learn from.",
         "A census: all 1,000,000 distinct examples of the corpus.",
         "909 examples memorized by at least one student",
+        "of 909 leaked examples seem to hold personal data or secrets, by the form of the text",
         "Shown: the first 200. The other 709",
         "kdaudit run config.yaml --out again",
     ):

@@ -164,6 +164,7 @@ def of_key_figures(results: dict[str, Any]) -> list[Value]:
     """The figures of their sections, and what the sentences make of them."""
     found = of_comparison(results) + of_pair(results) + of_caught(results) + of_promise(results)
     found += counts(*(model["memorized"] for model in results["models"].values()))
+    found += counts(len(results["leaks"]), sum(bool(one["tags"]) for one in results["leaks"]))
     flagged, examples = results["predictor"].get("flagged"), results["corpus"]["examples"]
     found += counts(examples, flagged, results["predictor"].get("positives"))
     found += shares(None if flagged is None else flagged / examples)

@@ -117,7 +117,7 @@ def weak_promise_words(held_out: int, recall: float, confidence: float, reached:
     return (
         f"The risk predictor: {held_out:,} memorized texts could be held out from its fit, which allow "
         f"{found}; to promise {_percent(recall)} with {_percent(confidence)} confidence takes {needed:,} "
-        f"held out, which are had from some {whole:,} memorized texts."
+        f"held out besides those fitted on, so {whole:,} in all."
     )
 
 
