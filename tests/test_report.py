@@ -51,8 +51,9 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "The hard student inherits 2.7 times as much from the teacher alone as the soft one.",
         "“hard” inherits 49, “soft” 18 of 1,955 teacher-specific examples",
         "95 % interval 1.8× to 4.1×",
-        "903 of 909 leaked examples; 1,203 of 1,000,000 examples flagged in all",
-        "The predictor flags 0.12 % of all examples, and with them 903 of the 909 that students memorize.",
+        "698 of 701 leaked examples; 1,203 of 1,000,000 examples flagged in all",
+        "The predictor flags 0.12 % of all examples, and with them 698 of the 701 that “soft” memorizes.",
+        "all students 99.3 %903 of 909 leaked examples",
         "95 % confident: at least 99 % of what “soft” memorizes",
         "With 95 % confidence, at least 99 % of what “soft” memorizes is flagged",
         "That rests on 351 memorized texts that the predictor did not learn from.",
@@ -380,6 +381,17 @@ def test_tags_are_counted_for_all_leaks_and_shown_on_each(tmp_path: Path) -> Non
     assert sum("key or token" in part for part in shown) == 2
     assert run.html.count('<article class="leak inherited"') == 2
     assert "zebra" not in run.public_html
+
+
+def test_without_a_named_student_the_leaks_of_all_lead(tmp_path: Path) -> None:
+    data = sample_dict()
+    data["predictor"]["student"] = None
+    text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
+    assert (
+        "99.3 % of the leaked examples The predictor flags 0.12 % of all examples, and with them 903 of"
+        in text
+    )
+    assert "student “soft” 99.6 %698 of 701 leaked examples" in text
 
 
 def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:

@@ -204,26 +204,30 @@ def _predictor(results: AuditResults) -> KeyFigure:
     kinds = caught(results)
     if kinds:
         every, _, *students = kinds
-        others = [_caught_by(one) for one in students if one.leaks] if len(students) > 1 else []
-        return KeyFigure(title, _caught_reading(results, every), others, None)
+        # The student that it was fitted on comes first, as the promise is about that one.
+        named = None if found.student is None else f"Student {quoted(found.student)}"
+        lead = next((one for one in students if one.of == named and one.leaks), every)
+        rest = [one for one in (every, *students) if one is not lead and one.leaks]
+        others = [_caught_by(one) for one in rest] if len(students) > 1 else []
+        return KeyFigure(title, _caught_reading(results, lead, every), others, None)
     if found.auc is None:
         return KeyFigure(title, None, (), why_no_predictor(results))
     return KeyFigure(title, _auc_reading(found, found.auc), (), None)
 
 
-def _caught_reading(results: AuditResults, every: Caught) -> Reading:
+def _caught_reading(results: AuditResults, lead: Caught, every: Caught) -> Reading:
     found, examples = results.predictor, results.corpus.examples
     flagged = found.flagged or 0  # known where `caught` is
-    counts = f"{count(every.flagged)} of {plural(every.leaks, 'leaked example')}; "
+    student = None if lead is every else quoted(found.student or "")
+    counts = f"{count(lead.flagged)} of {plural(lead.leaks, 'leaked example')}; "
     counts += f"{count(flagged)} of {plural(examples, 'example')} flagged in all"
     sentence = (
         f"The predictor flags {percent(flagged / examples)} of all examples, and with them "
-        f"{count(every.flagged)} of the {count(every.leaks)} that students memorize. It learnt from some "
-        "of these."
+        f"{count(lead.flagged)} of the {count(lead.leaks)} that "
+        f"{'students memorize' if student is None else f'{student} memorizes'}. It learnt from some of these."
     )
-    return Reading(
-        "of the leaked examples", percent(every.share), promise_of(results).short, counts, sentence
-    )
+    of = "of the leaked examples" if student is None else f"of what {student} memorizes"
+    return Reading(of, percent(lead.share), promise_of(results).short, counts, sentence)
 
 
 def _caught_by(one: Caught) -> Reading:
