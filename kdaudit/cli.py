@@ -291,7 +291,7 @@ def card(
     if repo is None:
         public = run_dir / "report.public.html"
         click.echo(f"kdaudit: it links to report.public.html: publish {public} beside it", err=True)
-    if repo is not None:
+    else:
         click.echo(done.url or f"{repo} holds this audit already")
 
 

@@ -353,3 +353,10 @@ def write_run(
         rows = [leak_row(leak, list(data["models"])) for leak in data["leaks"]]
     pq.write_table(pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA), run_dir / "leaks.parquet")
     return parsed
+
+
+def write_three_runs(folder: Path) -> None:
+    """A usual run, one of hostile texts and names, and one with next to nothing in it."""
+    write_run(folder / "sample")
+    write_run(folder / "hostile", *hostile_dict())
+    write_run(folder / "bare", bare_dict())

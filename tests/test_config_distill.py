@@ -10,7 +10,7 @@ import pytest
 
 from kdaudit.config.audit import AuditConfig, ModelConfig, ModelsConfig, StudentConfig
 from kdaudit.config.distill import DistillConfig
-from kdaudit.config.loading import distill_schema, dump_config, load_distill
+from kdaudit.config.loading import distill_schema, dump_config, load_audit, load_distill
 from kdaudit.config.paths import check_paths, references
 from kdaudit.errors import ConfigError
 
@@ -683,3 +683,15 @@ def test_the_sample_loads_and_shows_every_key() -> None:
         *(key for one in config.students for key in type(one).model_fields),
     ):
         assert f"{key}" in text, key
+
+
+def test_a_file_of_another_command_is_told_as_one(load, tmp_path: Path) -> None:
+    audit = "name: a\ncorpus: {path: c.jsonl}\nmodels: {teacher: ./t, students: [{name: s, path: ./s}]}\n"
+    assert message(load, tmp_path, audit).endswith(
+        "is meant for `kdaudit run` by its keys; give it to that command"
+    )
+    (tmp_path / "family.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError, match="is meant for `kdaudit distill` by its keys"):
+        load_audit(tmp_path / "family.yaml")
+    # With neither's keys it is no other command's file: what is missing is told.
+    assert "student: is required and missing" in message(load, tmp_path, "name: a\n")

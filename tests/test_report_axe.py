@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sample_results import bare_dict, hostile_dict, write_run
+from sample_results import write_three_runs
 from test_report_browser import PAGES, browser, pytestmark, sync_api
 
 from kdaudit.config.audit import ReportConfig
@@ -22,10 +22,7 @@ LEAKS = 6
 @pytest.fixture(scope="module")
 def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("short")
-    hostile, rows = hostile_dict()
-    write_run(folder / "hostile", hostile, rows)
-    write_run(folder / "sample")
-    write_run(folder / "bare", bare_dict())
+    write_three_runs(folder)
     for name in ("hostile", "sample", "bare"):
         render_reports(folder / name, ReportConfig(max_examples=LEAKS))
     return folder

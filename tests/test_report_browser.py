@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sample_results import HOSTILE_TITLE, bare_dict, hostile_dict, write_run
+from sample_results import HOSTILE_TITLE, write_three_runs
 
 from kdaudit.config.audit import ReportConfig
 from kdaudit.report.render import render_reports
@@ -35,10 +35,7 @@ def browser() -> Iterator[sync_api.Browser]:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    hostile, rows = hostile_dict()
-    write_run(folder / "hostile", hostile, rows)
-    write_run(folder / "sample")
-    write_run(folder / "bare", bare_dict())
+    write_three_runs(folder)
     for name in RUNS:
         title = HOSTILE_TITLE if name == "hostile" else None
         render_reports(folder / name, ReportConfig(title=title, document_ids=name == "hostile"))

@@ -94,14 +94,14 @@ def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> C
     try:
         return model.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
-        _refuse_another_kind(path, model)
+        _refuse_another_kind(path, data, model)
         raise ConfigError(_report(problems(error, data, top, origin.written), origin)) from None
 
 
-def _refuse_another_kind(path: Path, model: type[BaseModel]) -> None:
+def _refuse_another_kind(path: Path, data: Any, model: type[BaseModel]) -> None:  # noqa: ANN401 - raw YAML
     """An audit's file given to `kdaudit distill`, or the other way round, is wrong in every key."""
     kind = kind_of(path)
-    if (kind == "distill") != (model is DistillConfig):
+    if "models" in data if model is DistillConfig else kind == "distill":
         command = "run" if kind == "audit" else kind
         raise ConfigError(f"{path}: is meant for `kdaudit {command}` by its keys; give it to that command")
 
@@ -175,18 +175,11 @@ class _Origin:
 
 
 def _report(found: Sequence[Problem], origin: _Origin) -> str:
-    ordered = sorted(_mistakes(found), key=lambda problem: origin.line(problem.key))
+    ordered = sorted(found, key=lambda problem: origin.line(problem.key))
     lines = [f"{origin.place(key)}: {text}" for key, text in ordered[:MAX_SHOWN]]
     if len(ordered) > MAX_SHOWN:
         lines.append(f"and {len(ordered) - MAX_SHOWN} more")
     return "\n".join(lines)
-
-
-def _mistakes(found: Sequence[Problem]) -> list[Problem]:
-    """Each mistake once: a misspelled key that is required is missing besides, which is no second one."""
-    nearest = [(problem.key[:-1], re.search(r"did you mean (\w+)\?", problem.text)) for problem in found]
-    meant = {(*above, name[1]) for above, name in nearest if name is not None}
-    return [one for one in found if one.key not in meant or "missing" not in one.text]
 
 
 class _Representer(SafeRepresenter):

@@ -28,11 +28,27 @@ class Problem(NamedTuple):
 def problems(error: ValidationError, data: Any, top: Shape, written: Written) -> list[Problem]:  # noqa: ANN401
     """One problem for each key that is wrong, with the keys as they stand in `data`, the raw YAML."""
     found: dict[Key, Problem] = {}
+    kinds: dict[Key, str] = {}
     for detail in error.errors(include_url=False):
         problem = _problem(detail, data, top, written)
         found.setdefault(problem.key, problem)
+        kinds.setdefault(problem.key, detail["type"])
+    for key in _misspelled(kinds):
+        del found[key]
     # What is wrong inside a value tells more than that the value is of none of the allowed kinds.
     return [p for p in found.values() if not any(k != p.key and k[: len(p.key)] == p.key for k in found)]
+
+
+def _misspelled(kinds: dict[Key, str]) -> set[Key]:
+    """Required keys that are missing because they stand there misspelled, which is told by itself."""
+    missing = [key for key, kind in kinds.items() if kind == "missing"]
+    meant = set()
+    for key, kind in kinds.items():
+        if kind == "extra_forbidden":
+            beside = {str(one[-1]): one for one in missing if one[:-1] == key[:-1]}
+            near = nearest(str(key[-1]), list(beside))
+            meant |= set() if near is None else {beside[near]}
+    return meant
 
 
 def _problem(detail: ErrorDetails, data: Any, top: Shape, written: Written) -> Problem:  # noqa: ANN401

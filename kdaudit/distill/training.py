@@ -155,10 +155,13 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         found = self._processes.first_then_all(
             lambda: _last_checkpoint(folder), lambda: _last_checkpoint(folder)
         )
-        self.earlier_seconds = 0.0 if found is None else _seconds_until(Path(found))
-        """What was spent before this start."""
-        self._watch.before = self.earlier_seconds
+        self._watch.before = 0.0 if found is None else _seconds_until(Path(found))
         self.train(resume_from_checkpoint=found)
+
+    @property
+    def earlier_seconds(self) -> float:
+        """What earlier starts of this training took."""
+        return self._watch.before
 
     def gathered_weights(self) -> dict[str, Tensor] | None:
         """The model's weights where they lie in shards over the processes, all of which ask; else None."""

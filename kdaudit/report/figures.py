@@ -205,20 +205,19 @@ def _predictor(results: AuditResults) -> KeyFigure:
     if kinds:
         every, _, *students = kinds
         # The student that it was fitted on comes first, as the promise is about that one.
-        named = None if found.student is None else f"Student {quoted(found.student)}"
-        lead = next((one for one in students if one.of == named and one.leaks), every)
+        lead = next((one for one in students if one.student == found.student and one.leaks), every)
         rest = [one for one in (every, *students) if one is not lead and one.leaks]
         others = [_caught_by(one) for one in rest] if len(students) > 1 else []
-        return KeyFigure(title, _caught_reading(results, lead, every), others, None)
+        return KeyFigure(title, _caught_reading(results, lead), others, None)
     if found.auc is None:
         return KeyFigure(title, None, (), why_no_predictor(results))
     return KeyFigure(title, _auc_reading(found, found.auc), (), None)
 
 
-def _caught_reading(results: AuditResults, lead: Caught, every: Caught) -> Reading:
+def _caught_reading(results: AuditResults, lead: Caught) -> Reading:
     found, examples = results.predictor, results.corpus.examples
     flagged = found.flagged or 0  # known where `caught` is
-    student = None if lead is every else quoted(found.student or "")
+    student = None if lead.student is None else quoted(lead.student)
     counts = f"{count(lead.flagged)} of {plural(lead.leaks, 'leaked example')}; "
     counts += f"{count(flagged)} of {plural(examples, 'example')} flagged in all"
     sentence = (

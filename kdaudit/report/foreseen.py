@@ -28,6 +28,8 @@ class Caught(NamedTuple):
     of: str
     leaks: int
     flagged: int
+    student: str | None = None
+    """Whose leaks they are, where they are one student's."""
 
     @property
     def share(self) -> float | None:
@@ -53,12 +55,15 @@ def caught(results: AuditResults) -> list[Caught]:
     ):
         return []
     inherited = [leak for leak in leaks if "inherited" in leak.classes.values()]
-    kinds = [("All students", leaks), ("Inherited from the teacher", inherited)]
+    kinds: list[tuple[str, list[Leak], str | None]] = [
+        ("All students", leaks, None),
+        ("Inherited from the teacher", inherited, None),
+    ]
     kinds += [
-        (f"Student {quoted(name)}", [leak for leak in leaks if name in leak.classes])
+        (f"Student {quoted(name)}", [leak for leak in leaks if name in leak.classes], name)
         for name in results.comparison
     ]
-    return [Caught(name, len(found), _flagged(found, threshold)) for name, found in kinds]
+    return [Caught(words, len(some), _flagged(some, threshold), student) for words, some, student in kinds]
 
 
 def _flagged(leaks: list[Leak], threshold: float) -> int:
