@@ -6,11 +6,14 @@ Files that hold training text are private: readable by their owner only, from th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from kdaudit.errors import StorageError
 
@@ -52,9 +55,45 @@ def write_bytes(path: Path, data: bytes, *, private: bool) -> None:
         partial.write_bytes(data)
 
 
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file for reading; a link to one is followed.
+
+    Anything else could block forever (a FIFO, a terminal) or never end (/dev/zero). It is opened without
+    blocking and refused by what the descriptor is, so that nothing can be exchanged in between.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file (EINVAL; a directory: EISDIR).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        if kind == stat.S_IFDIR:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """All bytes of a regular file that describes something: a configuration, a card, a manifest.
+
+    Args:
+        path: the file; see `open_regular`.
+        most: bytes that it may hold.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or holds more (EFBIG).
+    """
+    with open_regular(path) as handle:
+        data = handle.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes, which no such file needs", str(path))
+    return data
+
+
 def sha256_file(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal, read in chunks."""
-    with path.open("rb") as handle:
+    """The regular file's SHA-256 in hexadecimal, read in chunks."""
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
