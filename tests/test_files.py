@@ -1,4 +1,4 @@
-"""Reading and writing files: only regular ones are read, and none without a bound where it describes something."""
+"""Reading files: only regular ones, and none without a bound where it describes something."""
 
 from __future__ import annotations
 

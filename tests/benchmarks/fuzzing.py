@@ -1,9 +1,10 @@
 """What the fuzzers share: seeded cases, bounded in time and memory, each an input that a user may meet.
 
-A fuzzer is a script beside this file with an `attempt(random, folder)`: it makes one hostile input in an empty
-folder, gives it to the product, and returns what went wrong in a sentence, or None. `python
-tests/benchmarks/fuzz_NAME.py --cases N --seed S` runs N of them and prints how many failed; tests/test_fuzz.py runs
-the first few of each.
+A fuzzer is a script beside this file with an `attempt(random, folder)`: it makes one hostile input in an
+empty folder, gives it to the product, and returns what went wrong in a sentence, or None.
+
+`python tests/benchmarks/fuzz_NAME.py --cases N --seed S` runs N of them and prints how many failed;
+tests/test_fuzz.py runs the first few of each.
 """
 
 from __future__ import annotations
