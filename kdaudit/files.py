@@ -12,8 +12,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from kdaudit.errors import StorageError
 
@@ -55,7 +55,7 @@ def write_bytes(path: Path, data: bytes, *, private: bool) -> None:
         partial.write_bytes(data)
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; a link to one is followed.
 
     Anything else could block forever (a FIFO, a terminal) or never end (/dev/zero). It is opened without
