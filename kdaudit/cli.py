@@ -20,6 +20,7 @@ from kdaudit import __version__
 from kdaudit.errors import KdauditError, UsageError
 
 EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
+_INCONCLUSIVE = EXIT_BY_VERDICT["inconclusive"]
 _INTERRUPTED = 130
 _P = ParamSpec("_P")
 
@@ -120,11 +121,14 @@ def run(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, a
 @_FRESH
 @_JSON
 @_for_people
-def screen(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, as_json: bool) -> None:
+def screen(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, as_json: bool) -> int:
     """Score the corpus of FILE before distillation, and write it again without its risky examples.
 
     The corpus itself is left as it is. The output holds the kept corpus, what was flagged and why, and a
     report of both.
+
+    Exit codes: 0 done, 2 wrong use or input, 3 more would be flagged than max_flagged allows and no kept
+    corpus was written, 4 a failure while running, 130 interrupted.
     """
     from kdaudit.config.loading import load_screen
     from kdaudit.config.paths import check_paths
@@ -138,6 +142,7 @@ def screen(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool
     with ConsoleProgress() as console:
         record = run_screen(config, folder, fresh=fresh, progress=console, warn=console.warn)
     click.echo(record.model_dump_json() if as_json else summarize_screen(record, folder))
+    return _INCONCLUSIVE if record.kept.withheld else 0
 
 
 @main.command()

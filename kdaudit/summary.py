@@ -7,7 +7,7 @@ from pathlib import Path
 from kdaudit.report.formatting import plural
 from kdaudit.results import AuditResults, Interval, ModelResult
 from kdaudit.screen.record import ScreenRecord
-from kdaudit.screen.words import whose
+from kdaudit.screen.words import whose, withheld
 
 
 def summarize(results: AuditResults, folder: Path) -> str:
@@ -67,7 +67,9 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     """What is flagged, what was kept, what is promised, and where the files are."""
     flagged, kept = record.flagged, record.kept
     share = flagged.examples / record.corpus.examples
-    lines = [
+    refused = withheld(record)
+    lines = [] if refused is None else [f"{record.name}: {refused.sentence}", f"  {refused.reason}", ""]
+    lines += [
         f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} examples are flagged "
         f"({share:.3%}): {flagged.memorized:,} that {whose(record)}, "
         f"{flagged.predicted:,} more by their risk",
@@ -76,9 +78,9 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     lines += [
         f"  {name} memorized {one.memorized:,} of {one.examples:,}" for name, one in record.models.items()
     ]
+    verb, rows = ("would keep", "") if kept.withheld else ("kept", f" in {plural(kept.rows_written, 'row')}")
     lines.append(
-        f"  kept {kept.documents_kept:,} of {kept.documents_read:,} documents in "
-        f"{plural(kept.rows_written, 'row')}, "
+        f"  {verb} {kept.documents_kept:,} of {kept.documents_read:,} documents{rows}, "
         f"{kept.characters_after:,} of {kept.characters_before:,} characters"
     )
     if kept.windows_unscored:
@@ -86,8 +88,10 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     if kept.too_short:
         lines.append(f"  {kept.too_short:,} stretches too short to be scored are kept")
     lines += [f"  note: {note}" for note in record.notes]
-    lines += ["", f"kept corpus (holds training text):     {folder / 'kept'}"]
-    lines.append(f"what was flagged, and why (as well):   {folder / 'flagged.parquet'}")
-    lines.append(f"report (as well):                      {folder / 'screen.html'}")
-    lines.append(f"public report:                         {folder / 'screen.public.html'}")
+    lines.append("")
+    if not kept.withheld:
+        lines.append(f"kept corpus (training text):                   {folder / 'kept'}")
+    lines.append(f"what was flagged, and why (training text):     {folder / 'flagged.parquet'}")
+    lines.append(f"report (training text):                        {folder / 'screen.html'}")
+    lines.append(f"public report:                                 {folder / 'screen.public.html'}")
     return "\n".join(lines)

@@ -30,7 +30,7 @@ from kdaudit.corpus import build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, UsageError
 from kdaudit.screen import sinks
-from kdaudit.screen.kept import Keeping, write_kept
+from kdaudit.screen.kept import Keeping, check_writable, write_kept
 from kdaudit.screen.record import KeptCounts
 from kdaudit.screen.schemas import arrow_schema
 from kdaudit.store import RunStore
@@ -97,7 +97,7 @@ def oracle(
     scored: set[tuple[object, ...]] | None = None,
 ) -> Oracle:
     """What stays of texts; '\\0' stands for one that is not valid Unicode."""
-    counts = dict.fromkeys(KeptCounts.model_fields, 0)
+    counts = dict.fromkeys(KeptCounts.model_fields, 0) | {"withheld": False, "columns_replaced": ()}
     left: list[tuple[int, str]] = []
     for row, text in enumerate(texts):
         counts["documents_read"] += 1
@@ -160,6 +160,7 @@ def keep(
     tokenizer: Tokenizer | None = None,
     every: int = 3,
     minimum: int = MINIMUM,
+    max_flagged: float = 1.0,
     before=lambda: None,
     **fields: Any,
 ) -> Kept:
@@ -177,9 +178,10 @@ def keep(
         flags = np.array([every > 0 and k % every == 0 for k in range(len(ids))])
         before()
         with run.stage("kept"):
-            counts = write_kept(run, source, tokenizer, flags, Keeping(minimum, drop, form))
+            how = Keeping(minimum, drop, form, max_flagged=max_flagged)
+            counts = write_kept(run, source, tokenizer, flags, how)
         files = [out / name for name in run.shards("kept")]
-    assert sorted((out / "kept").iterdir()) == files
+    assert sorted((out / "kept").glob("*")) == files
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     values = [tuple(tokenizer.id_to_token(token) for token in row) for row in ids]
     flagged = {row for row, flag in zip(values, flags, strict=True) if flag}
@@ -401,13 +403,109 @@ def test_json_objects_keep_keys_order_and_values(tmp_path):
     kept = keep(path, tmp_path / "out", "window", "jsonl", every=2)
     assert kept.flagged == {("w1", "w2", "w3", "w4")}
     assert kept.lines == [
-        '{"b": {"z": 1, "a": [1, "x", null]}, "text": " w5 w6", "a": 12345678901234567890123}',
-        '{"text": " w7", "emoji": "😀\u2028", "f": 0.1, "nan": NaN}',
+        '{"b": {"z": 1, "a": [1, "x", null]}, "text": " w5 w6", "a": 1.2345678901234568e+22}',
+        '{"text": " w7", "emoji": "😀\u2028", "f": 0.1, "nan": null}',
         '{"only": true}',
-        '{"text": null, "broken": "\\ud800"}',
+        '{"text": null, "broken": "\ufffd"}',
         '{"x": {}, "text": "w8"}',
     ]
+    assert kept.counts.columns_replaced == ("a", "nan", "broken")
     assert digests(path) == before
+
+
+HARD_FOR_READERS = [
+    '{"text": "w1 w2 w3 w4 w5", "v": NaN}',
+    '{"text": "w1", "v": [{"deep": -Infinity}, "\\ud83d"]}',
+    '{"text": "w2", "v": 123456789012345678901234567890}',
+    '{"text": "w3", "v": 1e400}',
+    '{"text": "w4", "v": null, "v": "twice"}',
+    '{"text": "w6", "\\udc00key": 1, "v": "later text"}',
+]
+
+
+def test_what_is_kept_as_jsonl_is_read_by_strict_readers(tmp_path, monkeypatch):
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(line + "\n" for line in HARD_FOR_READERS))
+    kept = keep(path, tmp_path / "out", "window", "jsonl", every=0)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    strict = [json.loads(line, parse_constant=refuse) for line in kept.lines]
+    assert [row["v"] for row in strict] == [
+        None,
+        [{"deep": None}, "\ufffd"],
+        123456789012345678901234567890.0,
+        None,
+        "twice",
+        "later text",
+    ]
+    assert kept.counts.columns_replaced == ("v", "\ufffdkey")
+    files = [str(file) for file in kept.files]
+    loaded = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["text"][:] == [row["text"] for row in strict]
+
+
+def nested_table(kind: str, rows: int = 600) -> pa.Table:
+    words = pa.array([f"k{row % 3}" for row in range(rows)])
+    nested = {
+        "list of dictionary": pa.array([["a", "b"]] * rows, pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+        "struct of dictionary": pa.StructArray.from_arrays([words.dictionary_encode()], ["kind"]),
+        "messages": pa.array([[{"role": "user", "content": f"c{row}"}] for row in range(rows)]),
+        "map": pa.array([[("k", row)] for row in range(rows)], pa.map_(pa.string(), pa.int64())),
+        "views": pa.array([["a", None]] * rows, pa.list_(pa.string_view())),
+    }
+    return pa.table({"text": [TEXTS[row % len(TEXTS)] for row in range(rows)], "nested": nested[kind]})
+
+
+@FORMATS
+@pytest.mark.parametrize("kind", ["list of dictionary", "struct of dictionary", "messages", "map", "views"])
+def test_nested_columns_are_kept_over_row_groups(kind, form, tmp_path):
+    table = nested_table(kind)
+    pq.write_table(table, tmp_path / "c.parquet", row_group_size=100)
+    config = CorpusConfig.model_validate({"path": str(tmp_path / "c.parquet"), "window": WINDOW})
+    check_writable(config, form)
+    kept = keep(tmp_path / "c.parquet", tmp_path / "out", "document", form)
+    expected = [table["nested"][row].as_py() for row, _ in oracle(TEXTS * 15, kept.flagged, "document").left]
+    found = (
+        [row["nested"] for file in kept.files for row in pq.ParquetFile(file).read_row_group(0).to_pylist()]
+        if form == "parquet"
+        else [row["nested"] for row in kept.objects]
+    )
+    assert found == (
+        [[[key, value] for key, value in one] for one in expected]
+        if kind == "map" and form == "jsonl"
+        else expected
+    )
+
+
+def test_columns_that_parquet_cannot_hold_are_refused_by_the_trial(tmp_path):
+    odd = pa.array([None, {"empty": {}}], pa.struct([("empty", pa.struct([]))]))
+    table = pa.table({"text": TEXTS[:2], "odd": odd})
+    saved = tmp_path / "saved"
+    datasets.Dataset(datasets.table.InMemoryTable(table)).save_to_disk(saved)
+    config = CorpusConfig.model_validate({"path": str(saved)})
+    with pytest.raises(UsageError, match=r"^format: the column 'odd' of .* cannot be written as parquet"):
+        check_writable(config, "parquet")
+    check_writable(config, "jsonl")
+
+
+def test_more_than_is_allowed_writes_nothing(tmp_path):
+    path = write_jsonl(tmp_path / "c.jsonl", [{"text": text} for text in TEXTS])
+    free = keep(path, tmp_path / "free", "document", "jsonl", every=3)
+    held = keep(path, tmp_path / "held", "document", "jsonl", every=3, max_flagged=0.2)
+    assert held.files == []
+    assert held.counts == free.counts.model_copy(update={"withheld": True, "rows_written": 0})
+
+
+def test_a_larger_share_of_documents_than_is_allowed_writes_nothing(tmp_path):
+    """One example of many is flagged; it stands in ten documents of eleven."""
+    texts = [f"w1 w1 w1 w1 w{row % 8 + 2} w{row % 7} w3 w{row % 5}" for row in range(10)] + ["w9 w9 w9 w9"]
+    path = write_jsonl(tmp_path / "c.jsonl", [{"text": text} for text in texts])
+    held = keep(path, tmp_path / "held", "document", "jsonl", every=100, max_flagged=0.25)
+    assert (held.files, held.counts.documents_dropped, held.counts.withheld) == ([], 10, True)
+    cut = keep(path, tmp_path / "cut", "window", "jsonl", every=100, max_flagged=0.25)
+    assert (len(cut.files), cut.counts.withheld) == (1, False)
 
 
 def test_json_types_are_those_that_hold_every_row(tmp_path):
@@ -428,6 +526,7 @@ def test_json_types_are_those_that_hold_every_row(tmp_path):
     [
         [{"text": "w1", "n": 1}, {"text": "w1", "n": "one"}],
         [{"text": "w1", "n": 1}] * 2000 + [{"text": "w1", "n": "one"}],
+        [{"text": "w1", "m": 2**70 if row == 9 else 1, "n": "one" if row == 5 else row} for row in range(6)],
         [{"text": "w1", "n": {}}],
         [{"text": "w1", "n": [{"k": {}}]}],
         [{"text": "w1", "n": 2**70}],
@@ -436,7 +535,10 @@ def test_json_types_are_those_that_hold_every_row(tmp_path):
 )
 def test_rows_that_no_parquet_holds_are_named(rows, tmp_path):
     path = write_jsonl(tmp_path / "c.jsonl", [*rows, {"text": "w1 w2 w3"}])
-    with pytest.raises(UsageError, match=r"^format: the rows of .*'?n'?.*; set format to jsonl$") as caught:
+    empty = rows[-1]["n"] in ({}, [{"k": {}}])  # of the whole column, not of a row
+    place = "" if empty else f"from row {len(rows)} on: "
+    told = rf"^format: the rows of .*\({place}.*'?n'?.*; set format to jsonl$"
+    with pytest.raises(UsageError, match=told) as caught:
         arrow_schema(CorpusConfig.model_validate({"path": str(path)}))
     assert "\n" not in str(caught.value)
     assert len(keep(path, tmp_path / "out", "document", "jsonl", every=0).objects) == len(rows) + 1

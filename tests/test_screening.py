@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from kdaudit import store
 from kdaudit.cli import main
+from kdaudit.config.loading import load_screen
 from kdaudit.errors import StorageError
 from kdaudit.manifest import check_files
 from kdaudit.predictor import load_predictor
@@ -56,6 +59,7 @@ class Family:
             "models: {teacher: ./teacher, baseline: ./baseline}\n"
             f"extraction: {{prefix_tokens: {toys.PREFIX}, suffix_tokens: {toys.SUFFIX}}}\n"
             "predictor: {trials: 5}\n"
+            "max_flagged: 0.6\n"
         )
 
     def screen(self, out: str, *sets: str) -> Result:
@@ -202,6 +206,91 @@ def test_a_corpus_that_changed_is_refused(family: Family, record: dict[str, Any]
         assert "corpus.path (its content)" in done.stderr
     finally:
         family.corpus.write_text(text)
+
+
+def test_a_screening_that_flags_too_much_ends_with_3_and_writes_no_corpus(
+    family: Family, record: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(family.folder / "out", out)
+    features = (out / "features" / "part-00000.parquet").stat().st_mtime_ns
+    for _ in range(2):
+        held = family.screen(str(out), "max_flagged=0.25")
+        assert held.exit_code == 3, held.output
+        told = json.loads(held.stdout)
+        assert told["kept"] == {**record["kept"], "withheld": True, "rows_written": 0}
+        assert not list((out / "kept").iterdir())
+    assert (out / "features" / "part-00000.parquet").stat().st_mtime_ns == features
+    said = CliRunner().invoke(
+        main, ["screen", str(family.folder / "screen.yaml"), "--out", str(out), "--set", "max_flagged=0.25"]
+    )
+    assert said.exit_code == 3
+    assert re.match(
+        r"toy: Nothing was written to kept/: [0-9.]+\s?% of the examples would be flagged", said.stdout
+    )
+    assert str(out / "kept") not in said.stdout
+    assert "Nothing was written to kept/" in (out / "screen.public.html").read_text()
+    assert check_files(out) == []
+    again = family.screen(str(out))
+    assert again.exit_code == 0, again.output
+    assert {**json.loads(again.stdout), "created": None} == {**record, "created": None}
+
+
+def test_by_default_a_quarter_may_be_flagged(family: Family, record: dict[str, Any]) -> None:
+    text = (family.folder / "screen.yaml").read_text()
+    bare = family.folder / "bare.yaml"
+    bare.write_text(text.replace("max_flagged: 0.6\n", ""))
+    assert load_screen(bare).max_flagged == 0.25
+
+
+@pytest.mark.parametrize("moment", ["examples", "kept"])
+def test_a_corpus_that_changes_while_it_is_read_is_refused(
+    family: Family, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines are appended after the first batch was read, as by a job that still writes."""
+    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "out"
+    whole = family.corpus.read_text()
+    corpus.write_text(whole)
+    module, name = {
+        "examples": ("kdaudit.stages.examples", "build_examples"),
+        "kept": ("kdaudit.screen.run", "write_kept"),
+    }[moment]
+    reading = getattr(importlib.import_module(module), name)
+
+    def changing(*args: Any, **kwargs: Any) -> Any:
+        done = reading(*args, **kwargs)
+        corpus.write_text(whole + json.dumps({"id": "late", "text": "w7 " * 14}) + "\n")
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module + "." + name, changing)
+        refused = family.screen(str(out), f"corpus.path={corpus}")
+    assert refused.exit_code == 2, refused.output
+    assert "corpus.path: " in refused.stderr
+    assert "changed while it was read" in refused.stderr
+    assert not list((out / "kept").glob("*"))
+    if moment == "examples":
+        done = family.screen(str(out), f"corpus.path={corpus}")  # nothing was measured: it begins again
+        assert json.loads(done.stdout)["corpus"]["documents"] == len(family.documents) + 1
+    corpus.write_text(whole)
+    if moment == "kept":
+        done = family.screen(str(out), f"corpus.path={corpus}")
+        assert done.exit_code == 0, done.output
+        assert len(kept_rows(out)) == json.loads(done.stdout)["kept"]["rows_written"]
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_scored(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [json.loads(line) for line in family.corpus.read_text().splitlines()]
+    lines[100]["source"] = "not an object"
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    monkeypatch.setattr("kdaudit.screen.run.write_features", lambda *_: pytest.fail("scored first"))
+    done = family.screen(str(tmp_path / "out"), f"corpus.path={odd}")
+    assert done.exit_code == 2
+    assert "row 101" in done.stderr
+    assert "format to jsonl" in done.stderr
 
 
 def test_without_enough_positives_only_what_is_memorized_is_flagged(family: Family, tmp_path: Path) -> None:

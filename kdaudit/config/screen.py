@@ -88,6 +88,9 @@ class ScreenConfig(Section):
     stretches that remain become rows of their own."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """How the kept corpus is written."""
+    max_flagged: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """A screening that would flag a larger share of the examples, or leave out a larger share of the
+    documents, writes no kept/ and ends with exit code 3."""
     max_examples: Annotated[int, Field(ge=0)] = 50
     """Flagged examples that the report shows at most, riskiest first."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from kdaudit.corpus.documents import Document, Documents, open_documents
 from kdaudit.corpus.examples import Counts, Examples, build_examples
-from kdaudit.corpus.fingerprint import PinnedSource, pin_source, source_fingerprint
+from kdaudit.corpus.fingerprint import PinnedSource, check_unchanged, pin_source, source_fingerprint
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Examples",
     "PinnedSource",
     "build_examples",
+    "check_unchanged",
     "open_documents",
     "pin_source",
     "source_fingerprint",

@@ -35,6 +35,26 @@ def pin_source(config: CorpusConfig, key: str = "corpus") -> PinnedSource:
     return PinnedSource(config, source_fingerprint(config, key))
 
 
+def check_unchanged(source: PinnedSource, key: str = "corpus") -> None:
+    """Check that a corpus still is what it was when it was pinned, once it has been read.
+
+    Local files are listed and hashed again, which takes a small part of the time that tokenizing them took. A
+    hub dataset is read at its commit and cannot change.
+
+    Raises:
+        CorpusError: it changed, so that what was read is neither the old corpus nor the new one.
+
+    """
+    if (
+        source.fingerprint.startswith("sha256:")
+        and source_fingerprint(source.config, key) != source.fingerprint
+    ):
+        raise CorpusError(
+            f"{key}.path: {source.config.path}: changed while it was read; nothing that was read is used. "
+            "Run again once nothing writes to it any more"
+        )
+
+
 def source_fingerprint(config: CorpusConfig, key: str = "corpus") -> str:
     """Fingerprint of the data that `config` names; how text is cut and sampled is not part of it.
 

@@ -11,19 +11,31 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdaudit.corpus.documents import Document
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.documents import Document, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.corpus.records import Records, read_records
 from kdaudit.corpus.windows import batched
-from kdaudit.errors import CorpusError
+from kdaudit.errors import CorpusError, UsageError
 from kdaudit.extraction import read_examples
+from kdaudit.reasons import reason
 from kdaudit.screen.keys import KeySet, windows_of_examples
 from kdaudit.screen.marks import Marker, Marks, stretches
 from kdaudit.screen.record import Drop, Format, KeptCounts
 from kdaudit.screen.schemas import arrow_schema
-from kdaudit.screen.sinks import JsonlSink, KeptRow, ParquetSink, Sink
+from kdaudit.screen.sinks import (
+    JsonlSink,
+    KeptRow,
+    ParquetSink,
+    Sink,
+    arrow_rows,
+    discard_kept,
+    json_lines,
+)
 from kdaudit.store import RunStore
 
 
@@ -36,6 +48,40 @@ class Keeping(NamedTuple):
     format: Format
     examples: str = "examples"
     """Folder of the examples' shards."""
+    max_flagged: float = 1.0
+    """Share of the examples, and of the documents that are left out, above which nothing is written."""
+
+
+def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
+    """Read the corpus's first rows with all their columns, and convert them to what kept/ will hold.
+
+    What no copy can hold is told before models score the text, not after. A corpus of json, csv or txt that
+    is to be written as parquet is read whole, since any row may have values of another type.
+
+    Raises:
+        UsageError: rows do not fit the format.
+        CorpusError: columns beside the text cannot be read.
+
+    """
+    open_documents(config, key)  # says what is wrong with the text's own column
+    schema = arrow_schema(config, key) if form == "parquet" else None
+    records = next(iter(read_records(config, key)), None)
+    if records is None:
+        return
+    texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
+    kept = [KeptRow(row, text or None) for row, text in texts]
+    if form == "jsonl":
+        json_lines(records.rows, kept, config, {})
+        return
+    table = arrow_rows(records.rows, kept, schema, config)
+    for name in table.column_names:
+        try:
+            pq.write_table(table.select([name]), pa.BufferOutputStream())
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"format: the column {name!r} of {config.path} cannot be written as parquet "
+                f"({reason(error)}); set format to jsonl"
+            ) from error
 
 
 def write_kept(
@@ -48,7 +94,7 @@ def write_kept(
     key: str = "corpus",
     progress: Callable[[int], None] | None = None,
 ) -> KeptCounts:
-    """Write kept/part-NNNNN, anew if there were some.
+    """Write kept/part-NNNNN, in place of earlier ones; none where more is flagged than `how` allows.
 
     Args:
         run: the run, its examples written.
@@ -65,17 +111,26 @@ def write_kept(
         StorageError: a part could not be written.
 
     """
-    sink = _sink(run, source, how, key)
+    discard_kept(run)
+    sink = None if flagged.mean() > how.max_flagged else _sink(run, source, how, key)
     marker = _marker(run, source, tokenizer, flagged, how)
     tally: Counter[str] = Counter()
     for records in read_records(source.config, key):
         kept = list(_kept_rows(records, marker, how.drop, tally))
-        sink.put(records.rows, kept)
+        if sink is not None:
+            sink.put(records.rows, kept)
         if progress is not None:
             progress(tally["documents_read"])
-    sink.close()
+    if sink is not None:
+        sink.close()
     _refuse_a_changed_corpus(run, source, flagged, how, key, tally["windows_flagged"])
-    return KeptCounts(**{name: tally[name] for name in KeptCounts.model_fields})
+    counts = {name: tally[name] for name, field in KeptCounts.model_fields.items() if field.is_required()}
+    withheld = sink is None or tally["documents_dropped"] > how.max_flagged * tally["documents_read"]
+    if withheld:
+        discard_kept(run)
+        counts["rows_written"] = 0
+    replaced = () if sink is None else tuple(sink.replaced)
+    return KeptCounts(**counts, withheld=withheld, columns_replaced=replaced)
 
 
 def _sink(run: RunStore, source: PinnedSource, how: Keeping, key: str) -> Sink:

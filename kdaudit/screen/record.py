@@ -82,7 +82,13 @@ class KeptCounts(Result):
     characters_before: int
     """Of the text of all documents, in code points."""
     characters_after: int
-    """Of the text in kept/."""
+    """Of the text in kept/, or of what would be there."""
+    withheld: bool = False
+    """Whether nothing was written, since more is flagged than `max_flagged` allows; all but `rows_written`
+    says what would have been."""
+    columns_replaced: tuple[str, ...] = ()
+    """Columns with values that JSON readers refuse, which were written otherwise: NaN and infinity as null,
+    half of a surrogate pair as U+FFFD, integers beyond 64 bits as the nearest double."""
 
 
 class ScreenRecord(Result):
@@ -110,4 +116,6 @@ class ScreenRecord(Result):
     kept: KeptCounts
     drop: Drop
     format: Format
+    max_flagged: float = 1.0
+    """Share of the examples, or of the documents that are left out, above which nothing is written."""
     notes: list[str]

@@ -19,8 +19,9 @@ from kdaudit import __version__
 from kdaudit.config.audit import LabelKind
 from kdaudit.config.loading import dump_config
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.corpus import PinnedSource, pin_source
+from kdaudit.corpus import PinnedSource, check_unchanged, pin_source
 from kdaudit.engines import prepare
+from kdaudit.errors import CorpusError
 from kdaudit.extraction import Progress, read_extraction
 from kdaudit.predictor import Predictor, family_warnings, load_predictor
 from kdaudit.results import CorpusResult, Curves, ExtractionResult, PredictorResult
@@ -31,10 +32,10 @@ from kdaudit.screen.flagging import (
     feature_spreads,
     write_flagged,
 )
-from kdaudit.screen.kept import Keeping, write_kept
+from kdaudit.screen.kept import Keeping, check_writable, write_kept
 from kdaudit.screen.record import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
 from kdaudit.screen.report import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
-from kdaudit.screen.schemas import arrow_schema
+from kdaudit.screen.sinks import discard_kept
 from kdaudit.screen.words import promise_elsewhere
 from kdaudit.stages.examples import read_copies, write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
@@ -59,8 +60,6 @@ from kdaudit.stats import Flags
 from kdaudit.store import RunStore, check_folder
 
 CONFIG_FILE, RECORD_FILE, COUNTS_FILE = "config.yaml", "screen.json", "kept.json"
-_MUCH = 0.25
-"""Share of the examples that a screening may flag without a word of caution."""
 PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
 
 
@@ -98,8 +97,8 @@ def run_screen(
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
         screening = _Screening(config, work, source, given, warn)
         _write_config(screening)
-        if config.format == "parquet" and not run.done(FEATURES):
-            arrow_schema(source.config, "corpus")  # rows that fit no table are refused before all the scoring
+        if not run.done(FEATURES):
+            check_writable(source.config, config.format)
         corpus = write_examples(work, source, "corpus", EXAMPLES)
         _extract(screening, corpus.examples)
         write_features(work)
@@ -237,18 +236,40 @@ def _write_flagged(screening: _Screening) -> None:
 
 def _write_kept(screening: _Screening) -> None:
     config, work = screening.config, screening.work
-    depends = {**screening.depends, "drop": config.drop, "format": config.format}
+    depends = {
+        **screening.depends,
+        "drop": config.drop,
+        "format": config.format,
+        "max_flagged": config.max_flagged,
+    }
     if not work.run.done("kept", depends):
         with work.run.stage("kept", depends):
+            check_unchanged(screening.source)
+            how = Keeping(
+                work.split.prefix_tokens + work.split.suffix_tokens,
+                config.drop,
+                config.format,
+                max_flagged=config.max_flagged,
+            )
             counts = write_kept(
                 work.run,
                 screening.source,
                 work.roster.tokenizer,
                 _found(screening).flags,
-                Keeping(work.split.prefix_tokens + work.split.suffix_tokens, config.drop, config.format),
+                how,
                 progress=lambda rows: work.progress("kept: reading documents", rows, 0),
             )
+            _refuse_what_was_not_scored(screening)
             work.run.write_text(COUNTS_FILE, counts.model_dump_json(indent=1) + "\n", private=False)
+
+
+def _refuse_what_was_not_scored(screening: _Screening) -> None:
+    """Text that was put into the corpus while it was read again is in kept/, and no model has seen it."""
+    try:
+        check_unchanged(screening.source)
+    except CorpusError:
+        discard_kept(screening.work.run)
+        raise
 
 
 def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
@@ -257,6 +278,7 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     depends = {
         "name": config.name,
         "max_examples": config.max_examples,
+        "max_flagged": config.max_flagged,
         "drop": config.drop,
         "format": config.format,
         "files": [run.hash_of(name) for name in (PREDICTION_FILE, COUNTS_FILE, FLAGGED_FILE)],
@@ -309,19 +331,18 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         kept=kept,
         drop=config.drop,
         format=config.format,
-        notes=[*prediction.notes, *_much_is_flagged(found.flags, prediction.result.threshold)],
+        max_flagged=config.max_flagged,
+        notes=[*prediction.notes, *_columns_replaced(kept)],
     )
 
 
-def _much_is_flagged(flags: Flags, threshold: float | None) -> list[str]:
-    """A note where screening takes away much: why, and what else could be done."""
-    share = float(flags.mean())
-    if threshold is None or share <= _MUCH:
+def _columns_replaced(kept: KeptCounts) -> list[str]:
+    if not kept.columns_replaced:
         return []
     return [
-        f"The risk predictor flags {share:.0%} of all examples: to keep its promise it flags from a risk of "
-        f"{threshold:.2g} on. Lower predictor.recall, set drop to window, or screen more text, of which more "
-        "memorized examples allow a higher threshold."
+        "In kept/, values that JSON readers refuse were replaced: NaN and infinity by null, half of a "
+        "surrogate pair by U+FFFD, integers beyond 64 bits by the nearest double. "
+        f"Columns: {', '.join(kept.columns_replaced)}."
     ]
 
 

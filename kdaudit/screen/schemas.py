@@ -40,24 +40,46 @@ def arrow_schema(config: CorpusConfig, key: str = "corpus") -> pa.Schema | None:
     rows = read_fields(config, key)
     if rows is None:
         return None
-    schema = pa.schema([])
+    schema, first = pa.schema([]), 1
     while group := list(itertools.islice(rows, _ROWS)):
         try:
-            schema = pa.unify_schemas([schema, _schema(group, config)], promote_options="permissive")
+            schema = _unified(schema, group, config)
         except ARROW_ERRORS as error:
-            raise no_schema(config, error) from error
+            row, why = _culprit(schema, group, config, error)
+            raise no_schema(config, why, first + row) from error
+        first += len(group)
     for field in schema:
         if _has_empty_struct(field.type):
             raise no_schema(config, ValueError(f"{field.name!r} holds empty objects alone"))
     return schema
 
 
-def no_schema(config: CorpusConfig, error: Exception) -> UsageError:
-    """What to say where rows fit no one schema."""
+def no_schema(config: CorpusConfig, error: Exception, row: int | None = None) -> UsageError:
+    """What to say where rows fit no one schema; `row` is the first that does not fit, from 1."""
+    where = "" if row is None else f"from row {row} on: "
     return UsageError(
         f"format: the rows of {config.path} do not fit the one type a column that parquet needs "
-        f"({reason(error)}); set format to jsonl"
+        f"({where}{reason(error)}); set format to jsonl"
     )
+
+
+def _unified(schema: pa.Schema, rows: list[Fields], config: CorpusConfig) -> pa.Schema:
+    return pa.unify_schemas([schema, _schema(rows, config)], promote_options="permissive")
+
+
+def _culprit(
+    schema: pa.Schema, rows: list[Fields], config: CorpusConfig, error: Exception
+) -> tuple[int, Exception]:
+    """Index of the first row that does not fit those before it, and why; `error` says why all do not."""
+    fit, all_fit = 0, len(rows)  # rows[:fit] fit and rows[:all_fit] do not
+    while all_fit - fit > 1:
+        half = (fit + all_fit) // 2
+        try:
+            _unified(schema, rows[:half], config)
+            fit = half
+        except ARROW_ERRORS as nearer:
+            all_fit, error = half, nearer
+    return fit, error
 
 
 def _schema(rows: list[Fields], config: CorpusConfig) -> pa.Schema:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -35,11 +36,18 @@ class KeptRow(NamedTuple):
     """What takes the place of its text; None leaves the row as it is."""
 
 
+def discard_kept(run: RunStore) -> None:
+    """Remove the kept corpus that an earlier call wrote, or began."""
+    run.discard(*run.shards(KEPT))
+    for leftover in (run.folder / KEPT).glob("part-*"):
+        leftover.unlink()
+
+
 class Sink(ABC):
     """Takes rows in order; `close` writes what waits.
 
     Args:
-        run: the run whose kept corpus this is; one that an earlier call left there is removed.
+        run: the run whose kept corpus this is, without one of an earlier call.
         config: the corpus section: names the text column.
 
     Raises:
@@ -53,9 +61,6 @@ class Sink(ABC):
         self._run = run
         self._config = config
         self._part = 0
-        run.discard(*run.shards(KEPT))
-        for leftover in (run.folder / KEPT).glob("part-*"):
-            leftover.unlink()
 
     @abstractmethod
     def put(self, rows: pa.Table | list[Fields], kept: Sequence[KeptRow]) -> None:
@@ -64,6 +69,11 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None:
         """Write what waits; an empty part where nothing was kept."""
+
+    @property
+    def replaced(self) -> list[str]:
+        """Columns of which values were written otherwise, since the format cannot hold them."""
+        return []
 
     def _next(self) -> str:
         name = f"{KEPT}/part-{self._part:05d}.{self.ending}"
@@ -102,7 +112,7 @@ class ParquetSink(Sink):
             self._schema = rows.schema
         if not kept:
             return
-        table = self._table(rows, kept)
+        table = arrow_rows(rows, kept, self._schema, self._config)
         self._waiting.append(table)
         self._bytes += table.nbytes
         if self._bytes >= PART_BYTES:
@@ -118,27 +128,9 @@ class ParquetSink(Sink):
         self._run.write_table(self._next(), table, private=True)
         self._waiting, self._bytes = [], 0
 
-    def _table(self, rows: pa.Table | list[Fields], kept: Sequence[KeptRow]) -> pa.Table:
-        text = self._config.text
-        if not isinstance(rows, pa.Table):
-            try:
-                return pa.Table.from_pylist(
-                    [_with_text(rows, one, text) for one in kept], schema=self._schema
-                )
-            except ARROW_ERRORS as error:
-                raise no_schema(self._config, error) from error
-        taken = _taken(rows, kept)
-        place = taken.schema.get_field_index(text)
-        column = _with_texts(taken.column(place), [one.text for one in kept])
-        return taken.set_column(place, taken.schema.field(place), column)
-
 
 class JsonlSink(Sink):
-    """Writes json objects: those of a json corpus with their keys as they stand there.
-
-    Of Arrow values that json lacks, times are written as in ISO 8601, binary as base64, NaN and infinity as
-    null, all others as their text.
-    """
+    """Writes json objects that any JSON reader takes, with the keys of the corpus as they stand there."""
 
     ending = "jsonl"
 
@@ -146,18 +138,18 @@ class JsonlSink(Sink):
         super().__init__(run, config)
         self._waiting: list[str] = []
         self._characters = 0
+        self._replaced: dict[str, None] = {}
+
+    @property
+    def replaced(self) -> list[str]:
+        """Columns with values that JSON lacks or that its readers refuse; see `json_lines`."""
+        return list(self._replaced)
 
     def put(self, rows: pa.Table | list[Fields], kept: Sequence[KeptRow]) -> None:
         """Take some of the rows."""
         if not kept:
             return
-        if isinstance(rows, pa.Table):
-            objects = [self._plain_row(row) for row in _taken(rows, kept).to_pylist()]
-            kept = [one._replace(row=place) for place, one in enumerate(kept)]
-        else:
-            objects = rows
-        for one in kept:
-            line = _line(_with_text(objects, one, self._config.text))
+        for line in json_lines(rows, kept, self._config, self._replaced):
             self._waiting.append(line)
             self._characters += len(line)
         if self._characters >= PART_BYTES:
@@ -172,10 +164,73 @@ class JsonlSink(Sink):
         self._run.write_text(self._next(), "".join(self._waiting), private=True)
         self._waiting, self._characters = [], 0
 
-    def _plain_row(self, row: Fields) -> Fields:
-        text = row.get(self._config.text)
-        plain = {name: _plain(value) for name, value in row.items()}
-        return plain | ({self._config.text: text.decode()} if isinstance(text, bytes) else {})
+
+def arrow_rows(
+    rows: pa.Table | list[Fields], kept: Sequence[KeptRow], schema: pa.Schema | None, config: CorpusConfig
+) -> pa.Table:
+    """Rows to keep as Arrow.
+
+    Args:
+        rows: rows of the corpus.
+        kept: which of them to take, and their texts.
+        schema: of rows that come as dicts.
+        config: the corpus section.
+
+    Raises:
+        UsageError: dicts hold values that the schema does not.
+
+    """
+    if not isinstance(rows, pa.Table):
+        try:
+            return pa.Table.from_pylist([_with_text(rows, one, config.text) for one in kept], schema=schema)
+        except ARROW_ERRORS as error:
+            raise no_schema(config, error) from error
+    taken = _taken(rows, kept)
+    place = taken.schema.get_field_index(config.text)
+    column = _with_texts(taken.column(place), [one.text for one in kept])
+    return taken.set_column(place, taken.schema.field(place), column)
+
+
+def json_lines(
+    rows: pa.Table | list[Fields], kept: Sequence[KeptRow], config: CorpusConfig, replaced: dict[str, None]
+) -> list[str]:
+    """Rows to keep as lines of JSON.
+
+    Of values that JSON lacks, times are written as in ISO 8601, binary as base64, NaN and infinity as null,
+    all others as their text; of values that its readers refuse, half of a surrogate pair as U+FFFD and
+    integers beyond 64 bits as the nearest double.
+
+    Args:
+        rows: rows of the corpus.
+        kept: which of them to take, and their texts.
+        config: the corpus section.
+        replaced: takes the names of columns in which a value was lost or rounded.
+
+    """
+    if isinstance(rows, pa.Table):
+        objects = _taken(rows, kept).to_pylist()
+        kept = [one._replace(row=place) for place, one in enumerate(kept)]
+    else:
+        objects = rows
+    return [
+        json.dumps(_plain_row(_with_text(objects, one, config.text), config, replaced), ensure_ascii=False)
+        + "\n"
+        for one in kept
+    ]
+
+
+def _plain_row(row: Fields, config: CorpusConfig, replaced: dict[str, None]) -> Fields:
+    """A row as JSON can hold it."""
+    plain = {}
+    for name, value in row.items():
+        if name == config.text and isinstance(value, bytes):
+            plain[name] = value.decode()
+            continue
+        lossy: list[object] = []
+        plain[_valid(name, lossy)] = _plain(value, lossy)
+        if lossy:
+            replaced.setdefault(_valid(name, lossy))
+    return plain
 
 
 def _taken(rows: pa.Table, kept: Sequence[KeptRow]) -> pa.Table:
@@ -203,25 +258,41 @@ def _with_texts(column: pa.ChunkedArray, texts: Sequence[str | None]) -> pa.Chun
     return pa.chunked_array([pa.array(values, kind)])
 
 
-def _line(row: Fields) -> str:
-    line = json.dumps(row, ensure_ascii=False) + "\n"
+def _number(value: float | None) -> float | None:
+    """A number as every JSON reader takes it: an integer beyond 64 bits as the nearest double."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _valid(text: str, lossy: list[object]) -> str:
+    """The text with U+FFFD for what no Unicode encoding can hold: readers refuse it escaped, too."""
     try:
-        line.encode()
-    except UnicodeEncodeError:  # lone surrogates in another column: json can write them escaped
-        return json.dumps(row) + "\n"
-    return line
+        text.encode()
+    except UnicodeEncodeError:
+        lossy.append(text)
+        return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any value that pyarrow gives
-    """A value as json can hold it."""
+def _plain(value: Any, lossy: list[object]) -> Any:  # noqa: ANN401 - any value that pyarrow or json gives
+    """A value as JSON can hold it; what that loses is added to `lossy`."""
+    if isinstance(value, str):
+        return _valid(value, lossy)
     if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {_valid(str(name), lossy): _plain(part, lossy) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
+        return [_plain(part, lossy) for part in value]
+    if value is None or isinstance(value, bool | int | float):
+        plain = _number(value)
+        lossy.extend([] if plain is value else [value])
+        return plain
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

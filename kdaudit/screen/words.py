@@ -55,8 +55,45 @@ class Headline(NamedTuple):
     reason: str
 
 
+def withheld(record: ScreenRecord) -> Headline | None:
+    """Why nothing was written, and what to do about it; None where kept/ was written."""
+    kept = record.kept
+    if not kept.withheld:
+        return None
+    flagged = record.flagged.examples / record.corpus.examples
+    found = f"{percent(flagged)} of the examples would be flagged"
+    if flagged <= record.max_flagged:
+        dropped = percent(kept.documents_dropped / kept.documents_read)
+        found = f"{dropped} of the documents would be left out"
+    threshold = record.predictor.threshold
+    why = (
+        ""
+        if threshold is None
+        else f"To keep its guarantee, the predictor flags every risk from {threshold:.2g} on. "
+    )
+    remedies = [
+        *([] if threshold is None else ["lower predictor.recall"]),
+        *(["set drop to window"] if record.drop == "document" else []),
+        *(
+            []
+            if threshold is None
+            else ["screen more text, of which more memorized examples allow a higher threshold"]
+        ),
+        "or, if so much may go, raise max_flagged",
+    ]
+    advice = ", ".join(remedies)
+    return Headline(
+        f"Nothing was written to kept/: {found}, more than max_flagged ({percent(record.max_flagged)}) "
+        "allows.",
+        f"{why}{advice[0].upper()}{advice[1:]}; then run the same command again: the scores are kept.",
+    )
+
+
 def headline(record: ScreenRecord) -> Headline:
     """What is flagged and what dropping it takes away, and what is left."""
+    refused = withheld(record)
+    if refused is not None:
+        return refused
     if not record.flagged.examples:
         kept = "the corpus is kept whole" if not record.kept.undecodable else "all valid text is kept"
         return Headline(f"None of {_all_examples(record)} is flagged: {kept}.", _left(record))

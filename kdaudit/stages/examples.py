@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.corpus import Examples, PinnedSource, build_examples
+from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged
 from kdaudit.extraction import cut
 from kdaudit.features import SuffixCounter
 from kdaudit.results import CorpusResult
@@ -24,10 +24,14 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
         key: where it stands in the configuration.
         out: folder of the examples.
 
+    Raises:
+        CorpusError: the text cannot be read, or changed while it was.
+
     """
     run, summary = work.run, f"{out}/summary.json"
     if not run.done(key):
         with run.stage(key), run.scratch() as scratch:
+            run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
             examples = build_examples(
                 source.config,
                 work.roster.tokenizer,
@@ -42,6 +46,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
             if out == EXAMPLES:
                 _count_suffixes(work, examples)
+            check_unchanged(source, key)
             result = CorpusResult(
                 path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
             )
