@@ -98,6 +98,7 @@ def screen(folder: Path, seed: int) -> None:
         "predictor: {labels: easy_core}\n"
         "drop: window\n"
         "format: jsonl\n"
+        "max_flagged: 1.0\n"  # what it costs in text is part of what is measured
     )
     write_bytes(folder / "screen.yaml", text.encode(), private=False)
     kdaudit("screen", folder / "screen.yaml", folder / "screen")
