@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import StorageError
 from kdaudit.files import PARTIAL_SUFFIX
+from kdaudit.reasons import reason
 
 RECORD, CARD = "training.json", "README.md"
 _MOST_SHOWN = 60
@@ -85,6 +87,29 @@ def read_record(folder: Path) -> TrainingRecord | None:
 
 
 @contextmanager
+def storing(what: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn what the libraries raise where weights cannot be written into a StorageError; `what` begins it.
+
+    Args:
+        what: what is written, and where.
+        also: errors that mean the same inside this block alone.
+
+    Raises:
+        StorageError: an OSError, one of safetensors, or one of `also` was raised.
+
+    """
+    failures: tuple[type[Exception], ...] = (OSError, SafetensorError, *also)
+    try:
+        yield
+    except failures as error:
+        told = (error.strerror if isinstance(error, OSError) else None) or reason(error)
+        raise StorageError(
+            f"{what} could not be written ({told}); free space or fix the folder's permissions, then run "
+            "again: training resumes from the last whole checkpoint"
+        ) from error
+
+
+@contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to write a model to; it takes the place of `folder` when the block ends well.
 
@@ -93,18 +118,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
             but never be half of one.
     """
     partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
-    try:
+    with storing(f"{folder}: the model"):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
-    except OSError as error:
-        raise StorageError(
-            f"{folder}: the model could not be written ({error.strerror or error}); free space or fix the "
-            "folder's permissions, then run again"
-        ) from error
 
 
 def save_model(

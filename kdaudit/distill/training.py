@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from kdaudit.distill.folders import storing
 from kdaudit.distill.order import NO_ROW, SharedOrder
 from kdaudit.distill.processes import ALONE, Processes
 from kdaudit.engines.base import Tokens
@@ -158,6 +159,11 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         self._watch.before = 0.0 if found is None else _seconds_until(Path(found))
         self.train(resume_from_checkpoint=found)
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401 - the Trainer's hook
+        # torch's writer tells of a full disk by a RuntimeError about positions in its file.
+        with storing(f"{self.args.output_dir}: a checkpoint of {self._watch.name}", RuntimeError):
+            super()._save_checkpoint(model, trial)
+
     @property
     def earlier_seconds(self) -> float:
         """What earlier starts of this training took."""
@@ -213,7 +219,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes witho
     """Reports steps, notes the time beside each checkpoint, stops a training whose loss is no number."""
 
     def __init__(self, name: str, progress: Progress) -> None:
-        self._name = name
+        self.name = name
         self._progress = progress
         self._began = time.perf_counter()
         self.before = 0.0
@@ -229,12 +235,12 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes witho
             (folder / _SECONDS).write_text(f"{seconds}\n", encoding="utf-8")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
-        self._progress(self._name, state.global_step, state.max_steps)
+        self._progress(self.name, state.global_step, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:  # noqa: ANN401, ARG002
         if not math.isfinite(logs.get("loss", 0.0)):
             raise RunError(
-                f"{self._name}: the training loss was no longer a number at step {state.global_step}; "
+                f"{self.name}: the training loss was no longer a number at step {state.global_step}; "
                 "lower the learning rate and run again"
             )
 
