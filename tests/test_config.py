@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from kdaudit.config.audit import AuditConfig
+from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
 from kdaudit.config.loading import audit_schema, dump_config, load_audit, results_schema
 from kdaudit.config.paths import check_paths, references, resolve_path
+from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -646,14 +648,19 @@ def test_overrides_change_make_and_remove(load, tmp_path: Path) -> None:
 
 
 def test_local_paths_and_hub_ids_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "org" / "here").mkdir(parents=True)
+    (tmp_path / "org" / "here" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "org" / "here")
     monkeypatch.setenv("HOME", "/home/someone")
     expected = {
         "org/name": "org/name",
         "name": "name",
-        "org/here": f"{tmp_path}/org/here",
-        "link": f"{tmp_path}/link",
+        "./org/here": f"{tmp_path}/org/here",
+        "org/here/": f"{tmp_path}/org/here",
+        "org/here/deep": f"{tmp_path}/org/here/deep",
+        "org/my model": f"{tmp_path}/org/my model",
+        "hf://org/here": "org/here",
+        "hf://datasets/link": "link",
+        "./link": f"{tmp_path}/link",
         "./gone": f"{tmp_path}/gone",
         "../gone": f"{tmp_path.parent}/gone",
         "~/models/a": "/home/someone/models/a",
@@ -663,9 +670,65 @@ def test_local_paths_and_hub_ids_are_told_apart(tmp_path: Path, monkeypatch: pyt
         "Gone.CSV": f"{tmp_path}/Gone.CSV",
         "org/name.v1": "org/name.v1",
         "link/../x.txt": f"{tmp_path}/link/../x.txt",  # not tmp_path/x.txt: the link leads elsewhere
-        "https://example.org/a.csv": "https://example.org/a.csv",
     }
     assert {value: resolve_path(value, tmp_path) for value in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "key", ["corpus.path", "holdout.path", "models.teacher.path", "models.students.0.path"]
+)
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_a_hub_id_with_a_namesake_beside_the_file_is_refused_with_both_spellings(
+    key: str, kind: str, load, tmp_path: Path
+) -> None:
+    place = tmp_path / "gpt2"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "gone")
+    text = GOOD + "holdout: {path: ./valid.jsonl}\n"
+    told = message(load, tmp_path, text, f"{key}=gpt2")
+    assert told.startswith(f"--set {key}: gpt2 could be the local gpt2 or a ")
+    assert "write ./gpt2 for the first, hf://gpt2 for the second" in told
+    assert dict(references(load(text, f"{key}=./gpt2")))[key] == str(place)
+    assert dict(references(load(text, f"{key}=hf://gpt2")))[key] == "gpt2"
+
+
+def test_a_folder_of_the_working_directory_is_not_a_hub_id_of_a_file_elsewhere(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "wikitext").mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "wikitext" / "a.txt").write_text("not this\n")
+    config = load(GOOD, "corpus.path=wikitext").corpus
+    assert config.path == "wikitext"
+    assert find_source(config) == HubDataset("wikitext", None, None, "train")
+
+
+def test_paths_of_a_configuration_built_in_python_are_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher").mkdir()
+    assert ModelConfig(path="./teacher").path == f"{tmp_path}/teacher"
+    assert ModelConfig(path="../student/").path == f"{tmp_path.parent}/student"
+    assert CorpusConfig(path="train.jsonl").path == f"{tmp_path}/train.jsonl"
+    assert ModelConfig(path="org/teacher").path == "org/teacher"
+    assert ModelConfig(path="hf://teacher").path == "teacher"
+    with pytest.raises(ValidationError, match=r"write \./teacher for the first, hf://teacher for the second"):
+        ModelConfig(path="teacher")
+
+
+@pytest.mark.parametrize(
+    "value", ["https://example.org/a.csv", "s3://bucket/train.jsonl", "hf://a/b/c.jsonl"]
+)
+def test_urls_of_other_places_are_refused(value: str, load, tmp_path: Path) -> None:
+    told = message(load, tmp_path, GOOD, f"corpus.path={value}")
+    assert told.startswith(f"--set corpus.path: {value} ")
+    assert "download it and name its path" in told or "write hf://OWNER/NAME" in told
 
 
 def test_relative_configuration_path_gives_absolute_paths(

@@ -169,6 +169,11 @@ def test_paths_are_found_and_taken_from_the_files_folder(load, tmp_path: Path) -
         ("student.base", f"{tmp_path.parent}/student"),
     ]
     (tmp_path / "teachers" / "a").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match=r"teacher\.path: teachers/a could be .* write \./teachers/a for the"
+    ):
+        load(text)
+    text = text.replace("path: teachers/a", "path: ./teachers/a")
     assert load(text).teacher.path == f"{tmp_path}/teachers/a"
     with pytest.raises(ConfigError, match=r"(?m)^student\.base: .*/student does not exist"):
         check_paths(load(text))

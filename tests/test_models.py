@@ -314,6 +314,8 @@ def test_real_hub_client_offline_and_with_a_bad_id(tmp_path: Path, monkeypatch: 
     with pytest.raises(ModelError, match="the hub cannot be reached"):
         resolve_model(ModelConfig(path="org/name"), KEY)
     with pytest.raises(ModelError, match="is neither a folder nor a hub id"):
+        resolve_model(ModelConfig(path="models/a--b"), KEY)
+    with pytest.raises(ModelError, match=f"{Path.cwd()}/models/a/b does not exist"):  # no hub id at all
         resolve_model(ModelConfig(path="models/a/b"), KEY)
 
 

@@ -325,8 +325,8 @@ class DistillConfig(Section):
         name = f"{self.name}-seed-{max(self.seeds)}"
         if not re.fullmatch(NAME_PATTERN, name):
             raise ValueError(f"name: its audit's name, {name}, is longer than 64 characters; shorten it")
-        teacher = self.teacher if isinstance(self.teacher, ModelConfig) else ModelConfig(path="teacher")
-        models = ModelsConfig(teacher=teacher, students=(StudentConfig(name="student", path="student"),))
+        teacher = self.teacher if isinstance(self.teacher, ModelConfig) else ModelConfig(path="/teacher")
+        models = ModelsConfig(teacher=teacher, students=(StudentConfig(name="student", path="/student"),))
         try:
             AuditConfig(
                 name=name,

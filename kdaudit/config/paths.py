@@ -1,14 +1,16 @@
 """Paths in a configuration: which are local, and whether they are there.
 
-A configuration's path may name a local file or folder, or something on the Hugging Face hub. It is local
-if it exists beside the configuration file, if it begins with `./`, `../`, `/` or `~`, or if it ends
-like a data file; else it is a hub id. A local path is absolute after loading and a hub id never is, so
-later stages need not guess again.
+A configuration's path may name a local file or folder, or something on the Hugging Face hub. Which one is
+decided here alone, by how it is written: it is local if it begins with `./`, `../`, `/` or `~`, ends with `/`
+or like a data file, or cannot be a hub id; else it is a hub id. What is written as a hub id while something
+of that name lies beside the configuration could be meant as either, and is refused; `hf://ID` is always the
+hub. A local path is absolute after loading and a hub id never is, so later stages need not guess again.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,27 +20,70 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
 from kdaudit.errors import ConfigError
 
-DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".txt")
+TEXT_SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
+TABLE_SUFFIXES = (".parquet", ".arrow")
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".zst")
+"""Of text files; tables are compressed inside."""
+
+_HUB = "hf://"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
+"""`name` or `owner/name`; what else the hub demands of an id it says itself."""
 
 
-def resolve_path(value: str, folder: Path) -> str:
-    """The absolute path that `value` means beside `folder`, or `value` itself if it is a hub id."""
+def resolve_path(value: str, folder: Path | None = None) -> str:
+    """The absolute path that `value` means beside `folder`, or the hub id that it is.
+
+    Args:
+        value: as a user wrote it.
+        folder: what relative paths are taken from; None stands for the working directory.
+
+    Raises:
+        ValueError: it could be a local path and a hub id, or is a URL of another place.
+    """
+    if value.startswith(_HUB):
+        return _hub_id(value)
     if "://" in value:
-        return value
-    joined = os.path.join(folder.absolute(), os.path.expanduser(value))  # noqa: PTH111, PTH118 - Path expands less
-    if not (_looks_local(value) or os.path.lexists(joined)):
-        return value
-    return _without_dots(joined)
+        place = value.split("://")[0]
+        raise ValueError(
+            f"{value} lies on {place}://, and only local files and the Hugging Face hub can be read; "
+            "download it and name its path"
+        )
+    if _looks_local(value) or not _HUB_ID.fullmatch(value):
+        return _without_dots(_joined(value, folder))
+    joined = _joined(value, folder)
+    if os.path.lexists(joined):
+        raise ValueError(
+            f"{value} could be the local {joined} or a repository of the Hugging Face hub; write ./{value} "
+            f"for the first, {_HUB}{value} for the second"
+        )
+    return value
+
+
+def _hub_id(value: str) -> str:
+    """What stands behind `hf://`, also where it is written as `hf://datasets/owner/name`."""
+    found = re.sub("^(datasets|models)/", "", value.removeprefix(_HUB))
+    if not _HUB_ID.fullmatch(found):
+        raise ValueError(f"{value} is not a hub id; write {_HUB}OWNER/NAME, without a file or revision")
+    return found
+
+
+def _joined(value: str, folder: Path | None) -> str:
+    value = os.path.expanduser(value)  # noqa: PTH111 - Path expands less
+    try:
+        return os.path.join(folder.absolute() if folder else os.getcwd(), value)  # noqa: PTH109, PTH118
+    except FileNotFoundError:
+        raise ValueError(
+            f"the working directory is gone, and {value} is relative to it; give an absolute path"
+        ) from None
 
 
 def _looks_local(value: str) -> bool:
-    if value in (".", "..", "~") or value.startswith(("./", "../", "/", "~")):
+    if value in (".", "..", "~") or value.startswith(("./", "../", "/", "~")) or value.endswith("/"):
         return True
     stem = value.lower()
     for suffix in COMPRESSED_SUFFIXES:
         stem = stem.removesuffix(suffix)
-    return stem.endswith(DATA_SUFFIXES)
+    return stem.endswith(TEXT_SUFFIXES + TABLE_SUFFIXES)
 
 
 def _without_dots(path: str) -> str:
@@ -48,14 +93,13 @@ def _without_dots(path: str) -> str:
 
 
 def _resolved(value: str, info: ValidationInfo) -> str:
-    """Resolve against the folder of the file being loaded; in code that builds a model, do nothing."""
-    folder = (info.context or {}).get("folder")
-    return value if folder is None else resolve_path(value, folder)
+    """Resolve against the folder of the file being loaded; in Python code against the working directory."""
+    return resolve_path(value, (info.context or {}).get("folder"))
 
 
 _RESOLVED = AfterValidator(_resolved)
 PathOrId = Annotated[str, Field(min_length=1), _RESOLVED]
-"""A local path or a hub id; local ones become absolute while a file is loaded."""
+"""A local path, which becomes absolute, or a hub id."""
 
 
 class Reference(NamedTuple):

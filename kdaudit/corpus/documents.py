@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.encodings import likely_encoding
 from kdaudit.corpus.rows import Row
-from kdaudit.corpus.sources import HubDataset, LocalFiles, SavedDataset, Source, find_source
-from kdaudit.corpus.tables import hub_rows, parquet_rows, saved_rows
+from kdaudit.corpus.sources import HubDataset, LocalFiles, Source, find_source
+from kdaudit.corpus.tables import hub_rows, table_rows
 from kdaudit.corpus.text_files import text_rows
 from kdaudit.errors import CorpusError
+
+_MANY = 0.01
+"""Share of rows that are not UTF-8 from which on a file is taken for one in another encoding."""
+_SOME = 3
+"""Fewer such rows may be damage."""
+_CHECKED_EVERY = 1000
+_SAMPLE_ROWS = 64
+_SAMPLE_BYTES = 256
+"""Of each row in the sample by which an encoding is told."""
 
 
 class Document(NamedTuple):
@@ -24,11 +33,28 @@ class Document(NamedTuple):
     """Number of the row in the corpus, from 0; skipped rows count too."""
 
 
-class Documents(Iterator[Document]):
-    """Documents in corpus order; the counts grow as they are taken."""
+class Part(NamedTuple):
+    """Rows that come from one place: a file, or a dataset on the hub."""
 
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows = rows
+    place: str
+    """As messages name it."""
+    rows: Iterator[Row]
+
+
+class Documents(Iterator[Document]):
+    """Documents in corpus order; the counts grow as they are taken.
+
+    Raises:
+        CorpusError: so much of a part, or of all, is not UTF-8 that it must be text in another encoding;
+            while documents are taken.
+    """
+
+    def __init__(self, parts: Iterator[Part], config: CorpusConfig, key: str) -> None:
+        self._every = _Tally(f"{key}.path: {config.path}")
+        self._tally = self._every
+        self._key = key
+        self._rows = self._of_parts(parts)
+        self._first = next(self._rows, None)
         self.rows = 0
         """Rows read so far, skipped ones included."""
         self.empty = 0
@@ -36,18 +62,93 @@ class Documents(Iterator[Document]):
         self.undecodable = 0
         """Rows whose text is not valid Unicode: lone surrogates, bytes that are not UTF-8."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a row."""
+        return self._first is not None or self.rows > 0
+
+    def _of_parts(self, parts: Iterator[Part]) -> Iterator[Row]:
+        for part in parts:
+            self._tally = _Tally(f"{self._key}.path: {part.place}")
+            yield from part.rows
+            self._tally.check()
+            self._every.add(self._tally)
+        self._every.check(whole=True)
+
     def __next__(self) -> Document:
-        for row in self._rows:
+        while True:
+            row, self._first = self._first or next(self._rows), None
             number = self.rows
             self.rows += 1
             text = decoded(row.text)
+            self._tally.count(row.text, text)
             if text is None:
                 self.undecodable += 1
             elif not text or text.isspace():
                 self.empty += 1
             else:
                 return Document(_id(row.id, number), text, number)
-        raise StopIteration
+
+
+class _Tally:
+    """How much of some rows is not UTF-8, and what it may be instead.
+
+    Args:
+        place: of the rows, as a message begins with it.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._ascii = 0
+        self._utf8 = 0
+        """Rows of valid text that is not ASCII."""
+        self._broken = 0
+        """Rows of bytes that are not UTF-8; lone surrogates of json are no bytes, and count as ASCII."""
+        self._sample: list[bytes] = []
+
+    def count(self, raw: str | bytes | None, text: str | None) -> None:
+        """Take in one row: as it came, and its text if it is valid."""
+        if text is not None:
+            self._ascii += text.isascii() and bool(text)
+            self._utf8 += not text.isascii()
+            return
+        data = raw if isinstance(raw, bytes) else _bytes_behind(raw or "")
+        if data is None:
+            self._ascii += 1
+            return
+        self._broken += 1
+        if len(self._sample) < _SAMPLE_ROWS:
+            self._sample.append(data[:_SAMPLE_BYTES])
+        if self._broken % _CHECKED_EVERY == 0:
+            self.check()
+
+    def add(self, other: _Tally) -> None:
+        """Take in what another tally counted."""
+        self._ascii += other._ascii
+        self._utf8 += other._utf8
+        self._broken += other._broken
+        self._sample = (self._sample + other._sample)[:_SAMPLE_ROWS]
+
+    def check(self, *, whole: bool = False) -> None:
+        """Raise a CorpusError if this is text in another encoding; of a `whole` corpus if none is UTF-8."""
+        rows = self._ascii + self._utf8 + self._broken
+        many = self._broken >= max(_SOME, _MANY * rows) and self._broken > self._utf8
+        if not many and not (whole and self._broken == rows > 0):
+            return
+        encoding = likely_encoding(b"\n".join(self._sample))
+        looks = f"it looks like {encoding}" if encoding else "its encoding could not be told"
+        raise CorpusError(
+            f"{self._place}: {self._broken:,} of {rows:,} rows with text are not UTF-8; {looks}; save it "
+            "as UTF-8, as in `iconv -f ENCODING -t UTF-8 FILE > NEW`, or remove those rows"
+        )
+
+
+def _bytes_behind(text: str) -> bytes | None:
+    """The bytes that text was decoded from; None if it holds other surrogates than those of bytes."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None
 
 
 def open_documents(config: CorpusConfig, key: str = "corpus") -> Documents:
@@ -61,24 +162,20 @@ def open_documents(config: CorpusConfig, key: str = "corpus") -> Documents:
         CorpusError: the source cannot be found or read, or has no rows; also later, while documents
             are taken, for a row or shard further on.
     """
-    source = find_source(config, key)
-    rows = _rows(source, config, key)
-    first = next(rows, None)
-    if first is None:
+    documents = Documents(_parts(find_source(config, key), config, key), config, key)
+    if not documents.begun:
         raise CorpusError(f"{key}.path: {config.path}: holds no rows; name a corpus that holds text")
-    return Documents(itertools.chain([first], rows))
+    return documents
 
 
-def _rows(source: Source, config: CorpusConfig, key: str) -> Iterator[Row]:
+def _parts(source: Source, config: CorpusConfig, key: str) -> Iterator[Part]:
     match source:
-        case LocalFiles(files, "parquet"):
-            return itertools.chain.from_iterable(parquet_rows(file, config, key) for file in files)
+        case LocalFiles(files, "parquet" | "arrow" as form):
+            return (Part(str(file), table_rows(file, form, config, key)) for file in files)
         case LocalFiles(files, form):
-            return itertools.chain.from_iterable(text_rows(file, form, config, key) for file in files)
-        case SavedDataset():
-            return saved_rows(source, config, key)
+            return (Part(str(file), text_rows(file, form, config, key)) for file in files)
         case HubDataset():
-            return hub_rows(source, config, key)
+            return iter([Part(source.repository, hub_rows(source, config, key))])
 
 
 def decoded(text: str | bytes | None) -> str | None:

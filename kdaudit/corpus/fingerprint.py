@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,8 +74,9 @@ def source_fingerprint(config: CorpusConfig, key: str = "corpus") -> str:
 
 
 def _digest(files: tuple[Path, ...], key: str) -> str:
-    """SHA-256 over `NAME NUL SHA256 LF` of each file in order of name; files share one folder."""
+    """SHA-256 over `NAME NUL SHA256 LF` of each file in order of name, below the folder of them all."""
     digest = hashlib.sha256()
+    folder = os.path.commonpath([file.parent for file in files]) if files else ""
     for file in sorted(files):
         try:
             content = sha256_file(file)
@@ -82,7 +84,9 @@ def _digest(files: tuple[Path, ...], key: str) -> str:
             raise CorpusError(
                 f"{key}.path: {file}: cannot be read ({error.strerror}); check it or its permissions"
             ) from error
-        digest.update(f"{file.name}\0{content}\n".encode("utf-8", "surrogateescape"))
+        digest.update(
+            f"{file.relative_to(folder).as_posix()}\0{content}\n".encode("utf-8", "surrogateescape")
+        )
     return digest.hexdigest()
 
 

@@ -7,22 +7,20 @@ dict of its text alone. Nothing here checks columns: the first pass over the cor
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import decoded
-from kdaudit.corpus.sources import Format, HubDataset, LocalFiles, SavedDataset, find_source
-from kdaudit.corpus.tables import BUFFER_BYTES, ROWS_AT_ONCE, arrow_tables, as_bytes, reaching_hub, reading
-from kdaudit.corpus.text_files import csv_objects, json_objects, jsonl_objects, text_rows
-from kdaudit.corpus.text_files import reading as reading_text
+from kdaudit.corpus.folders import Format
+from kdaudit.corpus.sources import HubDataset, LocalFiles, find_source
+from kdaudit.corpus.splits import check_split
+from kdaudit.corpus.tables import ROWS_AT_ONCE, arrow_tables, as_bytes, open_table, reaching_hub
+from kdaudit.corpus.text_files import csv_header, file_objects, text_rows
 from kdaudit.corpus.windows import BATCH_CHARACTERS
 from kdaudit.errors import CorpusError
 
@@ -52,14 +50,12 @@ def read_records(config: CorpusConfig, key: str = "corpus") -> Iterator[Records]
     """
     source = find_source(config, key)
     match source:
-        case LocalFiles(files, "parquet"):
-            return itertools.chain.from_iterable(_parquet(file, config, key) for file in files)
+        case LocalFiles(files, "parquet" | "arrow" as form):
+            return itertools.chain.from_iterable(_tables(file, form, config, key) for file in files)
         case LocalFiles(files, form):
             return itertools.chain.from_iterable(
                 _batched(_fields(file, form, config, key), config) for file in files
             )
-        case SavedDataset():
-            return _saved(source, config, key)
         case HubDataset():
             return _hub(source, config, key)
 
@@ -72,7 +68,7 @@ def read_fields(config: CorpusConfig, key: str = "corpus") -> Iterator[Fields] |
 
     """
     match find_source(config, key):
-        case LocalFiles(files, form) if form != "parquet":
+        case LocalFiles(files, form) if form not in ("parquet", "arrow"):
             return itertools.chain.from_iterable(_fields(file, form, config, key) for file in files)
         case _:
             return None
@@ -83,16 +79,12 @@ def _fields(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterato
         return ({config.text: row.text} for row in text_rows(file, form, config, key))
     if form == "csv":
         _refuse_repeated_columns(file, key)
-        return (item.fields for item in csv_objects(file, config, key))
-    objects = jsonl_objects if form == "jsonl" else json_objects
-    return (item.fields for item in objects(file, key))
+    return (item.fields for item in file_objects(file, form, config, key))
 
 
 def _refuse_repeated_columns(file: Path, key: str) -> None:
     """A dict holds one value a name: a repeated column would be lost without a word."""
-    with reading_text(file, key) as handle:
-        lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        header: list[str] = next(filter(None, csv.reader(lines)), [])
+    header = csv_header(file, key)
     repeated = next((name for name in header if header.count(name) > 1), None)
     if repeated is not None:
         raise CorpusError(
@@ -118,26 +110,10 @@ def _batched(rows: Iterable[Fields], config: CorpusConfig) -> Iterator[Records]:
         yield Records(texts, group)
 
 
-def _parquet(file: Path, config: CorpusConfig, key: str) -> Iterator[Records]:
-    with (
-        reading(f"{key}.path: {file}"),
-        pq.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as stored,
-    ):
-        # A row group at a time: pyarrow (26) reads no batch of nested columns that reaches over several.
-        for group in range(stored.num_row_groups):
-            for batch in stored.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
-                yield _of_table(pa.Table.from_batches([batch]), config, key, file)
-
-
-def _saved(source: SavedDataset, config: CorpusConfig, key: str) -> Iterator[Records]:
-    import datasets
-
-    if not source.files:
-        return
-    with reading(f"{key}.path: {source.folder}"):
-        stream = datasets.load_from_disk(str(source.folder)).to_iterable_dataset()
-        for table in arrow_tables(stream):
-            yield _of_table(table, config, key, source.folder)
+def _tables(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Records]:
+    with open_table(file, form, key) as table:
+        for batch in table.batches(None):
+            yield _of_table(pa.Table.from_batches([batch]), config, key, file)
 
 
 def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records]:
@@ -145,7 +121,9 @@ def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records
 
     with reaching_hub(source, key):
         builder = datasets.load_dataset_builder(source.repository, name=source.name, revision=source.revision)
-        for table in arrow_tables(builder.as_streaming_dataset()[source.split]):
+        streams = builder.as_streaming_dataset()
+        split = check_split(key, source.repository, source.split, streams)
+        for table in arrow_tables(streams[split]):
             yield _of_table(table, config, key, source.repository)
 
 

@@ -1,34 +1,31 @@
-"""What `corpus.path` means: local files, a saved dataset, or a dataset on the hub.
+"""What a corpus section names: files of one format, or a dataset on the hub.
 
-A path that exists is local. One that looks like a path (starts with `.`, `/` or `~`, or ends like a data
-file) and does not exist is an error; anything else is a hub id. Nothing is read here but folder
-listings and the small json files that describe a saved dataset.
+`kdaudit.config.paths` has decided whether `path` is local: then it is absolute. Nothing is read here but
+folder listings, the small json files that describe a saved dataset, and the card of a Hub repository.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.dataset_card import declared, declared_files
+from kdaudit.corpus.folders import (
+    FORMATS,
+    SUPPORTED,
+    Format,
+    data_files,
+    ending_of,
+    refuse_unreadable,
+    saved_files,
+    saved_split,
+    saved_splits,
+)
+from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_slices
 from kdaudit.errors import CorpusError
-
-Format = Literal["parquet", "jsonl", "json", "csv", "txt"]
-
-TEXT_FORMATS: tuple[Format, ...] = ("jsonl", "json", "csv", "txt")
-COMPRESSIONS = ("", ".gz", ".xz", ".zst")
-FORMATS: dict[str, Format] = {
-    ".parquet": "parquet",
-    **{f".{name}{packed}": name for name in TEXT_FORMATS for packed in COMPRESSIONS},
-}
-"""Recognised file endings and the format that each stands for."""
-SUPPORTED = ".parquet, .jsonl, .json, .csv and .txt (the last four also with .gz, .xz or .zst)"
-
-_SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test)-\d+-of-\d+\.")
-"""Shards named as `datasets` and the hub name them: train-00000-of-00004.parquet."""
 
 
 class LocalFiles(NamedTuple):
@@ -36,13 +33,6 @@ class LocalFiles(NamedTuple):
 
     files: tuple[Path, ...]
     format: Format
-
-
-class SavedDataset(NamedTuple):
-    """A folder that `Dataset.save_to_disk` wrote: of a DatasetDict, the folder of one split."""
-
-    folder: Path
-    files: tuple[Path, ...]
 
 
 class HubDataset(NamedTuple):
@@ -54,7 +44,7 @@ class HubDataset(NamedTuple):
     split: str
 
 
-Source = LocalFiles | SavedDataset | HubDataset
+Source = LocalFiles | HubDataset
 
 
 def find_source(config: CorpusConfig, key: str = "corpus") -> Source:
@@ -65,107 +55,89 @@ def find_source(config: CorpusConfig, key: str = "corpus") -> Source:
         key: where the section stands in the configuration, for messages.
 
     Raises:
-        CorpusError: no such file, no split of that name, unsupported or mixed file endings, an empty folder.
+        CorpusError: no such file, no split of that name, unsupported or mixed kinds of files, an empty
+            folder, a setting that local files do not have.
     """
-    path = Path(config.path).expanduser()
-    if path.is_dir():
-        return _folder(path, config, key)
-    if path.exists():
-        _only_train(config, key, config.path)
-        return LocalFiles((path,), _format_of(path, key))
-    if config.path.startswith((".", "/", "~")) or _ending(config.path) is not None:
-        raise CorpusError(f"{key}.path: {path}: no such file or folder; correct the path")
-    return HubDataset(config.path, config.name, config.revision, config.split)
-
-
-def check_split(key: str, where: object, split: str, splits: Iterable[str]) -> None:
-    """Raise a CorpusError that lists the splits unless `split` is one of them."""
-    names = list(splits)
-    if split not in names:
+    refuse_slices(config.split, key)
+    if not os.path.isabs(config.path):  # noqa: PTH117
+        return HubDataset(config.path, config.name, config.revision, config.split)
+    path = Path(config.path)
+    if config.revision is not None:
         raise CorpusError(
-            f"{key}.split: {where} has no split {split!r}; choose from {', '.join(map(repr, names))}"
+            f"{key}.revision: {path} is local and has no revisions; remove the revision, or name a hub id"
         )
-
-
-def _folder(folder: Path, config: CorpusConfig, key: str) -> Source:
-    files = _files(folder, key)
-    names = {file.name for file in files}
-    if "dataset_dict.json" in names:
-        check_split(key, folder, config.split, _read_json(folder / "dataset_dict.json", "splits", key))
-        return _saved(folder / config.split, key)
-    if "state.json" in names:
-        # A single saved dataset records at most the split that it was taken from; `train`, the
-        # default, stands for it.
-        recorded = _read_json(folder / "state.json", "_split", key)
-        check_split(key, folder, config.split, dict.fromkeys(["train", *([recorded] if recorded else [])]))
-        return _saved(folder, key)
-    return _shards(folder, files, config, key)
-
-
-def _files(folder: Path, key: str) -> list[Path]:
-    """The files in a folder but for hidden ones, by name."""
     try:
-        return sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+        path.stat()
+    except FileNotFoundError as error:
+        raise CorpusError(f"{key}.path: {path}: no such file or folder; correct the path") from error
     except OSError as error:
         raise CorpusError(
-            f"{key}.path: {folder}: cannot be listed ({error.strerror}); mend its permissions"
+            f"{key}.path: {path}: cannot be reached ({error.strerror}); correct the path or its permissions"
         ) from error
+    if path.is_dir():
+        return _folder(path, config, key)
+    if config.name is not None:
+        raise _no_name(path, config.name, key)
+    check_split(key, config.path, config.split, ["train", *of_file(path.name)])
+    return LocalFiles((path,), _format_of([path.name], path, key))
 
 
-def _saved(folder: Path, key: str) -> SavedDataset:
-    listed = _read_json(folder / "state.json", "_data_files", key)
-    files = tuple(folder / entry["filename"] for entry in listed)
-    for file in files:
-        if not file.is_file():
-            raise CorpusError(f"{key}.path: {file}: is missing from the saved dataset; save it again")
-    return SavedDataset(folder, files)
+def _folder(folder: Path, config: CorpusConfig, key: str) -> LocalFiles:
+    splits = saved_splits(folder, key)
+    if splits is not None:
+        folder = folder / check_split(key, folder, config.split, splits)
+        if saved_files(folder, key) is None:
+            raise CorpusError(f"{key}.path: {folder}: is not a saved dataset; save {folder.parent} again")
+    elif saved_files(folder, key) is not None:
+        # A single saved dataset records at most the split that it was taken from; `train`, the
+        # default, stands for it.
+        recorded = saved_split(folder, key)
+        check_split(key, folder, config.split, ["train", *([recorded] if recorded else [])])
+    else:
+        files = _of_repository(folder, config, key)
+        return LocalFiles(tuple(folder / file for file in files), _format_of(files, folder, key))
+    if config.name is not None:
+        raise _no_name(folder, config.name, key)
+    return LocalFiles(tuple(folder / file for file in data_files(folder, key)), "arrow")
 
 
-def _read_json(file: Path, field: str, key: str) -> Any:  # noqa: ANN401 - as `datasets` wrote it
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))[field]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(
-            f"{key}.path: {file}: does not describe a saved dataset ({error}); save the dataset again"
-        ) from error
-
-
-def _shards(folder: Path, files: list[Path], config: CorpusConfig, key: str) -> LocalFiles:
-    data = [file for file in files if _ending(file.name) is not None]
-    if not data:
+def _of_repository(folder: Path, config: CorpusConfig, key: str) -> list[str]:
+    """The files of the configured split below a folder, as its card or their names tell."""
+    files = data_files(folder, key)
+    card = declared(folder, config.name, key)
+    if card is None and config.name is not None:
+        raise _no_name(folder, config.name, key)
+    if card is not None and card.splits:
+        files = declared_files(card, files, config.split, str(folder), key)
+        refuse_unreadable(folder, files, key)
+        return files
+    within = f"{card.folder}/" if card is not None and card.folder else ""
+    files = [file for file in files if file.startswith(within)]
+    refuse_unreadable(folder, files, key)
+    if not files:
         raise CorpusError(
             f"{key}.path: {folder}: the folder holds no data files; it needs files that end in {SUPPORTED}"
         )
-    endings = sorted({str(_ending(file.name)) for file in data})
-    if len(endings) > 1:
+    names = [file.removeprefix(within) for file in files]
+    return [f"{within}{name}" for name in of_split(names, config.split, str(folder), key)]
+
+
+def _no_name(path: Path, name: str, key: str) -> CorpusError:
+    return CorpusError(
+        f"{key}.name: {path} has no configuration {name!r}, as it has none at all; remove {key}.name, or "
+        "name the files' folder"
+    )
+
+
+def _format_of(names: Sequence[str], where: Path, key: str) -> Format:
+    """The one format of all files; how they are compressed may differ."""
+    formats = {FORMATS[ending]: None for name in sorted(names) if (ending := ending_of(name)) is not None}
+    if not formats:
+        raise CorpusError(f"{key}.path: {where}: unsupported kind of file; supported are {SUPPORTED}")
+    if len(formats) > 1:
+        endings = ", ".join(sorted(f".{form}" for form in formats))
         raise CorpusError(
-            f"{key}.path: {folder}: the folder mixes {', '.join(endings)}; keep the shards of one ending, "
-            "or name one file"
+            f"{key}.path: {where}: the folder mixes {endings}; keep the shards of one ending, or name one "
+            "file"
         )
-    return LocalFiles(tuple(_of_split(data, folder, config, key)), FORMATS[endings[0]])
-
-
-def _of_split(files: list[Path], folder: Path, config: CorpusConfig, key: str) -> list[Path]:
-    """Keep the shards of the configured split where all names state one; else all are one split."""
-    matches = [_SPLIT_NAME.match(file.name) for file in files]
-    splits = [match.group(1) for match in matches if match]
-    if len(splits) < len(files):
-        _only_train(config, key, folder)
-        return files
-    check_split(key, folder, config.split, dict.fromkeys(splits))
-    return [file for file, split in zip(files, splits, strict=True) if split == config.split]
-
-
-def _only_train(config: CorpusConfig, key: str, where: object) -> None:
-    check_split(key, where, config.split, ["train"])
-
-
-def _format_of(file: Path, key: str) -> Format:
-    ending = _ending(file.name)
-    if ending is None:
-        raise CorpusError(f"{key}.path: {file}: unsupported kind of file; supported are {SUPPORTED}")
-    return FORMATS[ending]
-
-
-def _ending(name: str) -> str | None:
-    return next((ending for ending in FORMATS if name.lower().endswith(ending)), None)
+    return next(iter(formats))

@@ -4,32 +4,25 @@ These formats are read with the standard library, not through `datasets`, whose 
 text or give up where an audit may not: dates become timestamps, `NA` in a csv becomes null, one invalid
 byte or lone surrogate fails the whole file, and json errors name a row within a block, not the line.
 
-Text is UTF-8, a byte order mark at the start of a file is dropped, and lines end in LF or CR LF. Invalid
-bytes become lone surrogates (`surrogateescape`), by which `documents` knows such a row and counts it.
+Text is UTF-8; byte order marks at the start of a line are dropped. Invalid bytes become lone surrogates
+(`surrogateescape`), by which `documents` knows such a row and counts it.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import itertools
-import json
-import lzma
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
-
-import pyarrow as pa
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus.rows import Row, check_columns
-from kdaudit.corpus.sources import Format
+from kdaudit.corpus.folders import Format
+from kdaudit.corpus.json_files import Object, json_objects, jsonl_objects, kind_of
+from kdaudit.corpus.json_shapes import columns, one_object
+from kdaudit.corpus.rows import Row, check_columns, wanted_columns
+from kdaudit.corpus.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, lines, reading, whole, without_mark
 from kdaudit.errors import CorpusError
-from kdaudit.reasons import reason
 
 COLUMN_SAMPLE = 1000
 """Objects looked at to see whether a column exists; a json object may leave out a null."""
@@ -37,13 +30,6 @@ COLUMN_SAMPLE = 1000
 
 _SEPARATORS = {";": "';'", "\t": "tabs", "|": "'|'"}
 """What other programs put between the columns of a file that they name .csv."""
-
-
-class _Object(NamedTuple):
-    """A json object or csv record, and where it stands."""
-
-    fields: dict[str, Any]
-    place: str
 
 
 def text_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Row]:
@@ -54,138 +40,92 @@ def text_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Itera
     """
     if form == "txt":
         return _txt_rows(file, config, key)
+    return _object_rows(file_objects(file, form, config, key), file, config, key)
+
+
+def file_objects(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Object]:
+    """The objects or records of one jsonl, json or csv file.
+
+    Raises:
+        CorpusError: as `text_rows`, but for columns of json, which are not looked at.
+    """
     if form == "csv":
-        return _object_rows(csv_objects(file, config, key), file, config, key)
-    objects = jsonl_objects if form == "jsonl" else json_objects
-    return _object_rows(objects(file, key), file, config, key)
-
-
-def open_bytes(file: Path) -> IO[bytes]:
-    """Open a file for reading, unpacked if its name ends in .gz, .xz or .zst."""
-    openers: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _open_zst}
-    opener = openers.get(file.suffix.lower())
-    return file.open("rb") if opener is None else io.BufferedReader(opener(file))
-
-
-def _open_zst(file: Path) -> Any:  # noqa: ANN401 - pyarrow is untyped
-    # Not `zstandard.open`: it ends quietly where a file was cut short, and after the first of several frames.
-    return pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")
-
-
-@contextmanager
-def reading(file: Path, key: str) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked; failures to read it become a CorpusError that names it."""
-    try:
-        with open_bytes(file) as handle:
-            yield handle
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise CorpusError(
-            f"{key}.path: {file}: cannot be read ({_reason(error)}); check or replace the file"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the number and the path that an OSError's text repeats."""
-    return (error.strerror if isinstance(error, OSError) else None) or reason(error)
-
-
-def _lines(handle: IO[bytes]) -> Iterator[str]:
-    """Lines without their ends; invalid bytes as lone surrogates."""
-    for number, line in enumerate(handle):
-        if number == 0:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        yield line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        return _csv_objects(file, config, key)
+    return (jsonl_objects if form == "jsonl" else json_objects)(file, key)
 
 
 def _txt_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
     if config.id is not None:
         raise CorpusError(f"{key}.id: {file}: a txt file has no columns; remove {key}.id")
+    place = f"{key}.path: {file}"
     with reading(file, key) as handle:
         if config.documents == "file":
-            yield Row(handle.read().removeprefix(b"\xef\xbb\xbf"))
-        else:
-            yield from map(Row, _lines(handle))
+            yield Row(whole(handle, place))
+            return
+        for line in lines(handle, place):
+            text = without_mark(line).removesuffix(b"\n").removesuffix(b"\r")
+            yield Row(text.decode("utf-8", "surrogateescape"))
 
 
-def _object_rows(objects: Iterator[_Object], file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
-    head = list(itertools.islice(objects, COLUMN_SAMPLE))
+def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
+    head, names = _head(objects, set(wanted_columns(config)))
+    if len(head) == 1 and config.text not in names:
+        says = one_object(head[0].fields)
+        if says is not None:
+            raise CorpusError(f"{key}.path: {file}: {says}")
     if head:
-        check_columns(config, key, file, dict.fromkeys(name for item in head for name in item.fields))
+        check_columns(config, key, file, names)
     for item in itertools.chain(head, objects):
         text = item.fields.get(config.text)
         if text is not None and not isinstance(text, str):
             raise CorpusError(
-                f"{key}.text: {file}, {item.place}: {config.text!r} is a {_kind(text)}, not a string; "
-                "choose a column of text"
+                f"{key}.text: {file}, {item.place}: {config.text!r} is a {kind_of(text)}, not a string; "
+                f"{columns(text)}"
             )
         yield Row(text, item.fields.get(config.id) if config.id is not None else None)
 
 
-def jsonl_objects(file: Path, key: str) -> Iterator[_Object]:
-    """The objects of a file of json lines."""
-    with reading(file, key) as handle:
-        for number, line in enumerate(_lines(handle), start=1):
-            if line and not line.isspace():
-                yield _as_object(_parse(line, file, key, number), file, key, f"line {number}")
+def _head(objects: Iterator[Object], wanted: set[str]) -> tuple[list[Object], list[str]]:
+    """The first objects, at most so many that the wanted columns were all met, and the columns in them."""
+    head: list[Object] = []
+    names: dict[str, None] = {}
+    for item in itertools.islice(objects, COLUMN_SAMPLE):
+        head.append(item)
+        names.update(dict.fromkeys(item.fields))
+        if wanted <= names.keys():
+            break
+    return head, list(names)
 
 
-def json_objects(file: Path, key: str) -> Iterator[_Object]:
-    """A .json file holds json lines, or one array of objects, which is held in memory while read."""
-    with reading(file, key) as handle:
-        start = handle.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip()  # type: ignore[attr-defined]
-        if not start.startswith(b"["):
-            yield from jsonl_objects(file, key)
-            return
-        array = _parse(handle.read().decode("utf-8-sig", "surrogateescape"), file, key, 1)
-    for row, value in enumerate(array):
-        yield _as_object(value, file, key, f"row {row}")
+class _Lines(Iterator[str]):
+    """Lines for `csv.reader`, which asks for as many as a record takes."""
+
+    def __init__(self, handle: io.BufferedReader, place: str) -> None:
+        self._lines = lines(handle, place)
+        self.starts = True
+        """Whether the next line starts a record: a byte order mark there is none of its text."""
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        line, self.starts = without_mark(line) if self.starts else line, False
+        return line.decode("utf-8", "surrogateescape")
 
 
-def _parse(text: str, file: Path, key: str, first_line: int) -> Any:  # noqa: ANN401 - any json value
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        reason = f"{error.msg}, column {error.colno}"
-    except RecursionError:
-        line, reason = first_line, "nested too deeply"
-    except ValueError as error:  # an integer of thousands of digits
-        line, reason = first_line, str(error)
-    raise CorpusError(
-        f"{key}.path: {file}, line {line}: is not valid json ({reason}); correct or remove the line"
-    )
-
-
-def _as_object(value: object, file: Path, key: str, place: str) -> _Object:
-    if not isinstance(value, dict):
-        raise CorpusError(
-            f"{key}.path: {file}, {place}: holds a {_kind(value)}, not an object; each row must be an "
-            'object such as {"text": "..."}'
-        )
-    return _Object(value, place)
-
-
-def _kind(value: object) -> str:
-    names: dict[type, str] = {dict: "json object", list: "list", bool: "boolean", str: "string"}
-    return "null" if value is None else names.get(type(value), "number")
-
-
-def csv_objects(file: Path, config: CorpusConfig, key: str) -> Iterator[_Object]:
+def _csv_objects(file: Path, config: CorpusConfig, key: str) -> Iterator[Object]:
     """The records of a csv, by column."""
-    csv.field_size_limit(sys.maxsize)  # the module's default, 128 KiB, is less than a long document
+    csv.field_size_limit(MAX_DOCUMENT_BYTES)  # the module's default, 128 KiB, is less than a long document
+    place = f"{key}.path: {file}"
     with reading(file, key) as handle:
-        lines = io.TextIOWrapper(handle, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        records = csv.reader(lines, strict=True)
-        header = next(_csv_records(records, file, key), [])
+        records = _csv_records(_Lines(handle, place), place)
+        _, header = next(records, (0, []))
         _check_header(header, file, config, key)
-        for record in _csv_records(records, file, key):
-            place = f"line {records.line_num}"
+        for line, record in records:
             if len(record) != len(header):
                 raise CorpusError(
-                    f"{key}.path: {file}, {place}: has {len(record)} fields, but the header has "
-                    f"{len(header)}; quote fields that hold commas or line breaks"
+                    f"{place}, line {line}: has {len(record)} fields, but the header has {len(header)}; "
+                    "quote fields that hold commas or line breaks"
                 )
-            yield _Object(dict(zip(header, record, strict=True)), place)
+            yield Object(dict(zip(header, record, strict=True)), f"line {line}")
 
 
 def _check_header(header: list[str], file: Path, config: CorpusConfig, key: str) -> None:
@@ -206,12 +146,30 @@ def _check_header(header: list[str], file: Path, config: CorpusConfig, key: str)
         )
 
 
-def _csv_records(records: Iterable[list[str]], file: Path, key: str) -> Iterator[list[str]]:
-    """Records but for blank lines, which csv.reader gives as empty lists."""
-    try:
-        yield from filter(None, records)
-    except csv.Error as error:
-        line = getattr(records, "line_num", 0)
-        raise CorpusError(
-            f"{key}.path: {file}, line {line}: is not valid csv ({error}); correct or remove the line"
-        ) from error
+def csv_header(file: Path, key: str) -> list[str]:
+    """The column names of a csv; none of an empty file."""
+    place = f"{key}.path: {file}"
+    with reading(file, key) as handle:
+        return next(_csv_records(_Lines(handle, place), place), (0, []))[1]
+
+
+def _csv_records(source: _Lines, place: str) -> Iterator[tuple[int, list[str]]]:
+    """Records and the lines on which they end, but for blank lines, which csv.reader gives as empty lists."""
+    records = csv.reader(source, strict=True)
+    while True:
+        source.starts, start = True, records.line_num + 1
+        try:
+            record = next(records, None)
+        except csv.Error as error:
+            if "field larger" in str(error):
+                raise CorpusError(
+                    f"{place}, line {start}: begins a field of more than {MAX_DOCUMENT}, the most that one "
+                    "may hold; close its quote, or split it"
+                ) from error
+            raise CorpusError(
+                f"{place}, line {records.line_num}: is not valid csv ({error}); correct or remove the line"
+            ) from error
+        if record is None:
+            return
+        if record:
+            yield records.line_num, record

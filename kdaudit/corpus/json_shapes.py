@@ -1,0 +1,138 @@
+"""What a json file is that is not one object a line, and what to save it as: sentences for messages.
+
+The reader gives up at the first thing that it cannot take; what the user has to do depends on what the file
+as a whole is. It is told from its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HEAD_BYTES = 1 << 20
+"""Of a file's beginning, by which it is told."""
+
+_TO_LINES = "save it as json lines, one object a line, as in `jq -c {filter} FILE > NEW.jsonl`"
+_PYTHON = "holds Python objects as `print` shows them, not json; write each row with `json.dumps`"
+_PYTHON_OBJECT = re.compile(r"(?=[\[({])[\[({\s]*+u?'")
+_KEY_OF_ROWS = re.compile(
+    r'\{(?:\s*"[^"\\]*+"\s*:\s*(?:"(?:[^"\\]|\\.)*+"|[\w.+-]++)\s*,)*+\s*"([^"\\]*+)"\s*:\s*\[\s*[{\[]'
+)
+"""An object's first key that holds a list of objects or lists, behind keys with plain values."""
+
+
+def explain(head: str, *, whole: bool) -> str | None:
+    """What a file is that does not hold one json object a line; None if it looks as if it did.
+
+    Args:
+        head: its beginning.
+        whole: whether that is all of it.
+    """
+    text = head.lstrip(" \t\r\n\ufeff")
+    if text.startswith("<"):
+        return "holds HTML or XML, not json; extract its text, or download the file itself"
+    if _PYTHON_OBJECT.match(text):
+        return _PYTHON
+    if text.startswith("["):
+        return "is a json array, not one object a line; rename it so that its name ends in .json"
+    if not text.startswith("{"):
+        return None
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None if whole else _of_a_beginning(text)
+    return _of_first(value, text[:end], text[end:].lstrip(" \t\r\n\ufeff\0"), whole=whole)
+
+
+def _of_a_beginning(text: str) -> str | None:
+    """Of a first object that goes on behind the beginning."""
+    rows = _KEY_OF_ROWS.match(text)
+    if rows is not None:
+        return _wrapped([rows[1]])
+    return _over_lines() if re.match(r"\{\s*\n", text) else None
+
+
+def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) -> str | None:
+    rows = lists_of_rows(value)
+    if not rest and whole:
+        if rows:
+            return _wrapped(rows)
+        return _over_lines() if "\n" in text else None
+    if rest.startswith(","):
+        return "holds objects with commas between them; put [ before them and ] behind, and name it .json"
+    return _over_lines() if "\n" in text and rest.startswith("{") else None
+
+
+def lists_of_rows(value: Mapping[str, Any]) -> list[str]:
+    """The keys of an object under which lists of objects (or of lists, as pandas writes) stand."""
+    return [
+        name
+        for name, held in value.items()
+        if isinstance(held, list) and held and all(isinstance(one, dict | list) for one in held)
+    ]
+
+
+def one_object(fields: Mapping[str, Any]) -> str | None:
+    """What a file is whose one object has no text column, if that object holds rows; else None."""
+    rows = lists_of_rows(fields)
+    if rows:
+        return _wrapped(rows)
+    inner = [
+        f"{name}.{row}"
+        for name, held in fields.items()
+        if isinstance(held, dict)
+        for row in lists_of_rows(held)
+    ]
+    return _wrapped(inner) if inner else None
+
+
+def columns(text: object) -> str:
+    """A hint for a text column that holds a list or an object: a file may be stored by columns."""
+    if not isinstance(text, list | dict):
+        return "choose a column of text"
+    return (
+        "choose a column of text; where the file holds whole columns, save it row by row (pandas: "
+        "`to_json(FILE, orient='records', lines=True)`)"
+    )
+
+
+def _wrapped(rows: list[str]) -> str:
+    keys = " and ".join(map(repr, rows[:5]))
+    what = (
+        f"one json object whose key {keys} holds"
+        if len(rows) == 1
+        else f"one json object whose keys {keys} hold"
+    )
+    filter_ = f"'.{rows[0]}[]'"
+    which = "those rows" if len(rows) == 1 else "the rows that you want"
+    return f"is {what} the rows; save {which} as json lines, as in `jq -c {filter_} FILE > NEW.jsonl`"
+
+
+def _over_lines() -> str:
+    return f"holds json objects that are spread over several lines; {_TO_LINES.format(filter='.')}"
+
+
+def hint(text: str, error: json.JSONDecodeError, *, last: bool) -> str | None:
+    """What a parser's complaint most likely comes from; None where its own words must do.
+
+    Args:
+        text: what was parsed.
+        error: the complaint.
+        last: whether nothing follows the text in its file.
+    """
+    at, before = text[error.pos :], text[: error.pos].rstrip()
+    if at.startswith(("None", "True", "False", "'")):
+        return "a Python object as `print` shows it, not json: write it with json.dumps"
+    if at.startswith(("]", "}")) and before.endswith(","):
+        return f"a comma stands before the closing {at[0]}"
+    if error.msg == "Extra data" and at.startswith("{"):
+        return "several objects stand on one line: put each on a line of its own"
+    if error.msg == "Extra data" and at.strip() == ",":
+        return "it ends in a comma: one object a line, without commas between them"
+    if "\0" in text:
+        return "it holds NUL bytes: the file is damaged, or is not text"
+    if last and (not at.strip() or error.msg.startswith("Unterminated string")):
+        return "the file ends in its midst: it was cut short"
+    return None
