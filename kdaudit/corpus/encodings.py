@@ -53,7 +53,9 @@ def _is_utf8(text: bytes) -> bool:
 
 def _is_east_asian(body: bytes, codec: str) -> bool:
     text = body[: len(body) // 2 * 2].decode(codec, "replace")
-    fits = sum(one.isascii() or _HANZI(one) or _KANA(one) or _HANGUL(one) for one in text)
+    fits = sum(
+        one.isascii() or any(common(one) for common in (_KANA, _KANJI, _HANZI, _HANGUL)) for one in text
+    )
     return len(text) > 1 and fits > 0.9 * len(text)
 
 
@@ -123,10 +125,15 @@ def _fit(sample: bytes, codec: str, common: Common) -> float:
 
 
 def _stands_well(text: str, place: int) -> bool:
-    """Whether a letter stands beside letters of its own script, and no capital behind a small one."""
+    """Whether a letter stands beside letters of its own script, and no capital behind a small one.
+
+    Another sign does not stand within a word of Latin letters, but for apostrophes and hyphens.
+    """
     here, beside = text[place], text[max(place - 1, 0) : place + 2]
     if not here.isalpha():
-        return True
+        return here in "\u2019\u2010\u2011\u2013\u2014" or not (
+            _is_latin(beside[0]) and _is_latin(beside[-1])
+        )
     if any(other.isalpha() and _is_latin(other) != _is_latin(here) for other in beside):
         return False
     return not (here.isupper() and beside[0].islower())

@@ -120,7 +120,7 @@ def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
     held: list[bytes] = []
     size, number, hole = 0, 1, False
     for piece in iter(lambda: _piece(handle), b""):
-        if len(piece) == _PIECE and not piece.strip(b"\0"):
+        if not piece.strip(b"\0"):
             hole = True  # at the end of a file it is padding
             continue
         if hole:

@@ -118,7 +118,9 @@ def _parquet(stored: Any) -> Table:  # noqa: ANN401 - pyarrow is untyped
 
 def _rows_at_once(group: Any) -> int:  # noqa: ANN401 - pyarrow is untyped
     """Rows of a row group that are decoded together: about as many bytes as one document may have."""
-    return int(max(1, min(ROWS_AT_ONCE, MAX_DOCUMENT_BYTES * group.num_rows // max(group.total_byte_size, 1))))
+    return int(
+        max(1, min(ROWS_AT_ONCE, MAX_DOCUMENT_BYTES * group.num_rows // max(group.total_byte_size, 1)))
+    )
 
 
 def _arrow(handle: IO[bytes]) -> Table:
