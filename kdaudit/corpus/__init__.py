@@ -1,8 +1,14 @@
 """The corpus: what the configuration names -> documents -> distinct windows of token ids.
 
-    sources.py      what `corpus.path` means: local files, a saved dataset, or a dataset on the hub
-    text_files.py   rows of jsonl, json, csv and txt files, line by line
-    tables.py       rows of parquet files, saved datasets and hub datasets
+    sources.py      what a corpus section names: files of one format, or a dataset on the hub
+    folders.py      the data files below a folder, saved datasets among them
+    splits.py       which split a file belongs to, by its name
+    dataset_card.py which files belong to which split, by a cloned repository's README.md
+    streams.py      files as bytes: opened, unpacked, cut into lines; what is no text is refused by name
+    encodings.py    which encoding bytes are in
+    text_files.py   rows of txt and csv files, and of the objects of json files
+    json_files.py   objects of json files; json_shapes.py says what other json files are
+    tables.py       rows of parquet and Arrow files and hub datasets
     rows.py         what those readers give and check alike
     documents.py    rows -> documents, with counts of what was skipped
     fingerprint.py  what the text was, as one string

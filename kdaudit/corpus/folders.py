@@ -7,6 +7,7 @@ looks like data is left out in silence: what cannot be read is refused by name.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,8 +79,9 @@ def refuse_unreadable(folder: Path, files: Sequence[str], key: str) -> None:
                 f"{key}.path: {file}: is data of an unsupported kind; save it as one of {SUPPORTED}, or "
                 "move it away"
             )
-        if not file.is_file():
-            kind = "is not a regular file" if file.exists() else "is a link to something that is gone"
+        if not os.path.isfile(file):  # noqa: PTH113
+            there = os.path.exists(file)  # noqa: PTH110
+            kind = "is not a regular file" if there else "is a link to something that is gone"
             raise CorpusError(f"{key}.path: {file}: {kind}; remove it, or put the file there")
         twin = packed.setdefault(_without_packing(name), name)
         if twin != name:
@@ -96,7 +98,7 @@ def saved_files(folder: Path, key: str) -> list[str] | None:
         CorpusError: its description is damaged, or files that it names are missing.
     """
     file = folder / _STATE
-    if not file.exists():
+    if file not in _entries(folder, key):
         return None
     state = _json(file, key)
     if not isinstance(state, dict) or not isinstance(state.get("_data_files"), list):
@@ -112,7 +114,7 @@ def saved_files(folder: Path, key: str) -> list[str] | None:
     for name in names:
         if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):
             raise _no_description(file, f"{name!r} is not a file's name", key)
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):  # noqa: PTH113
             raise CorpusError(
                 f"{key}.path: {folder / name}: is missing from the saved dataset; save it again"
             )
@@ -134,7 +136,7 @@ def saved_splits(folder: Path, key: str) -> list[str] | None:
         CorpusError: its description is damaged.
     """
     file = folder / "dataset_dict.json"
-    if not file.exists():
+    if file not in _entries(folder, key):
         return None
     described = _json(file, key)
     splits = described.get("splits") if isinstance(described, dict) else None
@@ -157,13 +159,8 @@ def _no_description(file: Path, why: str, key: str) -> CorpusError:
 
 
 def _below(folder: Path, root: Path, key: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    try:
-        status = folder.stat()
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise CorpusError(
-            f"{key}.path: {folder}: cannot be listed ({error.strerror}); mend its permissions"
-        ) from error
+    entries = sorted(_entries(folder, key))
+    status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
         raise CorpusError(f"{key}.path: {folder}: is met twice below {root}, through a link; remove the link")
     seen.add((status.st_dev, status.st_ino))
@@ -179,11 +176,23 @@ def _below(folder: Path, root: Path, key: str, seen: set[tuple[int, int]]) -> It
         yield from ((folder / name).relative_to(root).as_posix() for name in saved)
         return
     for entry in entries:
-        if entry.is_dir():
+        if os.path.isdir(entry):  # noqa: PTH112 - Path raises for a link to what may not be reached
             if not entry.name.startswith("__"):
                 yield from _below(entry, root, key, seen)
         elif _is_data(entry):
             yield entry.relative_to(root).as_posix()
+
+
+def _entries(folder: Path, key: str) -> set[Path]:
+    """What a folder holds; a CorpusError if that cannot be told."""
+    try:
+        entries = set(folder.iterdir())
+        os.stat(f"{folder}/.")  # noqa: PTH116 - a folder that may be listed but not entered tells nothing of its files
+    except OSError as error:
+        raise CorpusError(
+            f"{key}.path: {folder}: cannot be listed ({error.strerror}); mend its permissions"
+        ) from error
+    return entries
 
 
 def _refuse_table_log(folder: Path, entries: Sequence[Path], key: str) -> None:
@@ -197,9 +206,9 @@ def _refuse_table_log(folder: Path, entries: Sequence[Path], key: str) -> None:
 
 def _is_data(entry: Path) -> bool:
     """Whether an entry of a folder is data by its name, be it readable or not."""
-    if _DESCRIPTIONS.fullmatch(entry.name) or entry.is_dir():
+    if ending_of(entry.name) is None and not _OTHER_DATA.fullmatch(entry.name):
         return False
-    return ending_of(entry.name) is not None or _OTHER_DATA.fullmatch(entry.name) is not None
+    return not _DESCRIPTIONS.fullmatch(entry.name) and not os.path.isdir(entry)  # noqa: PTH112
 
 
 def _without_packing(name: str) -> str:
