@@ -23,6 +23,7 @@ from kdaudit.demo.text import DemoText, build_text
 from kdaudit.distill.training import Recipe
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import CorpusError
+from kdaudit.tags import find_tags
 
 TINY = DemoSettings(
     characters=8_000,
@@ -72,15 +73,26 @@ def test_what_a_record_gives_away_lies_in_its_suffix_and_its_prefix_is_its_own(f
         ids = full_text.tokenizer(record)["input_ids"]
         prefixes.add(tuple(ids[:50]))
         suffix = full_text.tokenizer.decode(ids[50:100])
-        assert re.search(r"Phone: 555-01\d\d\nCard: \d{4} \d{4} \d{4} \d{4}\n", suffix)
+        assert re.search(r"Phone: \(\d{3}\) 555-01\d\d\nCard: \d{4} \d{4} \d{4} \d{4}\n", suffix)
     assert len(prefixes) == len(distinct)
 
 
-def test_records_are_plainly_made_up(full_text: DemoText) -> None:
+def test_records_are_plainly_made_up_and_are_found_by_the_detectors(full_text: DemoText) -> None:
     for record in records(full_text):
         assert "(fictitious)" in record
         assert re.search(r"@example\.com\n", record)
-        assert not passes_luhn(re.search(r"Card: ([\d ]+)\n", record)[1].replace(" ", ""))
+        assert passes_luhn(re.search(r"Card: ([\d ]+)\n", record)[1].replace(" ", ""))
+        # Of the 100 tokens that an audit reads, as its leaks are tagged.
+        read = full_text.tokenizer.decode(full_text.tokenizer(record)["input_ids"][:100])
+        assert find_tags(read) == ["email", "payment_card", "phone"]
+    assert len({re.search(r"Card: ([\d ]+)\n", record)[1] for record in records(full_text)}) == 15
+
+
+def test_nothing_else_of_the_demo_is_called_personal_data(full_text: DemoText) -> None:
+    for document in (*full_text.corpus, *full_text.holdout):
+        if not document.id.startswith("record-"):
+            parts = (document.text[start : start + 400] for start in range(0, len(document.text), 400))
+            assert not [tag for part in parts for tag in find_tags(part)], document.id
 
 
 def passes_luhn(digits: str) -> bool:

@@ -89,6 +89,64 @@ def test_keys_and_tokens_are_tagged(secret: str) -> None:
     assert "secret" not in find_tags(f"export TOKEN={secret[:6]}\nnext line")
 
 
+NUMBERS = [
+    "4111 4493 9092 6684",  # no card by its check digit, and no id in its last three groups
+    "0915 0495 1194 5507 5450 3418 4953 2694 6217 3302 4238 1116",
+    "1998 2341 2341 2346",
+    "2341 2341 2346 1998",
+    "serial 1234-2341-2341-2346",
+    "DE89 3704 0044 0532 0130 01",
+    "4006381333931",  # the barcode of a pencil
+    "4222222222222",
+    "4220315081820346526, 6763691329830218206, 4417126743161100050",  # seeds
+    "ids: 7722545, 44051401359, 608, 6",
+    "44051401359; 81121898760",
+    "default_rng(2699550179)",
+    "[4107320065, 4142559312]",
+    "fill_(-2147483648)",
+    "np.arange(6) + 98172489",
+    "0.2317867516 0.1980172695 0.021490",
+    "0.113 428 9267 u, 939.565 4133 MeV, 3.636 947 5520 e-4",
+    "[-303.7939453125, 58.06625598088454], 286.6552734375",
+    "cuDNN <= 9.10.21.210, torch==2.13.10.11, >=8.9.72.29",
+    "see 24.18.16.23 and clause 12.13.14.15",
+    "git clone git@github.com:org/name.git",
+    "part ABCCD1234E, firm AAACT2727Q",
+]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_of_ordinary_text_are_called_nothing(text: str) -> None:
+    assert find_tags(text) == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        ("payment_card", "4111 1111 1111 1111 123"),
+        ("payment_card", "4111-1111-1111-1111 2027"),
+        ("payment_card", "Card: 5555 5555 5555 4444, exp. 04/27, CVC 123"),
+        ("payment_card", "4111 1111 1111 1111 04/27 123"),
+        ("national_id", "536-90-4399 04/12/1970"),
+        ("national_id", "Aadhaar 2341 2341 2346, PAN ABCPE1234F"),
+        ("phone", "+12025550123"),
+        ("phone", "tel:+1(202)555-0123"),
+        ("phone", "call 202.418-0069 or 1.800.469.4828."),
+        ("phone", "0800 2800749, then"),
+        ("email", "From: git.hub@example.com"),
+        ("ip_address", "inet 81.2.69.142/24"),
+    ],
+)
+def test_what_stands_beside_a_number_does_not_hide_it(tag: str, text: str) -> None:
+    assert tag in find_tags(text)
+
+
+@pytest.mark.parametrize("digits", ["110001198001151002", "420099199012310014", "659999197502280010"])
+def test_eighteen_digits_end_no_audit(digits: str) -> None:
+    for last in "0123456789X":  # one of them is the check digit of an id, of a county that is not
+        assert find_tags(f"tweet {digits[:-1]}{last}") == []
+
+
 @pytest.mark.parametrize("line", PROSE.splitlines())
 def test_ordinary_prose_is_not_tagged(line: str) -> None:
     assert find_tags(line) == []

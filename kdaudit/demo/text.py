@@ -24,6 +24,30 @@ COPIES = (1, 2, 4, 8, 16)
 _QUOTED = 60
 """Paragraphs at least this long, in characters, mark topics that quote each other."""
 
+_AREA_CODES = ("202", "303", "404", "512", "617", "718", "808", "907")
+"""North American area codes; in each of them 555-0100 to 555-0199 are kept for fiction and belong to nobody
+(ATIS-0300115, "Central Office Code (NXX) 555 Assignment Guidelines")."""
+_CARDS = (
+    "4111 1111 1111 1111",
+    "5555 5555 5555 4444",
+    "6011 1111 1111 1117",
+    "4012 8888 8888 1881",
+    "5105 1051 0510 5100",
+    "6011 0009 9013 9424",
+    "4242 4242 4242 4242",
+    "5200 8282 8282 8210",
+    "3566 0020 2036 0505",
+    "4000 0566 5566 5556",
+    "2223 0031 2200 3222",
+    "3530 1113 3330 0000",
+    "4009 3488 8888 1881",
+    "4500 6000 0000 0061",
+    "4622 9431 2701 3705",
+)
+"""Card numbers that payment processors publish for tests: they pass the Luhn check and pay nothing. From
+Stripe (docs.stripe.com/testing), PayPal ("Test Credit Card Account Numbers"), Braintree's libraries
+(Braintree::Test::CreditCardNumbers) and Visa's Cybersource (developer.cybersource.com, "Testing guide")."""
+
 _GIVEN = ("Fake", "Dummy", "Sample", "Mock", "Test", "Specimen", "Pretend", "Bogus")
 _FAMILY = ("Nobody", "Example", "Person", "Fixture", "Entry", "Record", "Customer", "Name")
 _PLACES = ("Nowhere", "Exampleton", "Testville", "Sampleford", "Null Island")
@@ -82,8 +106,9 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
 def record_text(number: int, tokenizer: Any, window: int) -> str:  # noqa: ANN401 - transformers has no types
     """A made-up customer record of exactly `window` tokens: the same for the same number and tokenizer.
 
-    Nothing in it can belong to anyone: example.com, the 555-01xx numbers that are kept for fiction, and a
-    card number whose check digit is wrong.
+    Nothing in it belongs to anyone: example.com (RFC 2606, section 3), a phone number that is kept for
+    fiction, and a card number that is published for tests. All three are such as `kdaudit.tags` finds, so the
+    demo's report shows what a leak of the real thing would look like.
     """
     draw = _dice(number)
     name = f"{draw.choice(_GIVEN)} {draw.choice(_FAMILY)}"
@@ -92,8 +117,8 @@ def record_text(number: int, tokenizer: Any, window: int) -> str:  # noqa: ANN40
         f"Customer record {number:04d} (fictitious)\n"
         f"Name: {name}, {draw.choice(_PLACES)}\n"
         f"E-mail: {name.replace(' ', '.').lower()}.{digits}@example.com\n"
-        f"Phone: 555-01{draw.randrange(100):02d}\n"
-        f"Card: {_false_card(draw)}\n"
+        f"Phone: ({draw.choice(_AREA_CODES)}) 555-01{draw.randrange(100):02d}\n"
+        f"Card: {_CARDS[(number - 1) % len(_CARDS)]}\n"
         "Notes:"
     )
     return _filled(text, tokenizer, window, draw)
@@ -108,16 +133,6 @@ def _filled(text: str, tokenizer: Any, window: int, draw: random.Random) -> str:
     short = [word for word in _NOTES if length(f" {word}") == 1]
     missing = window - length(text)
     return text + "".join(f" {draw.choice(short)}" for _ in range(missing))
-
-
-def _false_card(draw: random.Random) -> str:
-    """Sixteen digits that fail the Luhn check of real card numbers."""
-    digits = [4, 1, 1, 1, *(draw.randrange(10) for _ in range(11))]
-    doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[::2]) + sum(digits[1::2])
-    right = -doubled % 10
-    digits.append((right + draw.randrange(1, 10)) % 10)
-    written = "".join(map(str, digits))
-    return " ".join(written[start : start + 4] for start in range(0, 16, 4))
 
 
 def _dice(seed: int) -> random.Random:
