@@ -26,7 +26,7 @@ _QUOTED = 60
 
 _AREA_CODES = ("202", "303", "404", "512", "617", "718", "808", "907")
 """North American area codes; in each of them 555-0100 to 555-0199 are kept for fiction and belong to nobody
-(ATIS-0300115, "Central Office Code (NXX) 555 Assignment Guidelines")."""
+(North American Numbering Plan Administrator, "555 NXX Assignment Guidelines")."""
 _CARDS = (
     "4111 1111 1111 1111",
     "5555 5555 5555 4444",
