@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdaudit.report.formatting import plural
-from kdaudit.results import AuditResults, Interval, ModelResult
+from kdaudit.report.formatting import percent, percent_interval, plural
+from kdaudit.report.tagged import count_tags
+from kdaudit.results import AuditResults, ModelResult
 from kdaudit.screen.record import ScreenRecord
 from kdaudit.screen.words import whose, withheld
 
@@ -14,9 +15,9 @@ def summarize(results: AuditResults, folder: Path) -> str:
     """Verdict, one line a model, one line a student, and where the reports are."""
     lines = [f"{results.name}: {_verdict(results)}", ""]
     width = max(len(name) for name in results.models)
-    lines += [f"  {name:<{width}}  {_model(model)}" for name, model in results.models.items()]
+    lines += [f"  {name:<{width}}  {_model(results, model)}" for name, model in results.models.items()]
     lines += ["", f"  {_left_out(results)}"]
-    lines += [f"  {line}" for line in _students(results)]
+    lines += [f"  {line}" for line in (*_students(results), *_tagged(results))]
     lines += [f"  note: {note}" for note in results.notes]
     lines += ["", f"full report (holds training text): {folder / 'report.html'}"]
     lines.append(f"public report:                     {folder / 'report.public.html'}")
@@ -25,8 +26,10 @@ def summarize(results: AuditResults, folder: Path) -> str:
 
 def _left_out(results: AuditResults) -> str:
     skipped = results.corpus.skipped
+    corpus = results.corpus
+    drawn = f", of which {corpus.examples:,} distinct ones were drawn as a sample" if corpus.sampled else ""
     return (
-        f"of {results.corpus.documents:,} documents: {results.corpus.windows:,} windows; left out: "
+        f"of {corpus.documents:,} documents: {corpus.windows:,} windows{drawn}; left out: "
         f"{skipped.too_short:,} documents or tails too short, {skipped.empty:,} rows empty, "
         f"{skipped.undecodable:,} not valid Unicode"
     )
@@ -42,9 +45,10 @@ def _verdict(results: AuditResults) -> str:
     return f"the gate's verdict is {results.gate.verdict}{said}"
 
 
-def _model(model: ModelResult) -> str:
-    count = f"{model.memorized:,} of {model.examples:,} examples"
-    return f"memorized {count} ({model.rate:.3%}, {_ends(model.ci95)})"
+def _model(results: AuditResults, model: ModelResult) -> str:
+    examples = plural(model.examples, "sampled example" if results.corpus.sampled else "example")
+    ends = percent_interval(model.ci95)
+    return f"memorized {model.memorized:,} of {examples} ({percent(model.rate)}, 95 % interval {ends})"
 
 
 def _students(results: AuditResults) -> list[str]:
@@ -58,20 +62,28 @@ def _students(results: AuditResults) -> list[str]:
     return lines
 
 
-def _ends(ci95: Interval) -> str:
-    low, high = ("?" if end is None else f"{end:.3%}" for end in ci95)
-    return f"95 % interval {low} to {high}"
+def _tagged(results: AuditResults) -> list[str]:
+    """How many leaks, of all students together, a reviewer should look at first."""
+    if not results.leaks:
+        return []
+    tagged = count_tags(results.leaks).leaks
+    seem = "seems" if tagged == 1 else "seem"
+    return [
+        f"{tagged:,} of {plural(len(results.leaks), 'leaked example')} {seem} to "
+        "hold personal data or secrets, by the form of the text; absence of a tag is not evidence of absence"
+    ]
 
 
 def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     """What is flagged, what was kept, what is promised, and where the files are."""
     flagged, kept = record.flagged, record.kept
     share = flagged.examples / record.corpus.examples
+    sampled = "sampled " if record.corpus.sampled else ""
     refused = withheld(record)
     lines = [] if refused is None else [f"{record.name}: {refused.sentence}", f"  {refused.reason}", ""]
     lines += [
-        f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} examples are flagged "
-        f"({share:.3%}): {flagged.memorized:,} that {whose(record)}, "
+        f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} {sampled}examples are flagged "
+        f"({percent(share)}): {flagged.memorized:,} that {whose(record)}, "
         f"{flagged.predicted:,} more by their risk",
         "",
     ]

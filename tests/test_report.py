@@ -48,18 +48,18 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "Student “hard” memorizes 56 % less than a model of its size trained without a teacher.",
         "18 of 1,955 examples that the teacher memorizes and no baseline does",
         "About 1 in 40 of the examples that only the teacher had memorized reappears in student “hard”.",
-        "The hard student inherits 2.7 times as much from the teacher alone as the soft one.",
-        "“hard” inherits 49, “soft” 18 of 1,955 teacher-specific examples",
+        "Hard student “hard” inherits 2.7 times as much from the teacher alone as soft student “soft”.",
+        "“hard” inherits 49, “soft” 18 of 1,955 examples that are teacher-specific",
         "95 % interval 1.8× to 4.1×",
-        "698 of 701 leaked examples; 1,203 of 1,000,000 examples flagged in all",
-        "The predictor flags 0.12 % of all examples, and with them 698 of the 701 that “soft” memorizes.",
+        "736 of 742 leaked examples; 1,203 of 1,000,000 examples flagged in all",
+        "The predictor flags 0.12 % of all examples, and with them 736 of the 742 that “hard” memorizes.",
         "all students 99.3 %903 of 909 leaked examples",
         "95 % confident: at least 99 % of what “soft” memorizes",
         "With 95 % confidence, at least 99 % of what “soft” memorizes is flagged",
         "That rests on 351 memorized texts that the predictor did not learn from.",
-        "A census: all 1,000,000 distinct examples of the corpus.",
-        "909 examples memorized by at least one student",
-        "of 909 leaked examples seem to hold personal data or secrets, by the form of the text",
+        "A census: all 1,000,000 distinct examples of the corpus; 31,022 documents or ends of them left out",
+        "909 examples memorized by at least one student, of 1,000,000 audited, worst first: what seems",
+        "of 909 leaked examples of all students together seem to hold personal data or secrets",
         "Shown: the first 200. The other 709",
         "kdaudit run config.yaml --out again",
     ):
@@ -67,10 +67,10 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
 
 
 VERDICTS = {
-    "fail": "Student “hard” reproduces 2.5 % of the training examples that only the teacher had memorized, "
-    "more than the 1 % allowed.",
+    "fail": "Student “hard” reproduces 2.5 % of the training examples that only the teacher had memorized "
+    "(49 of 1,955), more than the 1 % allowed.",
     "pass": "All 5 checks pass; closest to its limit, student “soft” reproduces 0.92 % of the training "
-    "examples that only the teacher had memorized, within the 1 % allowed.",
+    "examples that only the teacher had memorized (18 of 1,955), within the 1 % allowed.",
     "none": "The student that memorizes most, “hard”, reproduces 0.074 % of the training examples "
     "(742 of 1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17 %.",
 }
@@ -110,7 +110,7 @@ def test_inconclusive_verdict_names_interval_and_limit(tmp_path: Path) -> None:
     data = sample_dict(gate=gate, leaks=[])
     data["corpus"]["sampled"] = True
     text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
-    assert "reproduces 0.08 % of the training examples" in text
+    assert "In this sample student “soft” reproduces 0.08 % of the training examples" in text
     assert "0.05 % to 0.12 % is possible, on both sides of the 0.1 % allowed." in text
     assert "No student memorizes any example of the corpus." in text
 
@@ -153,11 +153,12 @@ def test_leaks_are_worst_first(rendered: Rendered) -> None:
     shown = [int(found) for found in re.findall(r'<h3 id="leak-\d+">Example (\d+)</h3>', rendered.html)]
     assert len(shown) == 200
     by_id = {leak["example_id"]: leak for leak in rendered.results["leaks"]}
-    inherited = ["inherited" in by_id[one]["classes"].values() for one in shown]
-    assert inherited == [True] * 52 + [False] * 148
-    for part in (shown[:52], shown[52:]):
-        risks = [by_id[one]["risk"] for one in part]
-        assert risks == sorted(risks, reverse=True)
+    keys = [
+        (not leak["tags"], "inherited" not in leak["classes"].values(), -leak["risk"])
+        for leak in (by_id[one] for one in shown)
+    ]
+    assert keys == sorted(keys)
+    assert keys[0][:2] == (False, False)
     public = [int(row[0]) for row in rendered.public.table("Leaked examples")[1:]]
     assert public == shown
     hashes = [row[-1] for row in rendered.public.table("Leaked examples")[1:]]
@@ -201,10 +202,10 @@ def test_zeros_and_open_intervals(tmp_path: Path) -> None:
     }
     run = Rendered(tmp_path, data)
     text = run.full.text.replace("\xa0", " ")
-    assert "Nothing that only the teacher had memorized reappears in student “soft”." in text
+    assert "No example that only the teacher had memorized reappears in student “soft”." in text
     assert "No ratio: the soft student inherits none. 95 % interval at least 13×" in text
     assert "95 % interval at least 13×" in text
-    assert "Only the hard student inherits from the teacher alone." in text
+    assert "Of the two only hard student “hard” inherits from the teacher alone." in text
 
 
 def test_checks_without_a_value_or_a_known_name_are_said_in_words(tmp_path: Path) -> None:
@@ -352,14 +353,17 @@ def test_a_sample_is_told_from_a_census_at_the_top(tmp_path: Path) -> None:
     data = sample_dict(leaks=[])
     data["corpus"] |= {"sampled": True, "examples": 20_000}
     head = Rendered(tmp_path, data).public.text.split("Key figures")[0]
-    assert "A sample: 20,000 examples drawn at random from a corpus of 1,062,310 windows of text." in head
+    assert (
+        "A sample: 20,000 examples drawn at random from a corpus of 1,062,310 windows of text; 31,022 "
+        in head
+    )
 
 
 def test_leaks_without_risk_or_tags_are_not_said_to_be_harmless(tmp_path: Path) -> None:
     leaks = [{**leak, "risk": None, "tags": []} for leak in sample_leaks()[:4]]
     run = Rendered(tmp_path, sample_dict(leaks=leaks))
-    assert "no tag proves nothing" in run.full.text
-    assert "AUC of the risk predictor, mean of 100 trials" in run.full.text
+    assert "Absence of a tag is not evidence of absence" in run.full.text
+    assert "AUC for what “soft” memorizes, mean of 100 trials" in run.full.text
     assert "What it would have caught" not in run.full.text
 
 
@@ -381,17 +385,6 @@ def test_tags_are_counted_for_all_leaks_and_shown_on_each(tmp_path: Path) -> Non
     assert sum("key or token" in part for part in shown) == 2
     assert run.html.count('<article class="leak inherited"') == 2
     assert "zebra" not in run.public_html
-
-
-def test_without_a_named_student_the_leaks_of_all_lead(tmp_path: Path) -> None:
-    data = sample_dict()
-    data["predictor"]["student"] = None
-    text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
-    assert (
-        "99.3 % of the leaked examples The predictor flags 0.12 % of all examples, and with them 903 of"
-        in text
-    )
-    assert "student “soft” 99.6 %698 of 701 leaked examples" in text
 
 
 def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:

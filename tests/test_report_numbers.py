@@ -164,6 +164,7 @@ def of_key_figures(results: dict[str, Any]) -> list[Value]:
     """The figures of their sections, and what the sentences make of them."""
     found = of_comparison(results) + of_pair(results) + of_caught(results) + of_promise(results)
     found += counts(*(model["memorized"] for model in results["models"].values()))
+    found += counts(len(results["comparison"]))
     found += counts(len(results["leaks"]), sum(bool(one["tags"]) for one in results["leaks"]))
     flagged, examples = results["predictor"].get("flagged"), results["corpus"]["examples"]
     found += counts(examples, flagged, results["predictor"].get("positives"))
@@ -182,7 +183,7 @@ def of_leaks(results: dict[str, Any], texts: list[dict[str, Any]]) -> list[Value
     leaks = results["leaks"]
     found = counts(
         len(leaks), min(200, len(leaks)), len(leaks) - 200, sum(bool(one["tags"]) for one in leaks)
-    )
+    ) + counts(results["corpus"]["examples"])
     for tag in {tag for one in leaks for tag in one["tags"]}:
         tagged = [one for one in leaks if tag in one["tags"]]
         found += counts(len(tagged), sum("inherited" in one["classes"].values() for one in tagged))
@@ -209,10 +210,14 @@ def by_section(results: dict[str, Any], texts: list[dict[str, Any]]) -> dict[str
     worst = max(
         (one for one in results["models"].values() if one["role"] == "student"), key=lambda m: m["rate"]
     )
-    head = counts(results["corpus"]["examples"], len(results["models"]))
+    left_out = sum(results["corpus"]["skipped"].values())
+    head = counts(results["corpus"]["examples"], len(results["models"]), left_out)
     found = {
         "head": head,
         "verdict": of_checks(results)
+        + counts(
+            *(one[key] for one in results["comparison"].values() for key in ("inherited", "teacher_specific"))
+        )
         + counts(len(results["leaks"]), worst["memorized"], worst["examples"])
         + shares(*(model["rate"] for model in results["models"].values())),
         "figures": of_key_figures(results),
@@ -410,7 +415,7 @@ def test_survival_table_and_soft_against_hard(rendered: Rendered) -> None:
     assert f"hard {hard['memorized']:,}, soft {soft['memorized']:,} of 1,000,000 examples" in section
     assert f"hard {hard['perplexity']}, soft {soft['perplexity']}" in section
     assert (
-        f"Soft distillation in place of hard: 18 inherited in place of 49, and {soft['memorized']:,} "
+        f"“soft” in place of “hard”: 18 inherited in place of 49, and {soft['memorized']:,} "
         f"memorized in all in place of {hard['memorized']:,}."
     ) in rendered.full.text.replace("\xa0", " ")
 
@@ -454,8 +459,10 @@ def test_each_leak_carries_its_own_figures(rendered: Rendered) -> None:
     by_id = {leak["example_id"]: leak for leak in rendered.results["leaks"]}
     rows = rendered.public.table("Leaked examples")[1:]
     assert len(rows) == 200
-    for example, classes, risk, copies, tokens, digest in rows:
+    for example, kinds, classes, risk, copies, tokens, digest in rows:
         leak = by_id[int(example)]
+        words = {"email": "e-mail address", "phone": "phone number"}
+        assert " ".join(kinds.split()) == (" ".join(words[tag] for tag in leak["tags"]) or "no tag")
         assert (
             classes.split()
             == " ".join(

@@ -217,7 +217,8 @@ def plain(page: Page) -> str:
 def test_the_page_says_what_was_found(screened: Screened) -> None:
     for page in screened.pages:
         for words in (
-            "1,234 of 100,000 examples are flagged (1.2 %); dropping them removes 1,100 documents.",
+            "1,234 of 100,000 examples are flagged (1.2 %); dropping them removes 1,100 of 41,000 documents "
+            "and 3 % of the text.",
             "157 are ones that teacher and baseline memorize; 1,077 more are flagged for their risk.",
             "The kept corpus has 39,897 rows from 39,897 of 41,000 documents, with 97 % of the text.",
             "flags, with 95 % confidence, at least 96.8 % of such examples as teacher and baseline both",
@@ -257,7 +258,8 @@ SENTENCE = {
     "one": (
         {"flagged": {"examples": 1, "places": 1, "documents": 1, "memorized": 1, "predicted": 0}},
         {"documents_dropped": 1},
-        "1 of 100,000 examples is flagged (0.001 %); dropping it removes 1 document.",
+        "1 of 100,000 examples is flagged (0.001 %); dropping it removes 1 of 41,000 documents "
+        "and 3 % of the text.",
         "All flagged examples are ones that teacher and baseline memorize.",
     ),
     "none": (
@@ -284,8 +286,22 @@ SENTENCE = {
             "flagged": {"examples": 9, "places": 9, "documents": 9, "memorized": 0, "predicted": 9},
         },
         {},
-        "9 of 100,000 examples are flagged (0.009 %); dropping them removes 1,100 documents.",
+        "9 of 100,000 examples are flagged (0.009 %); dropping them removes 1,100 of 41,000 documents "
+        "and 3 % of the text.",
         "All are flagged for their risk alone; none of them is one that the teacher memorizes.",
+    ),
+    "of a student": (
+        {
+            "labels": "student",
+            "models": {
+                name: {"role": role, "examples": 100_000, "memorized": 9, "fingerprint": name}
+                for name, role in (("teacher", "teacher"), ("baseline", "baseline"), ("small", "student"))
+            },
+            "predictor": {"status": "underpowered", "labels": "student", "student": "small", "positives": 9},
+        },
+        {},
+        "1,234 of 100,000 examples are flagged (1.2 %)",
+        "157 are ones that student “small” memorizes",
     ),
 }
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kdaudit.leaks import Continuation, LeakText
 from kdaudit.report.redaction import Cut, show_head, show_tail
-from kdaudit.report.tagged import tag_words
+from kdaudit.report.tagged import kind_words, tag_words
 from kdaudit.results import Leak, LeakClass
 
 TEXT_LIMIT = 600
@@ -77,18 +77,30 @@ class LeakCard(NamedTuple):
 
 
 def worst_first(leaks: Sequence[Leak]) -> list[Leak]:
-    """Inherited examples first, then by falling risk (unknown last), then by falling copies."""
+    """What seems to hold personal data or secrets first, then what is inherited.
+
+    Within these by falling risk (unknown last), then by falling copies. A cut of the list keeps the worst.
+    """
     return sorted(leaks, key=_severity)
 
 
-def _severity(leak: Leak) -> tuple[bool, bool, float, int, int]:
+def _severity(leak: Leak) -> tuple[bool, bool, bool, float, int, int]:
     inherited = "inherited" in leak.classes.values()
-    return not inherited, leak.risk is None, -(leak.risk or 0.0), -leak.copies, leak.example_id
+    return (
+        not leak.tags,
+        not inherited,
+        leak.risk is None,
+        -(leak.risk or 0.0),
+        -leak.copies,
+        leak.example_id,
+    )
 
 
 def public_cards(leaks: Sequence[Leak], *, document_ids: bool) -> list[LeakCard]:
-    """Cards without any text."""
-    return [_card(rank, leak, None, document_ids=document_ids) for rank, leak in enumerate(leaks, 1)]
+    """Cards without any text; of the tags they have the kind alone."""
+    cards = [_card(rank, leak, None, document_ids=document_ids) for rank, leak in enumerate(leaks, 1)]
+    kinds = ([*dict.fromkeys(kind_words(tag) for tag in leak.tags)] for leak in leaks)
+    return [card._replace(tags=words) for card, words in zip(cards, kinds, strict=True)]
 
 
 def full_cards(leaks: Sequence[Leak], texts: Mapping[int, LeakText]) -> list[LeakCard]:

@@ -40,11 +40,16 @@ def tag_words(tag: str) -> str:
     return _WORDS.get(tag, tag.replace("_", " "))
 
 
+def kind_words(tag: str) -> str:
+    """A tag as a public page may show it: one of our kinds, or that it is another."""
+    return _WORDS.get(tag, "something else")
+
+
 def count_tags(leaks: Sequence[Leak]) -> Tagged:
     """Count all leaks, shown or not; tags that are not ours are counted without being named."""
     found: dict[str, list[bool]] = {}
     for leak in leaks:
-        for words in {_WORDS.get(tag, "something else") for tag in leak.tags}:
+        for words in {kind_words(tag) for tag in leak.tags}:
             found.setdefault(words, []).append("inherited" in leak.classes.values())
     counts = [TagCount(words, len(flags), sum(flags)) for words, flags in found.items()]
     counts.sort(key=lambda count: (-count.leaks, count.words))

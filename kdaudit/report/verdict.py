@@ -103,7 +103,8 @@ def verdict_of(results: AuditResults) -> Verdict:
     name, checks = results.gate.verdict, results.gate.checks
     if name == "none" or not checks:
         return Verdict("none", _BANNER["none"], _finding(results), _no_limit(results))
-    return Verdict(name, _BANNER[name], _sentence(name, checks), _tally(checks, results.corpus.sampled))
+    tally = _tally(checks, results.corpus.sampled)
+    return Verdict(name, _BANNER[name], _sentence(results, name, checks), tally)
 
 
 def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
@@ -140,7 +141,8 @@ def _value_and_limit(check: Check, limit: _Limit) -> tuple[str, str]:
     return apart(check.value, check.limit, limit.form)
 
 
-def _sentence(name: VerdictName, checks: Sequence[Check]) -> str:
+def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check]) -> str:
+    sampled = results.corpus.sampled
     deciding = max((check for check in checks if check.verdict == name), key=_strain, default=checks[0])
     limit = _limit_of(deciding)
     value, bound = _value_and_limit(deciding, limit)
@@ -148,16 +150,38 @@ def _sentence(name: VerdictName, checks: Sequence[Check]) -> str:
         what = f"{limit.what[0].lower()}{limit.what[1:]}"
         return f"The audit cannot tell for student {quoted(deciding.student)}: {what} could not be measured."
     statement = limit.statement.format(student=quoted(deciding.student), value=value)
+    statement += _counted(results, deciding)
+    if sampled:
+        statement = f"in this sample {statement}"
     if name == "fail":
         excess = "and none is allowed" if deciding.limit == 0 else f"more than the {bound} allowed"
         return f"{_capital(statement)}, {excess}."
     if name == "pass":
         lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
-        return f"{_capital(lead + statement)}, within the {bound} allowed."
+        reach = f" (95 % interval {interval(deciding.ci95, limit.form)})" if sampled and deciding.ci95 else ""
+        return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
     if deciding.ci95 is None:
         return f"{_capital(statement)}; whether that keeps the {bound} allowed cannot be told."
     ends = interval(deciding.ci95, limit.form)
-    return f"In this sample {statement}, but {ends} is possible, on both sides of the {bound} allowed."
+    return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
+
+
+def _counted(results: AuditResults, check: Check) -> str:
+    """The counts behind a check's value, in brackets; nothing where the results do not hold them."""
+    student, figures = results.models.get(check.student), results.comparison.get(check.student)
+    if student is None or figures is None:
+        return ""
+    if check.name == "max_rate":
+        return f" ({count(student.memorized)} of {count(student.examples)})"
+    if check.name == "max_inheritance_rate" and figures.teacher_specific is not None:
+        return f" ({count(figures.inherited)} of {count(figures.teacher_specific)})"
+    if check.name == "max_inherited" and figures.teacher_specific is not None:
+        return f" (of {count(figures.teacher_specific)})"
+    baselines = [model.memorized for model in results.models.values() if model.role == "baseline"]
+    if check.name == "max_ratio_to_baseline" and baselines:
+        mean = significant(sum(baselines) / len(baselines), 6)
+        return f" ({count(student.memorized)} examples against {mean})"
+    return ""
 
 
 def _capital(sentence: str) -> str:
@@ -203,24 +227,29 @@ def _finding(results: AuditResults) -> str:
         return "The audit holds no student, so there is nothing to judge."
     name = max(students, key=lambda student: students[student].rate)
     worst = students[name]
-    which = (
-        f"Student {quoted(name)}"
-        if len(students) == 1
-        else f"The student that memorizes most, {quoted(name)},"
-    )
-    found = f"{which} reproduces {_of_all(worst)} word for word"
+    if len(students) == 1:
+        which = f"Student {quoted(name)}"
+    elif worst.memorized:
+        which = f"The student that memorizes most, {quoted(name)},"
+    else:
+        which = f"None of the {len(students)} students"
+    found = f"{which} reproduces {_of_all(results, worst, len(students))} word for word"
     baselines = [model.rate for model in results.models.values() if model.role == "baseline"]
     if not baselines:
         return f"{found}; there is no baseline to compare it with."
     rate = percent(sum(baselines) / len(baselines))
+    if len(baselines) > 1:
+        others = f"{len(baselines)} models of its size trained without the teacher"
+        return f"{found}; {others} reproduce {rate} on average."
     return f"{found}; a model of its size trained without the teacher reproduces {rate}."
 
 
-def _of_all(model: ModelResult) -> str:
+def _of_all(results: AuditResults, model: ModelResult, students: int) -> str:
+    examples = f"{'sampled' if results.corpus.sampled else 'training'} examples"
     if not model.memorized:
-        return f"none of the {count(model.examples)} training examples"
+        return f"{'any' if students > 1 else 'none'} of the {count(model.examples)} {examples}"
     counts = f"{count(model.memorized)} of {count(model.examples)}"
-    return f"{percent(model.rate)} of the training examples ({counts})"
+    return f"{percent(model.rate)} of the {examples} ({counts})"
 
 
 def _no_limit(results: AuditResults) -> str:
@@ -229,4 +258,4 @@ def _no_limit(results: AuditResults) -> str:
     if not leaks:
         return judged
     be = "is" if leaks == 1 else "are"
-    return f"{judged} {plural(leaks, 'example')} {be} memorized by at least one student: see Leaked examples."
+    return f"{judged} {plural(leaks, 'example')} {be} memorized by at least one student."

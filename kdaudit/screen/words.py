@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.predictor import Origin, promise_words
-from kdaudit.report.formatting import count, percent, plural
+from kdaudit.report.formatting import count, percent, plural, quoted
 from kdaudit.results import Promise
 from kdaudit.screen.record import ScreenRecord
 
@@ -61,10 +61,13 @@ def withheld(record: ScreenRecord) -> Headline | None:
     if not kept.withheld:
         return None
     flagged = record.flagged.examples / record.corpus.examples
-    found = f"{percent(flagged)} of the examples would be flagged"
+    kind = "sampled examples" if record.corpus.sampled else "examples"
+    counts = f"{count(record.flagged.examples)} of {count(record.corpus.examples)}"
+    found = f"{percent(flagged)} of the {kind} would be flagged ({counts})"
     if flagged <= record.max_flagged:
         dropped = percent(kept.documents_dropped / kept.documents_read)
-        found = f"{dropped} of the documents would be left out"
+        counts = f"{count(kept.documents_dropped)} of {count(kept.documents_read)}"
+        found = f"{dropped} of the documents would be left out ({counts})"
     threshold = record.predictor.threshold
     why = (
         ""
@@ -111,7 +114,8 @@ def _all_examples(record: ScreenRecord) -> str:
 def _removed(record: ScreenRecord) -> str:
     kept, them = record.kept, "it" if record.flagged.examples == 1 else "them"
     if record.drop == "document":
-        return f"dropping {them} removes {plural(kept.documents_dropped, 'document')}"
+        dropped = f"{count(kept.documents_dropped)} of {plural(kept.documents_read, 'document')}"
+        return f"dropping {them} removes {dropped} and {percent(removed_share(record))} of the text"
     whole = f", {count(kept.documents_dropped)} of which lose all" if kept.documents_dropped else ""
     return (
         f"cutting {them} out removes {percent(removed_share(record))} of the text, from "
@@ -123,6 +127,8 @@ def whose(record: ScreenRecord) -> str:
     """What the labels that were looked for in the models stand for: "examples that ..."."""
     # With a predictor that was fitted on a student elsewhere, no student is there to be looked at.
     borrowed = record.labels == "student" and "student" not in {one.role for one in record.models.values()}
+    if record.labels == "student" and not borrowed and record.predictor.student is not None:
+        return f"student {quoted(record.predictor.student)} memorizes"
     return WHOSE.get("easy_core" if borrowed else record.labels, "the models memorize")
 
 

@@ -1,0 +1,284 @@
+"""What a reader is led to believe: whose each leading figure is, of how many, and which leaks come first."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_page import Rendered
+from sample_results import bare_dict, hostile_dict, sample_dict, sample_leaks
+
+from kdaudit.report.figures import key_figures
+from kdaudit.report.tagged import count_tags
+from kdaudit.report.view import without_private_parts
+from kdaudit.results import AuditResults
+from kdaudit.summary import summarize
+
+
+def like_the_demo(**changes: Any) -> dict[str, Any]:
+    """A soft student whose 13 leaks are all flagged, and a hard one of whose 172 only 15 are."""
+    leaks = sample_leaks([({"soft": "easy_core", "hard": "easy_core"}, 13), ({"hard": "student_only"}, 159)])
+    flagged = 0
+    for leak in leaks:
+        risky = "soft" in leak["classes"] or flagged < 2
+        flagged += risky and "soft" not in leak["classes"]
+        leak["risk"] = 0.9 if risky else 0.001
+    data = sample_dict(leaks=leaks, **changes)
+    for name, memorized in (("soft", 13), ("hard", 172)):
+        data["models"][name] |= {"memorized": memorized, "rate": memorized / 1_000_000}
+    return data
+
+
+def plain(text: str) -> str:
+    return text.replace("\xa0", " ").replace("\\", "")
+
+
+def figure(data: dict[str, Any], title: str) -> Any:
+    return next(one for one in key_figures(AuditResults.model_validate(data)) if title in one.title)
+
+
+def sampled(data: dict[str, Any]) -> dict[str, Any]:
+    data["corpus"] |= {"sampled": True}
+    return data
+
+
+def one_student(data: dict[str, Any]) -> dict[str, Any]:
+    del data["models"]["hard"], data["comparison"]["hard"]
+    data["gate"]["checks"] = [one for one in data["gate"]["checks"] if one["student"] == "soft"]
+    data["leaks"] = [one for one in data["leaks"] if "soft" in one["classes"]]
+    for leak in data["leaks"]:
+        leak["classes"] = {"soft": leak["classes"]["soft"]}  # the groups of the samples are shared
+        leak["memorized_by"] = [name for name in leak["memorized_by"] if name != "hard"]
+    return data | {"soft_vs_hard": None}
+
+
+def three_students(data: dict[str, Any]) -> dict[str, Any]:
+    for part in ("models", "comparison"):
+        data[part]["hard-2"] = data[part]["hard"]
+    return data
+
+
+def no_leaks(data: dict[str, Any]) -> dict[str, Any]:
+    for name in ("soft", "hard"):
+        data["models"][name] |= {"memorized": 0, "rate": 0.0, "ci95": [0.0, 3.7e-6], "windows_memorized": 0}
+        data["comparison"][name] |= {"ratio_to_baseline": 0.0, "ratio_ci95": [None, 0.002], "inherited": 0}
+        data["comparison"][name] |= {"inheritance_rate": 0.0, "inheritance_ci95": [0.0, 0.002]}
+        data["comparison"][name] |= dict.fromkeys(("easy_core", "with_baseline", "student_only"), 0)
+    none = {"both": 0, "soft_only": 0, "hard_only": 0, "ratio": None, "ratio_ci95": None, "mcnemar_p": None}
+    data["soft_vs_hard"] |= none | {"difference": 0.0, "share_of_hard_in_soft": None}
+    return data | {"leaks": []}
+
+
+AUDITS = {
+    "two students": sample_dict,
+    "like the demo": like_the_demo,
+    "one student": lambda: one_student(sample_dict()),
+    "three students": lambda: three_students(sample_dict()),
+    "a sample": lambda: sampled(sample_dict()),
+    "no baseline": bare_dict,
+    "no leaks": lambda: no_leaks(sample_dict()),
+}
+
+
+@pytest.mark.parametrize("audit", AUDITS)
+def test_each_key_figure_says_whose_it_is(audit: str) -> None:
+    data = AUDITS[audit]()
+    for one in key_figures(AuditResults.model_validate(data)):
+        if one.lead is None:
+            assert one.absent
+            continue
+        for reading in (one.lead, *one.others):
+            named = [name for name in data["comparison"] if f"“{name}”" in reading.of]
+            assert named or "all students" in reading.of, (one.title, reading.of)
+        assert re.search(r"\d+ (against|of) [\d,]+|inherits", one.lead.counts), one.lead.counts
+        if audit == "a sample":
+            assert "sampled example" in one.lead.counts
+
+
+def test_the_predictor_leads_with_the_student_whose_leaks_it_catches_least(tmp_path: Path) -> None:
+    run = Rendered(tmp_path, like_the_demo())
+    for text in (run.full.text, run.public.text, run.card):
+        text = plain(text)
+        assert "15 of the 172 that “hard” memorizes. It was fitted on a part of what “soft” memorizes" in text
+        assert "15 of 172 leaked examples; 1,203 of 1,000,000 examples flagged in all" in text
+        assert "of what “hard” memorizes, the worst of 2 students that leak" in text
+    values = re.findall(r'<p class="value">([^<]+)</p>', run.html)
+    assert plain(values[-1]) == "8.7 %"
+    assert "**8.7 %**" in plain(run.card)
+    assert "**100 %**" not in plain(run.card)
+    others = figure(like_the_demo(), "Caught").others
+    assert [(one.of, plain(one.value)) for one in others] == [
+        ("all students", "8.7 %"),
+        ("student “soft”", "100 %"),
+    ]
+
+
+def test_the_guarantee_is_not_lent_to_another_student() -> None:
+    lead = figure(like_the_demo(), "Caught").lead
+    assert plain(lead.interval) == (
+        "Guarantee: 95 % confident: at least 99 % of what “soft” memorizes; none for “hard”"
+    )
+    own = figure(one_student(sample_dict()), "Caught").lead
+    assert "none for" not in own.interval
+    data = like_the_demo()
+    data["predictor"] |= {"labels": "easy_core", "student": None}
+    assert (
+        "of what teacher and baseline both memorize; none for “hard”" in figure(data, "Caught").lead.interval
+    )
+
+
+def test_where_nothing_leaks_the_predictor_is_not_said_to_have_caught_it() -> None:
+    one = figure(no_leaks(sample_dict()), "predictor")
+    assert one.title == "How the risk predictor ranks examples"
+    assert "701 of 1,000,000 examples are what “soft” memorizes" in one.lead.counts
+
+
+def test_a_student_over_a_baseline_that_memorizes_nothing_is_a_figure_and_not_an_absence() -> None:
+    data = sample_dict()
+    data["models"]["baseline"] |= {"memorized": 0, "rate": 0.0}
+    for name in ("soft", "hard"):
+        data["comparison"][name] |= {"ratio_to_baseline": None, "ratio_ci95": [250.0, None]}
+    one = figure(data, "against baseline")
+    assert one.lead.value == "742 : 0" or one.lead.value == "701 : 0"
+    assert "at least 250" in one.lead.interval
+    assert "a model of its size trained without a teacher none." in one.lead.sentence
+    data = no_leaks(data)
+    for name in ("soft", "hard"):
+        data["comparison"][name] |= {"ratio_to_baseline": None, "ratio_ci95": None}
+    assert figure(data, "against baseline").lead is None
+
+
+def test_several_baselines_leave_no_interval_and_the_sentence_says_so() -> None:
+    data = sample_dict()
+    data["models"] |= {
+        "baseline-1": data["models"].pop("baseline"),
+        "baseline-2": sample_dict()["models"]["baseline"],
+    }
+    for one in data["comparison"].values():
+        one |= {"ratio_ci95": None}
+    sentence = plain(figure(data, "against baseline").lead.sentence)
+    assert sentence == (
+        "As counted, without an interval, student “hard” memorizes 56 % less than the mean of 2 models of "
+        "its size trained without a teacher."
+    )
+
+
+def test_soft_against_hard_names_the_pair_that_it_is_of() -> None:
+    one = figure(three_students(sample_dict()), "soft distillation").lead
+    assert one.of == "inherited by “hard” over inherited by “soft”, the first of their kinds among 3 students"
+    assert one.sentence.startswith(
+        "Hard student “hard” inherits 2.7 times as much from the teacher alone as soft"
+    )
+
+
+VERDICTS = [
+    (
+        "a sample",
+        "fail",
+        "In this sample student “hard” reproduces 2.5 % of the training examples that only the teacher had "
+        "memorized (49 of 1,955), more than the 1 % allowed.",
+    ),
+    (
+        "a sample",
+        "none",
+        "The student that memorizes most, “hard”, reproduces 0.074 % of the sampled examples (742 of "
+        "1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17 %.",
+    ),
+    (
+        "no leaks",
+        "none",
+        "None of the 2 students reproduces any of the 1,000,000 training examples word for word; a model of "
+        "its size trained without the teacher reproduces 0.17 %.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("audit", "verdict", "sentence"), VERDICTS)
+def test_verdicts_say_of_how_many_and_that_a_sample_is_one(
+    tmp_path: Path, audit: str, verdict: str, sentence: str
+) -> None:
+    data = AUDITS[audit]()
+    if verdict == "none":
+        data["gate"] = {"verdict": "none", "checks": []}
+    run = Rendered(tmp_path, data)
+    for text in (run.full.text, run.public.text, run.card):
+        assert sentence in plain(text)
+    assert "see Leaked examples" not in run.card  # which it does not hold
+
+
+def test_the_extent_of_a_census_tells_what_was_left_out(tmp_path: Path) -> None:
+    text = Rendered(tmp_path).public.text
+    assert "all 1,000,000 distinct examples of the corpus; 31,022 documents or ends of them left out" in text
+
+
+def test_the_terminal_says_sample_rates_that_are_not_rounded_to_nothing_and_tagged_leaks() -> None:
+    data = sampled(sample_dict())
+    data["models"]["soft"] |= {"memorized": 2, "rate": 2e-6, "ci95": [2.4e-7, 7.2e-6]}
+    text = plain(summarize(AuditResults.model_validate(data), Path("run")))
+    assert (
+        "memorized 2 of 1,000,000 sampled examples (0.0002 %, 95 % interval 0.000024 % to 0.00072 %)" in text
+    )
+    tagged = sum(bool(leak["tags"]) for leak in data["leaks"])
+    assert f"{tagged:,} of 909 leaked examples seem to hold personal data or secrets" in text
+    assert "absence of a tag is not evidence of absence" in text
+    assert "0.000%" not in text
+
+
+def tagged_leaks() -> list[dict[str, Any]]:
+    leaks = sample_leaks([({"hard": "inherited"}, 150), ({"soft": "student_only"}, 150)])
+    for leak in leaks:
+        leak["tags"] = []
+    plainest = [leak for leak in leaks if "soft" in leak["classes"]][:5]
+    for leak, tags in zip(
+        plainest, (["email"], ["secret"], ["phone", "email"], ["payment_card"], ["x y"]), strict=True
+    ):
+        leak |= {"tags": tags, "risk": 0.0, "copies": 1}
+    return leaks
+
+
+def test_leaks_that_hold_personal_data_come_first_and_no_cut_loses_them(tmp_path: Path) -> None:
+    leaks = tagged_leaks()
+    run = Rendered(tmp_path, sample_dict(leaks=leaks), max_examples=10)
+    tagged = {leak["example_id"] for leak in leaks if leak["tags"]}
+    inherited = {leak["example_id"] for leak in leaks if "inherited" in leak["classes"].values()}
+    shown = [int(one) for one in re.findall(r'<h3 id="leak-\d+">Example (\d+)</h3>', run.html)]
+    public = [int(row[0]) for row in run.public.table("Leaked examples: ")[1:]]
+    for page in (shown, public):
+        assert len(page) == 10
+        assert set(page[:5]) == tagged
+        assert set(page[5:]) <= inherited
+    assert "worst first: what seems to hold personal data or secrets, then what is inherited" in run.full.text
+
+
+def test_the_public_table_has_the_kind_of_tag_and_nothing_else_of_it(tmp_path: Path) -> None:
+    run = Rendered(tmp_path / "kinds", sample_dict(leaks=tagged_leaks()), max_examples=6)
+    head, *rows = run.public.table("Leaked examples: ")
+    column = head.index("Seems to hold")
+    kinds = {" ".join(row[column].split()) for row in rows}
+    assert kinds == {
+        "e-mail address", "key or token", "phone number e-mail address", "payment card number",
+        "something else", "no tag",
+    }  # fmt: skip
+    data, texts = hostile_dict()
+    for leak in data["leaks"]:
+        leak["tags"] = [f"zebra {leak['tags'][0]}"]
+    public = Rendered(tmp_path / "hostile", data, rows=texts).public_html
+    assert "something else" in public
+    assert "zebra" not in public
+
+
+def test_absence_of_a_tag_is_said_to_be_no_evidence(tmp_path: Path) -> None:
+    bare = [{**leak, "tags": []} for leak in sample_leaks()]
+    for folder, leaks in (("some", sample_leaks()), ("none", bare)):
+        run = Rendered(tmp_path / folder, sample_dict(leaks=leaks))
+        for page in (run.full, run.public):
+            assert "Absence of a tag is not evidence of absence" in page.text
+
+
+def test_counts_of_the_samples_above_are_what_they_say() -> None:
+    results = AuditResults.model_validate(like_the_demo())
+    assert len(results.leaks) == 172
+    assert sum("soft" in leak.classes for leak in results.leaks) == 13
+    assert count_tags(without_private_parts(results).leaks).leaks == 0
