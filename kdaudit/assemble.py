@@ -69,7 +69,7 @@ def _curves(audited: Audited) -> Curves:
 
 
 def _missing(audited: Audited) -> list[str]:
-    notes = [NOT_SEARCHED]
+    notes = [NOT_SEARCHED, *(one.checked.note for one in audited.measured.values() if one.checked.note)]
     if audited.config.holdout is None:
         notes.insert(
             0, "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
@@ -96,6 +96,7 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         fingerprint=member.model.fingerprint,
         seconds=round(corpus.seconds, 3),
         tokens_per_second=round(read / corpus.seconds, 1) if corpus.seconds else None,
+        engine_check=measured.checked.check,
     )
 
 

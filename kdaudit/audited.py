@@ -16,6 +16,7 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.extraction import Extraction, Split, read_extraction
 from kdaudit.results import CorpusResult
 from kdaudit.roster import Member, Roster
+from kdaudit.stages.engine_check import Checked, read_checked
 from kdaudit.stages.examples import read_copies
 from kdaudit.stages.extracting import extraction_of
 from kdaudit.stages.likelihoods import EntropyPoints, perplexity_file, read_entropies
@@ -31,6 +32,7 @@ class Measured(NamedTuple):
     corpus: Extraction
     holdout: Extraction | None
     perplexity: float | None
+    checked: Checked
 
 
 class Audited(NamedTuple):
@@ -74,8 +76,8 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
 
 def _measured(work: Work, member: Member) -> Measured:
     run, stage = work.run, extraction_of(member)
-    corpus = read_extraction(run, stage)
+    corpus, checked = read_extraction(run, stage), read_checked(work, member)
     if not run.shards(HOLDOUT):
-        return Measured(member, corpus, None, None)
+        return Measured(member, corpus, None, None, checked)
     perplexity = json.loads((run.folder / perplexity_file(member)).read_bytes())
-    return Measured(member, corpus, read_extraction(run, f"holdout/{stage}"), perplexity)
+    return Measured(member, corpus, read_extraction(run, f"holdout/{stage}"), perplexity, checked)

@@ -10,6 +10,7 @@ it without a traceback and exits with the class's code.
     │   ├── ModelError         a model's folder, weights or tokenizer
     │   └── RunStateError      a run directory that cannot be used as asked
     └── RunError               exit 4: a failure while running; what was done is kept
+        ├── DisagreementError  two engines run different models from one folder
         ├── EngineError        the inference engine failed
         │   ├── OutOfMemoryError   the device's memory does not hold model and batch
         │   └── WorkerDiedError    its process crashed
@@ -52,6 +53,10 @@ class RunStateError(UsageError):
 
 class RunError(KdauditError):
     """Something failed while running; finished work is kept and the same command goes on."""
+
+
+class DisagreementError(RunError):
+    """An engine and its reference say different things from the files of one model."""
 
 
 class EngineError(RunError):

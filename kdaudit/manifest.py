@@ -31,6 +31,7 @@ RUN_ENTRIES = (
     "examples",
     "suffix_copies.parquet",
     "holdout",
+    "engine_check",
     "extraction",
     "continuations",
     "features",

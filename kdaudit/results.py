@@ -79,6 +79,24 @@ class Floor(Result):
     ci95: Interval
 
 
+class EngineCheck(Result):
+    """An engine against plain float32 passes in transformers, on continuations of the corpus's prefixes."""
+
+    windows: int
+    """Continuations compared."""
+    positions: int
+    """Their tokens compared; a continuation ends at its first difference."""
+    disagreeing: int
+    """Continuations that the engine left where no near tie explains it: an audit goes on only with none."""
+    near_ties: int
+    """Continuations that it left at a near tie between two tokens."""
+    tolerance: float
+    """Widest near tie: a share of the distance between the best logit and the median of all."""
+    seconds: float
+    reference: str
+    """Library, version, attention, dtype and device."""
+
+
 class ModelResult(Result):
     """One model's memorization."""
 
@@ -101,6 +119,8 @@ class ModelResult(Result):
     """Extraction alone, without loading the model."""
     tokens_per_second: float | None
     """Prefix tokens read a second."""
+    engine_check: EngineCheck | None = None
+    """None where there could be no check, which a note explains."""
 
 
 class ComparisonResult(Result):

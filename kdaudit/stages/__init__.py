@@ -2,6 +2,7 @@
 
     work.py         what every stage is given
     examples.py     corpus -> distinct windows, and where else their suffixes stand
+    engine_check.py  model, reference -> whether the engine says what the model says
     extracting.py   models -> matched tokens of every example; what they say after leaked prefixes
     likelihoods.py  models -> perplexity of the holdout, entropy against log-probability
     scoring.py      teacher and baseline -> features of every example

@@ -17,6 +17,7 @@ from kdaudit.errors import RunError
 from kdaudit.extraction import continuations_file, continue_leaks, extract, leaked, read_extraction
 from kdaudit.retreat import retreating
 from kdaudit.roster import Member, engine_options
+from kdaudit.stages.engine_check import check_remote, write_reference
 from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.stats import Flags
 
@@ -48,6 +49,7 @@ class Extracting:
         for member in sorted(members, key=lambda member: member.role != "student"):
             stage = extraction_of(member)
             if not run.done(stage):
+                write_reference(self._work, member)
                 with run.stage(stage):
                     self._with_model(member, lambda one, engine: self._extract(one, engine, leaks))
         for member in members if leaks else ():
@@ -56,6 +58,7 @@ class Extracting:
 
     def _extract(self, member: Member, engine: RemoteEngine, leaks: bool) -> None:
         work, run, stage = self._work, self._work.run, extraction_of(member)
+        check_remote(work, member, engine)
         extract(run, engine, work.split, EXAMPLES, stage, work.progress)
         if run.shards(HOLDOUT):
             extract(run, engine, work.split, HOLDOUT, f"holdout/{stage}", work.progress)
