@@ -20,14 +20,12 @@ from click.testing import CliRunner
 from kdaudit.cli import main
 from kdaudit.manifest import check_files
 
+_BY_MODEL = ("engine_check", "extraction")
 _STAGES = [
     "config",
     "corpus",
     "holdout",
-    "extraction/soft",
-    "extraction/hard",
-    "extraction/teacher",
-    "extraction/baseline",
+    *(f"{stage}/{name}" for name in ("soft", "hard", "teacher", "baseline") for stage in _BY_MODEL),
     *(f"perplexity/{name}" for name in ("teacher", "baseline", "soft", "hard")),
     "features",
     "predictor",

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from kdaudit.distill.folders import fingerprint
 from kdaudit.distill.hard import hard_windows
 from kdaudit.distill.training import Progress
 from kdaudit.distill.windows import WindowFile
 from kdaudit.engines import EngineOptions, RemoteEngine, start
+from kdaudit.engines.agreement import WINDOWS
 from kdaudit.engines.base import Tokens
+from kdaudit.engines.checking import Asking, Model, Said, ask_reference, check_engine
+from kdaudit.errors import EngineError
 from kdaudit.files import replacing
+from kdaudit.reasons import reason
 
 _APART = 1_000_003
 """Between the generators of two seeds' first rows: row r draws from a generator of its own, r further on."""
 _ROWS = 4096
 """Windows that the teacher continues together."""
+_CHECKED = 50
+"""Tokens of a continuation that an engine check compares at most."""
 _FINGERPRINT = b"kdaudit.fingerprint"
 
 HARD_SCHEMA = pa.schema(
@@ -53,6 +61,13 @@ class Author(NamedTuple):
     engine: EngineOptions
     fingerprint: str
     """Of the teacher's weights."""
+    parameters: int
+
+    @property
+    def model(self) -> Model:
+        """The teacher as an engine check knows it."""
+        engine = self.engine
+        return Model("teacher", Path(engine.path), engine.dtype, engine.trust_remote_code, self.parameters)
 
 
 def write_hard_corpus(
@@ -62,12 +77,15 @@ def write_hard_corpus(
     writing: Writing,
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     progress: Progress,
+    warn: Callable[[str], None],
 ) -> None:
     """Continue each window's prefix up to the window's own length, and write both to a parquet file.
 
-    A finished file stays if the same teacher wrote it of the same windows in the same way.
+    A finished file stays if the same teacher wrote it of the same windows in the same way. The engine is
+    checked before it writes (see `kdaudit.engines.agreement`), on continuations of `_CHECKED` tokens.
 
     Raises:
+        DisagreementError: the engine does not run the teacher as transformers reads it.
         EngineError: the teacher's engine failed.
         StorageError: the file could not be written.
 
@@ -76,15 +94,58 @@ def write_hard_corpus(
     if _recorded(path) == wanted:
         return
     schema = HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
+    sample = np.random.default_rng(0).permutation(len(windows))[:WINDOWS].astype(np.int64)
+    said = _reference(windows, sample, author, writing, warn)
     with (
         start(author.engine) as teacher,
         replacing(path, private=True) as partial,
         pq.ParquetWriter(partial, schema) as out,
     ):
+        if said is not None:
+            check_engine(author.model, said, _asking(teacher), sample, 0)
         for first in range(0, len(windows), _ROWS):
             rows = range(first, min(first + _ROWS, len(windows)))
             out.write_table(_written(rows, windows, teacher, writing, tokenizer).cast(schema))
             progress("the teacher writes", rows.stop, len(windows))
+
+
+def _reference(
+    windows: WindowFile,
+    rows: NDArray[np.int64],
+    author: Author,
+    writing: Writing,
+    warn: Callable[[str], None],
+) -> Said | None:
+    """What the reference says after some prefixes; None, with a warning, where it cannot run."""
+    prefixes = np.stack([windows[int(row)][: writing.prefix_tokens] for row in rows])
+    longest = max(len(windows[int(row)]) for row in rows)
+    tokens = min(_CHECKED, longest - writing.prefix_tokens)
+    try:
+        return ask_reference(author.model, _begun(prefixes, writing.bos), tokens)
+    except EngineError as error:
+        warn(
+            "teacher: what its engine writes is not checked against a plain forward pass in transformers: "
+            f"{reason(error)}"
+        )
+        return None
+
+
+def _asking(teacher: RemoteEngine) -> Asking:
+    """Asks for what the engine writes: what it would match is not used here."""
+
+    def match(prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        right = teacher.generate(prefixes, suffixes.shape[1]) == suffixes
+        matched: NDArray[np.int16] = np.cumprod(right, axis=1).sum(axis=1).astype(np.int16)
+        return matched
+
+    return Asking(teacher.info, match, teacher.generate)
+
+
+def _begun(prefixes: Tokens, bos: int | None) -> Tokens:
+    """Prefixes after a BOS token, where there is one."""
+    begin = np.full((len(prefixes), 0 if bos is None else 1), bos or 0, dtype=np.int32)
+    begun: Tokens = np.concatenate([begin, prefixes], axis=1)
+    return begun
 
 
 def _fingerprint(windows: WindowFile, author: Author, writing: Writing) -> str:
@@ -122,10 +183,8 @@ class _Writer(NamedTuple):
 
     def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
         """Continuation of each prefix, after a begin token where there is one."""
-        bos = self.writing.bos
-        begin = np.full((len(prefixes), 0 if bos is None else 1), bos or 0, dtype=np.int32)
         seed = self.writing.seed * _APART + self.first
-        given = np.concatenate([begin, prefixes], axis=1)
+        given = _begun(prefixes, self.writing.bos)
         return self.teacher.generate(given, tokens, self.writing.temperature, seed)
 
 

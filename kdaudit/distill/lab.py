@@ -192,8 +192,9 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
     )
     greedy = student.decoding == "greedy"
     writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed, lab.bos)
-    author = Author(engine, resolved(lab.teacher, "teacher").fingerprint)
-    write_hard_corpus(path, lab.windows, author, writing, lab.tokenizer, lab.progress)
+    teacher = resolved(lab.teacher, "teacher")
+    author = Author(engine, teacher.fingerprint, teacher.parameters)
+    write_hard_corpus(path, lab.windows, author, writing, lab.tokenizer, lab.progress, lab.warn)
 
 
 def _hard_corpus_name(config: DistillConfig, student: HardStudent, seed: int) -> str:

@@ -34,6 +34,7 @@ class Lab(NamedTuple):
     windows: WindowFile
     holdout: WindowFile
     progress: Progress
+    warn: Callable[[str], None]
 
     @property
     def teacher_dtype(self) -> str | None:
@@ -119,6 +120,7 @@ def _lab(
         windows=windows,
         holdout=holdout,
         progress=opening.progress,
+        warn=opening.warn,
     )
 
 

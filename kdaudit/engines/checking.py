@@ -76,7 +76,7 @@ def ask_reference(model: Model, prefixes: Tokens, tokens: int, retreat: int = 0)
     broken = int((~np.isfinite(said.margins)).any(axis=1).sum())
     if broken:
         raise ModelError(
-            f"{model.folder}: it gives NaN or infinite logits for {broken:,} of {len(said.tokens):,} windows; "
+            f"{model.folder}: NaN or infinite logits for {broken:,} of {len(said.tokens):,} windows; "
             "if it is loaded as float16, set its dtype to float32, else its weights are damaged: copy or "
             "train it again"
         )
@@ -116,10 +116,10 @@ def _explained(model: Model, said: Said, asking: Asking, found: Agreement, names
     other = "transformers" if asking.info.engine == "vllm" else "vllm"
     return (
         f"{model.name}: {engine} and the reference ({said.about}) do not run the same model from "
-        f"{model.folder}: {_where(said, asking, found, names)}. {_CAUSES} Nothing of this model was measured; "
+        f"{model.folder}: {_where(said, asking, found, names)}. {_CAUSES} Nothing of it was measured; "
         "finished models are kept. Remove what is stale or stray from its folder, or save it again with "
-        "save_pretrained, and run again; if the two still differ, take the other engine (--set "
-        f"extraction.engine={other} --fresh) and report it"
+        "save_pretrained, and run again; if the two still differ, set extraction.engine to "
+        f"{other} and report it"
     )
 
 
@@ -135,7 +135,7 @@ def _where(said: Said, asking: Asking, found: Agreement, names: NDArray[np.int64
     windows = len({departure.window for departure in found.departures})
     return (
         f"in {windows} of {found.windows} windows the greedy continuations part where no near tie explains "
-        f"it; first in example {names[first.window]} at token {first.position} of its suffix: the reference says "
+        f"it; first in example {names[first.window]} at token {first.position}: the reference says "
         f"{token}, the engine {_said_there(said, asking, first)}"
     )
 

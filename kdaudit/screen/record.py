@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from kdaudit.predictor import Origin
-from kdaudit.results import CorpusResult, ExtractionResult, PredictorResult, Result
+from kdaudit.results import CorpusResult, EngineCheck, ExtractionResult, PredictorResult, Result
 
 Drop = Literal["document", "window"]
 Format = Literal["parquet", "jsonl"]
@@ -22,6 +22,8 @@ class ScreenedModel(Result):
     examples: int
     memorized: int
     fingerprint: str
+    engine_check: EngineCheck | None = None
+    """None where there could be no check, which a note explains."""
 
 
 class Quantiles(Result):

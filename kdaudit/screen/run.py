@@ -37,6 +37,7 @@ from kdaudit.screen.record import FlaggedCounts, KeptCounts, ScreenedModel, Scre
 from kdaudit.screen.report import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
 from kdaudit.screen.sinks import discard_kept
 from kdaudit.screen.words import promise_elsewhere
+from kdaudit.stages.engine_check import read_checked
 from kdaudit.stages.examples import read_copies, write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
 from kdaudit.stages.inputs import run_inputs
@@ -101,7 +102,7 @@ def run_screen(
             check_writable(source.config, config.format)
         corpus = write_examples(work, source, "corpus", EXAMPLES)
         _extract(screening, corpus.examples)
-        write_features(work)
+        write_features(work, measures=config.extraction.engine is None)
         _write_prediction(screening)
         _write_flagged(screening)
         _write_kept(screening)
@@ -299,6 +300,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
     kept = KeptCounts.model_validate_json((work.run.folder / COUNTS_FILE).read_bytes())
     copies, labels = read_copies(work), _labels(screening)
+    checked = {member.name: read_checked(work, member) for member in work.roster.members}
     return ScreenRecord(
         schema_version="1",
         name=config.name,
@@ -313,6 +315,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
                 examples=corpus.examples,
                 memorized=int(found.memorized[member.name].sum()),
                 fingerprint=member.model.fingerprint,
+                engine_check=checked[member.name].check,
             )
             for member in work.roster.members
         },
@@ -332,7 +335,11 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         drop=config.drop,
         format=config.format,
         max_flagged=config.max_flagged,
-        notes=[*prediction.notes, *_columns_replaced(kept)],
+        notes=[
+            *(one.note for one in checked.values() if one.note),
+            *prediction.notes,
+            *_columns_replaced(kept),
+        ],
     )
 
 

@@ -6,6 +6,7 @@ of shard n, in their order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -13,8 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.engines import EngineInfo
+from kdaudit.engines.base import Tokens
+from kdaudit.engines.checking import Asking
 from kdaudit.features import PairScores, PairWorker, zlib_entropy
 from kdaudit.retreat import retreating
+from kdaudit.roster import Member
+from kdaudit.stages.engine_check import check_loaded, write_reference
 from kdaudit.stages.examples import SUFFIX_COPIES
 from kdaudit.stages.likelihoods import windows_of
 from kdaudit.stages.work import EXAMPLES, Work
@@ -42,23 +47,37 @@ FEATURES_SCHEMA = pa.schema(
 extraction finds, but for near ties between two tokens."""
 
 
-def write_features(work: Work) -> None:
-    """Score every example, going on where an earlier call stopped."""
+def write_features(work: Work, *, measures: bool = False) -> None:
+    """Score every example, going on where an earlier call stopped.
+
+    Args:
+        work: the run.
+        measures: whether what these passes match is what counts as memorized, no engine being asked; then
+            they are checked as an engine is.
+
+    """
     run = work.run
     if run.done(FEATURES):
         return
+    for member in _scored(work) if measures else ():
+        write_reference(work, member)
     with run.stage(FEATURES):
-        retreating("features", lambda retreat: _write_shards(work, retreat), work.warn)
+        retreating("features", lambda retreat: _write_shards(work, measures, retreat), work.warn)
 
 
-def _write_shards(work: Work, retreat: int) -> None:
+def _scored(work: Work) -> tuple[Member, Member]:
+    """Teacher and baseline."""
+    return work.roster.members[0], work.roster.baselines[0]
+
+
+def _write_shards(work: Work, measures: bool, retreat: int) -> None:
     run, split = work.run, work.split
     shards = run.shards(EXAMPLES)
     pending = [shard for shard in shards if not run.has(_beside(shard))]
     if not pending:
         return
     suffix_copies = run.read_table(SUFFIX_COPIES)["suffix_copies"].to_numpy()
-    teacher, baseline = work.roster.members[0], work.roster.baselines[0]
+    teacher, baseline = _scored(work)
     work.progress("features: loading teacher and baseline", 1, 0)
     with PairWorker(
         work.files(teacher),
@@ -69,6 +88,8 @@ def _write_shards(work: Work, retreat: int) -> None:
         suffix_tokens=split.suffix_tokens,
         retreat=retreat,
     ) as worker:
+        for role, member in enumerate((teacher, baseline) if measures else ()):
+            check_loaded(work, member, Asking(worker.info, _matcher(work, worker, role), None))
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
             before = worker.seconds
@@ -77,6 +98,17 @@ def _write_shards(work: Work, retreat: int) -> None:
             table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
             run.write_table(_beside(shard), table, private=False)
             work.progress("features", len(run.shards(FEATURES)), len(shards))
+
+
+def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Tokens, Tokens], NDArray[np.int16]]:
+    """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
+    begin = int(work.split.bos is not None)  # which the passes add themselves
+
+    def match(prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        scores = worker.scores(list(np.concatenate([prefixes[:, begin:], suffixes], axis=1)))
+        return (scores.teacher_matched, scores.baseline_matched)[role]
+
+    return match
 
 
 def _table(examples: pa.Table, scores: PairScores, suffix_copies: NDArray[np.int64]) -> pa.Table:
