@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from kdaudit.results import (
     Curves,
     ExtractionResult,
     Floor,
+    Leak,
+    LeakSuffixes,
     ModelResult,
     Point,
     SoftVsHard,
@@ -34,6 +37,7 @@ _CLOUD = 400
 def build_results(run: RunStore, audited: Audited) -> AuditResults:
     """Everything in results.json."""
     models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
+    leaks = list(leaks_of(run, audited))
     comparison, soft_hard, notes = _compare(audited)
     gate = judge(audited.config.gate, comparison, models, not audited.corpus.sampled)
     return AuditResults(
@@ -50,7 +54,8 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
         predictor=audited.prediction.result,
         curves=_curves(audited),
         gate=gate,
-        leaks=list(leaks_of(run, audited)),
+        leaks=leaks,
+        leak_suffixes=_count_suffixes(audited, leaks),
         notes=[*notes, *_missing(audited), *audited.prediction.notes],
     )
 
@@ -125,6 +130,14 @@ class _Compared(NamedTuple):
     comparison: dict[str, ComparisonResult]
     soft_vs_hard: SoftVsHard | None
     notes: list[str]
+
+
+def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
+    own = {
+        student.name: len({leak.suffix_hmac for leak in leaks if student.name in leak.memorized_by})
+        for student in audited.roster.students
+    }
+    return LeakSuffixes(leaks=len({leak.suffix_hmac for leak in leaks}), students=own)
 
 
 def _compare(audited: Audited) -> _Compared:

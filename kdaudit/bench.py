@@ -74,7 +74,7 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
 
     Args:
         config: the audit; `extraction.engine` is not heeded.
-        examples: distinct windows to time, at most what the corpus has.
+        examples: distinct examples to time, at most what the corpus has.
         progress: told of every turn.
 
     Raises:

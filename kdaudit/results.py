@@ -1,7 +1,7 @@
 """The versioned schema of results.json: what an audit found, as frozen pydantic models.
 
 A figure that cannot be had is None and `notes` says why; it is never 0 and never absent. Rates are
-shares of distinct windows (0 to 1); an interval's open end is None.
+shares of distinct examples (0 to 1); an interval's open end is None.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class CorpusResult(Result):
     documents: int
     """Rows read, skipped ones included."""
     windows: int
-    """All places of windows in the corpus."""
+    """All windows of the corpus: occurrences of examples."""
     examples: int
-    """Distinct windows audited."""
+    """Distinct examples audited: windows that differ in prefix + suffix."""
     skipped: Skipped
     sampled: bool
     """True when `corpus.limit` took a sample; False for a census."""
@@ -108,7 +108,7 @@ class ModelResult(Result):
     ci95: Interval
     """Clopper-Pearson."""
     windows_memorized: int
-    """Places in the corpus where a memorized window stands."""
+    """Occurrences of the memorized examples in the corpus."""
     survival: list[float]
     """Entry k is the share of examples with at least k matched tokens, k = 0 to suffix_tokens."""
     holdout: Floor | None
@@ -262,6 +262,15 @@ class Leak(Result):
     """HMAC-SHA256 of the suffix's text under a key that stays in the run directory."""
 
 
+class LeakSuffixes(Result):
+    """Distinct suffixes among the leaks: one behind several prefixes (a licence, a signature) is one text."""
+
+    leaks: int
+    """Of all leaks."""
+    students: dict[str, int]
+    """Of the examples that each student memorizes."""
+
+
 class AuditResults(Result):
     """results.json."""
 
@@ -280,4 +289,6 @@ class AuditResults(Result):
     curves: Curves
     gate: GateResult
     leaks: list[Leak]
+    leak_suffixes: LeakSuffixes | None = None
+    """None in results of versions that did not count them."""
     notes: list[str]

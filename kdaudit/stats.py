@@ -1,6 +1,6 @@
-"""Intervals and tests for shares and for paired shares of distinct windows.
+"""Intervals and tests for shares and for paired shares of distinct examples.
 
-The unit is the distinct window, so the counts here are of independent outcomes. Every function takes
+The unit is the distinct example, so the counts here are of independent outcomes. Every function takes
 plain counts, stands zero counts and never gives NaN or infinity: an interval's end that cannot be
 bounded is None.
 """

@@ -52,7 +52,12 @@ def _model(results: AuditResults, model: ModelResult) -> str:
 
 
 def _students(results: AuditResults) -> list[str]:
-    lines = []
+    suffixes = {} if results.leak_suffixes is None else results.leak_suffixes.students
+    lines = [
+        f"{name}: what it continues word for word is {plural(texts, 'distinct text')} (suffixes)"
+        for name, texts in suffixes.items()
+        if texts
+    ]
     for name, found in results.comparison.items():
         if found.inherited is not None:
             lines.append(

@@ -232,16 +232,18 @@ def test_examples_are_those_of_a_counter(digits, tmp_path_factory, texts, stride
     for row, text in enumerate(texts):
         offset_windows, _ = slow_windows(list(enumerate(text)), 5, stride, 3)
         places += [("".join(c for _, c in w), str(row), w[0][0]) for w in offset_windows]
-    copies = Counter(text for text, _, _ in places)
-    first = {text: (document, offset) for text, document, offset in reversed(places)}
-    order = list(dict.fromkeys(text for text, _, _ in places))
+    # Prefix + suffix are the first three tokens; the first occurrence stands for all that begin with them.
+    copies = Counter(text[:3] for text, _, _ in places)
+    first = {text[:3]: (document, offset) for text, document, offset in reversed(places)}
+    whole = {text[:3]: text for text, _, _ in reversed(places)}
+    order = list(dict.fromkeys(text[:3] for text, _, _ in places))
     assert rows_of(examples, rows) == [
         {
             "example_id": number,
             "document_id": first[text][0],
             "offset": first[text][1],
-            "text": text,
-            "token_ids": [int(c) for c in text],
+            "text": whole[text],
+            "token_ids": [int(c) for c in whole[text]],
             "copies": copies[text],
         }
         for number, text in enumerate(order)
@@ -254,7 +256,7 @@ def test_examples_are_those_of_a_counter(digits, tmp_path_factory, texts, stride
 
 def test_tables_have_the_schema_and_the_rows_asked_for(digits, tmp_path):
     path = write(tmp_path / "a.jsonl", [f"{n:05d}" for n in range(9_000)])
-    examples = build(path, digits, tmp_path / "s")
+    examples = build(path, digits, tmp_path / "s", minimum=5)
     tables = list(examples.tables(2_500))
     assert [len(table) for table in tables] == [2_500, 2_500, 2_500, 1_500]
     assert all(table.schema.equals(EXAMPLES_SCHEMA) for table in tables)
@@ -270,7 +272,7 @@ def numbers(count: int, repeats: int = 1) -> list[str]:
 def sampled(folder: Path, digits, texts: list[str], **fields) -> list[dict]:
     folder.mkdir()
     path = write(folder / "a.jsonl", texts)
-    examples = build(path, digits, folder / "s", **fields)
+    examples = build(path, digits, folder / "s", minimum=5, **fields)
     assert examples.counts.sampled
     assert examples.counts.windows == len(texts)
     rows = rows_of(examples)
@@ -296,7 +298,18 @@ def test_a_sample_is_the_same_set_in_any_order_with_exact_copies(digits, tmp_pat
     assert {r["text"] for r in seeded} != {r["text"] for r in first}
 
 
-def test_a_limit_above_the_distinct_windows_keeps_all(digits, tmp_path):
+def test_windows_that_differ_only_behind_prefix_and_suffix_are_one_example(digits, tmp_path):
+    """40 documents under one header: what is measured of them is one text."""
+    texts = [f"012{n % 8}{n % 9}" for n in range(40)] + ["11100", "1110"]
+    census = rows_of(build(write(tmp_path / "a.jsonl", texts), digits, tmp_path / "s", minimum=3))
+    assert [(row["text"], row["copies"]) for row in census] == [("01200", 40), ("11100", 2)]
+    limited = rows_of(build(tmp_path / "a.jsonl", digits, tmp_path / "t", minimum=3, limit=1))
+    assert limited[0]["copies"] == {"01200": 40, "11100": 2}[limited[0]["text"]]
+    whole = rows_of(build(tmp_path / "a.jsonl", digits, tmp_path / "u", minimum=5))
+    assert len(whole) == len({text for text in texts if len(text) == 5})
+
+
+def test_a_limit_above_the_distinct_examples_keeps_all(digits, tmp_path):
     assert len(sampled(tmp_path / "a", digits, numbers(40, 3), limit=41)) == 40
     assert len(sampled(tmp_path / "b", digits, numbers(40, 3), limit=40)) == 40
 
@@ -313,7 +326,7 @@ def test_each_window_is_sampled_equally_often_over_seeds():
     windows = np.arange(40, dtype=np.int32).reshape(20, 2)
     drawn = np.zeros(20)
     for seed in range(2_000):
-        ledger = Ledger(seed=seed, limit=5)
+        ledger = Ledger(measured=2, seed=seed, limit=5)
         for window in windows:
             ledger.add(window)
         drawn[ledger.settle().rows] += 1
@@ -325,7 +338,7 @@ def test_each_window_is_sampled_equally_often_over_seeds():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=80), st.integers(1, 12), st.sets(st.integers(0, 79)))
 def test_settling_at_any_time_changes_nothing(values, limit, stops):
-    once, often = Ledger(seed=3, limit=limit), Ledger(seed=3, limit=limit)
+    once, often = Ledger(measured=1, seed=3, limit=limit), Ledger(measured=1, seed=3, limit=limit)
     kept_once, kept_often = [], []
     for place, value in enumerate(values):
         window = np.array([value], dtype=np.int32)
@@ -343,7 +356,7 @@ def test_settling_at_any_time_changes_nothing(values, limit, stops):
 
 
 def test_a_settled_sample_refuses_what_it_cannot_keep():
-    ledger = Ledger(seed=0, limit=10)
+    ledger = Ledger(measured=1, seed=0, limit=10)
     admitted = [ledger.add(np.array([n], dtype=np.int32)) for n in range(1_000)]
     ledger.settle()
     assert all(admitted)
@@ -352,8 +365,8 @@ def test_a_settled_sample_refuses_what_it_cannot_keep():
 
 def test_a_samples_spool_stays_small(digits, tmp_path):
     path = write(tmp_path / "a.jsonl", numbers(30_000))
-    build(path, digits, tmp_path / "census")
-    build(path, digits, tmp_path / "sample", limit=10)
+    build(path, digits, tmp_path / "census", minimum=5)
+    build(path, digits, tmp_path / "sample", limit=10, minimum=5)
     (census,), (sample,) = ((tmp_path / name).iterdir() for name in ("census", "sample"))
     assert sample.stat().st_size < census.stat().st_size / 30_000 * (SLACK + 1_000)
 

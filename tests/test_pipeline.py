@@ -78,6 +78,41 @@ def test_inheritance(toy: Toy) -> None:
     assert (versus["both"], versus["soft_only"], versus["hard_only"]) == (0, 5, 0)
 
 
+def last_token_model(folder: Path, seed: int) -> Any:
+    """A toy model whose next token depends on the last one alone: prefixes that end alike have one suffix."""
+    model = toys.save_model(folder, seed)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_what_differs_behind_the_suffix_is_an_occurrence_and_one_suffix_is_one_text(tmp_path: Path) -> None:
+    """40 documents under one header are one example; the same suffix behind another prefix is another."""
+    toys.write_audit(tmp_path)
+    model, random = last_token_model(tmp_path / "soft", 1), np.random.default_rng(5)
+    header = toys.memorized_window(model, random)
+    alike = [*random.integers(2, toys.VOCABULARY, toys.PREFIX - 1).tolist(), *header[toys.PREFIX - 1 :]]
+    tails = [random.integers(2, toys.VOCABULARY, 6).tolist() for _ in range(40)]
+    windows = [*([*header, *tail] for tail in tails), [*alike, *tails[0]], *tails[:3]]
+    toys.write_corpus(tmp_path / "corpus.jsonl", windows)
+    done = kdaudit("run", "audit.yaml", "--set", "corpus.window=20", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "runs" / "toy" / "results.json").read_text())
+    corpus, soft = results["corpus"], results["models"]["soft"]
+    assert (corpus["windows"], corpus["examples"]) == (41, 2)
+    assert (soft["memorized"], soft["windows_memorized"], soft["rate"]) == (2, 41, 1.0)
+    assert sorted(leak["copies"] for leak in results["leaks"] if "soft" in leak["memorized_by"]) == [1, 40]
+    assert results["leak_suffixes"] == {"leaks": 1, "students": {"soft": 1, "hard": 0}}
+    assert "soft: what it continues word for word is 1 distinct text" in done.stdout
+    rows = pq.read_table(tmp_path / "runs" / "toy" / "leaks.parquet").to_pylist()
+    assert rows[0]["text"] == toys.text_of(windows[0]), "the first occurrence stands for all"
+    for page in ("report.html", "report.public.html"):
+        assert "suffixes are 1 distinct text" in (tmp_path / "runs" / "toy" / page).read_text()
+
+
 def test_leaks_hold_text_and_what_each_model_says(toy: Toy) -> None:
     rows = pq.read_table(toy.run / "leaks.parquet").to_pylist()
     assert [row["example_id"] for row in rows] == [leak["example_id"] for leak in toy.results["leaks"]]

@@ -75,8 +75,9 @@ def windows_of(tokens: list[Token], window: int, stride: int, minimum: int) -> t
     return found, short
 
 
-def content(piece: list[Token]) -> tuple[object, ...]:
-    return tuple(token.value for token in piece)
+def content(piece: list[Token], measured: int = MINIMUM) -> tuple[object, ...]:
+    """What makes a window an example: its prefix + suffix."""
+    return tuple(token.value for token in piece[:measured])
 
 
 class Oracle(NamedTuple):
@@ -111,7 +112,7 @@ def oracle(
             left.append((row, text))
             continue
         pieces, short = windows_of(tokens(text), window, stride, minimum)
-        risky = [piece for piece in pieces if content(piece) in flagged]
+        risky = [piece for piece in pieces if content(piece, minimum) in flagged]
         struck = {k for piece in risky for k in range(piece[0].start, piece[-1].end)}
         runs = "".join("\0" if k in struck else character for k, character in enumerate(text)).split("\0")
         stay = [text] if not risky else [] if drop == "document" else [run for run in runs if run.strip()]
@@ -122,7 +123,9 @@ def oracle(
         counts["characters_before"] += len(text)
         if stay:
             counts["too_short"] += short
-            counts["windows_unscored"] += sum(scored is not None and content(p) not in scored for p in pieces)
+            counts["windows_unscored"] += sum(
+                scored is not None and content(p, minimum) not in scored for p in pieces
+            )
     counts["rows_written"] = len(left)
     counts["characters_after"] = sum(len(text or "") for _, text in left)
     return Oracle(left, counts)
@@ -183,7 +186,7 @@ def keep(
         files = [out / name for name in run.shards("kept")]
     assert sorted((out / "kept").glob("*")) == files
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
-    values = [tuple(tokenizer.id_to_token(token) for token in row) for row in ids]
+    values = [tuple(tokenizer.id_to_token(token) for token in row[:minimum]) for row in ids]
     flagged = {row for row, flag in zip(values, flags, strict=True) if flag}
     return Kept(counts, files, flagged, set(values), out)
 
@@ -401,7 +404,7 @@ def test_json_objects_keep_keys_order_and_values(tmp_path):
     path.write_bytes(gzip.compress("\r\n".join(lines).encode()))
     before = digests(path)
     kept = keep(path, tmp_path / "out", "window", "jsonl", every=2)
-    assert kept.flagged == {("w1", "w2", "w3", "w4")}
+    assert kept.flagged == {("w1", "w2")}
     assert kept.lines == [
         '{"b": {"z": 1, "a": [1, "x", null]}, "text": " w5 w6", "a": 1.2345678901234568e+22}',
         '{"text": " w7", "emoji": "😀\u2028", "f": 0.1, "nan": null}',

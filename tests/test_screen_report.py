@@ -238,7 +238,7 @@ def test_tables_agree_with_the_record(screened: Screened) -> None:
         # A cell holds the median, then the range of the middle 90 %.
         assert page.table("Features of flagged and kept examples") == [
             ["Feature", "Flagged (1,234)", "Kept (98,766)"],
-            ["Places in the corpus", "126 to 24", "10.5 to 2"],
+            ["Occurrences in the corpus", "126 to 24", "10.5 to 2"],
             [
                 "zlib entropy, in bits per byte: low where text repeats itself",
                 "1.250.625 to 2.5",

@@ -100,8 +100,8 @@ class CorpusConfig(Section):
     stride: PositiveInt | None = None
     """Tokens from one window's start to the next; null means `window`, so windows do not overlap."""
     limit: PositiveInt | None = None
-    """Distinct windows to audit at most: a seeded sample of the whole corpus. `kdaudit distill` trains on the
-    same sample."""
+    """Distinct examples to audit at most: a seeded sample of the whole corpus. `kdaudit distill` trains on
+    the same sample."""
 
 
 class ModelConfig(Section):

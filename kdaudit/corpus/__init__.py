@@ -1,4 +1,4 @@
-"""The corpus: what the configuration names -> documents -> distinct windows of token ids.
+"""The corpus: what the configuration names -> documents -> windows of token ids -> distinct examples.
 
     sources.py      what a corpus section names: files of one format, or a dataset on the hub
     folders.py      the data files below a folder, saved datasets among them
@@ -13,7 +13,7 @@
     documents.py    rows -> documents, with counts of what was skipped
     fingerprint.py  what the text was, as one string
     windows.py      documents -> windows of token ids
-    distinct.py     which windows are the same, how often each stands, which a sample keeps
+    distinct.py     which windows are one example, how often each occurs, which a sample keeps
     spool.py        windows on disk between the pass and the examples
     token_file.py   every document's tokens on disk, for a second pass over them
     examples.py     all of it: `build_examples`

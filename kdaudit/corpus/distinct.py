@@ -1,11 +1,16 @@
-"""Which windows are the same, in how many places each stands, and which ones a sample keeps.
+"""Which windows are one example, how often each example occurs, and which ones a sample keeps.
 
-Windows are known by a 128-bit keyed hash of their token ids, so that two differing windows among 10^9
-share one with probability below 10^-20. The ledger holds 16 bytes a window (some 50 while it sorts).
+What an audit measures is prefix + suffix, a window's first tokens. So an example is a distinct prefix +
+suffix, and windows that differ only behind it are occurrences of one example; its first occurrence in corpus
+order stands for it wherever whole windows are read (features, perplexity, entropy). `example_hash` alone
+decides this.
 
-The sample of `limit` windows is the bottom-k sketch (Cohen and Kaplan, 2007): the distinct windows
-with the smallest hashes. As the hash depends on the seed and the token ids alone, it is a uniform
-sample without replacement of the distinct windows, whatever their order or number of copies.
+Examples are known by a 128-bit keyed hash of those token ids, so that two differing ones among 10^9 share one
+with probability below 10^-20. The ledger holds 16 bytes a window (some 50 while it sorts).
+
+The sample of `limit` examples is the bottom-k sketch (Cohen and Kaplan, 2007): the examples with the smallest
+hashes. As the hash depends on the seed and the token ids alone, it is a uniform sample without replacement of
+the distinct examples, whatever their order or number of occurrences.
 """
 
 from __future__ import annotations
@@ -23,24 +28,40 @@ _BLOCK = 1 << 16
 """Hashes looked up together."""
 
 
-def window_hash(token_ids: NDArray[np.int32], key: bytes = b"") -> bytes:
-    """A window's `DIGEST_BYTES` long hash, keyed where a key is given."""
-    return hashlib.blake2b(token_ids.astype("<i4").tobytes(), digest_size=DIGEST_BYTES, key=key).digest()
+def example_hash(token_ids: NDArray[np.int32], measured: int, key: bytes = b"") -> bytes:
+    """The hash by which the example of a window is known, `DIGEST_BYTES` long.
+
+    Args:
+        token_ids: the window's, int32 (tokens,), at least `measured` of them.
+        measured: prefix + suffix, in tokens: what lies behind does not count.
+        key: of the hash.
+
+    """
+    content = token_ids[:measured].astype("<i4").tobytes()
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=key).digest()
 
 
 class Distinct(NamedTuple):
-    """The distinct windows among the ledger's rows."""
+    """The examples among the ledger's rows."""
 
     rows: NDArray[np.int64]
-    """Row of each distinct window's first place, ascending: (distinct,)."""
+    """Row of each example's first occurrence, ascending: (examples,)."""
     copies: NDArray[np.int32]
-    """Places where it stands: (distinct,)."""
+    """Its occurrences: (examples,)."""
 
 
 class Ledger:
-    """Hashes of windows in corpus order; row i is the i-th window added since the last `settle`."""
+    """Hashes of windows in corpus order; row i is the i-th window added since the last `settle`.
 
-    def __init__(self, *, seed: int, limit: int | None) -> None:
+    Args:
+        measured: tokens of prefix + suffix.
+        seed: decides the sample.
+        limit: examples that a sample keeps; None for all.
+
+    """
+
+    def __init__(self, *, measured: int, seed: int, limit: int | None) -> None:
+        self._measured = measured
         self._key = hashlib.sha256(f"kdaudit corpus sample, seed {seed}".encode()).digest()
         self._limit = limit
         self._threshold = b"\xff" * DIGEST_BYTES
@@ -51,8 +72,8 @@ class Ledger:
         return len(self._hashes) // DIGEST_BYTES
 
     def add(self, token_ids: NDArray[np.int32]) -> bool:
-        """Note one place of a window; False if the window cannot be in the sample and has no row."""
-        digest = window_hash(token_ids, self._key)
+        """Note one window; False if its example cannot be in the sample and has no row."""
+        digest = example_hash(token_ids, self._measured, self._key)
         if digest > self._threshold:
             return False
         self._hashes += digest
@@ -64,11 +85,11 @@ class Ledger:
         return self._limit is not None and len(self) >= 2 * self._limit + SLACK
 
     def settle(self) -> Distinct:
-        """Merge equal windows, and drop those that a sample cannot keep; the rest are the new rows.
+        """Merge windows of one example, drop those that a sample cannot keep; the rest are the new rows.
 
-        Copies stay exact: the threshold is the limit-th smallest hash so far and only ever falls. A
-        window in the final sample has a hash at or below the final threshold, so none of its places was
-        ever above an earlier one, and each was counted.
+        Copies stay exact: the threshold is the limit-th smallest hash so far and only ever falls. An
+        example in the final sample has a hash at or below the final threshold, so none of its occurrences
+        was ever above an earlier one, and each was counted.
         """
         fresh = np.ones(len(self) - len(self._settled_copies), dtype=np.int32)
         copies = np.concatenate([self._settled_copies, fresh])

@@ -1,7 +1,8 @@
-"""The corpus as an audit sees it: each distinct window once, in corpus order.
+"""The corpus as an audit sees it: each distinct example once, in corpus order.
 
-One pass reads, encodes and cuts the text; windows go to the spool, their hashes to the ledger. Then
-the ledger knows each window's first place and its copies, and the spool is read back.
+One pass reads, encodes and cuts the text; windows go to the spool, their hashes to the ledger. Then the
+ledger knows each example's first occurrence and how many there are, and the spool is read back. See
+`kdaudit.corpus.distinct` for what makes two windows one example.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Counts(NamedTuple):
 
 
 class Examples:
-    """The distinct windows of a corpus; readable as long as the scratch folder stands."""
+    """The distinct examples of a corpus; readable as long as the scratch folder stands."""
 
     def __init__(
         self, counts: Counts, spool: Spool, distinct: Distinct, tokens: TokenFile | None = None
@@ -48,8 +49,8 @@ class Examples:
     def tables(self, rows: int) -> Iterator[pa.Table]:
         """Tables of EXAMPLES_SCHEMA with `rows` rows each, the last with what is left.
 
-        `example_id` counts from 0 in corpus order; `document_id`, `offset` and `text` are those of the
-        window's first place.
+        `example_id` counts from 0 in corpus order; all but `copies` are those of the example's first
+        occurrence.
 
         Raises:
             StorageError: the scratch folder cannot be read.
@@ -96,12 +97,12 @@ def build_examples(
     keep_tokens: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Examples:
-    """Read the whole corpus and find its distinct windows, or with `config.limit` a sample of them.
+    """Read the whole corpus and find its distinct examples, or with `config.limit` a sample of them.
 
     Args:
         config: the corpus section.
         tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
-        minimum_tokens: prefix + suffix: shorter documents and tails are left out.
+        minimum_tokens: prefix + suffix, which make an example: shorter documents and tails are left out.
         seed: decides the sample; the examples of a census do not depend on it.
         scratch: folder for the spool, of about the size of the corpus (of the sample, with a limit); the
             caller deletes it when done with the examples.
@@ -115,7 +116,7 @@ def build_examples(
         StorageError: the scratch folder cannot be written.
     """
     documents = open_documents(config, key)
-    ledger, spool = Ledger(seed=seed, limit=config.limit), Spool(scratch)
+    ledger, spool = Ledger(measured=minimum_tokens, seed=seed, limit=config.limit), Spool(scratch)
     tokens = (
         TokenFile(scratch / "tokens.bin", plain_tokenizer(tokenizer).get_vocab_size())
         if keep_tokens

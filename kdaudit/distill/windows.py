@@ -4,7 +4,8 @@ Invariant: row i is the i-th window of the corpus, copies included, whoever read
 number and one name a window. The token ids lie one after the other in one file, and beside it in a parquet
 file where each window ends and which document it comes from.
 
-With `limit` the corpus is what an audit with that limit takes of it, in all places where it stands.
+All windows are trained on, also those that an audit counts as occurrences of one example. With `limit` the
+corpus is every occurrence of the examples that an audit with that limit takes of it.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _sample(
     """A ledger that takes the sample's windows and no others; None without a limit."""
     if config.limit is None:
         return None
-    ledger = Ledger(seed=SAMPLE_SEED, limit=config.limit)
+    ledger = Ledger(measured=minimum, seed=SAMPLE_SEED, limit=config.limit)
     for window in _cut(open_documents(config, key), config, tokenizer, minimum, progress):
         ledger.add(window.token_ids)
         if ledger.crowded:

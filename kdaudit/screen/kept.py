@@ -1,7 +1,7 @@
 """The corpus once more, without what is flagged: kept/, in the corpus's own columns.
 
-The corpus is only read. Each place where a flagged window stands goes, in whichever document: the documents
-are cut again as the examples were, and every window is looked up among the flagged.
+The corpus is only read. Each occurrence of a flagged example goes, in whichever document: the documents are
+cut again as the examples were, and every window is looked up among the flagged.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def _marker(
         tokenizer,
         source.config,
         how.minimum_tokens,
-        KeySet(windows_of_examples(run, how.examples, ids[flagged])),
-        KeySet(windows_of_examples(run, how.examples, ids)) if sampled else None,
+        KeySet(windows_of_examples(run, how.examples, ids[flagged]), how.minimum_tokens),
+        KeySet(windows_of_examples(run, how.examples, ids), how.minimum_tokens) if sampled else None,
     )
 
 

@@ -1,7 +1,7 @@
-"""Which windows of a corpus are among some examples, wherever a copy of them stands.
+"""Which windows of a corpus are occurrences of some examples.
 
-Windows are known as in `kdaudit.corpus.distinct`: by a 128-bit hash of their token ids. Memory holds 16 bytes
-an example.
+Examples are known as in `kdaudit.corpus.distinct`: by a 128-bit hash of prefix + suffix. Memory holds 16
+bytes an example.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.corpus.distinct import DIGEST_BYTES, window_hash
+from kdaudit.corpus.distinct import DIGEST_BYTES, example_hash
 from kdaudit.extraction import read_examples
 from kdaudit.stages.likelihoods import windows_of
 from kdaudit.store import RunStore
@@ -20,27 +20,33 @@ Windows = Iterable[NDArray[np.int32]]
 
 
 class KeySet:
-    """The windows of some examples.
+    """Some examples.
 
     Args:
-        windows: their token ids, int32 (tokens,) each.
+        windows: one occurrence of each: token ids, int32 (tokens,) each.
+        measured: tokens of prefix + suffix.
 
     """
 
-    def __init__(self, windows: Windows) -> None:
-        self._keys = np.sort(_keys(windows))
+    def __init__(self, windows: Windows, measured: int) -> None:
+        self._measured = measured
+        self._keys = np.sort(self._hashes(windows))
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def holds(self, windows: Windows) -> NDArray[np.bool_]:
-        """Which of these windows are among the examples: bool (windows,)."""
-        wanted = _keys(windows)
+        """Which of these windows are occurrences of the examples: bool (windows,)."""
+        wanted = self._hashes(windows)
         if not len(self._keys):
             return np.zeros(len(wanted), dtype=np.bool_)
         places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
         found: NDArray[np.bool_] = self._keys[places] == wanted
         return found
+
+    def _hashes(self, windows: Windows) -> NDArray[np.bytes_]:
+        hashes = b"".join(example_hash(window, self._measured) for window in windows)
+        return np.frombuffer(hashes, dtype=f"S{DIGEST_BYTES}")
 
 
 def windows_of_examples(
@@ -56,7 +62,3 @@ def windows_of_examples(
     """
     for table in read_examples(run, examples, wanted):
         yield from windows_of(table["token_ids"])
-
-
-def _keys(windows: Windows) -> NDArray[np.bytes_]:
-    return np.frombuffer(b"".join(map(window_hash, windows)), dtype=f"S{DIGEST_BYTES}")

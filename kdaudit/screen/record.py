@@ -47,9 +47,9 @@ class FlaggedCounts(Result):
     """What is flagged."""
 
     examples: int
-    """Distinct windows."""
+    """Distinct examples."""
     places: int
-    """Places in the corpus where they stand."""
+    """Their occurrences in the corpus."""
     documents: int
     """Documents with such a place."""
     memorized: int

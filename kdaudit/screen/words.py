@@ -22,7 +22,7 @@ FEATURE_NAMES = {
     "baseline_perplexity": "Perplexity under the baseline",
     "kl_divergence": "KL divergence of the baseline from the teacher, in nats a token",
     "teacher_entropy": "The teacher's entropy, in nats a token",
-    "copies": "Places in the corpus",
+    "copies": "Occurrences in the corpus",
     "suffix_copies": "Places of its suffix in the corpus, at any offset",
     "tokens": "Tokens",
 }
@@ -38,8 +38,9 @@ _PROMISED_KIND = (
     "distilling or another run of training may memorize others."
 )
 _COPIES_AND_TEACHER = (
-    "A copy of a flagged window goes wherever the corpus is cut at the same token. The same text at another "
-    "offset, or with a word changed, is another example: it is scored by itself and may stay.",
+    "Every window with the prefix and suffix of a flagged example goes, wherever the corpus is cut at the "
+    "same token. The same text at another offset, or with a word changed, is another example: it is scored "
+    "by itself and may stay.",
     "A teacher that was trained on the dropped text still knows it, and can write it into the text that a "
     "student learns from (hard distillation).",
 )

@@ -1,7 +1,7 @@
 """The stages of an audit and of a screening, each a function over the run directory.
 
     work.py         what every stage is given
-    examples.py     corpus -> distinct windows, and where else their suffixes stand
+    examples.py     corpus -> distinct examples, and where else their suffixes stand
     engine_check.py  model, reference -> whether the engine says what the model says
     extracting.py   models -> matched tokens of every example; what they say after leaked prefixes
     likelihoods.py  models -> perplexity of the holdout, entropy against log-probability

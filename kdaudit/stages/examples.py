@@ -1,4 +1,4 @@
-"""From a corpus to its examples: distinct windows, their copies, and where else their suffixes stand."""
+"""From a corpus to its distinct examples, their occurrences, and where else their suffixes stand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIX_COPIES = "suffix_copies.parquet"
 
 
 def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> CorpusResult:
-    """Cut a corpus into its distinct windows; for the corpus itself, count their suffixes too.
+    """Cut a corpus into its distinct examples; for the corpus itself, count their suffixes too.
 
     Args:
         work: the run.
