@@ -25,7 +25,7 @@ from kdaudit.results import (
     Point,
     SoftVsHard,
 )
-from kdaudit.roster import Member
+from kdaudit.roster import Member, tokenizer_notes
 from kdaudit.stats import clopper_pearson
 from kdaudit.store import RunStore
 from kdaudit.tags import NOT_SEARCHED
@@ -74,7 +74,11 @@ def _curves(audited: Audited) -> Curves:
 
 
 def _missing(audited: Audited) -> list[str]:
-    notes = [NOT_SEARCHED, *(one.checked.note for one in audited.measured.values() if one.checked.note)]
+    notes = [
+        NOT_SEARCHED,
+        *(one.checked.note for one in audited.measured.values() if one.checked.note),
+        *tokenizer_notes(audited.config.extraction, audited.roster),
+    ]
     if audited.config.holdout is None:
         notes.insert(
             0, "Without a holdout corpus there is no false-positive floor and no perplexity of any model."

@@ -33,11 +33,11 @@ class Split(NamedTuple):
     prefix_tokens: int
     suffix_tokens: int
     bos: int | None
-    """Id of the begin token before each prefix, or None."""
+    """Id of the BOS token before each prefix, or None; models differ in it."""
 
     @property
     def tokens(self) -> int:
-        """Tokens of the longest sequence that an engine meets."""
+        """Tokens of the longest sequence that an engine makes; it reads all but the last."""
         return self.prefix_tokens + self.suffix_tokens + (self.bos is not None)
 
 

@@ -84,16 +84,18 @@ def _leak_row(
     said: Mapping[str, Mapping[int, Tokens]],
 ) -> dict[str, Any]:
     """A row of LEAKS_SCHEMA; `place` is the example's row without its token ids."""
-    example = leak.example_id
+    example, text = leak.example_id, audited.roster.decode(suffix)
     return {
         **place,
         "prefix": audited.roster.decode(prefix),
-        "suffix": audited.roster.decode(suffix),
+        "suffix": text,
         "models": [
             {
                 "name": name,
                 "matched_tokens": int(one.corpus.matched[example]),
-                "continuation": audited.roster.decode(said[name].get(example, suffix)),
+                "continuation": one.member.tokenizer.decode(said[name][example])
+                if example in said[name]
+                else text,
             }
             for name, one in audited.measured.items()
         ],

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.paths import nearest_name
@@ -18,7 +18,8 @@ from kdaudit.description import check_description, read_json, unreadable
 from kdaudit.errors import ModelError
 from kdaudit.files import sha256_file
 from kdaudit.reasons import reason
-from kdaudit.tokenizer import difference, load_tokenizer, reading_fingerprint
+from kdaudit.tokenizer import Alike, ModelTokenizer, compare, load_tokenizer, reading_fingerprint
+from kdaudit.tokenizer.reading import difference
 
 _HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
 """What is fetched from the hub: never a pickle, and code only if asked for."""
@@ -137,7 +138,7 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
     return ModelError(f"{key}.path: {config.path} {says}")
 
 
-def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> Any:  # noqa: ANN401 - as load_tokenizer
+def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
         raise ModelError(
             f"{key}.path: {folder} holds no tokenizer; save that of its base model there: "
@@ -223,23 +224,32 @@ def _fingerprint(files: list[Path], key: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> None:
-    """Check that all models read text alike.
+def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> dict[str, Alike]:
+    """Check that all models read text alike, as far as that can be known without the text.
 
-    Compared by content: vocabulary, merges, added and special tokens, how text is split and normalized,
-    and whether a begin token is put first. Padding, truncation and chat templates do not count.
+    Compared by content: vocabulary, merges, how text is split and normalized. BOS and EOS tokens, padding,
+    truncation and chat templates do not count, nor do added tokens that no text holds.
+
+    Returns:
+        For each model whose tokenizer is not the first one's: which texts both read alike.
 
     Raises:
-        ModelError: two differ; the message names them and what differs.
+        ModelError: two read text differently; the message names them and what differs.
     """
     (first, model), *others = models.items()
+    found = {}
     for name, other in others:
         if other.tokenizer_fingerprint == model.tokenizer_fingerprint:
             continue
         one, two = (
             load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code) for each in (model, other)
         )
-        raise ModelError(
-            f"models: {first} and {name} have different tokenizers ({difference(one, two, first, name)}); "
-            "an audit needs one, so that all models read the same tokens: name models that share theirs"
-        )
+        alike = compare(one, two)
+        if alike is None:
+            differ = difference(one, two, first, name)
+            raise ModelError(
+                f"models: {first} and {name} have different tokenizers ({differ}); an audit needs one, so "
+                "that all models read the same tokens: name models that share theirs"
+            )
+        found[name] = alike
+    return found

@@ -16,7 +16,7 @@ from kdaudit.assemble import build_results
 from kdaudit.audited import gather
 from kdaudit.config.audit import AuditConfig, CorpusConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
-from kdaudit.corpus import pin_source
+from kdaudit.corpus import first_texts, pin_source
 from kdaudit.engines import prepare
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.extraction import Progress
@@ -25,7 +25,7 @@ from kdaudit.leaks import LEAKS_FILE
 from kdaudit.manifest import MANIFEST_FILE
 from kdaudit.report.render import CARD, PUBLIC_REPORT, REPORT, read_results, render_reports
 from kdaudit.results import AuditResults, CorpusResult
-from kdaudit.roster import assemble_roster, check_machine, split_of
+from kdaudit.roster import assemble_roster, check_machine, split_of, with_tokenizer_notes
 from kdaudit.stages.examples import write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
 from kdaudit.stages.inputs import run_inputs
@@ -74,6 +74,7 @@ def run_audit(
     roster = assemble_roster(config.models)  # before the texts: to hash them can take minutes
     split = split_of(config.extraction, roster, _read_whole(config))
     sources = {key: pin_source(corpus, key) for key, corpus in _corpora(config).items()}
+    roster = with_tokenizer_notes(roster, first_texts(sources["corpus"].config))
     for warning in roster.warnings:
         warn(warning)
     inputs = run_inputs(config.seed, sources, config.extraction, roster)

@@ -1,8 +1,8 @@
-"""The models of an audit, resolved: who they are, where their weights lie, and their one tokenizer."""
+"""The models of an audit, resolved: who they are, where their weights lie, and how they read text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from kdaudit.config.audit import (
@@ -14,6 +14,7 @@ from kdaudit.config.audit import (
     tensor_parallel_by_key,
 )
 from kdaudit.engines import EngineOptions, require
+from kdaudit.engines.context import read_context_length
 from kdaudit.engines.sizing import read_config
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.extraction import Split
@@ -23,7 +24,17 @@ from kdaudit.models import (
     resolve_model,
     smaller_teacher_warning,
 )
-from kdaudit.tokenizer import bos_token_id, load_tokenizer, uses_bos
+from kdaudit.tokenizer import (
+    Agreement,
+    Alike,
+    ModelTokenizer,
+    Other,
+    bos_token_id,
+    habit_warning,
+    load_tokenizer,
+    rewriting_warning,
+    uses_bos,
+)
 
 Role = Literal["teacher", "baseline", "student"]
 KdMethod = Literal["soft", "hard"]
@@ -40,14 +51,28 @@ class Member(NamedTuple):
     """Where it stands in the configuration."""
     config: ModelConfig
     model: ResolvedModel
+    tokenizer: ModelTokenizer
 
 
 class Roster(NamedTuple):
     """All models: teacher, baselines, students."""
 
     members: list[Member]
-    tokenizer: Any
     warnings: list[str]
+    alike: Mapping[str, Alike]
+    """What is known of each model whose tokenizer is not the teacher's, by its name."""
+    notes: list[str]
+    """What readers of the results should know of the tokenizers."""
+
+    @property
+    def tokenizer(self) -> ModelTokenizer:
+        """The teacher's, which cuts the texts; all others read them alike."""
+        return self.members[0].tokenizer
+
+    @property
+    def vocabulary(self) -> int:
+        """Columns of all models' logits that stand for tokens."""
+        return min(len(member.tokenizer) for member in self.members)
 
     @property
     def students(self) -> list[Member]:
@@ -59,12 +84,18 @@ class Roster(NamedTuple):
         """The baselines, in the configuration's order."""
         return [member for member in self.members if member.role == "baseline"]
 
-    def decode(self, token_ids: Sequence[int] | Any) -> str:  # noqa: ANN401 - an int32 array
+    def decode(self, token_ids: Iterable[int]) -> str:
         """Text of token ids, special tokens included."""
-        text: str = self.tokenizer.decode(
-            [int(token) for token in token_ids], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return text
+        return self.tokenizer.decode(token_ids)
+
+    def agreement(self, key: str) -> Agreement:
+        """What checks, while the corpus under `key` is read, that all models read its texts alike."""
+        others = {
+            member.name: Other(member.tokenizer, self.alike[member.name])
+            for member in self.members
+            if member.name in self.alike
+        }
+        return Agreement(key, self.members[0].name, self.tokenizer, others)
 
 
 def assemble_roster(models: ModelSet) -> Roster:
@@ -74,15 +105,17 @@ def assemble_roster(models: ModelSet) -> Roster:
         ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
 
     """
-    members = [_resolve(one) for one in _configured(models)]
-    check_same_tokenizer({member.name: member.model for member in members})
+    members: list[Member] = []
+    for one in _configured(models):
+        members.append(_resolve(one, members))
+    alike = check_same_tokenizer({member.name: member.model for member in members})
     warnings = [
         warning
         for member in members
         if member.role == "student"
         and (warning := smaller_teacher_warning(members[0].model, member.model, member.name))
     ]
-    return Roster(members, _tokenizer_of(members[0]), warnings)
+    return Roster(members, warnings, alike, [])
 
 
 def lone_teacher(models: ModelSet) -> Roster:
@@ -92,16 +125,44 @@ def lone_teacher(models: ModelSet) -> Roster:
         ModelError: the teacher is missing, unsafe or damaged.
 
     """
-    teacher = _resolve(_configured(models)[0])
-    return Roster([teacher], _tokenizer_of(teacher), [])
+    return Roster([_resolve(_configured(models)[0], [])], [], {}, [])
 
 
-def _resolve(one: _Configured) -> Member:
-    return Member(one.name, one.role, one.kd, one.key, one.config, resolve_model(one.config, one.key))
+def _resolve(one: _Configured, before: Sequence[Member]) -> Member:
+    """Find a model; one that reads text like a model before it shares that one's tokenizer."""
+    model = resolve_model(one.config, one.key)
+    same = (
+        member.tokenizer
+        for member in before
+        if member.model.tokenizer_fingerprint == model.tokenizer_fingerprint
+    )
+    tokenizer = next(same, None)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(model.folder, trust_remote_code=one.config.trust_remote_code)
+    return Member(one.name, one.role, one.kd, one.key, one.config, model, tokenizer)
 
 
-def _tokenizer_of(member: Member) -> Any:  # noqa: ANN401 - `tokenizers` is untyped
-    return load_tokenizer(member.model.folder, trust_remote_code=member.config.trust_remote_code)
+def with_tokenizer_notes(roster: Roster, texts: Iterable[str]) -> Roster:
+    """The same models, with what users and readers should know of how their tokenizers are taken.
+
+    Args:
+        roster: the models.
+        texts: the corpus's first documents.
+
+    """
+    first = list(texts)
+    names: dict[str, list[str]] = {}
+    for member in roster.members:
+        folder, tokenizer = member.model.folder, member.tokenizer
+        trusted = member.config.trust_remote_code
+        for said in (
+            rewriting_warning(folder, tokenizer, first, trust_remote_code=trusted),
+            habit_warning(folder, tokenizer),
+        ):
+            if said is not None:
+                names.setdefault(said, []).append(member.name)
+    notes = [f"{', '.join(members)}: {said}" for said, members in names.items()]
+    return roster._replace(warnings=[*roster.warnings, *notes], notes=notes)
 
 
 def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
@@ -147,7 +208,7 @@ def _configured(models: ModelSet) -> list[_Configured]:
 
 
 def split_of(extraction: ExtractionBase, roster: Roster, whole: Mapping[str, CorpusConfig]) -> Split:
-    """Where examples are cut, and the begin token that goes before them.
+    """Where examples are cut, with the teacher's BOS token; see `member_split` for the others.
 
     Args:
         extraction: what counts as memorized.
@@ -155,41 +216,74 @@ def split_of(extraction: ExtractionBase, roster: Roster, whole: Mapping[str, Cor
         whole: corpora whose whole windows models will read, by configuration key.
 
     Raises:
-        ModelError: `bos: always` and the tokenizer has no begin token; or a model reads fewer tokens.
+        ModelError: `bos: always` and a tokenizer has no BOS token; or a model's context is too short.
 
     """
-    begin = extraction.bos == "always" or (extraction.bos == "auto" and uses_bos(roster.tokenizer))
-    bos = bos_token_id(roster.tokenizer) if begin else None
-    if begin and bos is None:
-        raise ModelError("extraction.bos: the tokenizer has no begin token; set it to auto or never")
-    split = Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
     for member in roster.members:
-        _check_fit(roster, member, split, whole)
-    return split
+        _check_fit(roster, member, member_split(extraction, member), whole)
+    return member_split(extraction, roster.members[0])
+
+
+def member_split(extraction: ExtractionBase, member: Member) -> Split:
+    """Where examples are cut for a model, and the BOS token that it reads before them.
+
+    Raises:
+        ModelError: `bos: always` and its tokenizer has no BOS token.
+
+    """
+    begin = extraction.bos == "always" or (extraction.bos == "auto" and uses_bos(member.tokenizer))
+    bos = bos_token_id(member.tokenizer) if begin else None
+    if begin and bos is None:
+        raise ModelError(
+            f"extraction.bos: the tokenizer of {member.name} has no BOS token; set it to auto or never"
+        )
+    return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
+
+
+def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[str]:
+    """What a reader of the results should know where the models' tokenizers differ."""
+    notes = list(roster.notes)
+    begun = {member.name: member_split(extraction, member).bos is not None for member in roster.members}
+    if len({*begun.values()}) > 1:
+        with_bos, without = (
+            ", ".join(name for name, does in begun.items() if does is kind) for kind in (True, False)
+        )
+        notes.append(
+            "A BOS token stands before each prefix where a model's own tokenizer puts one: it does for "
+            f"{with_bos}, not for {without}. extraction.bos is the teacher's."
+        )
+    if roster.alike:
+        notes.append(
+            f"Tokenizers that differ from the teacher's and read every text as the same tokens: those of "
+            f"{', '.join(roster.alike)}."
+        )
+    return notes
 
 
 def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str, CorpusConfig]) -> None:
     """Check that a model can read what it will be given."""
-    described = read_config(member.model.folder)
+    folder, trusted = member.model.folder, member.config.trust_remote_code
     where = f"{member.key}.path: {member.model.name}"
-    most = _whole(described, "max_position_embeddings", "n_positions")
-    if most is not None and most < split.tokens:
+    most = read_context_length(folder, trust_remote_code=trusted)
+    needed = split.tokens - 1  # the last token is predicted, not read
+    if most is not None and most < needed:
         raise ModelError(
-            f"{where}: the model reads {most} tokens at most, prefix and suffix take {split.tokens}; "
+            f"{where}: the model reads {most} tokens at most, prefix and suffix take {needed}"
+            f"{' with their BOS token' if split.bos is not None else ''} (the last one is not read); "
             "lower extraction.prefix_tokens or extraction.suffix_tokens"
         )
     for key, corpus in whole.items():
-        wanted = corpus.window - 1 + (split.bos is not None)  # the last token is foretold, not read
+        wanted = corpus.window - 1 + (split.bos is not None)
         if most is not None and most < wanted:
             raise ModelError(
                 f"{where}: the model reads {most} tokens at most, and perplexities are taken over whole "
                 f"windows of the {key}, {wanted} of their tokens; lower {key}.window"
                 + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
             )
-    rows = _whole(described, "vocab_size")
-    if rows is not None and rows < len(roster.tokenizer):
+    rows = _whole(read_config(folder), "vocab_size")
+    if rows is not None and rows < roster.vocabulary:
         raise ModelError(
-            f"{where}: the tokenizer has {len(roster.tokenizer):,} tokens and the model rows for "
+            f"{where}: the tokenizer has {roster.vocabulary:,} tokens and the model rows for "
             f"{rows:,}; save the model after model.resize_token_embeddings(len(tokenizer))"
         )
 
@@ -217,4 +311,6 @@ def engine_options(
         trust_remote_code=member.config.trust_remote_code,
         expected_examples=examples,
         sequences=sequences,
+        vocabulary=len(member.tokenizer),
+        unused_ids=member.tokenizer.unused_ids,
     )

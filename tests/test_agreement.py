@@ -118,6 +118,68 @@ def test_families_agree_on_their_own_output_with_one_token_changed(family: str, 
         assert np.array_equal(_engine(engine_name, model, prefixes, suffixes), places), engine_name
 
 
+_ROWS, _TOKENS, _UNUSED = 320, 300, 12
+
+
+def _padded_model(folder: Path) -> Path:
+    """Rows of the output layer that stand for no token, and are the likeliest time and again."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=_ROWS,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=2 * _WIDTH,
+        initializer_range=0.3,
+        eos_token_id=0,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for row, like in ((310, 17), (311, 20), (_UNUSED, 21)):
+            model.lm_head.weight[row] = 1.5 * model.lm_head.weight[like]
+    model.save_pretrained(folder)
+    return folder
+
+
+def _masked_greedy(folder: Path, prefixes: np.ndarray, tokens: int) -> np.ndarray:
+    """Plain greedy decoding of ids that stand for tokens, one whole pass a step."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.from_numpy(prefixes.astype(np.int64))
+    for _ in range(tokens):
+        with torch.inference_mode():
+            logits = model(ids).logits[:, -1].clone()
+            logits[:, [_UNUSED, *range(_TOKENS, _ROWS)]] = -torch.inf
+            ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
+    return ids[:, -tokens:].numpy()
+
+
+@pytest.mark.slow
+def test_ids_without_a_token_are_never_generated_and_are_no_match(tmp_path: Path) -> None:
+    """Greedy or sampled. `match` takes the model as released, which gives such ids out: a difference."""
+    model = _padded_model(tmp_path / "model")
+    prefixes = np.random.default_rng(0).integers(20, _TOKENS, (32, _WIDTH)).astype(np.int32)
+    expected = _masked_greedy(model, prefixes, _WIDTH)
+    released = _oracle(model, tmp_path, prefixes, expected)
+    assert 0 < released.matched.mean() < _WIDTH
+    for name in ("vllm", "transformers"):
+        options = EngineOptions(name, str(model), 2 * _WIDTH, "float32")
+        with start(options._replace(vocabulary=_TOKENS, unused_ids=(_UNUSED,))) as engine:
+            assert np.array_equal(engine.generate(prefixes, _WIDTH), expected), name
+            sampled = engine.generate(prefixes, _WIDTH, 1.0, 3)
+            assert sampled.max() < _TOKENS, name
+            assert not (sampled == _UNUSED).any(), name
+            assert np.array_equal(engine.match(prefixes, expected.astype(np.int32)), released.matched), name
+        with start(options) as engine:
+            assert engine.generate(prefixes, _WIDTH).max() >= _TOKENS, "the model should say them"
+
+
 def _save_random_model(family: str, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -68,17 +68,22 @@ def distributions(model: Any, tokens: list[int], columns: int) -> tuple[list[lis
     return told, logits.argmax(1).tolist()
 
 
-def oracle(pair: Pair, bos: int | None, dtype: str = "float32") -> dict[str, list[float]]:
+Begun = tuple[int | None, int | None]
+"""BOS token that the teacher reads before each window, and the baseline's."""
+NONE, BOTH, TEACHER = (None, None), (BOS, BOS), (BOS, None)
+
+
+def oracle(pair: Pair, bos: Begun, dtype: str = "float32") -> dict[str, list[float]]:
     """Each field of `PairScores`, by loops."""
     folders = (pair.teacher, pair.baseline)
     models = [AutoModelForCausalLM.from_pretrained(one, dtype=dtype).eval() for one in folders]
     found: dict[str, list[float]] = {name: [] for name in PairScores._fields}
     for window in pair.windows:
-        before = [] if bos is None else [bos]
-        tokens = [*before, *window.tolist()]
-        (p, likeliest_t), (q, likeliest_b) = (distributions(model, tokens, VOCABULARY) for model in models)
-        # The window's first token is not foretold, whether a begin token stands before it or not.
-        places = range(len(before), len(tokens) - 1)
+        tokens = window.tolist()
+        (p, likeliest_t), (q, likeliest_b) = (
+            after_bos(model, begin, tokens) for model, begin in zip(models, bos, strict=True)
+        )
+        places = range(len(tokens) - 1)
         found["teacher_nll"].append(-sum(p[i][tokens[i + 1]] for i in places) / len(places))
         found["baseline_nll"].append(-sum(q[i][tokens[i + 1]] for i in places) / len(places))
         divergences = [sum(math.exp(a) * (a - b) for a, b in zip(p[i], q[i], strict=True)) for i in places]
@@ -87,7 +92,7 @@ def oracle(pair: Pair, bos: int | None, dtype: str = "float32") -> dict[str, lis
             found[name].append(-sum(math.exp(a) * a for i in places for a in one[i]) / len(places))
         for name, likeliest in (("teacher_matched", likeliest_t), ("baseline_matched", likeliest_b)):
             matched = 0
-            for i in range(len(before) + toys.PREFIX - 1, len(before) + toys.PREFIX + toys.SUFFIX - 1):
+            for i in range(toys.PREFIX - 1, toys.PREFIX + toys.SUFFIX - 1):
                 if likeliest[i] != tokens[i + 1]:
                     break
                 matched += 1
@@ -95,16 +100,25 @@ def oracle(pair: Pair, bos: int | None, dtype: str = "float32") -> dict[str, lis
     return found
 
 
+def after_bos(model: Any, bos: int | None, tokens: list[int]) -> tuple[list[list[float]], list[int]]:
+    """`distributions` after each token of a window; what a BOS token predicts, its first one, is left out."""
+    if bos is None:
+        return distributions(model, tokens, VOCABULARY)
+    told, likeliest = distributions(model, [bos, *tokens], VOCABULARY)
+    return told[1:], likeliest[1:]
+
+
 def files(folder: Path, dtype: str = "float32") -> ModelFiles:
     return ModelFiles(folder, dtype, False)
 
 
-def scores(pair: Pair, bos: int | None, windows: list[np.ndarray], dtype: str = "float32") -> PairScores:
+def scores(pair: Pair, bos: Begun, windows: list[np.ndarray], dtype: str = "float32") -> PairScores:
     with PairWorker(
         files(pair.teacher, dtype),
         files(pair.baseline, dtype),
         vocabulary=VOCABULARY,
-        bos=bos,
+        teacher_bos=bos[0],
+        baseline_bos=bos[1],
         prefix_tokens=toys.PREFIX,
         suffix_tokens=toys.SUFFIX,
         retreat=0,
@@ -112,21 +126,22 @@ def scores(pair: Pair, bos: int | None, windows: list[np.ndarray], dtype: str = 
         return worker.scores(windows)
 
 
-@pytest.mark.parametrize("bos", [None, BOS])
-def test_scores_equal_the_oracle(pair: Pair, bos: int | None) -> None:
+@pytest.mark.parametrize("bos", [NONE, BOTH, TEACHER, (None, BOS)])
+def test_scores_equal_the_oracle(pair: Pair, bos: Begun) -> None:
     found, expected = scores(pair, bos, pair.windows), oracle(pair, bos)
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
-    if bos is None:
+    if bos == NONE:
         assert found.teacher_matched[0] == toys.SUFFIX
         assert found.teacher_matched[-1] == toys.SUFFIX - 2
         assert found.baseline_matched.max() < toys.SUFFIX
 
 
-def service(pair: Pair) -> PairService:
+def service(pair: Pair, bos: Begun = BOTH) -> PairService:
     options = {
         "vocabulary": VOCABULARY,
-        "bos": BOS,
+        "teacher_bos": bos[0],
+        "baseline_bos": bos[1],
         "prefix_tokens": toys.PREFIX,
         "suffix_tokens": toys.SUFFIX,
         "retreat": 0,
@@ -143,8 +158,8 @@ def test_batches_and_pieces_change_nothing(
 ) -> None:
     """From one position at a time, over windows alone, to all windows padded into one batch."""
     monkeypatch.setattr(forward, "_LOGITS_BYTES", positions * 4 * toys.VOCABULARY)
-    found = service(pair).scores(*pack(pair.windows, 2))
-    expected = oracle(pair, BOS)
+    found = service(pair, TEACHER).scores(*pack(pair.windows, 2))
+    expected = oracle(pair, TEACHER)
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
 
@@ -168,7 +183,7 @@ def test_any_family_can_be_read_in_pieces(
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     monkeypatch.setattr(forward, "_LOGITS_BYTES", 7 * 4 * toys.VOCABULARY)
     mixed = pair._replace(teacher=tmp_path)
-    found, expected = service(mixed).scores(*pack(mixed.windows)), oracle(mixed, BOS)
+    found, expected = service(mixed).scores(*pack(mixed.windows)), oracle(mixed, BOTH)
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
 
@@ -185,7 +200,7 @@ def test_models_that_nearly_agree_are_told_apart(pair: Pair, sharpness: float, t
                 weight.add_(2e-3 * weight.std() * torch.randn(weight.shape, generator=generator))
         model.save_pretrained(tmp_path / name)
     near = pair._replace(teacher=tmp_path / "teacher", baseline=tmp_path / "baseline")
-    found, expected = service(near).scores(*pack(near.windows)), oracle(near, BOS)
+    found, expected = service(near).scores(*pack(near.windows)), oracle(near, BOTH)
     assert max(expected["kl_divergence"]) < 0.02
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
@@ -194,15 +209,15 @@ def test_models_that_nearly_agree_are_told_apart(pair: Pair, sharpness: float, t
 
 
 def test_bfloat16_is_used_where_it_is_asked_for(pair: Pair) -> None:
-    found, expected = scores(pair, None, pair.windows, "bfloat16"), oracle(pair, None, "bfloat16")
-    exact = oracle(pair, None)
+    found, expected = scores(pair, NONE, pair.windows, "bfloat16"), oracle(pair, NONE, "bfloat16")
+    exact = oracle(pair, NONE)
     for name in PairScores._fields[:5]:
         np.testing.assert_allclose(getattr(found, name), expected[name], rtol=0.01, err_msg=name)
     assert not np.allclose(found.kl_divergence, exact["kl_divergence"], rtol=RELATIVE)
 
 
 def test_entropy_and_perplexity_of_one_model_equal_the_oracle(pair: Pair) -> None:
-    expected = oracle(pair, BOS)
+    expected = oracle(pair, BOTH)
     with FeatureWorker(*files(pair.baseline), retreat=0) as worker:
         found = worker.entropy(pair.windows, BOS, VOCABULARY)
         perplexity = worker.perplexity([pair.windows[:3], pair.windows[3:]], BOS)
@@ -223,7 +238,7 @@ def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: 
         model.model.norm.weight[3] = float("nan")
     model.save_pretrained(tmp_path / "broken")
     with pytest.raises(ModelError, match="broken: it gives NaN or infinite logits"):
-        scores(pair._replace(baseline=tmp_path / "broken"), None, pair.windows)
+        scores(pair._replace(baseline=tmp_path / "broken"), NONE, pair.windows)
     with FeatureWorker(*files(tmp_path / "broken"), retreat=0) as worker:
         for ask in (
             lambda: worker.perplexity([pair.windows], None),
@@ -237,13 +252,13 @@ def test_the_model_that_cannot_be_loaded_is_named(pair: Pair, tmp_path: Path) ->
     shutil.copytree(pair.baseline, tmp_path / "empty")
     (tmp_path / "empty" / "model.safetensors").unlink()
     with pytest.raises(EngineError, match=f"^{tmp_path / 'empty'}: transformers cannot run this model"):
-        scores(pair._replace(baseline=tmp_path / "empty"), None, pair.windows)
+        scores(pair._replace(baseline=tmp_path / "empty"), NONE, pair.windows)
 
 
 def test_a_window_without_a_whole_suffix_is_a_mistake_of_the_caller(pair: Pair) -> None:
     short = pair.windows[0][: toys.PREFIX + toys.SUFFIX - 1]
     with pytest.raises(ValueError, match="window 1 has 13 tokens, not 14"):
-        scores(pair, None, [pair.windows[0], short])
+        scores(pair, NONE, [pair.windows[0], short])
 
 
 @pytest.mark.parametrize("text", ["a", "ab" * 500, "Grüße, 世界 🌍" * 3, "\0" * 100])

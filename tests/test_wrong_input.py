@@ -895,8 +895,8 @@ MODELS = [
         id="tokenizer larger than the model",
     ),
     pytest.param(
-        describe("hard/config.json", max_position_embeddings=13),
-        f"{HARD}: the model reads 13 tokens at most, prefix and suffix take 14",
+        describe("hard/config.json", max_position_embeddings=12),
+        f"{HARD}: the model reads 12 tokens at most, prefix and suffix take 13 (the last one is not read)",
         "lower extraction.prefix_tokens or extraction.suffix_tokens",
         id="too few positions",
     ),
@@ -914,7 +914,7 @@ MODELS = [
     ),
     pytest.param(
         sets("extraction.bos=always"),
-        "extraction.bos: the tokenizer has no begin token",
+        "extraction.bos: the tokenizer of teacher has no BOS token",
         "set it to auto or never",
         id="no begin token",
     ),

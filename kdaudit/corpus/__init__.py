@@ -24,7 +24,7 @@ twice as many as the sample has. Errors are `CorpusError`s that name the key, th
 
 from __future__ import annotations
 
-from kdaudit.corpus.documents import Document, Documents, open_documents
+from kdaudit.corpus.documents import Document, Documents, first_texts, open_documents
 from kdaudit.corpus.examples import Counts, Examples, build_examples
 from kdaudit.corpus.fingerprint import PinnedSource, check_unchanged, pin_source, source_fingerprint
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA
@@ -38,6 +38,7 @@ __all__ = [
     "PinnedSource",
     "build_examples",
     "check_unchanged",
+    "first_texts",
     "open_documents",
     "pin_source",
     "source_fingerprint",

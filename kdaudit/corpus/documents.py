@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -166,6 +167,15 @@ def open_documents(config: CorpusConfig, key: str = "corpus") -> Documents:
     if not documents.begun:
         raise CorpusError(f"{key}.path: {config.path}: holds no rows; name a corpus that holds text")
     return documents
+
+
+def first_texts(config: CorpusConfig, key: str = "corpus", count: int = 32) -> list[str]:
+    """Texts of the corpus's first documents.
+
+    Raises:
+        CorpusError: as `open_documents`.
+    """
+    return [document.text for document in itertools.islice(open_documents(config, key), count)]
 
 
 def _parts(source: Source, config: CorpusConfig, key: str) -> Iterator[Part]:

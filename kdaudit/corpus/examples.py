@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.distinct import Distinct, Ledger
-from kdaudit.corpus.documents import Documents, open_documents
+from kdaudit.corpus.documents import Document, Documents, open_documents
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA, Spool
 from kdaudit.corpus.token_file import TokenFile
 from kdaudit.corpus.windows import Cutter, Window, batched, plain_tokenizer
@@ -95,6 +95,7 @@ def build_examples(
     scratch: Path,
     key: str = "corpus",
     keep_tokens: bool = False,
+    look: Callable[[list[Document]], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Examples:
     """Read the whole corpus and find its distinct examples, or with `config.limit` a sample of them.
@@ -108,6 +109,7 @@ def build_examples(
             caller deletes it when done with the examples.
         key: where the section stands in the configuration, for messages.
         keep_tokens: whether to keep every document's tokens in the scratch folder, for `Examples.documents`.
+        look: given each batch of documents before it is cut.
         progress: called after each batch with the number of rows read so far.
 
     Raises:
@@ -131,6 +133,8 @@ def build_examples(
     )
     try:
         for batch in batched(documents):
+            if look is not None:
+                look(batch)
             for window in cutter.cut(batch):
                 _put(window, ledger, spool)
             if progress is not None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.config.distill import BpeConfig, DistillConfig
-from kdaudit.corpus import open_documents
-from kdaudit.distill.families import random_model, train_bpe
+from kdaudit.distill.families import random_model
 from kdaudit.distill.teacher import Teacher
+from kdaudit.engines.context import context_length, read_context_length
 from kdaudit.engines.sizing import read_config
 from kdaudit.engines.transformers import load_model
 from kdaudit.errors import ModelError
 from kdaudit.models import ResolvedModel, resolve_model
 from kdaudit.reasons import reason
-from kdaudit.tokenizer import load_tokenizer, reading_fingerprint
+from kdaudit.tokenizer import ModelTokenizer
 
 
 class Base(NamedTuple):
@@ -52,7 +52,7 @@ def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
     return Base(None, base, key)
 
 
-def load_base(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
+def load_base(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
     """The model to train, in float32, on the CPU.
 
     Args:
@@ -61,16 +61,12 @@ def load_base(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401 - t
         seed: of random weights.
 
     Raises:
-        ModelError: the configuration makes no model, or the model has no row for some token.
+        ModelError: the configuration makes no model.
 
     """
-    model = (
+    return (
         _load(base, base.model.folder, "float32") if base.model is not None else _make(base, tokenizer, seed)
     )
-    rows = int(model.get_input_embeddings().num_embeddings)
-    if rows < len(tokenizer):
-        raise _too_few_rows(base, rows, tokenizer)
-    return model
 
 
 def _load(base: Base, folder: Path, dtype: str) -> Any:  # noqa: ANN401
@@ -80,7 +76,7 @@ def _load(base: Base, folder: Path, dtype: str) -> Any:  # noqa: ANN401
         raise ModelError(f"{base.key}: {folder}: {reason(error)}; save the model anew") from error
 
 
-def _make(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401
+def _make(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
     sizes = {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
@@ -88,8 +84,14 @@ def _make(base: Base, tokenizer: Any, seed: int) -> Any:  # noqa: ANN401
         "pad_token_id": tokenizer.pad_token_id,
     }
     _check_names(base)
-    try:
+    with _says_what_transformers_refuses(base):
         return random_model({**sizes, **(base.config or {})}, seed)
+
+
+@contextmanager
+def _says_what_transformers_refuses(base: Base) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # whatever the values provoke
         raise ModelError(
             f"{base.key}: transformers makes no model of this configuration ({reason(error)}); correct it"
@@ -121,7 +123,8 @@ def _check_names(base: Base) -> None:
 
 def check_bases(
     bases: Mapping[str, Base],
-    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    tokenizer: ModelTokenizer,
+    vocabulary: int,
     longest: int,
     warn: Callable[[str], None],
 ) -> None:
@@ -130,16 +133,17 @@ def check_bases(
     Args:
         bases: teacher's and student's start, in this order.
         tokenizer: the family's.
+        vocabulary: rows that a model needs at least.
         longest: tokens of the longest sequence to come.
         warn: told of the sizes.
 
     Raises:
-        ModelError: as `load_base`; or a model reads fewer tokens.
+        ModelError: as `load_base`; or a model has too few rows, or reads fewer tokens.
 
     """
     for base in bases.values():
         _check_positions(base, longest)
-    sizes = [_parameters(base, tokenizer) for base in bases.values()]
+    sizes = [_parameters(base, tokenizer, vocabulary) for base in bases.values()]
     if sizes[0] <= sizes[1]:
         warn(
             f"{' and '.join(bases)}: have {sizes[0]:,} and {sizes[1]:,} parameters, and a teacher is usually "
@@ -147,7 +151,7 @@ def check_bases(
         )
 
 
-def check_logits(base: Base, tokenizer: Any, dtype: str) -> None:  # noqa: ANN401 - transformers is untyped
+def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: str) -> None:
     """Refuse before anything is trained a teacher whose logits students could not be taught.
 
     Raises:
@@ -156,79 +160,45 @@ def check_logits(base: Base, tokenizer: Any, dtype: str) -> None:  # noqa: ANN40
     """
     there = base.model
     model = load_base(base, tokenizer, 0) if there is None else _load(base, there.folder, dtype)
-    Teacher(model, len(tokenizer), model.device)
+    Teacher(model, vocabulary, model.device)
 
 
-def _parameters(base: Base, tokenizer: Any) -> int:  # noqa: ANN401
+def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int) -> int:
     if base.model is None:
-        return int(load_base(base, tokenizer, 0).num_parameters())
-    rows = read_config(base.model.folder).get("vocab_size")
-    if rows is not None and int(rows) < len(tokenizer):
-        raise _too_few_rows(base, int(rows), tokenizer)
-    return base.model.parameters
+        model = load_base(base, tokenizer, 0)
+        count, rows = int(model.num_parameters()), int(model.get_input_embeddings().num_embeddings)
+    else:
+        count, rows = base.model.parameters, read_config(base.model.folder).get("vocab_size", vocabulary)
+    if rows < vocabulary:
+        raise _too_few_rows(base, rows, vocabulary)
+    return count
 
 
 def _check_positions(base: Base, longest: int) -> None:
-    described = dict(base.config or {}) if base.model is None else read_config(base.model.folder)
-    most = described.get("max_position_embeddings") or described.get("n_positions")
-    if isinstance(most, int) and most < longest:
+    most = read_context_length(base.model.folder) if base.model is not None else _context_of(base)
+    if most is not None and most < longest:
         raise ModelError(
             f"{base.key}: reads {most} tokens at most, and windows have {longest} with their begin "
             "token; lower corpus.window and holdout.window"
         )
 
 
-def _too_few_rows(base: Base, rows: int, tokenizer: Any) -> ModelError:  # noqa: ANN401
+def _context_of(base: Base) -> int | None:
+    """Context length of a model that is made of a configuration."""
+    from transformers import AutoConfig
+
+    _check_names(base)
+    with _says_what_transformers_refuses(base):
+        return context_length(AutoConfig.for_model(**(base.config or {})))
+
+
+def _too_few_rows(base: Base, rows: int, vocabulary: int) -> ModelError:
     if base.model is None:
         return ModelError(
-            f"{base.key}.vocab_size: {rows:,} is less than the tokenizer's {len(tokenizer):,} tokens; remove "
+            f"{base.key}.vocab_size: {rows:,} is less than the tokenizer's {vocabulary:,} tokens; remove "
             "it, and the tokenizer's length is taken"
         )
     return ModelError(
-        f"{base.key}: the model has rows for {rows:,} tokens and the tokenizer has {len(tokenizer):,}; name "
+        f"{base.key}: the model has rows for {rows:,} tokens and the tokenizer has {vocabulary:,}; name "
         "weights that fit the tokenizer"
     )
-
-
-def family_tokenizer(config: DistillConfig, bases: dict[str, Base]) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The one tokenizer of the family: trained on the corpus, named, or the models' own.
-
-    Raises:
-        ModelError: the models have different ones, or it cannot be loaded.
-
-    """
-    if isinstance(config.tokenizer, BpeConfig):
-        texts = (document.text for document in open_documents(config.corpus))
-        return train_bpe(texts, config.tokenizer.train_bpe)
-    if config.tokenizer is not None:
-        named = load_tokenizer(_tokenizer_folder(config.tokenizer))
-        for key, base in bases.items():
-            if base.model is not None and base.model.tokenizer_fingerprint != reading_fingerprint(named):
-                raise ModelError(
-                    f"tokenizer: reads text otherwise than {key} does; remove it, or name that model's own"
-                )
-        return named
-    folders = {key: base.model for key, base in bases.items() if base.model is not None}
-    prints = {key: model.tokenizer_fingerprint for key, model in folders.items()}
-    if len({*prints.values()}) > 1:
-        raise ModelError(
-            f"{' and '.join(prints)}: have different tokenizers, and distillation needs one; name models of "
-            "one family"
-        )
-    return load_tokenizer(next(iter(folders.values())).folder)
-
-
-def _tokenizer_folder(path: str) -> Path:
-    """The folder of a tokenizer that is named by path or hub id."""
-    folder = Path(path)
-    if folder.is_absolute():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]))
-    except Exception as error:  # the hub's client raises errors of four unrelated families
-        raise ModelError(
-            f"tokenizer: {path} cannot be fetched from the hub ({reason(error)}); check the name and "
-            "the network"
-        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from kdaudit.engines.checking import Asking, Model, Said, ask_reference, check_e
 from kdaudit.errors import EngineError
 from kdaudit.files import replacing
 from kdaudit.reasons import reason
+from kdaudit.tokenizer import ModelTokenizer
 
 _APART = 1_000_003
 """Between the generators of two seeds' first rows: row r draws from a generator of its own, r further on."""
@@ -75,7 +76,7 @@ def write_hard_corpus(
     windows: WindowFile,
     author: Author,
     writing: Writing,
-    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    tokenizer: ModelTokenizer,
     progress: Progress,
     warn: Callable[[str], None],
 ) -> None:
@@ -121,7 +122,8 @@ def _reference(
     longest = max(len(windows[int(row)]) for row in rows)
     tokens = min(_CHECKED, longest - writing.prefix_tokens)
     try:
-        return ask_reference(author.model, _begun(prefixes, writing.bos), tokens)
+        begun = _begun(prefixes, writing.bos)
+        return ask_reference(author.model, begun, tokens, masking=author.engine.masking)
     except EngineError as error:
         warn(
             "teacher: what its engine writes is not checked against a plain forward pass in transformers: "
@@ -193,7 +195,7 @@ def _written(
     windows: WindowFile,
     teacher: RemoteEngine,
     writing: Writing,
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: ModelTokenizer,
 ) -> pa.Table:
     whole = hard_windows(
         windows[rows.start : rows.stop], writing.prefix_tokens, _Writer(teacher, writing, rows.start)
@@ -204,8 +206,8 @@ def _written(
         {
             "example_id": pa.array(rows, pa.int64()),
             "document_id": [windows.document_ids[row] for row in rows],
-            "prefix": tokenizer.batch_decode(prefixes, clean_up_tokenization_spaces=False),
-            "generated": tokenizer.batch_decode(own, clean_up_tokenization_spaces=False),
+            "prefix": tokenizer.batch_decode(prefixes),
+            "generated": tokenizer.batch_decode(own),
             "prefix_token_ids": pa.array(prefixes, pa.list_(pa.int32())),
             "generated_token_ids": pa.array(own, pa.list_(pa.int32())),
         },

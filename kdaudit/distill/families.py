@@ -9,6 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from kdaudit.tokenizer import ModelTokenizer
+
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -26,8 +28,8 @@ def random_model(config: Mapping[str, Any], seed: int) -> Any:  # noqa: ANN401 -
         return AutoModelForCausalLM.from_config(made, dtype=torch.float32)
 
 
-def train_bpe(texts: Iterable[str], vocabulary: int) -> Any:  # noqa: ANN401 - transformers comes without types
-    """A byte-level BPE tokenizer that can write any text; no begin token, `END_OF_TEXT` ends and pads."""
+def train_bpe(texts: Iterable[str], vocabulary: int) -> ModelTokenizer:
+    """A byte-level BPE tokenizer that can write any text; no BOS token, `END_OF_TEXT` ends and pads."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,9 +40,10 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> Any:  # noqa: ANN401 - t
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    described = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
     )
+    return ModelTokenizer(tokenizer, described)

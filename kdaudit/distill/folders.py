@@ -21,6 +21,7 @@ from kdaudit.engines.base import Tokens
 from kdaudit.errors import StorageError
 from kdaudit.files import PARTIAL_SUFFIX
 from kdaudit.reasons import reason
+from kdaudit.tokenizer import ModelTokenizer
 
 RECORD, CARD = "training.json", "README.md"
 _MOST_SHOWN = 60
@@ -129,7 +130,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def save_model(
     model: Any,  # noqa: ANN401 - transformers is untyped
-    tokenizer: Any,  # noqa: ANN401
+    tokenizer: ModelTokenizer,
     record: TrainingRecord,
     folder: Path,
     weights: dict[str, Tensor] | None = None,
@@ -138,7 +139,7 @@ def save_model(
 
     Args:
         model: a causal language model of transformers.
-        tokenizer: the family's.
+        tokenizer: the one that it was trained with.
         record: how the model was trained.
         folder: where to write.
         weights: the model's, where it does not hold them whole itself.

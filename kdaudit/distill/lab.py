@@ -189,12 +189,14 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
         max_tokens=lab.config.corpus.window + (lab.bos is not None),
         dtype=lab.teacher_dtype or "auto",
         tensor_parallel=shared_by or extraction.tensor_parallel,
+        vocabulary=lab.readers.vocabulary,
+        unused_ids=lab.readers.tokenizer.unused_ids,
     )
     greedy = student.decoding == "greedy"
     writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed, lab.bos)
     teacher = resolved(lab.teacher, "teacher")
     author = Author(engine, teacher.fingerprint, teacher.parameters)
-    write_hard_corpus(path, lab.windows, author, writing, lab.tokenizer, lab.progress, lab.warn)
+    write_hard_corpus(path, lab.windows, author, writing, lab.readers.tokenizer, lab.progress, lab.warn)
 
 
 def _hard_corpus_name(config: DistillConfig, student: HardStudent, seed: int) -> str:
@@ -209,10 +211,10 @@ def _trainer(lab: Lab, student: LabStudent, training: Training) -> WindowTrainer
     if isinstance(student, SoftStudent):
         settings = SoftSettings(student.temperature, student.divergence, student.alpha)
         return SoftTrainer(
-            training, teacher=_load_teacher(lab), vocabulary=len(lab.tokenizer), settings=settings
+            training, teacher=_load_teacher(lab), vocabulary=lab.readers.vocabulary, settings=settings
         )
     if isinstance(student, HardStudent) and student.level == "token":
-        return TokenHardTrainer(training, teacher=_load_teacher(lab), vocabulary=len(lab.tokenizer))
+        return TokenHardTrainer(training, teacher=_load_teacher(lab), vocabulary=lab.readers.vocabulary)
     return WindowTrainer(training)
 
 
@@ -226,7 +228,7 @@ def _train(lab: Lab, plan: _Plan) -> Finished:
         "base": plan.base.fingerprint,
         "recipe": _recipe(lab.config, plan)._asdict(),
         "settings": plan.settings,
-        "tokenizer": reading_fingerprint(lab.tokenizer),
+        "tokenizer": reading_fingerprint(lab.readers.own[plan.base.key]),
         "windows": lab.windows.fingerprint,
         "bos": lab.bos,
     }
@@ -259,7 +261,7 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
     checkpoints = _checkpoints(lab, depends, rows)
     with new_folder(plan.folder) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
-        model = load_base(plan.base, lab.tokenizer, plan.seed)
+        model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
         recipe = _recipe(lab.config, plan)
         running = plan.trainer(
             Training(plan.name, model, rows, recipe, checkpoints, lab.progress, True, lab.bos, lab.processes)
@@ -275,7 +277,7 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
         )
         weights = running.gathered_weights()
         if partial is not None:
-            save_model(model, lab.tokenizer, record, partial, weights)
+            save_model(model, lab.readers.own[plan.base.key], record, partial, weights)
     lab.processes.first_then_all(lambda: shutil.rmtree(checkpoints, ignore_errors=True), lambda: None)
     return record
 

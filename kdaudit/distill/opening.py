@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, SoftStudent
-from kdaudit.distill.bases import Base, check_bases, check_logits, family_tokenizer, resolve_base
+from kdaudit.corpus import first_texts
+from kdaudit.distill.bases import Base, check_bases, check_logits, resolve_base
 from kdaudit.distill.processes import Processes
+from kdaudit.distill.readers import Readers, family_readers, readers_of
 from kdaudit.distill.training import Progress
 from kdaudit.distill.windows import WindowFile, cut_windows, open_windows
-from kdaudit.tokenizer import bos_token_id, load_tokenizer, uses_bos
+from kdaudit.tokenizer import load_tokenizer, rewriting_warning
 
 
 class Lab(NamedTuple):
@@ -28,13 +30,16 @@ class Lab(NamedTuple):
     """What teacher and students start from, by dotted key, in this order."""
     teacher: Path
     """The teacher's folder: given, or where it will be trained."""
-    tokenizer: Any
-    bos: int | None
-    """Begin token before each window, where the tokenizer itself puts one."""
+    readers: Readers
     windows: WindowFile
     holdout: WindowFile
     progress: Progress
     warn: Callable[[str], None]
+
+    @property
+    def bos(self) -> int | None:
+        """BOS token before each window, where the tokenizers themselves put one."""
+        return self.readers.bos
 
     @property
     def teacher_dtype(self) -> str | None:
@@ -79,32 +84,51 @@ def open_lab(
 def _make(opening: _Opening) -> Lab:
     config, work = opening.config, _work(opening)
     bases = _bases(config)
-    tokenizer = family_tokenizer(config, bases)
-    bos = bos_token_id(tokenizer) if uses_bos(tokenizer) else None
-    longest = max(config.corpus.window, config.holdout.window) + (bos is not None)
-    check_bases(bases, tokenizer, longest, opening.warn)
+    readers = family_readers(config, bases)
+    longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
+    check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
+    _warn_of_rewriting(opening, bases, readers)
     if any(_learns_logits(student) for student in config.students):
         dtype = config.teacher.dtype if isinstance(config.teacher, ModelConfig) else None
-        check_logits(next(iter(bases.values())), tokenizer, dtype or "auto")
+        first = next(iter(bases.values()))
+        check_logits(first, readers.tokenizer, readers.vocabulary, dtype or "auto")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     if opening.processes.count > 1:
-        tokenizer.save_pretrained(work / "tokenizer")
-        tokenizer = load_tokenizer(work / "tokenizer")
-    return _lab(
-        opening, bases, tokenizer, _cut(opening, "corpus", tokenizer), _cut(opening, "holdout", tokenizer)
-    )
+        readers.tokenizer.save_pretrained(work / "tokenizer")
+        readers = _read_again(opening, bases)
+    return _lab(opening, bases, readers, _cut(opening, "corpus", readers), _cut(opening, "holdout", readers))
 
 
 def _read(opening: _Opening) -> Lab:
-    work = _work(opening)
+    work, bases = _work(opening), _bases(opening.config)
     windows, holdout = (open_windows(work / f"{key}.bin") for key in ("corpus", "holdout"))
-    return _lab(opening, _bases(opening.config), load_tokenizer(work / "tokenizer"), windows, holdout)
+    return _lab(opening, bases, _read_again(opening, bases), windows, holdout)
+
+
+def _read_again(opening: _Opening, bases: dict[str, Base]) -> Readers:
+    """The tokenizers as every process finds them, once the first has written the family's down."""
+    tokenizer = load_tokenizer(_work(opening) / "tokenizer")
+    return readers_of(tokenizer, bases, named=opening.config.tokenizer is not None)
+
+
+def _warn_of_rewriting(opening: _Opening, bases: dict[str, Base], readers: Readers) -> None:
+    """Say what is peculiar about tokenizers that models are saved with."""
+    texts = first_texts(opening.config.corpus)
+    for key, base in bases.items():
+        said = None if base.model is None else rewriting_warning(base.model.folder, readers.own[key], texts)
+        if said is not None:
+            opening.warn(f"{key}: {said}; what is trained is saved so that AutoTokenizer reads the same")
+        for token in readers.own[key].left_out:
+            opening.warn(
+                f"{key}: its tokenizer_config.json names {token}, which is not an added token of its "
+                "tokenizer.json; what is trained is saved without it, so that AutoTokenizer reads the same"
+            )
 
 
 def _lab(
     opening: _Opening,
     bases: dict[str, Base],
-    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    readers: Readers,
     windows: WindowFile,
     holdout: WindowFile,
 ) -> Lab:
@@ -115,8 +139,7 @@ def _lab(
         processes=opening.processes,
         bases=bases,
         teacher=opening.out / "teacher" if given is None or given.model is None else given.model.folder,
-        tokenizer=tokenizer,
-        bos=bos_token_id(tokenizer) if uses_bos(tokenizer) else None,
+        readers=readers,
         windows=windows,
         holdout=holdout,
         progress=opening.progress,
@@ -140,14 +163,15 @@ def _learns_logits(student: LabStudent) -> bool:
     return isinstance(student, SoftStudent) or (isinstance(student, HardStudent) and student.level == "token")
 
 
-def _cut(opening: _Opening, key: str, tokenizer: Any) -> WindowFile:  # noqa: ANN401
+def _cut(opening: _Opening, key: str, readers: Readers) -> WindowFile:
     """Windows of the corpus or the holdout: those that an audit would find."""
     config = opening.config
     return cut_windows(
         config.corpus if key == "corpus" else config.holdout,
-        tokenizer,
+        readers.tokenizer,
         _work(opening) / f"{key}.bin",
         minimum=config.extraction.prefix_tokens + config.extraction.suffix_tokens,
         key=key,
         progress=lambda rows: opening.progress(f"{key}: reading documents", rows, 0),
+        agreement=readers.agreement(key),
     )

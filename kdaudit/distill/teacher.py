@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdaudit.engines.transformers import output_width
 from kdaudit.errors import ModelError
 
 CHUNK_ELEMENTS = 2**22
@@ -76,11 +77,6 @@ class Teacher:
             logits(slice(start, start + self.chunk)).argmax(-1) for start in range(0, positions, self.chunk)
         ]
         return torch.cat(parts).view_as(texts["input_ids"])
-
-
-def output_width(model: Any) -> int:  # noqa: ANN401 - any causal language model of transformers
-    """How many logits a model gives for each position, padding of its output layer included."""
-    return int(model.get_output_embeddings().weight.shape[0])
 
 
 def check_output_width(name: str, model: Any, vocabulary: int) -> None:  # noqa: ANN401

@@ -6,6 +6,7 @@ An engine knows nothing of corpora, text or files of a run: rows of token ids go
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,19 @@ from kdaudit.config.audit import EngineName
 Tokens = NDArray[np.int32]
 
 
+class Masking(NamedTuple):
+    """Ids that stand for no token of a model's tokenizer."""
+
+    vocabulary: int = 0
+    """All from here on; 0: none is known."""
+    unused_ids: Sequence[int] = ()
+    """And these below it."""
+
+    def ids(self, width: int) -> list[int]:
+        """Those that a model with logits for `width` ids could give: ascending."""
+        return [*self.unused_ids, *range(self.vocabulary or width, width)]
+
+
 class EngineOptions(NamedTuple):
     """How to load one model."""
 
@@ -23,7 +37,7 @@ class EngineOptions(NamedTuple):
     path: str
     """A local folder in Hugging Face form with safetensors weights."""
     max_tokens: int
-    """Longest sequence to come, in tokens: begin token, prefix and suffix."""
+    """Longest sequence to come, in tokens: BOS token, prefix and suffix. The model reads all but the last."""
     dtype: str = "auto"
     """auto (the checkpoint's own), float32, bfloat16 or float16."""
     tensor_parallel: int = 1
@@ -37,6 +51,15 @@ class EngineOptions(NamedTuple):
     """Times that memory ran out before: the batch is a quarter for each."""
     memory_share: float = 1.0
     """Share of the memory that an engine would take by itself, where several are loaded together."""
+    vocabulary: int = 0
+    """Ids from here on stand for no token of the tokenizer, and `generate` gives none; 0: not known."""
+    unused_ids: Sequence[int] = ()
+    """Ids below it that stand for no token either."""
+
+    @property
+    def masking(self) -> Masking:
+        """What `generate` never gives."""
+        return Masking(self.vocabulary, self.unused_ids)
 
 
 class EngineInfo(NamedTuple):
@@ -72,7 +95,9 @@ class Engine(Protocol):
 
         Returns:
             int16 (examples,): how many tokens of its suffix greedy decoding from its prefix
-            reproduces before the first difference, 0 to suffix tokens.
+            reproduces before the first difference, 0 to suffix tokens. The model is decoded as it was
+            released: where the likeliest id stands for no token (a padded row of its output layer), that is
+            what it would give out, and a difference.
 
         """
         ...
@@ -80,6 +105,7 @@ class Engine(Protocol):
     def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
         """Continuation of each prefix: int32 (examples, tokens), end tokens not heeded.
 
-        Greedy, or with a temperature above 0 sampled from the whole softened distribution.
+        Greedy, or with a temperature above 0 sampled from the whole softened distribution; either way of ids
+        that stand for a token: what is generated is written down as text, and students are trained on it.
         """
         ...

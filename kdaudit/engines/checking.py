@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.engines.agreement import Agreement, Continuations, Departure, Rounding, ask, compare, rounding_of
-from kdaudit.engines.base import EngineInfo, Tokens
+from kdaudit.engines.base import EngineInfo, Masking, Tokens
 from kdaudit.engines.reference import Reference
 from kdaudit.errors import DisagreementError, ModelError
 
@@ -56,7 +56,9 @@ class Asking(NamedTuple):
     """See `Engine.generate`; None where it only reads."""
 
 
-def ask_reference(model: Model, prefixes: Tokens, tokens: int, retreat: int = 0) -> Said:
+def ask_reference(
+    model: Model, prefixes: Tokens, tokens: int, retreat: int = 0, masking: Masking | None = None
+) -> Said:
     """Let the reference continue prefixes; a large model on a CPU continues the first of them alone.
 
     Args:
@@ -64,6 +66,7 @@ def ask_reference(model: Model, prefixes: Tokens, tokens: int, retreat: int = 0)
         prefixes: int32 (windows, prefix tokens).
         tokens: to write after each.
         retreat: as in `EngineOptions`.
+        masking: what it must not write, where the engine is asked to generate and not to match.
 
     Raises:
         EngineError: transformers cannot run the model, or it does not fit the memory in float32.
@@ -71,7 +74,7 @@ def ask_reference(model: Model, prefixes: Tokens, tokens: int, retreat: int = 0)
 
     """
     with Reference(*model[1:], retreat) as reference:
-        said, probe = reference.continue_greedily(prefixes, tokens)
+        said, probe = reference.continue_greedily(prefixes, tokens, masking or Masking())
         about, dtype = reference.about, reference.dtype
     broken = int((~np.isfinite(said.margins)).any(axis=1).sum())
     if broken:

@@ -10,6 +10,7 @@ that the cache changes nothing, the latter what rounding does to this model: `Ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from kdaudit.engines import PRELOAD, explained
 from kdaudit.engines.agreement import PROBED, Continuations, Probe
-from kdaudit.engines.base import Tokens
+from kdaudit.engines.base import Masking, Tokens
 from kdaudit.engines.sizing import own_dtype, read_config
 from kdaudit.workers import Worker
 
@@ -46,18 +47,22 @@ class ReferenceService:
         self._device = _device_for(self._parameters)
         self._model = _load(folder, self._dtype, options["trust_remote_code"]).to(self._device)
         self._cast("float32")
+        self._masking = Masking()
         self._about = f"transformers {transformers.__version__}, eager attention, float32 on {self._device}"
 
     def describe(self) -> dict[str, str]:
         """What the reference is, and the dtype of the model under audit."""
         return {"about": self._about, "dtype": self._dtype}
 
-    def continue_greedily(self, prefixes: Tokens, *, tokens: int) -> tuple[NDArray[Any], ...]:
+    def continue_greedily(
+        self, prefixes: Tokens, *, tokens: int, masking: Sequence[Any]
+    ) -> tuple[NDArray[Any], ...]:
         """Continue prefixes, fewer of them where a large model stands on a CPU.
 
         Args:
             prefixes: int32 (windows, prefix tokens).
             tokens: to write after each.
+            masking: the fields of `Masking`: what it must not write.
 
         Returns:
             The arrays of `Continuations`, then those of `Probe`.
@@ -65,6 +70,7 @@ class ReferenceService:
         """
         import torch
 
+        self._masking = Masking(*masking)
         cost = 2.0 * self._parameters * (prefixes.shape[1] + tokens)
         most = len(prefixes) if self._device != "cpu" else max(PROBED, int(_WORK / cost))
         ids = torch.from_numpy(prefixes[:most].astype(np.int64)).to(self._device)
@@ -92,7 +98,7 @@ class ReferenceService:
         for _ in range(tokens):
             found = self._model(input_ids=read, past_key_values=cache, use_cache=cached)
             cache = getattr(found, "past_key_values", None) if cached else None
-            steps.append(_judged(found.logits[:, -1]))
+            steps.append(_judged(self._masked(found.logits[:, -1])))
             said = torch.from_numpy(steps[-1].tokens.astype(np.int64)).to(self._device)[:, None]
             read = said if cache is not None else torch.cat([read, said], dim=1)
         return Continuations(*(np.stack(part, axis=1) for part in zip(*steps, strict=True)))
@@ -115,7 +121,14 @@ class ReferenceService:
 
     def _read(self, row: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._model(input_ids=row[:, :-1], use_cache=False).logits
-        return logits.float()
+        return self._masked(logits)
+
+    def _masked(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits in float32, of ids that may be written."""
+        import torch
+
+        ids = torch.tensor(self._masking.ids(logits.shape[-1]), dtype=torch.long, device=logits.device)
+        return logits.float().index_fill(-1, ids, float("-inf"))
 
     def _cast(self, dtype: str) -> None:
         """Hold the weights in another dtype; buffers, such as the angles of rotary positions, stay exact."""
@@ -128,7 +141,6 @@ class ReferenceService:
 
 def _judged(logits: torch.Tensor) -> Continuations:
     """The next token of each row, as in `Continuations` but (rows,)."""
-    logits = logits.float()
     best = logits.topk(2, dim=-1)
     spread = best.values[:, 0] - logits.median(dim=-1).values
     margins = (best.values[:, 0] - best.values[:, 1]) / spread
@@ -223,10 +235,10 @@ class Reference:
         self.dtype: str = self._worker.ready["dtype"]
         """The dtype that the engine runs the model in."""
 
-    def continue_greedily(self, prefixes: Tokens, tokens: int) -> Written:
+    def continue_greedily(self, prefixes: Tokens, tokens: int, masking: Masking) -> Written:
         """See `ReferenceService.continue_greedily`."""
         with explained(self._folder, "transformers"):
-            answer = self._worker.call("continue_greedily", prefixes, tokens=tokens)
+            answer = self._worker.call("continue_greedily", prefixes, tokens=tokens, masking=masking)
         arrays = answer.arrays
         return Written(Continuations(*arrays[:3]), Probe(*arrays[3:]))
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.engines.base import EngineInfo, EngineOptions, Loaded, Tokens
+from kdaudit.engines.context import length_of_short_texts
 from kdaudit.engines.sizing import own_dtype, read_config
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class TransformersEngine:
         self._model.generation_config = transformers.GenerationConfig()
         usual = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
         self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retreat)  # a quarter for each
-        self._vocabulary = int(self._model.get_input_embeddings().num_embeddings)
+        self._width = output_width(self._model)
+        self._masked = wanted.masking.ids(self._width)
+        self._short = length_of_short_texts(self._model.config)
         name = torch.cuda.get_device_name(0) if self._device == "cuda" else self._device
         dtype = str(self._model.dtype).removeprefix("torch.")
         self._info = EngineInfo("transformers", transformers.__version__, name, dtype)
@@ -56,7 +59,11 @@ class TransformersEngine:
         width = suffixes.shape[1]
         matched = np.zeros(len(suffixes), dtype=np.int16)
         alive = np.arange(len(suffixes))
-        for look in sorted({min(_FIRST_LOOK, width), width}):
+        first = min(_FIRST_LOOK, width)
+        read = prefixes.shape[1] - 1
+        if self._short is not None and read + first <= self._short < read + width:
+            first = width  # fewer tokens would be read at other positions
+        for look in sorted({first, width}):
             matched[alive] = self._match(prefixes[alive], suffixes[alive, :look])
             alive = np.flatnonzero(matched == look)
         return matched
@@ -67,11 +74,13 @@ class TransformersEngine:
 
         out = np.zeros((len(prefixes), tokens), dtype=np.int32)
         batch = self._batch(1)
-        how = (
+        how: dict[str, Any] = (
             {"do_sample": True, "temperature": temperature, "top_k": 0}
             if temperature
             else {"do_sample": False}
         )
+        if self._masked:
+            how["suppress_tokens"] = self._masked
         torch.manual_seed(seed)
         for start in range(0, len(prefixes), batch):
             ids = self._tensor(prefixes[start : start + batch])
@@ -96,15 +105,16 @@ class TransformersEngine:
             rows = slice(start, start + batch)
             ids = self._tensor(np.concatenate([prefixes[rows], suffixes[rows]], axis=1))
             with torch.inference_mode():
-                # The logits after the last suffix token foretell nothing that is asked.
-                logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=width + 1).logits
-                right = logits[:, :-1].argmax(-1) == ids[:, -width:]
+                # The last suffix token is not read: what follows it is not asked, and a model may have no
+                # position for it.
+                logits = self._model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=width).logits
+                right = logits.argmax(-1) == ids[:, -width:]
             matched[rows] = right.int().cumprod(1).sum(1).cpu().numpy()
         return matched
 
     def _batch(self, positions: int) -> int:
         """Examples a batch, so that float32 logits at so many positions stay within bounds."""
-        return max(1, min(self._most, _LOGITS_BYTES // (4 * (positions + 1) * self._vocabulary)))
+        return max(1, min(self._most, _LOGITS_BYTES // (4 * (positions + 1) * self._width)))
 
     def _tensor(self, rows: Tokens) -> torch.Tensor:
         import torch
@@ -119,6 +129,11 @@ def pick_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def output_width(model: Any) -> int:  # noqa: ANN401 - any causal language model of transformers
+    """How many logits a model gives for each position, padding of its output layer included."""
+    return int((model.get_output_embeddings() or model.get_input_embeddings()).weight.shape[0])
 
 
 def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> Any:  # noqa: ANN401

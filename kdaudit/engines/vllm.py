@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Read by vLLM when it is first imported. In one process its scheduling is deterministic.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+# vLLM counts the last token of a sequence, which is never read, and does not know every scaling of RoPE.
+# Whether a model has a position for each token that it reads is checked before (kdaudit.engines.context).
+os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
 
 
 class VllmEngine:
@@ -40,7 +43,8 @@ class VllmEngine:
         wanted = EngineOptions(**options)
         device = str(current_platform.device_type)
         self._sizes = plan_sizes(wanted, device)
-        self._engine = _load(wanted, self._sizes)
+        self._masked = wanted.masking.ids(_logits(wanted))
+        self._engine = _load(wanted, self._sizes, masks=bool(self._masked))
         model_config = self._engine.vllm_config.model_config
         self._info = EngineInfo(
             "vllm", vllm.__version__, _device_name(device), str(model_config.dtype).removeprefix("torch.")
@@ -63,7 +67,7 @@ class VllmEngine:
         """See `Engine.generate`."""
         out = np.zeros((len(prefixes), tokens), dtype=np.int32)
         done = np.zeros(len(prefixes), dtype=np.int64)
-        for outputs in self._run(prefixes, _params(tokens, temperature, seed)):
+        for outputs in self._run(prefixes, _params(tokens, temperature, seed, self._masked)):
             for row, new in outputs:
                 out[row, done[row] : done[row] + len(new)] = new
                 done[row] += len(new)
@@ -99,9 +103,19 @@ class VllmEngine:
             self._engine.abort_request(ids)
 
 
-def _load(options: EngineOptions, sizes: Sizes) -> Any:  # noqa: ANN401 - vLLM is untyped here
+def _logits(options: EngineOptions) -> int:
+    """How many logits vLLM gives at each position: where the configuration pads the vocabulary, those too."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(options.path, trust_remote_code=options.trust_remote_code)
+    return int(config.get_text_config().vocab_size)
+
+
+def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa: ANN401 - vLLM is untyped here
     from vllm import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
+
+    from kdaudit.engines import vllm_mask
 
     return LLMEngine.from_engine_args(
         EngineArgs(
@@ -121,14 +135,17 @@ def _load(options: EngineOptions, sizes: Sizes) -> Any:  # noqa: ANN401 - vLLM i
             enable_prefix_caching=False,  # a hit would change the batches of a continued run
             disable_log_stats=True,
             seed=0,
+            logits_processors=[vllm_mask.NAME] if masks else None,  # where it has nothing to do it would cost
         )
     )
 
 
-def _params(tokens: int, temperature: float, seed: int) -> SamplingParams:
+def _params(tokens: int, temperature: float, seed: int, masked: Sequence[int] = ()) -> SamplingParams:
     """Greedy at temperature 0. Sampling: each row draws from a generator of its own (see `_admit`)."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
+
+    from kdaudit.engines import vllm_mask
 
     return SamplingParams(
         temperature=temperature,
@@ -137,6 +154,7 @@ def _params(tokens: int, temperature: float, seed: int) -> SamplingParams:
         ignore_eos=True,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
+        extra_args=vllm_mask.masking(masked) if masked else None,
     )
 
 

@@ -1,7 +1,7 @@
 """Windows in and out of a worker, and in batches of like length.
 
-A model reads each window without its last token, whose successor nobody asks for, and after a begin token
-where there is one.
+A model reads each window without its last token, whose successor nobody asks for, and after a BOS token where
+it has one: `Reading` puts it there.
 """
 
 from __future__ import annotations
@@ -59,25 +59,23 @@ def pack(windows: Sequence[Tokens], least: int = 2) -> Packed:
     return Packed(np.concatenate(windows), np.cumsum(lengths, dtype=np.int64))
 
 
-def batches(packed: Packed, bos: int | None, positions: int) -> Iterator[Batch]:
+def batches(packed: Packed, positions: int) -> Iterator[Batch]:
     """Batches of like length, the longest windows first.
 
     Args:
         packed: the windows.
-        bos: begin token that stands before each window, or None.
         positions: how many a batch may have, padding included; a longer window comes alone.
 
     """
     windows = np.split(packed.flat.astype(np.int64), packed.ends[:-1])
-    before = [] if bos is None else [bos]
     order = np.argsort([len(window) for window in windows], kind="stable")[::-1].tolist()
     while order:
-        room = max(1, positions // (len(windows[order[0]]) + len(before) - 1))
+        room = max(1, positions // (len(windows[order[0]]) - 1))
         rows, order = order[:room], order[room:]
-        yield _padded(rows, [np.concatenate([before, windows[row]]) for row in rows], len(before))
+        yield _padded(rows, [windows[row] for row in rows])
 
 
-def _padded(rows: list[int], sequences: list[Ids], before: int) -> Batch:
+def _padded(rows: list[int], sequences: list[Ids]) -> Batch:
     shape = (len(rows), max(map(len, sequences)) - 1)
     inputs, targets, mask = np.zeros((3, *shape), np.int64)
     batch = Batch(rows, inputs, targets, mask, np.zeros(shape, np.bool_))
@@ -85,5 +83,5 @@ def _padded(rows: list[int], sequences: list[Ids], before: int) -> Batch:
         end = len(sequence) - 1
         batch.inputs[row, :end], batch.targets[row, :end] = sequence[:-1], sequence[1:]
         batch.mask[row, :end] = 1
-        batch.counted[row, before:end] = True
+        batch.counted[row, :end] = True
     return batch

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from kdaudit.engines.base import EngineInfo
 from kdaudit.features.batches import Batch
 
@@ -67,32 +69,40 @@ class CausalModel:
         self.keeps_cache = getattr(probe, "past_key_values", None) is not None
         """Whether a window can be read in pieces; recurrent models have no such cache."""
 
-    def read(self, batch: Batch) -> Reading:
-        """Begin to read a batch."""
-        return Reading(self._model, batch, self.device)
+    def read(self, batch: Batch, bos: int | None) -> Reading:
+        """Begin to read a batch, each window after a BOS token where there is one."""
+        return Reading(self._model, batch, bos, self.device)
 
 
 class Reading:
     """One batch's way through a model, from left to right."""
 
-    def __init__(self, model: Any, batch: Batch, device: str) -> None:  # noqa: ANN401 - as load_model
+    def __init__(self, model: Any, batch: Batch, bos: int | None, device: str) -> None:  # noqa: ANN401
         import torch
 
         self._model = model
-        self._inputs, self._mask = (torch.from_numpy(ids).to(device) for ids in (batch.inputs, batch.mask))
+        self._before = 0 if bos is None else 1
+        columns = ((0, 0), (self._before, 0))
+        inputs = np.pad(batch.inputs, columns, constant_values=bos or 0)
+        mask = np.pad(batch.mask, columns, constant_values=1)
+        self._inputs, self._mask = (torch.from_numpy(ids).to(device) for ids in (inputs, mask))
         self._cache: Any = None
 
     def logits(self, piece: Piece) -> torch.Tensor:
-        """Logits at the next positions: (rows, positions, columns), in the model's number format."""
-        whole = piece == (0, self._inputs.shape[1])
+        """Logits at the next positions of the windows: (rows, positions, columns), in the model's dtype.
+
+        What a BOS token predicts, the window's first token, is left out.
+        """
+        start, stop = piece.start and piece.start + self._before, piece.stop + self._before
+        whole = (start, stop) == (0, self._inputs.shape[1])
         found = self._model(
-            input_ids=self._inputs[:, piece.start : piece.stop],
-            attention_mask=self._mask[:, : piece.stop],
+            input_ids=self._inputs[:, start:stop],
+            attention_mask=self._mask[:, :stop],
             **({"use_cache": False} if whole else {"use_cache": True, "past_key_values": self._cache}),
         )
         self._cache = None if whole else found.past_key_values
         logits: torch.Tensor = found.logits
-        return logits
+        return logits[:, stop - start - (piece.stop - piece.start) :]
 
 
 def logits_room(retreat: int, *models: CausalModel) -> int:

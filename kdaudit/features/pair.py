@@ -55,9 +55,8 @@ class PairService:
         self._models: dict[str, CausalModel] = {}
         self._retreat = int(options["retreat"])
         self._vocabulary = int(options["vocabulary"])
-        self._bos: int | None = options["bos"]
-        # The logits at position i foretell token i + 1 of begin token and window together.
-        start = int(options["prefix_tokens"]) + (self._bos is not None) - 1
+        self._bos: tuple[int | None, int | None] = (options["teacher_bos"], options["baseline_bos"])
+        start = int(options["prefix_tokens"]) - 1  # the logits at position i predict token i + 1
         self._suffix = Piece(start, start + int(options["suffix_tokens"]))
 
     def describe(self) -> None:
@@ -76,7 +75,7 @@ class PairService:
         room = logits_room(self._retreat, *models)
         softmax = Softmax(min(self._vocabulary, *(model.columns for model in models)), models[0].device)
         means, matched = np.zeros((5, len(ends))), np.zeros((2, len(ends)), np.int16)
-        for batch in batches(Packed(flat, ends), self._bos, room):
+        for batch in batches(Packed(flat, ends), room):
             with torch.inference_mode():
                 values, hits = self._score(batch, models, softmax, room)
             means[:, batch.rows] = [batch.means(value) for value in values]
@@ -92,7 +91,7 @@ class PairService:
         values = np.zeros((5, *batch.inputs.shape))
         hits = np.zeros((2, len(batch.rows), self._suffix.stop - self._suffix.start), np.bool_)
         targets = torch.from_numpy(batch.targets).to(models[0].device)
-        readings = [model.read(batch) for model in models]
+        readings = [model.read(batch, bos) for model, bos in zip(models, self._bos, strict=True)]
         for piece in pieces(batch, room, *models):
             logits = [reading.logits(piece) for reading in readings]
             for hit, one in zip(hits, logits, strict=True):
@@ -129,8 +128,9 @@ class PairWorker:
     Args:
         teacher: the teacher's files.
         baseline: the baseline's files.
-        vocabulary: tokens of the models' one tokenizer.
-        bos: begin token that stands before each window, or None.
+        vocabulary: columns of both models' logits that stand for tokens.
+        teacher_bos: BOS token that the teacher reads before each window, or None.
+        baseline_bos: the same of the baseline.
         prefix_tokens: the window's tokens before its suffix, at least one.
         suffix_tokens: those of the suffix.
         retreat: as in `EngineOptions`.
@@ -146,7 +146,8 @@ class PairWorker:
         baseline: ModelFiles,
         *,
         vocabulary: int,
-        bos: int | None,
+        teacher_bos: int | None,
+        baseline_bos: int | None,
         prefix_tokens: int,
         suffix_tokens: int,
         retreat: int,
@@ -158,7 +159,8 @@ class PairWorker:
         """Time inside the worker, over all windows scored."""
         options = {
             "vocabulary": vocabulary,
-            "bos": bos,
+            "teacher_bos": teacher_bos,
+            "baseline_bos": baseline_bos,
             "prefix_tokens": prefix_tokens,
             "suffix_tokens": suffix_tokens,
             "retreat": retreat,

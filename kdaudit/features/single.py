@@ -82,17 +82,17 @@ class FeatureService:
 
         softmax = Softmax(width, self._model.device)
         room = logits_room(self._retreat, self._model)
-        for batch in batches(packed, bos, room):
+        for batch in batches(packed, room):
             with torch.inference_mode():
-                scored = self._score(batch, softmax, room)
+                scored = self._score(batch, bos, softmax, room)
             yield scored
 
-    def _score(self, batch: Batch, softmax: Softmax, room: int) -> _Scored:
+    def _score(self, batch: Batch, bos: int | None, softmax: Softmax, room: int) -> _Scored:
         import torch
 
         scored = _Scored(batch, np.zeros(batch.inputs.shape), np.zeros(batch.inputs.shape))
         targets = torch.from_numpy(batch.targets).to(self._model.device)
-        reading = self._model.read(batch)
+        reading = self._model.read(batch, bos)
         for piece in pieces(batch, room, self._model):
             there = (slice(None), slice(*piece))
             sums = softmax.single(reading.logits(piece).flatten(0, 1), targets[there].flatten())

@@ -19,13 +19,19 @@ from kdaudit import __version__
 from kdaudit.config.audit import LabelKind
 from kdaudit.config.loading import dump_config
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.corpus import PinnedSource, check_unchanged, pin_source
+from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_source
 from kdaudit.engines import prepare
 from kdaudit.errors import CorpusError
 from kdaudit.extraction import Progress, read_extraction
 from kdaudit.predictor import Predictor, family_warnings, load_predictor
 from kdaudit.results import CorpusResult, Curves, ExtractionResult, PredictorResult
-from kdaudit.roster import assemble_roster, check_machine, split_of
+from kdaudit.roster import (
+    assemble_roster,
+    check_machine,
+    split_of,
+    tokenizer_notes,
+    with_tokenizer_notes,
+)
 from kdaudit.screen.flagged import FLAGGED_FILE
 from kdaudit.screen.flagging import (
     Flagged,
@@ -91,6 +97,7 @@ def run_screen(
     roster = assemble_roster(config.models)
     split = split_of(config.extraction, roster, {"corpus": config.corpus})
     source = pin_source(config.corpus)
+    roster = with_tokenizer_notes(roster, first_texts(source.config))
     for warning in roster.warnings:
         warn(warning)
     inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, roster)
@@ -337,6 +344,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         max_flagged=config.max_flagged,
         notes=[
             *(one.note for one in checked.values() if one.note),
+            *tokenizer_notes(config.extraction, work.roster),
             *prediction.notes,
             *_columns_replaced(kept),
         ],

@@ -62,7 +62,7 @@ def write_reference(work: Work, member: Member) -> None:
     with run.stage(_stage(member), depends):
         run.discard(_said_file(member), _outcome_file(member))
         work.progress(f"{member.name}: engine check, the reference writes", 1, 0)
-        sample = _sample(work)
+        sample = _sample(work, member)
 
         def attempt(retreat: int) -> None:
             began = time.monotonic()
@@ -120,12 +120,12 @@ def read_checked(work: Work, member: Member) -> Checked:
     return Checked.model_validate_json((work.run.folder / _outcome_file(member)).read_bytes())
 
 
-def _sample(work: Work) -> _Sample:
+def _sample(work: Work, member: Member) -> _Sample:
     """A few dozen examples with different prefixes, in random order."""
     random = np.random.default_rng(work.seed)
     shards = random.permutation(work.run.shards(EXAMPLES))[:_SHARDS]
     table = pa.concat_tables(work.run.read_table(str(shard), ["example_id", "token_ids"]) for shard in shards)
-    prefixes = cut(table["token_ids"], work.split).prefixes
+    prefixes = cut(table["token_ids"], work.split_of(member)).prefixes
     _, first = np.unique(prefixes, axis=0, return_index=True)
     chosen = random.permutation(first)[:WINDOWS]
     return _Sample(table["example_id"].to_numpy()[chosen], prefixes[chosen])

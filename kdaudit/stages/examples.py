@@ -26,10 +26,12 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
 
     Raises:
         CorpusError: the text cannot be read, or changed while it was.
+        ModelError: a model with another tokenizer reads some text as other tokens than the teacher.
 
     """
     run, summary = work.run, f"{out}/summary.json"
     if not run.done(key):
+        agreement = work.roster.agreement(key)
         with run.stage(key), run.scratch() as scratch:
             run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
             examples = build_examples(
@@ -40,8 +42,10 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 scratch=scratch,
                 key=key,
                 keep_tokens=out == EXAMPLES,
+                look=agreement.look,
                 progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
             )
+            agreement.finish()
             for number, table in enumerate(examples.tables(run.shard_rows)):
                 run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
             if out == EXAMPLES:

@@ -59,9 +59,10 @@ class Extracting:
     def _extract(self, member: Member, engine: RemoteEngine, leaks: bool) -> None:
         work, run, stage = self._work, self._work.run, extraction_of(member)
         check_remote(work, member, engine)
-        extract(run, engine, work.split, EXAMPLES, stage, work.progress)
+        split = work.split_of(member)
+        extract(run, engine, split, EXAMPLES, stage, work.progress)
         if run.shards(HOLDOUT):
-            extract(run, engine, work.split, HOLDOUT, f"holdout/{stage}", work.progress)
+            extract(run, engine, split, HOLDOUT, f"holdout/{stage}", work.progress)
         students = work.roster.students
         if leaks and all(run.done(extraction_of(one)) or one is member for one in students):
             self._continue(member, engine)
@@ -74,7 +75,7 @@ class Extracting:
         work, run, key = self._work, self._work.run, f"{member.name}.sequences"
         before = run.planned(key)
         options = engine_options(
-            work.extraction, self._engine, member, work.split, self._examples, sequences=before
+            work.extraction, self._engine, member, work.split_of(member), self._examples, sequences=before
         )
 
         def attempt(retreat: int) -> None:
@@ -95,7 +96,8 @@ class Extracting:
         work, missed = self._work, self._missed_leaks(member)
         if len(missed):
             work.progress(f"{member.name}: continuing leaks that it does not reproduce", len(missed), 0)
-        continue_leaks(work.run, engine, work.split, EXAMPLES, missed, continuations_file(member.name))
+        split, out = work.split_of(member), continuations_file(member.name)
+        continue_leaks(work.run, engine, split, EXAMPLES, missed, out)
 
     def _missed_leaks(self, member: Member) -> NDArray[np.int64]:
         """Leaks whose suffix this model does not reproduce."""

@@ -31,9 +31,9 @@ def run_inputs(
             found[f"{key}.{name}"] = str(getattr(source.config, name))
     for name, value in extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
-    found["models (their tokenizer)"] = roster.members[0].model.tokenizer_fingerprint
     for member in roster.members:
         found[f"{member.key}.path (its content)"] = member.model.fingerprint
+        found[f"{member.key}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
         found[f"{member.key}.name"] = member.name
         for name in _MODEL_KEYS:
             found[f"{member.key}.{name}"] = str(getattr(member.config, name))

@@ -70,7 +70,7 @@ def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
     def attempt(retreat: int) -> None:
         with FeatureWorker(*work.files(member), retreat) as worker:
             if run.shards(HOLDOUT):
-                found = worker.perplexity(_holdout_windows(work), work.split.bos)
+                found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
                 run.write_text(perplexity_file(member), json.dumps(found) + "\n", private=False)
             if work.predictor.enabled:
                 table = _entropies(work, member, worker, sample)
@@ -92,8 +92,9 @@ def windows_of(token_ids: pa.ChunkedArray) -> list[Tokens]:
 
 def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:
     before, entropies, log_probabilities = worker.seconds, [], []
+    bos = work.split_of(member).bos
     for table in read_examples(work.run, EXAMPLES, sample):
-        found = worker.entropy(windows_of(table["token_ids"]), work.split.bos, work.vocabulary)
+        found = worker.entropy(windows_of(table["token_ids"]), bos, work.vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
     table = pa.table(

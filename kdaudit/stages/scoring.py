@@ -83,7 +83,8 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
         work.files(teacher),
         work.files(baseline),
         vocabulary=work.vocabulary,
-        bos=split.bos,
+        teacher_bos=work.split_of(teacher).bos,
+        baseline_bos=work.split_of(baseline).bos,
         prefix_tokens=split.prefix_tokens,
         suffix_tokens=split.suffix_tokens,
         retreat=retreat,
@@ -102,7 +103,7 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
 
 def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Tokens, Tokens], NDArray[np.int16]]:
     """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
-    begin = int(work.split.bos is not None)  # which the passes add themselves
+    begin = int(work.split_of(_scored(work)[role]).bos is not None)  # which the passes add themselves
 
     def match(prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
         scores = worker.scores(list(np.concatenate([prefixes[:, begin:], suffixes], axis=1)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.extraction import Progress, Split
 from kdaudit.features import ModelFiles
-from kdaudit.roster import Member, Roster
+from kdaudit.roster import Member, Roster, member_split
 from kdaudit.store import RunStore
 
 EXAMPLES = "examples"
@@ -23,6 +23,7 @@ class Work(NamedTuple):
     run: RunStore
     roster: Roster
     split: Split
+    """Where examples are cut, with the teacher's BOS token; `split_of` has each model's."""
     extraction: ExtractionBase
     predictor: PredictorBase
     seed: int
@@ -31,8 +32,12 @@ class Work(NamedTuple):
 
     @property
     def vocabulary(self) -> int:
-        """Tokens of the models' one tokenizer."""
-        return len(self.roster.tokenizer)
+        """Columns of all models' logits that stand for tokens."""
+        return self.roster.vocabulary
+
+    def split_of(self, member: Member) -> Split:
+        """Where examples are cut for a model, with its own BOS token."""
+        return member_split(self.extraction, member)
 
     def files(self, member: Member) -> ModelFiles:
         """Where a model lies and how it is loaded for forward passes."""

@@ -59,7 +59,8 @@ def windows(count: int, vocabulary: int) -> list[Tokens]:
 def options(vocabulary: int) -> dict[str, Any]:
     return {
         "vocabulary": vocabulary,
-        "bos": None,
+        "teacher_bos": None,
+        "baseline_bos": None,
         "prefix_tokens": PREFIX,
         "suffix_tokens": SUFFIX,
         "retreat": 0,

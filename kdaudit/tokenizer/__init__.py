@@ -1,0 +1,27 @@
+"""How a model reads and writes text: its tokenizer.json as it stands, which is what training saw.
+
+`load_tokenizer` is the one way to a model's tokenizer. transformers' AutoTokenizer is not: for some classes
+that a tokenizer_config.json can name it builds normalizer and pre-tokenizer anew, and the ids are then not
+those of training.
+"""
+
+from __future__ import annotations
+
+from kdaudit.tokenizer.agreement import Agreement, Other
+from kdaudit.tokenizer.loading import ModelTokenizer, bos_token_id, load_tokenizer, uses_bos
+from kdaudit.tokenizer.probe import habit_warning, rewriting_warning
+from kdaudit.tokenizer.reading import Alike, compare, reading_fingerprint
+
+__all__ = [
+    "Agreement",
+    "Alike",
+    "ModelTokenizer",
+    "Other",
+    "bos_token_id",
+    "compare",
+    "habit_warning",
+    "load_tokenizer",
+    "reading_fingerprint",
+    "rewriting_warning",
+    "uses_bos",
+]

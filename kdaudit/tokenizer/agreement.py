@@ -1,0 +1,97 @@
+"""Whether models with tokenizers of their own read every text of a corpus as the first model does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from kdaudit.errors import ModelError
+from kdaudit.tokenizer.loading import ModelTokenizer
+from kdaudit.tokenizer.reading import Alike
+
+_ENOUGH = 20
+"""Differing documents after which reading on would not say more."""
+_SHOWN = 5
+
+
+class Text(Protocol):
+    """A document; `kdaudit.corpus.Document` is one."""
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        ...
+
+    @property
+    def row(self) -> int:
+        """Number of its row in the corpus, from 0."""
+        ...
+
+
+class Other(NamedTuple):
+    """A model whose tokenizer differs from the first one's."""
+
+    tokenizer: ModelTokenizer
+    alike: Alike
+    """What is known of the two."""
+
+
+class Agreement:
+    """Compares readings while a corpus is read.
+
+    Args:
+        key: where the corpus stands in the configuration, for messages.
+        first: name of the model whose tokenizer cuts the corpus.
+        tokenizer: that tokenizer.
+        others: models with other tokenizers, by name.
+
+    """
+
+    def __init__(self, key: str, first: str, tokenizer: ModelTokenizer, others: Mapping[str, Other]) -> None:
+        self._key = key
+        self._first = first
+        self._tokenizer = tokenizer
+        self._others = {name: other for name, other in others.items() if other.alike.literals != ()}
+        self._differing: dict[str, list[int]] = {}
+
+    def look(self, documents: Sequence[Text]) -> None:
+        """Read documents with all tokenizers.
+
+        Raises:
+            ModelError: many documents have been read differently.
+
+        """
+        for name, other in self._others.items():
+            for document in documents:
+                if self._differs(document.text, other):
+                    rows = self._differing.setdefault(name, [])
+                    rows.append(document.row)
+                    if len(rows) >= _ENOUGH:
+                        raise self._error(name, f"at least {_ENOUGH}")
+
+    def finish(self) -> None:
+        """Check that no document was read differently.
+
+        Raises:
+            ModelError: some were; it names model and rows.
+
+        """
+        for name, rows in self._differing.items():
+            raise self._error(name, str(len(rows)))
+
+    def _differs(self, text: str, other: Other) -> bool:
+        literals = other.alike.literals
+        if literals is not None and not any(literal in text for literal in literals):
+            return False
+        return self._tokenizer.encode(text) != other.tokenizer.encode(text)
+
+    def _error(self, name: str, count: str) -> ModelError:
+        rows = self._differing[name]
+        listed = ", ".join(str(row + 1) for row in rows[:_SHOWN]) + (", ..." if len(rows) > _SHOWN else "")
+        literals = self._others[name].alike.literals
+        held = "" if literals is None else f" (they hold {' or '.join(map(repr, literals[:_SHOWN]))})"
+        return ModelError(
+            f"{self._key}.path: {count} documents{held} are read as other tokens by {name} than by "
+            f"{self._first}, whose tokenizer differs; rows {listed}, counted from 1. Leave those rows "
+            "out, or name models that share a tokenizer"
+        )
