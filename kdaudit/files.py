@@ -9,7 +9,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -17,36 +20,81 @@ from pathlib import Path
 
 from kdaudit.errors import StorageError
 
-PARTIAL_SUFFIX = ".partial"
-"""Ending of files that are still being written; leftovers of a killed process are deleted on resume."""
+_OWN_PREFIX, _OWN_SUFFIX = ".kdaudit-", ".partial"
+_OWN_NAME = re.compile(r"\.kdaudit-[a-z0-9_]{8}\.partial")
+"""Names of what is still being written: random, so that nothing of the user's can be meant."""
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool) -> Iterator[Path]:
     """Give a temporary path to write to, and move it to `path` when the block ends well.
 
+    The temporary file stands beside `path` under a random name and is made by this call alone, so that
+    nothing that lies there, a link least of all, is written through.
+
     Raises:
         StorageError: the file could not be written; `path` is as it was before.
     """
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    partial: Path | None = None
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o644))
-        partial.chmod(0o600 if private else 0o644)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "is a link, and links are not written through; remove it")
+        descriptor, made = tempfile.mkstemp(_OWN_SUFFIX, _OWN_PREFIX, path.parent)
+        partial = Path(made)
+        os.fchmod(descriptor, 0o600 if private else 0o644)
+        os.close(descriptor)
         yield partial
-        with partial.open("rb") as handle:
+        with open_regular(partial) as handle:
             os.fsync(handle.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         reason = error.strerror or str(error)
         raise StorageError(
             f"{path}: could not be written ({reason}); free space or fix the folder's permissions, "
             "then run again"
         ) from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
+
+
+def _remove(partial: Path | None) -> None:
+    if partial is not None:
+        partial.unlink(missing_ok=True)
+
+
+def own_folder(beside: Path) -> Path:
+    """A new folder under a random name inside `beside`, for its owner alone; `remove_own` knows it.
+
+    Raises:
+        OSError: it could not be made.
+    """
+    return Path(tempfile.mkdtemp(_OWN_SUFFIX, _OWN_PREFIX, beside))
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is one that `replacing` and `own_folder` give."""
+    return _OWN_NAME.fullmatch(name) is not None
+
+
+def remove_own(folder: Path, *, deep: bool = True) -> None:
+    """Remove what a killed process left under the names of `replacing` and `own_folder`, and nothing else.
+
+    Args:
+        folder: where to look; the caller makes sure that no other process writes there.
+        deep: whether to look into folders below, too. Links are not followed.
+
+    Raises:
+        OSError: something could not be removed.
+    """
+    for entry in list(os.scandir(folder)):
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if is_own(entry.name):
+            shutil.rmtree(entry.path) if is_folder else Path(entry.path).unlink()
+        elif is_folder and deep:
+            remove_own(Path(entry.path))
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool) -> None:

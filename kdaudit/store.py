@@ -1,8 +1,10 @@
 """The run directory: shards, manifest, resume.
 
-Invariants: a file is listed in the manifest only after it stands whole in its place; a stage is listed
-only after all its files are. So whatever moment a process dies at, the next one finds finished work
-listed and sweeps everything else away. One process at a time works in a directory.
+Invariants: a file is announced (`.writing`) before it is put in its place, and listed in the manifest only
+after it stands there whole; a stage is listed only after all its files are. So whatever moment a process dies
+at, the next one finds finished work listed. It sweeps away what was announced and not listed, and what lies
+under a random name of ours; nothing else in the directory is touched. One process at a time works in it. No
+link is followed to write.
 """
 
 from __future__ import annotations
@@ -13,24 +15,24 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import PARTIAL_SUFFIX, replacing, sha256_file
-from kdaudit.lock import take_lock
+from kdaudit.files import open_regular, own_folder, read_bounded, remove_own, replacing, sha256_file
+from kdaudit.lock import LOCK_FILE, take_lock
 from kdaudit.manifest import (
-    RUN_ENTRIES,
-    SCRATCH,
+    INTENT_FILE,
+    MANIFEST_FILE,
     SEAL_FILE,
-    UNLISTED,
     Manifest,
     Stage,
     environment,
+    is_inside,
     read_manifest,
     refuse_strangers,
     seal,
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 4096
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
+
+_MOST_ANNOUNCED = 64 << 20
+"""Bytes of `.writing`: one line a file."""
 
 RENDERED = ("report.html", "report.public.html", "card.md", "screen.html", "screen.public.html")
 """Files that are made from others of the run alone."""
@@ -147,7 +152,7 @@ class RunStore:
         """Unlist files and remove them: a later call does without."""
         self.forget(*names)
         for name in names:
-            (self.folder / name).unlink(missing_ok=True)
+            self._unlink(name)
 
     def adopt(self, *names: str) -> None:
         """List files that another room wrote, whole, into the directory."""
@@ -165,23 +170,27 @@ class RunStore:
         import pyarrow as pa
 
         try:
-            # One thread: each further one keeps buffers of its own, and a shard is small.
-            return pq.read_table(self.folder / name, columns=columns, use_threads=False)
+            with open_regular(self.folder / name) as file:
+                # One thread: each further one keeps buffers of its own, and a shard is small.
+                return pq.read_table(file, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"{self.folder / name}: cannot be read ({error}); use --fresh to start the run anew"
             ) from error
 
     def shards(self, folder: str) -> list[str]:
-        """Names of the listed shards of a folder, in order."""
-        return sorted(name for name in self._manifest.files if name.startswith(f"{folder}/part-"))
+        """Names of the listed shards of a folder, in the order of their numbers."""
+        return sorted(
+            (name for name in self._manifest.files if name.startswith(f"{folder}/part-")), key=_shard_number
+        )
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """An empty folder, gone when the block ends."""
-        folder = self.folder / SCRATCH
-        shutil.rmtree(folder, ignore_errors=True)
-        _make(folder)
+        try:
+            folder = own_folder(self.folder)
+        except OSError as error:
+            raise _unmade(self.folder, error) from error
         try:
             yield folder
         finally:
@@ -192,10 +201,11 @@ class RunStore:
         name = "hmac.key"
         if not self.has(name):
             self.write_text(name, os.urandom(32).hex() + "\n", private=True)
-        return bytes.fromhex((self.folder / name).read_text(encoding="ascii").strip())
+        return bytes.fromhex(read_bounded(self.folder / name, 1024).decode("ascii").strip())
 
     def finish(self) -> None:
         """Seal the manifest: the run is complete."""
+        (self.folder / INTENT_FILE).unlink(missing_ok=True)
         if not (self.folder / SEAL_FILE).exists():
             seal(self.folder)
 
@@ -212,13 +222,45 @@ class RunStore:
     @contextmanager
     def _writing(self, name: str, private: bool) -> Iterator[Path]:
         path = self.folder / name
+        self._refuse_links(name)
         _make(path.parent)
         self.forget(name)
         with replacing(path, private=private) as partial:
             yield partial
             found = sha256_file(partial)
+            self._announce(name)
         self._manifest.files[name] = found
         write_manifest(self.folder, self._manifest)
+
+    def _refuse_links(self, name: str) -> None:
+        """A folder of the run that is a link would take what is written to wherever that leads."""
+        for part in (name, *map(str, PurePosixPath(name).parents)):
+            if (path := self.folder / part) != self.folder and path.is_symlink():
+                raise RunStateError(
+                    f"{path}: is a link; a run directory holds none: remove it, then run again"
+                )
+
+    def _announce(self, name: str) -> None:
+        """Note that a file is about to stand in its place, before it is listed."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(self.folder / INTENT_FILE, flags, 0o600)
+        try:
+            os.write(descriptor, f"{name}\n".encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _announced(self) -> list[str]:
+        """Files that were announced, listed or not."""
+        try:
+            text = read_bounded(self.folder / INTENT_FILE, _MOST_ANNOUNCED).decode("utf-8", "replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunStateError(
+                f"{self.folder / INTENT_FILE}: cannot be read ({error.strerror}); remove it, then run again"
+            ) from error
+        return [name for name in text.split("\n")[:-1] if is_inside(name)]  # the last may be half written
 
     def _earlier(self, fresh: bool, inputs: Mapping[str, str] | None) -> Manifest | None:
         """The manifest of an earlier run to go on with; None to begin, the folder being empty then.
@@ -232,7 +274,7 @@ class RunStore:
             return None
         measured = any(name.startswith(("extraction/", "features/")) for name in found.files)
         if fresh or (inputs is not None and inputs != found.inputs and not measured):
-            _wipe(self.folder)
+            self._wipe(found)
             return None
         return found
 
@@ -259,14 +301,27 @@ class RunStore:
                     "run anew with --fresh"
                 )
             self.forget(name)  # it is rendered again
-        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
-        known = {*self._manifest.files, *UNLISTED}
-        for path in self.folder.rglob(f"*{PARTIAL_SUFFIX}"):
-            if path.is_file():
-                path.unlink()
-        for path in self.folder.rglob("part-*.parquet"):
-            if str(path.relative_to(self.folder)) not in known:
-                path.unlink()
+        for name in {*self._announced()} - {*self._manifest.files}:
+            self._unlink(name)
+        (self.folder / INTENT_FILE).unlink(missing_ok=True)
+        remove_own(self.folder)
+
+    def _unlink(self, name: str) -> None:
+        """Remove a file of the run, and its folders where nothing else is left in them."""
+        self._refuse_links(name)
+        path = self.folder / name
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        for parent in PurePosixPath(name).parents:
+            with suppress(OSError):  # not empty, or gone
+                (self.folder / parent).rmdir()
+
+    def _wipe(self, found: Manifest) -> None:
+        """Remove what a run wrote, the manifest last, and nothing else that the user keeps in the folder."""
+        for name in {*found.files, *self._announced(), SEAL_FILE, INTENT_FILE}:
+            self._unlink(name)
+        remove_own(self.folder)
+        (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
 
 
 def _is_whole(path: Path, expected: str) -> bool:
@@ -284,9 +339,14 @@ def check_folder(folder: Path) -> None:
 
     """
     if folder.exists():
+        found_lock = os.path.lexists(folder / LOCK_FILE)
         descriptor = take_lock(folder)
         try:
             refuse_strangers(folder)
+        except RunStateError:
+            if not found_lock:
+                (folder / LOCK_FILE).unlink(missing_ok=True)
+            raise
         finally:
             os.close(descriptor)
 
@@ -300,10 +360,19 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StorageError(
-            f"{folder}: could not be made ({error.strerror}); free space or fix the permissions, then "
-            "run again"
-        ) from error
+        raise _unmade(folder, error) from error
+
+
+def _unmade(folder: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{folder}: could not be made ({error.strerror}); free space or fix the permissions, then run again"
+    )
+
+
+def _shard_number(name: str) -> tuple[int, str]:
+    """Where a shard `part-NNNNN` stands: from 100,000 on the names no longer sort as their numbers do."""
+    digits = PurePosixPath(name).name.removeprefix("part-").partition(".")[0]
+    return (int(digits), name) if digits.isdecimal() else (-1, name)
 
 
 def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -316,11 +385,3 @@ def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, s
             f"{now.get(key, 'none')} now{more}; use --fresh to start anew, or choose "
             "another --out"
         )
-
-
-def _wipe(folder: Path) -> None:
-    """Remove what a run writes, and nothing else that the user may keep in the folder."""
-    for entry in RUN_ENTRIES:
-        path = folder / entry
-        linked = path.is_symlink() or not path.is_dir()
-        path.unlink(missing_ok=True) if linked else shutil.rmtree(path)

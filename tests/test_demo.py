@@ -240,11 +240,14 @@ def test_what_changed_is_trained_again_with_all_that_depends_on_it(tmp_path: Pat
 
 def test_an_interrupted_training_begins_again(tmp_path: Path) -> None:
     made = Prepared(tmp_path)
-    leftover = tmp_path / "models" / "teacher.partial"
+    leftover = tmp_path / "models" / ".kdaudit-abcd_123.partial"
     leftover.mkdir(parents=True)
     (leftover / "training.json").write_text("{}")
+    theirs = tmp_path / "models" / "teacher.partial"
+    theirs.mkdir()
     assert made.again() == ["teacher", "baseline", "soft", "hard"]
     assert not leftover.exists()
+    assert theirs.exists()
 
 
 def test_baseline_and_students_start_from_the_same_weights(

@@ -178,7 +178,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(
     command = [sys.executable, "-m", "kdaudit", "distill", str(family.config), "--out", str(out)]
     for beside in ("teacher", "seed-0/baseline"):
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-            while not (out / f"{beside}.partial").exists() or not list(
+            while not list((out / beside).parent.glob(".kdaudit-*.partial")) or not list(
                 out.glob("checkpoints/*/checkpoint-*/seconds")  # written last: a whole one is there
             ):
                 assert process.poll() is None, process.communicate()[1]

@@ -235,12 +235,13 @@ def test_verify_names_every_damaged_file_of_a_run(driver: Driver, tmp_path: Path
     names = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and path.name != ".lock"]
     assert len(names) > 40
     for name in names:
-        whole = (run / name).read_bytes()
+        whole, mode = (run / name).read_bytes(), (run / name).stat().st_mode
         damage(run / name)
         told = CliRunner().invoke(main, ["verify", str(run)])
         assert told.exit_code != 0, name
         assert name in told.output, (name, told.output)
         (run / name).write_bytes(whole)
+        (run / name).chmod(mode)
     assert check_files(run) == []
 
 

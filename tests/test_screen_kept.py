@@ -28,7 +28,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
-from kdaudit.errors import CorpusError, UsageError
+from kdaudit.errors import CorpusError, RunStateError, UsageError
 from kdaudit.screen import sinks
 from kdaudit.screen.kept import Keeping, check_writable, write_kept
 from kdaudit.screen.record import KeptCounts
@@ -684,7 +684,12 @@ def test_parts_hold_the_rows_in_order_and_replace_earlier_ones(form, tmp_path, m
     monkeypatch.setattr(sinks, "PART_BYTES", 2000)
     other = "jsonl" if form == "parquet" else "parquet"
     keep(path, tmp_path / "out", "document", other, every=0)
-    (tmp_path / "out/kept/part-99999.jsonl").write_text("{}\n")  # a process died before it was listed
+    left = tmp_path / "out/kept/part-99999.jsonl"
+    left.write_text("{}\n")
+    with pytest.raises(RunStateError, match="did not write"):
+        keep(path, tmp_path / "out", "document", form, every=0)
+    assert left.exists(), "it may be the user's"
+    (tmp_path / "out/.writing").write_text("kept/part-99999.jsonl\n")  # a process died before it was listed
     kept = keep(path, tmp_path / "out", "document", form, every=0)
     assert len(kept.files) > 2
     assert {file.suffix for file in kept.files} == {f".{form}"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import replacing
-from kdaudit.manifest import check_files
-from kdaudit.store import RunStore
+from kdaudit.files import replacing, write_bytes
+from kdaudit.manifest import check_files, read_manifest
+from kdaudit.store import RunStore, check_folder
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -48,13 +50,152 @@ def test_unfinished_stage_is_not_done_but_its_shards_stand(tmp_path: Path) -> No
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     _finished(tmp_path / "run")
-    unlisted = tmp_path / "run" / "examples" / "part-00001.parquet"
-    partial = tmp_path / "run" / "results.json.partial"
-    for path in (unlisted, partial):
+    announced = tmp_path / "run" / "examples" / "part-00001.parquet"
+    partial = tmp_path / "run" / "examples" / ".kdaudit-0a_b1c2d.partial"
+    scratch = tmp_path / "run" / ".kdaudit-zzzzzzzz.partial" / "spool-0.parquet"
+    scratch.parent.mkdir()
+    theirs = [
+        tmp_path / "run" / name for name in ("notes.partial", "part-00000.parquet", "examples/part-2.parquet")
+    ]
+    for path in (announced, partial, scratch, *theirs):
         path.write_text("half")
+    (tmp_path / "run" / ".writing").write_text(
+        "examples/part-00000.parquet\nexamples/part-00001.parquet\nexam"
+    )
     RunStore(tmp_path / "run", "run", {"seed": "0"}).close()
-    assert not unlisted.exists()
+    assert not announced.exists()
     assert not partial.exists()
+    assert not scratch.parent.exists()
+    assert all(path.exists() for path in theirs), "what is not ours stays"
+    assert (tmp_path / "run" / "examples" / "part-00000.parquet").exists(), "a listed file stays"
+
+
+def test_fresh_keeps_what_is_not_the_runs(tmp_path: Path) -> None:
+    _finished(tmp_path / "run", "extraction/teacher/part-00000.parquet")
+    theirs = tmp_path / "run" / "examples" / "my-notes.parquet"
+    theirs.write_text("mine")
+    with RunStore(tmp_path / "run", "run", {"seed": "1"}, fresh=True) as run:
+        assert not run.shards("examples")
+    assert theirs.read_text() == "mine"
+    assert not (tmp_path / "run" / "extraction").exists()
+
+
+@pytest.mark.parametrize("name", ["examples", "extraction"])
+def test_a_folder_of_the_run_that_is_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        (tmp_path / "run" / name).symlink_to(elsewhere)
+        with pytest.raises(RunStateError, match=f"{name}: is a link"):
+            run.write_table(f"{name}/teacher/part-00000.parquet", TABLE, private=True)
+    assert not list(elsewhere.iterdir())
+
+
+def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    numbers = [0, 7, 9_999, 99_999, 100_000, 100_001, 1_000_000]
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        for number in (100_000, 7, 1_000_000, 0, 99_999, 100_001, 9_999):
+            run.write_table(f"examples/part-{number:05d}.parquet", TABLE, private=True)
+        assert run.shards("examples") == [f"examples/part-{number:05d}.parquet" for number in numbers]
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("where", ["target", "partial of an earlier version", "dangling"])
+def test_no_link_is_written_through(tmp_path: Path, where: str, private: bool) -> None:
+    victim = tmp_path / "victim"
+    if where != "dangling":
+        victim.write_text("theirs")
+        victim.chmod(0o600)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    link = folder / ("README.md.partial" if where.startswith("partial") else "README.md")
+    link.symlink_to(victim)
+    with (
+        contextlib.nullcontext()
+        if where.startswith("partial")
+        else pytest.raises(StorageError, match="is a link")
+    ):
+        write_bytes(folder / "README.md", b"ours", private=private)
+    assert link.is_symlink()
+    if where == "dangling":
+        assert not victim.exists()
+    else:
+        assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("theirs", 0o600)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        {link.name, *(["README.md"] if where.startswith("partial") else [])}
+    )
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "folder"])
+def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    lock = run / ".lock"
+    if kind == "fifo":
+        os.mkfifo(lock)
+    elif kind == "folder":
+        lock.mkdir()
+    else:
+        if kind == "link":
+            elsewhere.write_text("theirs")
+        lock.symlink_to(elsewhere)
+    with pytest.raises(RunStateError, match="not a regular file"):
+        RunStore(run, "run", {})
+    assert elsewhere.exists() == (kind == "link")
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.parquet", "/etc/passwd", "a/../../b", "a//b", "a\nb", "a\\b", "", "./a"]
+)
+def test_a_manifest_that_names_files_outside_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    _finished(tmp_path / "run")
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"][name] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    for read in (lambda: RunStore.reopen(tmp_path / "run"), lambda: read_manifest(tmp_path / "run")):
+        with pytest.raises(RunStateError, match="lies outside the run directory") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    (problem,) = check_files(tmp_path / "run")
+    assert "lies outside" in problem
+
+
+@pytest.mark.parametrize("kind", ["fifo", "zero", "folder", "nul", "deep"])
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "results.json"])
+def test_a_file_of_a_run_that_is_something_else_is_told(tmp_path: Path, name: str, kind: str) -> None:
+    _finished(tmp_path / "run")
+    path = tmp_path / "run" / name
+    path.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "zero":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\0" * 10 if kind == "nul" else b"[" * 100_000)
+    problems = check_files(tmp_path / "run")
+    assert any(name in problem for problem in problems)
+
+
+def test_private_files_are_known_by_name_as_they_are_by_mode_and_a_loosened_mode_is_told(
+    tmp_path: Path,
+) -> None:
+    _finished(tmp_path / "run")
+    assert check_files(tmp_path / "run") == []
+    examples = tmp_path / "run" / "examples" / "part-00000.parquet"
+    examples.chmod(0o644)
+    assert check_files(tmp_path / "run") == [
+        "examples/part-00000.parquet: holds training text and can be read by others than its owner"
+    ]
+
+
+def test_a_refused_folder_keeps_nothing_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(RunStateError, match="is not empty"):
+        check_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_changed_inputs_are_named(tmp_path: Path) -> None:
@@ -75,7 +216,7 @@ def test_a_mistake_corrected_before_extraction_starts_over(tmp_path: Path) -> No
 def test_a_manifest_of_something_else_is_left_alone(tmp_path: Path, fresh: bool) -> None:
     (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
     (tmp_path / "config.yaml").write_text("mine")
-    with pytest.raises(RunStateError, match="is no manifest of a run"):
+    with pytest.raises(RunStateError, match="is not the manifest of a run"):
         RunStore(tmp_path, "run", {}, fresh=fresh)
     assert (tmp_path / "config.yaml").read_text() == "mine"
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import StorageError
-from kdaudit.files import PARTIAL_SUFFIX
+from kdaudit.files import own_folder, remove_own
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import ModelTokenizer
 
@@ -114,17 +114,20 @@ def storing(what: str, *also: type[Exception]) -> Iterator[None]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to write a model to; it takes the place of `folder` when the block ends well.
 
+    The caller makes sure that no other process writes beside `folder`: what killed ones left there goes.
+
     Raises:
         StorageError: the folder could not be written; an older one in its place may stand or be gone,
             but never be half of one.
     """
-    partial = folder.with_name(folder.name + PARTIAL_SUFFIX)
     with storing(f"{folder}: the model"):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_own(folder.parent, deep=False)
+        partial = own_folder(folder.parent)
         yield partial
         if folder.exists():
             shutil.rmtree(folder)
+        partial.chmod(0o755)
         partial.rename(folder)
 
 

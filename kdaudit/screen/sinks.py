@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.records import Fields
+from kdaudit.errors import RunStateError
 from kdaudit.screen.schemas import ARROW_ERRORS, no_schema
 from kdaudit.store import RunStore
 
@@ -37,10 +39,18 @@ class KeptRow(NamedTuple):
 
 
 def discard_kept(run: RunStore) -> None:
-    """Remove the kept corpus that an earlier call wrote, or began."""
+    """Remove the kept corpus that an earlier call wrote, or began.
+
+    Raises:
+        RunStateError: something else lies in its folder, and would be taken for a part of it.
+
+    """
     run.discard(*run.shards(KEPT))
-    for leftover in (run.folder / KEPT).glob("part-*"):
-        leftover.unlink()
+    folder = run.folder / KEPT
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunStateError(
+            f"{folder}: holds something that this screening did not write; move it away, then run again"
+        )
 
 
 class Sink(ABC):
