@@ -167,14 +167,9 @@ class _Array:
     def _element(self) -> Any:  # noqa: ANN401 - any json value
         while True:
             try:
-                value, self._at = self._parser.raw_decode(self._text, self._at)
-                return value
+                value, end = self._parser.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if len(self._text) - self._at > MAX_DOCUMENT_BYTES:
-                    raise CorpusError(
-                        f"{self._place}, line {self._here()}: a row is larger than {MAX_DOCUMENT}, the "
-                        "most that one may hold, or is broken; split it, or correct it"
-                    ) from error
+                self._refuse_large(len(self._text))
                 if not self._more():
                     why = hint(self._text, error, last=True) or f"{error.msg}, column {error.colno}"
                     raise self._broken(why, error.pos) from error
@@ -182,6 +177,17 @@ class _Array:
                 raise self._broken("nested too deeply") from None
             except ValueError as error:  # an integer of thousands of digits
                 raise self._broken(str(error)) from error
+            else:
+                self._refuse_large(end)
+                self._at = end
+                return value
+
+    def _refuse_large(self, end: int) -> None:
+        if end - self._at > MAX_DOCUMENT_BYTES:
+            raise CorpusError(
+                f"{self._place}, line {self._here()}: a row is larger than {MAX_DOCUMENT}, the most that "
+                "one may hold, or is broken; split it, or correct it"
+            )
 
     def _more(self) -> bool:
         """Take in as much again as is held; False at the end of the file."""

@@ -100,14 +100,12 @@ def columns(text: object) -> str:
 
 def _wrapped(rows: list[str]) -> str:
     keys = " and ".join(map(repr, rows[:5]))
-    what = (
-        f"one json object whose key {keys} holds"
-        if len(rows) == 1
-        else f"one json object whose keys {keys} hold"
-    )
-    filter_ = f"'.{rows[0]}[]'"
-    which = "those rows" if len(rows) == 1 else "the rows that you want"
-    return f"is {what} the rows; save {which} as json lines, as in `jq -c {filter_} FILE > NEW.jsonl`"
+    command = ""
+    if re.fullmatch(r"[A-Za-z_][\w.]*", rows[0], re.ASCII):  # else jq would want it quoted
+        command = f", as in `jq -c '.{rows[0]}[]' FILE > NEW.jsonl`"
+    if len(rows) == 1:
+        return f"is one json object whose key {keys} holds the rows; save those rows as json lines{command}"
+    return f"is one json object whose keys {keys} hold the rows; save one of these as json lines{command}"
 
 
 def _over_lines() -> str:

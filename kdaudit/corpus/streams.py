@@ -127,7 +127,7 @@ def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
             raise _missing(place, number)
         for part in piece.splitlines(keepends=True):
             held.append(part)
-            size += len(part)
+            size += len(part.rstrip(b"\0"))
             if size > MAX_DOCUMENT_BYTES:
                 raise CorpusError(
                     f"{place}, line {number}: is longer than {MAX_DOCUMENT}, the most that a line may "
