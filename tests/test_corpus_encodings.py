@@ -219,6 +219,14 @@ def test_a_table_of_text_in_another_encoding(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32-le"])
+def test_a_table_of_text_in_utf_16(encoding: str, tmp_path: Path) -> None:
+    column = pa.array([row.encode(encoding) for row in ROWS[:3] * 4])
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    message = refusal(tmp_path / "a.parquet")
+    assert f"12 of 12 rows with text are not UTF-8; it looks like {encoding[:6].upper()}" in message
+
+
 def test_damaged_rows_among_many_are_left_out(tmp_path: Path) -> None:
     rows = [b"plain", "café".encode(), b"broken \xff"] * 40 + [b"plain"]
     (tmp_path / "a.txt").write_bytes(b"\n".join(rows))
@@ -231,7 +239,7 @@ def test_noise_is_no_known_encoding() -> None:
     import random
 
     noise = random.Random(1).randbytes(4000)
-    assert likely_encoding(noise) is None
+    assert likely_encoding([noise]) is None
     for text in ("", "\0" * 99, "a\0", "abc\0def\0ghi\0", "plain text " * 99, *ROWS):
         assert wide_encoding(text.encode()) is None
 

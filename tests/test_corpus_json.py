@@ -51,10 +51,25 @@ SHAPES = {
         json.dumps({"columns": ["text"], "data": [["a"]]}),
         "whose key 'data' holds the rows",
     ),
-    "pandas-columns.json": (json.dumps({"text": {"0": "a"}}), "orient='records', lines=True"),
+    "pandas-columns.json": (
+        json.dumps({"text": {"0": "a", "1": "b"}}),
+        "holds whole columns; save it row by row",
+    ),
     "columns.json": (
-        json.dumps({"text": ["a", "b"]}),
-        "where the file holds whole columns, save it row by row",
+        json.dumps({"text": ["a", "b"], "n": [1, 2]}),
+        "is one json object that holds whole columns",
+    ),
+    "pretty-columns.json": (
+        json.dumps({"text": ["a", "b"]}, indent=2),
+        "is one json object that holds whole",
+    ),
+    "by-key.json": (
+        json.dumps({"a": {"text": "x"}, "b": {"text": "y"}}),
+        "that holds the rows by key; save its",
+    ),
+    "odd-key.json": (
+        json.dumps({"a 'b\n": ROWS}, indent=1),
+        """key "a 'b\\n" holds the rows; save those rows as""",
     ),
     "pretty.json": (pretty(ROWS), OVER_LINES),
     "pretty.jsonl": (pretty(ROWS), OVER_LINES),

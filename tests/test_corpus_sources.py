@@ -290,7 +290,7 @@ def test_a_packed_file_is_read_to_its_end_or_refused(packed, tmp_path):
     parts = [PACKERS[packed]("".join(f"{part} {row}\n" for row in range(5000)).encode()) for part in "ab"]
     path.write_bytes(b"".join(parts))
     assert [text for _, text, _ in read(path)] == [f"{part} {row}" for part in "ab" for row in range(5000)]
-    for cut in (1, len(parts[1]) // 2, len(parts[1]) - 1, len(parts[1]) + 1):
+    for cut in (1, len(parts[1]) // 2, len(parts[1]) - 1, len(parts[1]) + 1, len(b"".join(parts))):
         path.write_bytes(b"".join(parts)[:-cut])
         assert f"{path}: cannot be read" in error(path)
 

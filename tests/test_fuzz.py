@@ -1,4 +1,4 @@
-"""The first cases of every fuzzer in tests/benchmarks: `python tests/benchmarks/fuzz_NAME.py` runs all of one."""
+"""The first cases of every fuzzer in tests/benchmarks, whose scripts run all of them."""
 
 from __future__ import annotations
 

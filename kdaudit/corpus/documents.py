@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus.encodings import likely_encoding
+from kdaudit.corpus.encodings import likely_encoding, wide_encoding
 from kdaudit.corpus.rows import Row
 from kdaudit.corpus.sources import HubDataset, LocalFiles, Source, find_source
 from kdaudit.corpus.tables import hub_rows, table_rows
@@ -136,7 +136,7 @@ class _Tally:
         many = self._broken >= max(_SOME, _MANY * rows) and self._broken > self._utf8
         if not many and not (whole and self._broken == rows > 0):
             return
-        encoding = likely_encoding(b"\n".join(self._sample))
+        encoding = likely_encoding(self._sample)
         looks = f"it looks like {encoding}" if encoding else "its encoding could not be told"
         raise CorpusError(
             f"{self._place}: {self._broken:,} of {rows:,} rows with text are not UTF-8; {looks}; save it "
@@ -189,10 +189,10 @@ def _parts(source: Source, config: CorpusConfig, key: str) -> Iterator[Part]:
 
 
 def decoded(text: str | bytes | None) -> str | None:
-    """The text, '' for null, or None where it is not valid Unicode."""
+    """The text, '' for null, or None where it is not valid Unicode, or is UTF-16 in a table's bytes."""
     try:
         if isinstance(text, bytes):
-            return text.decode("utf-8")
+            return None if b"\0" in text and wide_encoding(text) else text.decode("utf-8")
         if text is not None:
             text.encode("utf-8")  # refuses lone surrogates
     except UnicodeError:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 BOM = codecs.BOM_UTF8
 
@@ -101,15 +102,16 @@ _CANDIDATES: tuple[tuple[str, str, Common], ...] = (
 """Codec, name and what text in it consists of; of those that fit equally well the first is taken."""
 
 
-def likely_encoding(sample: bytes) -> str | None:
+def likely_encoding(rows: Sequence[bytes]) -> str | None:
     """The name of what text that is not UTF-8 is most likely encoded in; None if it looks like none known.
 
     Args:
-        sample: some rows of it, joined by line feeds.
+        rows: some of it.
     """
-    wide = wide_encoding(sample)
-    if wide is not None:
-        return wide
+    wide = Counter(map(wide_encoding, rows)).most_common(1)
+    if wide and wide[0][0] is not None:
+        return wide[0][0]
+    sample = b"\n".join(rows)
     fits = [_fit(sample[:_SAMPLE], codec, common) for codec, _, common in _CANDIDATES]
     best = max(fits)
     return _CANDIDATES[fits.index(best)][1] if best > _CLEAR else None

@@ -33,6 +33,7 @@ _DESCRIPTIONS = re.compile(
     r"(dataset_infos?|dataset_dict|state|config|metadata|dataset-metadata|datapackage|croissant|package)\.json"
     r"|(readme|license|licence|copying|notice|authors|citation|changelog|requirements|checksums?|md5sums?"
     r"|sha256sums?)\.txt"
+    r"|dummy_data\.zip"
     r"|cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow",  # what `Dataset.map` leaves beside a dataset
     re.IGNORECASE,
 )

@@ -55,17 +55,39 @@ def _of_a_beginning(text: str) -> str | None:
 
 
 def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) -> str | None:
-    rows = lists_of_rows(value)
     if not rest and whole:
-        if rows:
-            return _wrapped(rows)
-        return _over_lines() if "\n" in text else None
+        return one_object(value) or (_over_lines() if "\n" in text else None)
     if rest.startswith(","):
         return "holds objects with commas between them; put [ before them and ] behind, and name it .json"
     return _over_lines() if "\n" in text and rest.startswith("{") else None
 
 
-def lists_of_rows(value: Mapping[str, Any]) -> list[str]:
+def one_object(fields: Mapping[str, Any]) -> str | None:
+    """What a file is whose one object is no row but holds rows or columns; None if it may be a row."""
+    rows = _lists_of_rows(fields)
+    if rows:
+        return _wrapped(rows)
+    inner = [
+        f"{name}.{row}"
+        for name, held in fields.items()
+        if isinstance(held, dict)
+        for row in _lists_of_rows(held)
+    ]
+    if inner:
+        return _wrapped(inner)
+    if fields and all(isinstance(held, list) for held in fields.values()):
+        return _by_columns()
+    if not fields or not all(isinstance(held, dict) for held in fields.values()):
+        return None
+    if all(key.isdecimal() for held in fields.values() for key in held):
+        return _by_columns()  # as pandas writes them
+    return (
+        "is one json object that holds the rows by key; save its values as json lines, as in `jq -c '.[]' "
+        "FILE > NEW.jsonl`"
+    )
+
+
+def _lists_of_rows(value: Mapping[str, Any]) -> list[str]:
     """The keys of an object under which lists of objects (or of lists, as pandas writes) stand."""
     return [
         name
@@ -74,26 +96,9 @@ def lists_of_rows(value: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def one_object(fields: Mapping[str, Any]) -> str | None:
-    """What a file is whose one object has no text column, if that object holds rows; else None."""
-    rows = lists_of_rows(fields)
-    if rows:
-        return _wrapped(rows)
-    inner = [
-        f"{name}.{row}"
-        for name, held in fields.items()
-        if isinstance(held, dict)
-        for row in lists_of_rows(held)
-    ]
-    return _wrapped(inner) if inner else None
-
-
-def columns(text: object) -> str:
-    """A hint for a text column that holds a list or an object: a file may be stored by columns."""
-    if not isinstance(text, list | dict):
-        return "choose a column of text"
+def _by_columns() -> str:
     return (
-        "choose a column of text; where the file holds whole columns, save it row by row (pandas: "
+        "is one json object that holds whole columns; save it row by row, as json lines (pandas: "
         "`to_json(FILE, orient='records', lines=True)`)"
     )
 

@@ -15,10 +15,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pyarrow as pa
 
+from kdaudit.config.paths import COMPRESSED_SUFFIXES
 from kdaudit.corpus.encodings import BOM, wide_encoding
 from kdaudit.errors import CorpusError
 from kdaudit.files import open_regular
@@ -65,7 +66,9 @@ def reading(file: Path, key: str) -> Iterator[io.BufferedReader]:
         raise CorpusError(f"{place}: cannot be read ({_reason(error)}); check or replace the file") from error
 
 
-def _unpacked(raw: Any, suffix: str) -> io.BufferedReader:  # noqa: ANN401 - what `open_regular` gives
+def _unpacked(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
+    if suffix in COMPRESSED_SUFFIXES and not raw.peek(1):
+        raise EOFError("it is empty, and no packed file is")  # gzip and lzma take it for one without content
     if suffix == ".gz":
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(raw)))
     if suffix == ".xz":
@@ -74,7 +77,7 @@ def _unpacked(raw: Any, suffix: str) -> io.BufferedReader:  # noqa: ANN401 - wha
         # Not `zstandard.open`: it ends quietly where a file was cut short, and after the first of several
         # frames.
         return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
-    return cast(io.BufferedReader, raw)
+    return raw
 
 
 def _reason(error: Exception) -> str:
@@ -119,19 +122,25 @@ def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
     """
     held: list[bytes] = []
     size, number, hole = 0, 1, False
-    for piece in iter(lambda: _piece(handle), b""):
+    while piece := handle.readline(_PIECE):
+        if not held and piece.endswith(b"\n") and b"\r" not in piece and b"\0" not in piece and not hole:
+            yield piece
+            number += 1
+            continue
         if not piece.strip(b"\0"):
             hole = True  # at the end of a file it is padding
             continue
         if hole:
             raise _missing(place, number)
+        if piece.endswith(b"\r") and handle.peek(1).startswith(b"\n"):  # a piece ends within CR LF
+            piece += handle.read(1)
         for part in piece.splitlines(keepends=True):
             held.append(part)
             size += len(part.rstrip(b"\0"))
             if size > MAX_DOCUMENT_BYTES:
                 raise CorpusError(
-                    f"{place}, line {number}: is longer than {MAX_DOCUMENT}, the most that a line may "
-                    "hold; split it, or remove it"
+                    f"{place}, line {number}: is longer than {MAX_DOCUMENT}, the most that a line may hold; "
+                    "split it, or remove it"
                 )
             if part.endswith((b"\n", b"\r")):
                 yield _checked(b"".join(held), place, number)
@@ -139,14 +148,6 @@ def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
     last = b"".join(held).rstrip(b"\0")
     if last:
         yield _checked(last, place, number)
-
-
-def _piece(handle: io.BufferedReader) -> bytes:
-    """Up to a line feed, and no more than `_PIECE`; CR LF is not torn apart."""
-    piece = handle.readline(_PIECE)
-    if piece.endswith(b"\r") and handle.peek(1).startswith(b"\n"):
-        piece += handle.read(1)
-    return piece
 
 
 def _checked(line: bytes, place: str, number: int) -> bytes:

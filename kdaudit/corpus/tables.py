@@ -110,8 +110,12 @@ def _parquet(stored: Any) -> Table:  # noqa: ANN401 - pyarrow is untyped
     def batches(columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         # A row group at a time: pyarrow (26) reads no batch of nested columns that reaches over several.
         for number in range(stored.num_row_groups):
-            rows = _rows_at_once(stored.metadata.row_group(number))
-            yield from stored.iter_batches(rows, row_groups=[number], columns=columns)
+            group, found = stored.metadata.row_group(number), 0
+            for batch in stored.iter_batches(_rows_at_once(group), row_groups=[number], columns=columns):
+                found += len(batch)
+                yield batch
+            if found != group.num_rows:  # pyarrow skips what a damaged page no longer counts
+                raise pa.ArrowInvalid(f"{found} of the {group.num_rows} rows of row group {number} are there")
 
     return Table(stored.schema_arrow.names, batches)
 

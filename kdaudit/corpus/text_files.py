@@ -19,7 +19,7 @@ from pathlib import Path
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.folders import Format
 from kdaudit.corpus.json_files import Object, json_objects, jsonl_objects, kind_of
-from kdaudit.corpus.json_shapes import columns, one_object
+from kdaudit.corpus.json_shapes import one_object
 from kdaudit.corpus.rows import Row, check_columns, wanted_columns
 from kdaudit.corpus.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, lines, reading, whole, without_mark
 from kdaudit.errors import CorpusError
@@ -69,8 +69,9 @@ def _txt_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
 
 def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
     head, names = _head(objects, set(wanted_columns(config)))
-    if len(head) == 1 and config.text not in names:
-        says = one_object(head[0].fields)
+    if len(head) == 1 and not isinstance(head[0].fields.get(config.text), str):
+        head += itertools.islice(objects, 1)
+        says = one_object(head[0].fields) if len(head) == 1 else None
         if says is not None:
             raise CorpusError(f"{key}.path: {file}: {says}")
     if head:
@@ -80,7 +81,7 @@ def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, ke
         if text is not None and not isinstance(text, str):
             raise CorpusError(
                 f"{key}.text: {file}, {item.place}: {config.text!r} is a {kind_of(text)}, not a string; "
-                f"{columns(text)}"
+                "choose a column of text"
             )
         yield Row(text, item.fields.get(config.id) if config.id is not None else None)
 

@@ -548,6 +548,8 @@ def _small_documents() -> Iterator[None]:
     with ExitStack() as stack:
         for module in (json_files, streams, tables, text_files):
             stack.enter_context(mock.patch.object(module, "MAX_DOCUMENT_BYTES", BOUND))
+        stack.enter_context(mock.patch.object(streams, "_PIECE", BOUND >> 4))
+        stack.enter_context(mock.patch.object(json_files, "_CHUNK", BOUND >> 4))
         yield
 
 
