@@ -12,7 +12,9 @@ from kdaudit.config.audit import AuditConfig, ModelConfig, ModelsConfig, Student
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.loading import distill_schema, dump_config, load_audit, load_distill
 from kdaudit.config.paths import check_paths, references
-from kdaudit.errors import ConfigError
+from kdaudit.distill.audit_file import write_audit_file
+from kdaudit.distill.bases import resolve_base
+from kdaudit.errors import ConfigError, ModelError
 
 CONTRACT = Path(__file__).parent.parent.parent / "shared" / "contract.md"
 
@@ -700,3 +702,26 @@ def test_a_file_of_another_command_is_told_as_one(load, tmp_path: Path) -> None:
         load_audit(tmp_path / "family.yaml")
     # With neither's keys it is no other command's file: what is missing is told.
     assert "student: is required and missing" in message(load, tmp_path, "name: a\n")
+
+
+def test_hub_ids_stay_hub_ids_beside_folders_of_their_names(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the working directory, and of students in the folder of the audit that is written for them."""
+    config = load(GOOD.replace("corpus: ./train.jsonl", "corpus: soft").replace("org/student", "hard"))
+    seed = tmp_path / "out" / "seed-0"
+    for name in ("soft", "hard", "baseline"):
+        (seed / name).mkdir(parents=True)
+    write_audit_file(config, seed / "audit.yaml", tmp_path / "out" / "teacher")
+    assert load_audit(seed / "audit.yaml").corpus.path == "soft"
+    fetched: list[str] = []
+
+    def fetch(repository: str, **options: object) -> str:
+        fetched.append(repository)
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    monkeypatch.chdir(seed)
+    with pytest.raises(ModelError, match=r"student\.base\.path: hard "):
+        resolve_base(str(config.student.base), "student.base")
+    assert fetched == ["hard"]

@@ -78,7 +78,7 @@ def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:
 
 
 def _from(path: Path, named: str) -> str:
-    """A local path as seen from the audit's folder; a hub id as it is."""
+    """A local path as seen from the audit's folder; a hub id so that no student's folder is taken for it."""
     if not Path(named).is_absolute():
-        return named
+        return f"hf://{named}"
     return f"./{os.path.relpath(os.path.realpath(named), os.path.realpath(path.parent))}"

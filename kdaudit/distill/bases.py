@@ -48,7 +48,8 @@ def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
 
     """
     if isinstance(base, str):
-        return Base(resolve_model(ModelConfig(path=base), key), None, key)
+        model = ModelConfig.model_construct(path=base)  # whether it is local was decided when it was loaded
+        return Base(resolve_model(model, key), None, key)
     return Base(None, base, key)
 
 
