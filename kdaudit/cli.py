@@ -12,12 +12,17 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
 from kdaudit import __version__
 from kdaudit.errors import KdauditError, UsageError
+
+if TYPE_CHECKING:
+    from kdaudit.config.audit import AuditConfig
+    from kdaudit.config.distill import DistillConfig
+    from kdaudit.config.screen import ScreenConfig
 
 EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
 _INCONCLUSIVE = EXIT_BY_VERDICT["inconclusive"]
@@ -164,11 +169,14 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
     from kdaudit.console import ConsoleProgress
     from kdaudit.distill.processes import together
     from kdaudit.distill.record import render
+    from kdaudit.stages.preflight import preflight
 
     with together() as processes:
         config = load_distill(file, overrides)
         check_paths(config)
         folder = out or Path("distilled") / config.name
+        if processes.first:
+            preflight(config, hub=True)
         from kdaudit.distill.lab import run_distill  # seconds, which a wrong file need not cost
 
         if not processes.first:  # it trains along and leaves the talking to the first
@@ -184,25 +192,38 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
 @_SET
 @_for_people
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
-    """Check a configuration without running it."""
+    """Check a configuration, the first rows of its texts and the headers of its models, without running it.
+
+    No weights are read, and nothing is downloaded.
+    """
     from kdaudit.config.loading import kind_of, load_audit, load_distill, load_screen
     from kdaudit.config.paths import check_paths
+    from kdaudit.stages.preflight import preflight
 
     kind = kind_of(file)
+    config: AuditConfig | ScreenConfig | DistillConfig
     if kind == "distill":
-        family = load_distill(file, overrides)
-        check_paths(family)
-        click.echo(f"{file}: is a valid distillation of {len(family.students)} model(s), named {family.name}")
-    elif kind == "screen":
-        screening = load_screen(file, overrides)
-        check_paths(screening)
-        click.echo(f"{file}: is a valid screening by {screening.predictor.labels}, named {screening.name}")
+        config = load_distill(file, overrides)
     else:
-        config = load_audit(file, overrides)
-        check_paths(config)
-        click.echo(
-            f"{file}: is a valid audit of {len(config.models.students)} student(s), named {config.name}"
-        )
+        config = load_screen(file, overrides) if kind == "screen" else load_audit(file, overrides)
+    check_paths(config)
+    skipped = preflight(config, hub=False)
+    click.echo(f"{file}: is a valid {_what(config)}, named {config.name}")
+    click.echo("  checked: keys, values, the texts' first rows, the models' headers; no weights were read")
+    for what in skipped:
+        click.echo(f"  not checked: {what}")
+
+
+def _what(config: AuditConfig | ScreenConfig | DistillConfig) -> str:
+    """What a configuration asks for, in a few words."""
+    from kdaudit.config.distill import DistillConfig
+    from kdaudit.config.screen import ScreenConfig
+
+    if isinstance(config, DistillConfig):
+        return f"distillation of {len(config.students)} model(s)"
+    if isinstance(config, ScreenConfig):
+        return f"screening by {config.predictor.labels}"
+    return f"audit of {len(config.models.students)} student(s)"
 
 
 @main.command()

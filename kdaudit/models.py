@@ -46,12 +46,13 @@ class ResolvedModel(NamedTuple):
     trust_remote_code: bool = False
 
 
-def resolve_model(config: ModelConfig, key: str) -> ResolvedModel:
+def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> ResolvedModel:
     """Find a model's folder, fetching it from the hub if it is not local, and check its files.
 
     Args:
         config: the model's section, its path absolute if local.
         key: where it stands in the configuration, for messages, as in `models.teacher`.
+        hashed: whether to take the fingerprint, for which all weights are read; else it is empty.
 
     Raises:
         ModelError: it is missing, incomplete, damaged, unsafe, or cannot be fetched.
@@ -63,7 +64,7 @@ def resolve_model(config: ModelConfig, key: str) -> ResolvedModel:
     code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
     return ResolvedModel(
         folder,
-        _fingerprint([folder / "config.json", *weights, *code], key),
+        _fingerprint([folder / "config.json", *weights, *code], key) if hashed else "",
         parameters,
         reading_fingerprint(_tokenizer_of(folder, config, key)),
         config.path,

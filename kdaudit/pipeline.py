@@ -1,7 +1,7 @@
 """The way of the data, top to bottom: `run_audit` is the map of the program.
 
-    config -> models, corpus windows -> extraction per model -> perplexity, entropy -> features -> predictor
-    -> comparison -> results -> report
+    config -> preflight -> models, corpus windows -> extraction per model -> perplexity, entropy -> features
+    -> predictor -> comparison -> results -> report
 
 Each stage (`kdaudit.stages`) reads the files of the one before, writes its own, and is skipped when an
 earlier call finished it.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kdaudit.assemble import build_results
 from kdaudit.audited import gather
-from kdaudit.config.audit import AuditConfig, CorpusConfig, ReportConfig
+from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_config, load_audit
 from kdaudit.corpus import first_texts, pin_source
 from kdaudit.engines import prepare
@@ -40,6 +40,7 @@ from kdaudit.stages.predicting import (
     write_found,
     write_prediction,
 )
+from kdaudit.stages.preflight import corpora_of, preflight, read_whole
 from kdaudit.stages.scoring import write_features
 from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.store import RunStore, check_folder
@@ -68,12 +69,16 @@ def run_audit(
 
     """
     check_folder(folder)
-    if fresh or not (folder / RESULTS_FILE).exists():
-        check_machine(config.models, config.extraction)  # a finished run is shown and judged on any machine
-        prepare(config.extraction.engine)
-    roster = assemble_roster(config.models)  # before the texts: to hash them can take minutes
-    split = split_of(config.extraction, roster, _read_whole(config))
-    sources = {key: pin_source(corpus, key) for key, corpus in _corpora(config).items()}
+
+    def make_ready() -> None:
+        if fresh or not (folder / RESULTS_FILE).exists():  # a finished run is shown on any machine
+            check_machine(config.models, config.extraction)
+            prepare(config.extraction.engine)
+
+    preflight(config, hub=True, meanwhile=make_ready)
+    roster = assemble_roster(config.models)
+    split = split_of(config.extraction, roster, read_whole(config))
+    sources = {key: pin_source(corpus, key) for key, corpus in corpora_of(config).items()}
     roster = with_tokenizer_notes(roster, first_texts(sources["corpus"].config))
     for warning in roster.warnings:
         warn(warning)
@@ -121,20 +126,6 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
             run.adopt(REPORT, PUBLIC_REPORT, CARD)
             run.finish()
     return [folder / name for name in (REPORT, PUBLIC_REPORT, CARD)]
-
-
-def _corpora(config: AuditConfig) -> dict[str, CorpusConfig]:
-    """The texts by configuration key."""
-    return {"corpus": config.corpus} | ({} if config.holdout is None else {"holdout": config.holdout})
-
-
-def _read_whole(config: AuditConfig) -> dict[str, CorpusConfig]:
-    """Texts whose whole windows models read, beyond prefix and suffix."""
-    return {
-        key: corpus
-        for key, corpus in _corpora(config).items()
-        if key == "holdout" or config.predictor.enabled
-    }
 
 
 def _write_config(work: Work, config: AuditConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kdaudit.config.audit import (
@@ -98,8 +99,12 @@ class Roster(NamedTuple):
         return Agreement(key, self.members[0].name, self.tokenizer, others)
 
 
-def assemble_roster(models: ModelSet) -> Roster:
+def assemble_roster(models: ModelSet, *, headers_only: bool = False) -> Roster:
     """Find every model, check that they fit one another, and load their tokenizer.
+
+    Args:
+        models: the models.
+        headers_only: leave out those on the hub, and the fingerprints of the others: no weights are read.
 
     Raises:
         ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
@@ -107,12 +112,14 @@ def assemble_roster(models: ModelSet) -> Roster:
     """
     members: list[Member] = []
     for one in _configured(models):
-        members.append(_resolve(one, members))
+        if not headers_only or Path(one.config.path).is_absolute():
+            members.append(_resolve(one, members, hashed=not headers_only))
     alike = check_same_tokenizer({member.name: member.model for member in members})
     warnings = [
         warning
         for member in members
         if member.role == "student"
+        and members[0].role == "teacher"
         and (warning := smaller_teacher_warning(members[0].model, member.model, member.name))
     ]
     return Roster(members, warnings, alike, [])
@@ -128,9 +135,9 @@ def lone_teacher(models: ModelSet) -> Roster:
     return Roster([_resolve(_configured(models)[0], [])], [], {}, [])
 
 
-def _resolve(one: _Configured, before: Sequence[Member]) -> Member:
+def _resolve(one: _Configured, before: Sequence[Member], *, hashed: bool = True) -> Member:
     """Find a model; one that reads text like a model before it shares that one's tokenizer."""
-    model = resolve_model(one.config, one.key)
+    model = resolve_model(one.config, one.key, hashed=hashed)
     same = (
         member.tokenizer
         for member in before

@@ -16,8 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sample_results import sample_dict
 
-from kdaudit.cli import main
-from kdaudit.config.loading import load_distill
+from kdaudit.config.loading import check_paths, load_distill
 from kdaudit.errors import RunStateError
 
 FOLDER = Path(__file__).parent.parent / "sample_configs" / "replication"
@@ -96,9 +95,9 @@ def test_the_configuration_is_valid_where_the_texts_and_bases_lie(tmp_path: Path
         (tmp_path / "bases" / name).mkdir(parents=True)
     path = tmp_path / "distill.yaml"
     path.write_bytes((FOLDER / "distill.yaml").read_bytes())
-    done = CliRunner().invoke(main, ["validate", str(path)])
-    assert done.exit_code == 0, done.output
-    students = {student.name: student for student in load_distill(path).students}
+    config = load_distill(path)
+    check_paths(config)
+    students = {student.name: student for student in config.students}
     assert {"baseline", "soft", "soft-t1", "soft-t4", "hard"} == set(students)
     temperatures = [students[name].model_dump()["temperature"] for name in ("soft-t1", "soft", "soft-t4")]
     assert temperatures == [1.0, 2.0, 4.0]

@@ -722,8 +722,8 @@ TEXT = [
     ),
     pytest.param(
         sets("corpus.path=corpora"),
-        "corpus.path: corpora: is no local file, and its commit cannot be looked up",
-        "correct the path, check the network",
+        "corpus.path: corpora: is no local file, and the Hugging Face hub cannot be reached",
+        "correct the path, or check the network",
         id="corpus neither file nor on the hub",
     ),
     pytest.param(

@@ -25,7 +25,7 @@ twice as many as the sample has. Errors are `CorpusError`s that name the key, th
 from __future__ import annotations
 
 from kdaudit.corpus.documents import Document, Documents, first_texts, open_documents
-from kdaudit.corpus.examples import Counts, Examples, build_examples
+from kdaudit.corpus.examples import Counts, Examples, build_examples, nothing_left
 from kdaudit.corpus.fingerprint import PinnedSource, check_unchanged, pin_source, source_fingerprint
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA
 
@@ -39,6 +39,7 @@ __all__ = [
     "build_examples",
     "check_unchanged",
     "first_texts",
+    "nothing_left",
     "open_documents",
     "pin_source",
     "source_fingerprint",

@@ -144,7 +144,7 @@ def build_examples(
         if tokens is not None:
             tokens.close()
     if cutter.windows == 0:
-        raise CorpusError(_nothing_left(config, key, documents, cutter.too_short, minimum_tokens))
+        raise CorpusError(nothing_left(config, key, documents, cutter.too_short, minimum_tokens))
     distinct = ledger.settle()
     counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=config.limit is not None)
     return Examples(counts, spool, distinct, tokens)
@@ -170,9 +170,10 @@ def _counts(documents: Documents, cutter: Cutter, *, examples: int, sampled: boo
     return Counts(documents.rows, cutter.windows, examples, skipped, sampled)
 
 
-def _nothing_left(
+def nothing_left(
     config: CorpusConfig, key: str, documents: Documents, too_short: int, minimum_tokens: int
 ) -> str:
+    """Why a text gives no example, and what to do about it."""
     return (
         f"{key}.path: {config.path}: none of its {documents.rows} documents gives an example: {too_short} "
         f"have fewer than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "

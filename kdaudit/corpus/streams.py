@@ -63,7 +63,12 @@ def reading(file: Path, key: str) -> Iterator[io.BufferedReader]:
             _refuse_other_kinds(handle.peek(io.DEFAULT_BUFFER_SIZE), place)
             yield handle
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise CorpusError(f"{place}: cannot be read ({_reason(error)}); check or replace the file") from error
+        remedy = (
+            "check it or its permissions"
+            if isinstance(error, PermissionError)
+            else "check or replace the file"
+        )
+        raise CorpusError(f"{place}: cannot be read ({_reason(error)}); {remedy}") from error
 
 
 def _unpacked(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:

@@ -84,7 +84,7 @@ def _make(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    _check_names(base)
+    check_architecture(base)
     with _says_what_transformers_refuses(base):
         return random_model({**sizes, **(base.config or {})}, seed)
 
@@ -99,8 +99,8 @@ def _says_what_transformers_refuses(base: Base) -> Iterator[None]:
         ) from error
 
 
-def _check_names(base: Base) -> None:
-    """Refuse a misspelled key, of which transformers would take no notice.
+def check_architecture(base: Base) -> None:
+    """Refuse an unknown architecture, and a misspelled key, of which transformers would take no notice.
 
     Keys that resemble none are let through: families have more than their configurations declare.
     """
@@ -188,7 +188,7 @@ def _context_of(base: Base) -> int | None:
     """Context length of a model that is made of a configuration."""
     from transformers import AutoConfig
 
-    _check_names(base)
+    check_architecture(base)
     with _says_what_transformers_refuses(base):
         return context_length(AutoConfig.for_model(**(base.config or {})))
 

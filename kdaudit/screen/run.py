@@ -61,6 +61,7 @@ from kdaudit.stages.predicting import (
     write_risk,
     write_risks,
 )
+from kdaudit.stages.preflight import preflight, read_whole
 from kdaudit.stages.scoring import FEATURES, read_features, read_scoring, write_features
 from kdaudit.stages.work import EXAMPLES, Work
 from kdaudit.stats import Flags
@@ -91,11 +92,15 @@ def run_screen(
 
     """
     check_folder(folder)
+
+    def make_ready() -> None:
+        check_machine(config.models, config.extraction)
+        prepare(config.extraction.engine or "transformers")
+
+    preflight(config, hub=True, meanwhile=make_ready)
     given = _given_predictor(config)
-    check_machine(config.models, config.extraction)
-    prepare(config.extraction.engine or "transformers")
     roster = assemble_roster(config.models)
-    split = split_of(config.extraction, roster, {"corpus": config.corpus})
+    split = split_of(config.extraction, roster, read_whole(config))
     source = pin_source(config.corpus)
     roster = with_tokenizer_notes(roster, first_texts(source.config))
     for warning in roster.warnings:

@@ -1,5 +1,6 @@
 """The stages of an audit and of a screening, each a function over the run directory.
 
+    preflight.py    what is checked before anything costs time
     work.py         what every stage is given
     examples.py     corpus -> distinct examples, and where else their suffixes stand
     engine_check.py  model, reference -> whether the engine says what the model says
