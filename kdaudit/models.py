@@ -18,7 +18,7 @@ from kdaudit.description import check_description, read_json, unreadable
 from kdaudit.errors import ModelError
 from kdaudit.files import sha256_file
 from kdaudit.reasons import reason
-from kdaudit.tokenizer import Alike, ModelTokenizer, compare, load_tokenizer, reading_fingerprint
+from kdaudit.tokenizer import Alike, ModelTokenizer, compare_readings, load_tokenizer, reading_fingerprint
 from kdaudit.tokenizer.reading import difference
 
 _HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
@@ -245,7 +245,7 @@ def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> dict[str, Alike
         one, two = (
             load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code) for each in (model, other)
         )
-        alike = compare(one, two)
+        alike = compare_readings(one, two)
         if alike is None:
             differ = difference(one, two, first, name)
             raise ModelError(

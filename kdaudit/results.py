@@ -65,7 +65,7 @@ class ExtractionResult(Result):
     prefix_tokens: int
     suffix_tokens: int
     bos: bool
-    """Whether a begin token stood before each prefix."""
+    """Whether a BOS token stood before each prefix that the teacher read; a note says where models differ."""
     dtype: str
     device: str
 

@@ -26,10 +26,10 @@ from kdaudit.models import (
     smaller_teacher_warning,
 )
 from kdaudit.tokenizer import (
-    Agreement,
     Alike,
     ModelTokenizer,
     Other,
+    ReadingCheck,
     bos_token_id,
     habit_warning,
     load_tokenizer,
@@ -89,14 +89,14 @@ class Roster(NamedTuple):
         """Text of token ids, special tokens included."""
         return self.tokenizer.decode(token_ids)
 
-    def agreement(self, key: str) -> Agreement:
+    def reading_check(self, key: str) -> ReadingCheck:
         """What checks, while the corpus under `key` is read, that all models read its texts alike."""
         others = {
             member.name: Other(member.tokenizer, self.alike[member.name])
             for member in self.members
             if member.name in self.alike
         }
-        return Agreement(key, self.members[0].name, self.tokenizer, others)
+        return ReadingCheck(key, self.members[0].name, self.tokenizer, others)
 
 
 def assemble_roster(models: ModelSet, *, headers_only: bool = False) -> Roster:

@@ -23,11 +23,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from kdaudit.corpus import Document
 from kdaudit.errors import ModelError
 from kdaudit.tokenizer import (
-    Agreement,
     Alike,
     Other,
+    ReadingCheck,
     bos_token_id,
-    compare,
+    compare_readings,
     habit_warning,
     load_tokenizer,
     rewriting_warning,
@@ -203,6 +203,7 @@ LITERAL = {
 }
 UNKNOWN = {
     "a larger vocabulary": lambda: described(larger),
+    "unknown letters": lambda: described(lambda c: c["model"].update(unk_token=END)),
     "offsets trimmed": lambda: described(lambda c: c["pre_tokenizer"].update(trim_offsets=False)),
     "split otherwise, to the same end": lambda: described(
         lambda c: c.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [c["pre_tokenizer"]]})
@@ -226,7 +227,7 @@ DIFFERENT = {
 
 def compared(tmp_path: Path, other: Tokenizer, **config: Any) -> Alike | None:
     one, two = save(tmp_path / "one"), save(tmp_path / "two", other, **config)
-    return compare(load_tokenizer(one), load_tokenizer(two))
+    return compare_readings(load_tokenizer(one), load_tokenizer(two))
 
 
 @pytest.mark.parametrize("case", SAME)
@@ -255,14 +256,14 @@ def test_an_added_token_that_the_normalizer_can_make_is_looked_for_by_reading(tm
     lower = lambda t: setattr(t, "normalizer", normalizers.Lowercase())  # noqa: E731
     more = lambda t: (lower(t), t.add_tokens([AddedToken("<x>", normalized=True)]))  # noqa: E731
     one, two = save(tmp_path / "one", backend(lower)), save(tmp_path / "two", backend(more))
-    assert compare(load_tokenizer(one), load_tokenizer(two)) == Alike(None)
+    assert compare_readings(load_tokenizer(one), load_tokenizer(two)) == Alike(None)
 
 
-def agreement(tmp_path: Path, other: Tokenizer) -> Agreement:
+def reading_check(tmp_path: Path, other: Tokenizer) -> ReadingCheck:
     one, two = (load_tokenizer(folder) for folder in (save(tmp_path / "one"), save(tmp_path / "two", other)))
-    alike = compare(one, two)
+    alike = compare_readings(one, two)
     assert alike is not None
-    return Agreement("corpus", "teacher", one, {"student": Other(two, alike)})
+    return ReadingCheck("corpus", "teacher", one, {"student": Other(two, alike)})
 
 
 def documents(*texts: str) -> list[Document]:
@@ -270,7 +271,7 @@ def documents(*texts: str) -> list[Document]:
 
 
 def test_rows_that_are_read_differently_are_named(tmp_path: Path) -> None:
-    check = agreement(tmp_path, backend(added("<|user|>")))
+    check = reading_check(tmp_path, backend(added("<|user|>")))
     check.look(documents("fine", "hi <|user|>", "fine"))
     check.look([Document("later", "<|user|>", 9)])
     with pytest.raises(ModelError) as caught:
@@ -282,9 +283,9 @@ def test_rows_that_are_read_differently_are_named(tmp_path: Path) -> None:
 
 
 def test_texts_that_are_read_alike_pass_and_many_others_end_the_reading(tmp_path: Path) -> None:
-    check = agreement(tmp_path, described(larger))
+    check = reading_check(tmp_path, described(larger))
     check.look(documents("fine", "more", "the quick"))
     check.finish()
-    check = agreement(tmp_path / "again", backend(added("<|user|>")))
+    check = reading_check(tmp_path / "again", backend(added("<|user|>")))
     with pytest.raises(ModelError, match=r"at least 20 documents .*; rows 1, 2, 3, 4, 5, \.\.\., counted"):
         check.look(documents(*["<|user|>"] * 50))

@@ -188,7 +188,7 @@ class ExtractionBase(Section):
     suffix_tokens: Annotated[int, Field(ge=1, le=32767)] = 50
     """Tokens that greedy decoding must reproduce for an example to count as memorized."""
     bos: Literal["auto", "always", "never"] = "auto"
-    """Begin token before the prefix; auto does what the tokenizer itself does."""
+    """BOS token before the prefix; auto does what each model's own tokenizer does."""
     dtype: DType = "auto"
     """Number format of the weights while extracting; auto takes the model's own."""
     tensor_parallel: PositiveInt = 1

@@ -173,5 +173,5 @@ def _cut(opening: _Opening, key: str, readers: Readers) -> WindowFile:
         minimum=config.extraction.prefix_tokens + config.extraction.suffix_tokens,
         key=key,
         progress=lambda rows: opening.progress(f"{key}: reading documents", rows, 0),
-        agreement=readers.agreement(key),
+        reading_check=readers.reading_check(key),
     )

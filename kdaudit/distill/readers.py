@@ -13,12 +13,12 @@ from kdaudit.distill.families import train_bpe
 from kdaudit.errors import ModelError
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import (
-    Agreement,
     Alike,
     ModelTokenizer,
     Other,
+    ReadingCheck,
     bos_token_id,
-    compare,
+    compare_readings,
     load_tokenizer,
     reading_fingerprint,
     uses_bos,
@@ -45,9 +45,9 @@ class Readers(NamedTuple):
         """Columns of all models' logits that stand for tokens."""
         return min(len(one) for one in (self.tokenizer, *self.own.values()))
 
-    def agreement(self, key: str) -> Agreement:
+    def reading_check(self, key: str) -> ReadingCheck:
         """What checks, while the corpus under `key` is read, that all read its texts alike."""
-        return Agreement(key, "the tokenizer", self.tokenizer, self.others)
+        return ReadingCheck(key, "the tokenizer", self.tokenizer, self.others)
 
 
 def family_readers(config: DistillConfig, bases: Mapping[str, Base]) -> Readers:
@@ -93,7 +93,7 @@ def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: b
 
 def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -> Alike:
     """What is known of two tokenizers that can be distilled with."""
-    alike = compare(one, two)
+    alike = compare_readings(one, two)
     if alike is not None and _bos(one) == _bos(two):
         return alike
     what = "reads text otherwise than" if alike is None else "puts another BOS token before a text than"

@@ -26,7 +26,7 @@ from kdaudit.corpus.windows import Cutter, Window, batched
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import CorpusError
 from kdaudit.files import replacing
-from kdaudit.tokenizer import Agreement
+from kdaudit.tokenizer import ReadingCheck
 
 SAMPLE_SEED = 0
 """Seed of the sample that `limit` takes; the audit.yaml that follows names it."""
@@ -78,7 +78,7 @@ def cut_windows(
     minimum: int,
     key: str,
     progress: Callable[[int], None],
-    agreement: Agreement | None = None,
+    reading_check: ReadingCheck | None = None,
 ) -> WindowFile:
     """Cut a corpus into the windows that an audit of it would find, copies included, and write them.
 
@@ -89,7 +89,7 @@ def cut_windows(
         minimum: tokens of the shortest window to keep.
         key: where the section stands in the configuration, for messages.
         progress: told how many rows were read; with a limit the corpus is read twice.
-        agreement: checks that models with other tokenizers read the texts alike.
+        reading_check: checks that models with other tokenizers read the texts alike.
 
     Raises:
         CorpusError: the corpus cannot be read, or no window is left.
@@ -103,7 +103,7 @@ def cut_windows(
     names: list[str] = []
     digest = hashlib.sha256()
     with replacing(path, private=True) as partial, partial.open("wb") as out:
-        for window in _cut(documents, config, tokenizer, minimum, progress, agreement):
+        for window in _cut(documents, config, tokenizer, minimum, progress, reading_check):
             if sample is not None and not sample.add(window.token_ids):
                 continue
             data = window.token_ids.astype("<i4").tobytes()
@@ -111,8 +111,8 @@ def cut_windows(
             out.write(data)
             ends.append((ends[-1] if ends else 0) + len(window.token_ids))
             names.append(window.document_id)
-        if agreement is not None:
-            agreement.finish()
+        if reading_check is not None:
+            reading_check.finish()
         if not ends:
             raise CorpusError(
                 f"{key}.path: {config.path}: none of its {documents.rows} documents has {minimum} tokens; "
@@ -161,11 +161,11 @@ def _cut(
     tokenizer: Any,  # noqa: ANN401
     minimum: int,
     progress: Callable[[int], None],
-    agreement: Agreement | None = None,
+    reading_check: ReadingCheck | None = None,
 ) -> Iterator[Window]:
     cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, minimum=minimum)
     for batch in batched(documents):
-        if agreement is not None:
-            agreement.look(batch)
+        if reading_check is not None:
+            reading_check.look(batch)
         yield from cutter.cut(batch)
         progress(documents.rows)

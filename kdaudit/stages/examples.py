@@ -31,7 +31,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
     """
     run, summary = work.run, f"{out}/summary.json"
     if not run.done(key):
-        agreement = work.roster.agreement(key)
+        reading_check = work.roster.reading_check(key)
         with run.stage(key), run.scratch() as scratch:
             run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
             examples = build_examples(
@@ -42,10 +42,10 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 scratch=scratch,
                 key=key,
                 keep_tokens=out == EXAMPLES,
-                look=agreement.look,
+                look=reading_check.look,
                 progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
             )
-            agreement.finish()
+            reading_check.finish()
             for number, table in enumerate(examples.tables(run.shard_rows)):
                 run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
             if out == EXAMPLES:

@@ -7,18 +7,18 @@ those of training.
 
 from __future__ import annotations
 
-from kdaudit.tokenizer.agreement import Agreement, Other
 from kdaudit.tokenizer.loading import ModelTokenizer, bos_token_id, load_tokenizer, uses_bos
 from kdaudit.tokenizer.probe import habit_warning, rewriting_warning
-from kdaudit.tokenizer.reading import Alike, compare, reading_fingerprint
+from kdaudit.tokenizer.reading import Alike, compare_readings, reading_fingerprint
+from kdaudit.tokenizer.reading_check import Other, ReadingCheck
 
 __all__ = [
-    "Agreement",
     "Alike",
     "ModelTokenizer",
     "Other",
+    "ReadingCheck",
     "bos_token_id",
-    "compare",
+    "compare_readings",
     "habit_warning",
     "load_tokenizer",
     "reading_fingerprint",

@@ -11,7 +11,7 @@ from kdaudit.tokenizer.loading import CONFIG_FILE, TOKENIZER_FILE, ModelTokenize
 PROBE = (
     "The quick brown fox, the lazy dog. It's what they'd say: we've SEEN it.",
     "Hello world again",
-    " a space before, and two  between; three   and a tab\tand one behind ",
+    "two  spaces between; three   and a tab\tafter it",
     "def f(x):\n    return {'key': x[0] + 0x1F, \"n\": None}  # TODO\n\tpass\n\n\n",
     "In 2024, 1234567 of 3.14159 (12%), 0042, +44 20 7946 0958, $1,000,000.00",
     "line one\nline two\r\nline three\n\nparagraph",
@@ -22,8 +22,9 @@ PROBE = (
     "emoji 😀👩\u200d👩\u200d👧\u200d👦🇩🇪 end",
     "a@b.example https://example.com/path?q=1&r=2#top C:\\dir\\file.txt",
 )
-"""Text of many kinds, none of which looks like a special token."""
-_SPECIAL_LOOKING = (
+"""Text of many kinds that any corpus may hold."""
+_ODD = (
+    " a space before, and one behind ",
     "<|endoftext|> <s>text</s> [INST] x [/INST] <pad> [PAD] <unk> <|im_start|>user\nhi<|im_end|>",
     "▁ Ġ <0x0A> \u00a0 \u200b \ufeff \u0000 \x7f",
 )
@@ -48,7 +49,7 @@ def rewriting_warning(
     if not (folder / TOKENIZER_FILE).is_file():
         return None  # then AutoTokenizer made what is used
     taken = "tokenizer.json is taken as it stands, since that is what training saw"
-    own = [(text, json.dumps(text, ensure_ascii=False)) for text in (*PROBE, *_SPECIAL_LOOKING)]
+    own = [(text, json.dumps(text, ensure_ascii=False)) for text in (*PROBE, *_ODD)]
     try:
         other = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         for text, shown in [*own, *((text, "a text of the corpus") for text in texts)]:

@@ -16,6 +16,8 @@ from kdaudit.tokenizer.loading import ModelTokenizer, uses_bos
 from kdaudit.tokenizer.probe import PROBE
 
 _Content = dict[str, Any]
+_RULES = ("type", "ignore_merges")
+"""Settings by which any word may become other tokens. What others do, as for unknown letters, texts show."""
 
 
 class Alike(NamedTuple):
@@ -37,7 +39,7 @@ def reading_fingerprint(tokenizer: ModelTokenizer) -> str:
     return f"sha256:{sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def compare(one: ModelTokenizer, two: ModelTokenizer) -> Alike | None:
+def compare_readings(one: ModelTokenizer, two: ModelTokenizer) -> Alike | None:
     """How alike two tokenizers read text; None where they read it differently.
 
     They do where one id stands for two tokens, where tokens follow other rules, or where a probe shows it.
@@ -92,7 +94,7 @@ def _conflict(one: _Content, two: _Content) -> bool:
         any(token != yours.get(index, token) for index, token in mine.items())
         or one["merges"][:shorter] != two["merges"][:shorter]
         or scores[0][:common] != scores[1][:common]
-        or one["model settings"] != two["model settings"]
+        or any(one["model settings"].get(key) != two["model settings"].get(key) for key in _RULES)
         or one["split_special_tokens"] != two["split_special_tokens"]
     )
 

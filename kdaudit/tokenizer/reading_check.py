@@ -36,7 +36,7 @@ class Other(NamedTuple):
     """What is known of the two."""
 
 
-class Agreement:
+class ReadingCheck:
     """Compares readings while a corpus is read.
 
     Args:
