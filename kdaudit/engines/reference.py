@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _BYTES_A_PARAMETER = 5
 """Memory of a float32 weight, and a quarter more for what passes through."""
-_WORK = 1e13
-"""Multiplications and additions that continuing may take on a CPU: minutes on a few cores."""
+_WORK = 5e12
+"""Multiplications and additions that continuing may take on a CPU: a minute on a few cores."""
 
 
 class ReferenceService:
