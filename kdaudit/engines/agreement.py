@@ -34,7 +34,9 @@ PROBED = 8
 _CONTROLS = 8
 """Of these, how many are asked for again with a wrong token."""
 _SAFETY = 3.0
-_FLOOR = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 5e-3}
+EXACT = 1e-4
+"""Margin of a tie in float32."""
+_FLOOR = {"float32": EXACT, "float16": 1e-3, "bfloat16": 5e-3}
 """Least tolerance by dtype: kernels add in other orders than the reference, which sees no change then."""
 _RARE = 1e-4
 """Probability of a false alarm by too many near ties."""

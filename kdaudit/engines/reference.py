@@ -20,7 +20,7 @@ import psutil
 from numpy.typing import NDArray
 
 from kdaudit.engines import PRELOAD, explained
-from kdaudit.engines.agreement import PROBED, Continuations, Probe
+from kdaudit.engines.agreement import EXACT, PROBED, Continuations, Probe
 from kdaudit.engines.base import Masking, Tokens
 from kdaudit.engines.sizing import own_dtype, read_config
 from kdaudit.workers import Worker
@@ -75,13 +75,19 @@ class ReferenceService:
         most = len(prefixes) if self._device != "cpu" else max(PROBED, int(_WORK / cost))
         ids = torch.from_numpy(prefixes[:most].astype(np.int64)).to(self._device)
         with torch.inference_mode():
-            written = self._write(ids, tokens, cached=True)
-            exact, rounded = self._probe(ids, written)
-            if (exact.argmax(-1).cpu().numpy() != written.tokens[:PROBED]).any():
-                # Only an exact tie, or a cache that changes what the model says.
-                written = self._write(ids[:PROBED], tokens, cached=False)
-                exact, rounded = self._probe(ids, written)
-        return *written, *_probed(exact, rounded)
+            if self._keeps_cache(ids):
+                written = self._write(ids, tokens, cached=True)
+                found = self._probe(ids, written)
+                if found.same:
+                    return *written, *found.probe
+            # Without a cache each token passes the model many times, so the first windows have to do.
+            written = self._write(ids[:PROBED], tokens, cached=False)
+            return *written, *self._probe(ids, written).probe
+
+    def _keeps_cache(self, ids: torch.Tensor) -> bool:
+        """Whether a text can be read on where it ended; recurrent models have no such cache."""
+        found = self._model(input_ids=ids[:1], use_cache=True)
+        return getattr(found, "past_key_values", None) is not None
 
     def _write(self, ids: torch.Tensor, tokens: int, *, cached: bool) -> Continuations:
         batch = max(1, len(ids) >> 2 * self._retreat)  # a quarter for each
@@ -97,31 +103,36 @@ class ReferenceService:
         read, cache = ids, None
         for _ in range(tokens):
             found = self._model(input_ids=read, past_key_values=cache, use_cache=cached)
-            cache = getattr(found, "past_key_values", None) if cached else None
             steps.append(_judged(self._masked(found.logits[:, -1])))
             said = torch.from_numpy(steps[-1].tokens.astype(np.int64)).to(self._device)[:, None]
-            read = said if cache is not None else torch.cat([read, said], dim=1)
+            cache, read = (found.past_key_values, said) if cached else (None, torch.cat([read, said], dim=1))
         return Continuations(*(np.stack(part, axis=1) for part in zip(*steps, strict=True)))
 
-    def _probe(self, ids: torch.Tensor, written: Continuations) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the first windows' continuations: float32 (windows, tokens, columns), in both dtypes."""
+    def _probe(self, ids: torch.Tensor, written: Continuations) -> _Probed:
+        """Read the first windows' continuations, each by itself and at once, in float32 and rounded."""
         import torch
 
         said = torch.from_numpy(written.tokens[:PROBED].astype(np.int64)).to(self._device)
         rows = torch.cat([ids[: len(said)], said], dim=1)
-        start = ids.shape[1] - 1
-        exact = torch.cat([self._read(row)[:, start:] for row in rows[:, None]])
+        exact = [_best(self._read(row, said.shape[1])) for row in rows]
         precision = torch.get_float32_matmul_precision()
         self._cast(self._dtype)
         torch.set_float32_matmul_precision("high")  # engines may round products of float32 to TF32 on a GPU
-        rounded = torch.cat([self._read(row)[:, start:] for row in rows[:, None]])
+        rounded = [
+            _changed(self._read(row, said.shape[1]), best) for row, best in zip(rows, exact, strict=True)
+        ]
         torch.set_float32_matmul_precision(precision)
         self._cast("float32")
-        return exact, rounded
+        # A tie in float32 may fall otherwise without the cache; what is likelier by more may not.
+        ties = [best.margin < EXACT for best in exact]
+        same = [best.tokens[:, 0] == row for best, row in zip(exact, said, strict=True)]
+        agree = all(bool((one | tie).all()) for one, tie in zip(same, ties, strict=True))
+        return _Probed(Probe(*(np.stack(part) for part in zip(*rounded, strict=True))), agree)
 
-    def _read(self, row: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._model(input_ids=row[:, :-1], use_cache=False).logits
-        return self._masked(logits)
+    def _read(self, row: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Logits that give the last tokens of a row, read at once: float32 (tokens, columns)."""
+        logits: torch.Tensor = self._model(input_ids=row[None, :-1], use_cache=False).logits
+        return self._masked(logits[0, -tokens:])
 
     def _masked(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits in float32, of ids that may be written."""
@@ -139,25 +150,51 @@ class ReferenceService:
                 weight.data = weight.data.to(getattr(torch, dtype))
 
 
+class _Probed(NamedTuple):
+    probe: Probe
+    same: bool
+    """Whether the cache changes nothing."""
+
+
+class _Best(NamedTuple):
+    """The two likeliest tokens at some positions."""
+
+    tokens: torch.Tensor
+    """int64 (positions, 2)"""
+    lead: torch.Tensor
+    """The best logit less the second: float32 (positions,)."""
+    spread: torch.Tensor
+    """The best logit less the median of all: float32 (positions,)."""
+
+    @property
+    def margin(self) -> torch.Tensor:
+        """See `Continuations.margins`: float32 (positions,)."""
+        return self.lead / self.spread
+
+
+def _best(logits: torch.Tensor) -> _Best:
+    """Of logits (positions, columns)."""
+    two = logits.topk(2, dim=-1)
+    spread = two.values[:, 0] - logits.median(dim=-1).values
+    return _Best(two.indices, two.values[:, 0] - two.values[:, 1], spread)
+
+
 def _judged(logits: torch.Tensor) -> Continuations:
     """The next token of each row, as in `Continuations` but (rows,)."""
-    best = logits.topk(2, dim=-1)
-    spread = best.values[:, 0] - logits.median(dim=-1).values
-    margins = (best.values[:, 0] - best.values[:, 1]) / spread
+    best = _best(logits)
     return Continuations(
-        best.indices[:, 0].cpu().numpy().astype(np.int32),
-        margins.cpu().numpy(),
+        best.tokens[:, 0].cpu().numpy().astype(np.int32),
+        best.margin.cpu().numpy(),
         logits.argmin(dim=-1).cpu().numpy().astype(np.int32),
     )
 
 
-def _probed(exact: torch.Tensor, rounded: torch.Tensor) -> Probe:
-    best = exact.topk(2, dim=-1)
-    spread = best.values[..., 0] - exact.median(dim=-1).values
-    there = rounded.gather(-1, best.indices)
-    change = (there[..., 0] - there[..., 1]) - (best.values[..., 0] - best.values[..., 1])
-    flipped = rounded.argmax(-1) != best.indices[..., 0]
-    return Probe((change.abs() / spread).cpu().numpy(), flipped.cpu().numpy())
+def _changed(logits: torch.Tensor, exact: _Best) -> Probe:
+    """What rounding changed at the positions of one window, as in `Probe` but (positions,)."""
+    there = logits.gather(-1, exact.tokens)
+    change = (there[:, 0] - there[:, 1] - exact.lead).abs() / exact.spread
+    flipped = logits.argmax(dim=-1) != exact.tokens[:, 0]
+    return Probe(change.cpu().numpy(), flipped.cpu().numpy())
 
 
 def _device_for(parameters: int) -> str:
