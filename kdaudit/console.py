@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kdaudit.cli.printing import one_line, printable, say
+
 _LINE_EVERY = 15.0
 """Seconds between two lines of the same work where there is no terminal."""
 _MINUTE = 60
@@ -37,6 +39,7 @@ class ConsoleProgress:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Take note of a step."""
+        what = one_line(what)
         if self._bars is not None:
             self._show_bar(self._bars, what, done, total)
         else:
@@ -44,11 +47,17 @@ class ConsoleProgress:
 
     def warn(self, text: str) -> None:
         """Print something that the user should know."""
-        self._console.print(f"kdaudit: warning: {text}", markup=False, soft_wrap=True)
+        self._print(f"kdaudit: warning: {printable(text)}")
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._print(printable(text))
+
+    def _print(self, text: str) -> None:
+        if self._bars is None:  # rich ends the process with 1 where standard error is closed
+            say(text, err=True)
+        else:
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         if self._bars is not None:
@@ -72,7 +81,7 @@ class ConsoleProgress:
         if first or last or now - self._printed[what] >= _LINE_EVERY:
             self._printed[what] = now
             count = f"{done:,} of {total:,}" if total else f"{done:,}"
-            print(f"{what}: {count}{self._left(what, done, total, now)}", file=sys.stderr, flush=True)  # noqa: T201
+            say(f"{what}: {count}{self._left(what, done, total, now)}", err=True)
 
     def _left(self, what: str, done: int, total: int, now: float) -> str:
         """How long a work will still take at its pace so far, once that can be told."""

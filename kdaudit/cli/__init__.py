@@ -6,6 +6,7 @@ warnings and errors go to standard error. Everything heavy is imported inside th
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import click
 
 from kdaudit import __version__
+from kdaudit.cli.ending import INTERRUPTED, Program, interruption
+from kdaudit.cli.printing import one_line, printable, say
 from kdaudit.errors import KdauditError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
 _INCONCLUSIVE = EXIT_BY_VERDICT["inconclusive"]
-_INTERRUPTED = 130
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 _P = ParamSpec("_P")
 
 
@@ -36,26 +39,43 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
     @functools.wraps(command)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
+            _refuse_a_deleted_folder()
             code = command(*args, **kwargs)
         except KdauditError as error:
-            click.echo(f"kdaudit: {_placed(error, kwargs)}", err=True)
+            say(f"kdaudit: {printable(_placed(error, kwargs))}", err=True)
             code = error.exit_code
-        except KeyboardInterrupt:
-            click.echo("kdaudit: interrupted; finished work is kept, run the same command to go on", err=True)
-            code = _INTERRUPTED
-        except (click.ClickException, BrokenPipeError):
+        except KeyboardInterrupt as error:
+            say(f"kdaudit: {interruption(error)}", err=True)
+            code = INTERRUPTED
+        except (click.ClickException, BrokenPipeError, MemoryError):
             raise
         except Exception as error:
-            traceback.print_exc()
-            click.echo(
-                f"kdaudit: unforeseen {type(error).__name__}: {error}; this is a fault of kdaudit: please "
-                "report it with the lines above; finished work is kept",
+            if _is_output(error):
+                raise
+            say(printable(traceback.format_exc()), err=True)
+            say(
+                f"kdaudit: internal error: {type(error).__name__}: {one_line(str(error))}; this is a bug in "
+                "kdaudit: please report it with the lines above; finished work is kept",
                 err=True,
             )
             code = KdauditError.exit_code
         sys.exit(code or 0)
 
     return run
+
+
+def _is_output(error: Exception) -> bool:
+    """Whether standard output could not be written: `write` and `flush` name no file."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS
+
+
+def _refuse_a_deleted_folder() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() does the same
+    except OSError as error:
+        raise UsageError(
+            f"the current directory is gone ({error.strerror}); change to one that exists, then run again"
+        ) from error
 
 
 def _placed(error: KdauditError, words: Mapping[str, Any]) -> str:
@@ -83,7 +103,7 @@ _FRESH = click.option("--fresh", is_flag=True, help="Start anew: forget an earli
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kdaudit")
 def main() -> None:
     """Audit a distilled language model: what it memorized, and what it inherited from its teacher."""
@@ -115,7 +135,7 @@ def run(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, a
     folder = out or Path("runs") / config.name
     with ConsoleProgress() as console:
         results = run_audit(config, folder, fresh=fresh, progress=console, warn=console.warn)
-    click.echo(results.model_dump_json() if as_json else summarize(results, folder))
+    say(results.model_dump_json() if as_json else summarize(results, folder))
     return EXIT_BY_VERDICT[results.gate.verdict]
 
 
@@ -146,7 +166,7 @@ def screen(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool
     folder = out or Path("screened") / config.name
     with ConsoleProgress() as console:
         record = run_screen(config, folder, fresh=fresh, progress=console, warn=console.warn)
-    click.echo(record.model_dump_json() if as_json else summarize_screen(record, folder))
+    say(record.model_dump_json() if as_json else summarize_screen(record, folder))
     return _INCONCLUSIVE if record.kept.withheld else 0
 
 
@@ -184,7 +204,7 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
             return
         with ConsoleProgress() as console:
             record = run_distill(config, folder, progress=console, warn=console.warn, processes=processes)
-        click.echo(record.model_dump_json() if as_json else render(record, folder))
+        say(record.model_dump_json() if as_json else render(record, folder))
 
 
 @main.command()
@@ -208,10 +228,10 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
         config = load_screen(file, overrides) if kind == "screen" else load_audit(file, overrides)
     check_paths(config)
     skipped = preflight(config, hub=False)
-    click.echo(f"{file}: is a valid {_what(config)}, named {config.name}")
-    click.echo("  checked: keys, values, the texts' first rows, the models' headers; no weights were read")
+    say(one_line(f"{file}: is a valid {_what(config)}, named {config.name}"))
+    say("  checked: keys, values, the texts' first rows, the models' headers; no weights were read")
     for what in skipped:
-        click.echo(f"  not checked: {what}")
+        say(f"  {one_line(f'not checked: {what}')}")
 
 
 def _what(config: AuditConfig | ScreenConfig | DistillConfig) -> str:
@@ -241,7 +261,7 @@ def schema(kind: str) -> None:
         "distill": distill_schema,
         "results": results_schema,
     }
-    click.echo(json.dumps(made[kind](), indent=2))
+    say(json.dumps(made[kind](), indent=2))
 
 
 @main.command()
@@ -255,7 +275,7 @@ def doctor(as_json: bool) -> None:
     from kdaudit.doctor import diagnose, render
 
     found = diagnose()
-    click.echo(json.dumps(dataclasses.asdict(found)) if as_json else render(found))
+    say(json.dumps(dataclasses.asdict(found)) if as_json else render(found))
 
 
 @main.command()
@@ -267,9 +287,9 @@ def verify(run_dir: Path) -> int:
 
     problems = check_files(run_dir)
     for problem in problems:
-        click.echo(problem)
+        say(one_line(problem))
     if not problems:
-        click.echo(f"{run_dir}: every file is as the run wrote it")
+        say(f"{one_line(str(run_dir))}: every file is as the run wrote it")
     return 1 if problems else 0
 
 
@@ -280,8 +300,8 @@ def report(run_dir: Path) -> None:
     """Render the reports and the card of a run again."""
     from kdaudit.pipeline import rerender
 
-    for path in rerender(run_dir, lambda text: click.echo(f"kdaudit: warning: {text}", err=True)):
-        click.echo(path)
+    for path in rerender(run_dir, lambda text: say(f"kdaudit: warning: {printable(text)}", err=True)):
+        say(one_line(str(path)))
 
 
 @main.command()
@@ -313,12 +333,12 @@ def card(
     with ConsoleProgress() as console:
         done = write_card(run_dir, student=student, card=card_file, upload=upload, warn=console.warn)
     if done.card is not None:
-        click.echo(done.card)
+        say(one_line(str(done.card)))
     if repo is None:
         public = run_dir / "report.public.html"
-        click.echo(f"kdaudit: it links to report.public.html: publish {public} beside it", err=True)
+        say(f"kdaudit: it links to report.public.html: publish {one_line(str(public))} beside it", err=True)
     else:
-        click.echo(done.url or f"{repo} holds this audit already")
+        say(one_line(done.url) if done.url else f"{repo} holds this audit already")
 
 
 @main.command()
@@ -348,7 +368,7 @@ def bench(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) 
     check_paths(config)
     with ConsoleProgress() as console:
         result = run_bench(config, examples=examples, progress=console)
-    click.echo(result.model_dump_json() if as_json else render(result))
+    say(result.model_dump_json() if as_json else render(result))
 
 
 @main.command()
@@ -368,4 +388,4 @@ def demo(out: Path) -> None:
 
     with ConsoleProgress() as console:
         results = run_demo(out, progress=console, say=console.say)
-    click.echo(summarize(results, out / "run"))
+    say(summarize(results, out / "run"))
