@@ -180,6 +180,30 @@ def test_ids_without_a_token_are_never_generated_and_are_no_match(tmp_path: Path
             assert engine.generate(prefixes, _WIDTH).max() >= _TOKENS, "the model should say them"
 
 
+_SECOND_RUNNER = """
+import torch
+from vllm import SamplingParams
+from vllm.v1.worker.gpu.sample.logits_processor.loader import build_custom_logits_processors
+from kdaudit.engines import vllm_mask
+
+class Request:
+    device = max_num_reqs = vocab_size = all_token_ids = prompt_len = prefill_len = total_len = None
+
+[mask] = build_custom_logits_processors(None, Request(), False, [vllm_mask.NAME])
+assert not mask.add_request(0, SamplingParams())
+assert torch.isfinite(mask.apply(torch.zeros(2, 5), None)).all()
+assert mask.add_request(1, SamplingParams(extra_args=vllm_mask.masking([1, 4])))
+assert torch.isinf(mask.apply(torch.zeros(2, 5), None)).tolist() == [[False, True, False, False, True]] * 2
+"""
+
+
+@pytest.mark.slow
+def test_ids_are_masked_in_vllm_s_second_model_runner_too() -> None:
+    """It runs on GPUs alone; here its own loader makes the processor, which is then called as it would be."""
+    done = subprocess.run([sys.executable, "-c", _SECOND_RUNNER], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def _save_random_model(family: str, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -406,3 +406,14 @@ def test_a_corpus_without_examples_says_what_to_change(digits, tmp_path):
     assert "2 have fewer than 3 tokens" in message
     assert "1 are empty, 1 are not valid Unicode" in message
     assert "extraction.prefix_tokens" in message
+
+
+def test_ids_beyond_the_number_of_tokens_are_kept_as_they_are(tmp_path):
+    """A vocabulary may have gaps; its size says nothing of its largest id."""
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 70_000}, unk_token="a"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"text": "a b a b"}\n')
+    config = CorpusConfig(path=str(path), window=4)
+    examples = build_examples(config, words, minimum_tokens=2, seed=0, scratch=tmp_path, keep_tokens=True)
+    assert [ids.tolist() for ids in examples.documents()] == [[0, 70_000, 0, 70_000]]

@@ -120,7 +120,7 @@ def build_examples(
     documents = open_documents(config, key)
     ledger, spool = Ledger(measured=minimum_tokens, seed=seed, limit=config.limit), Spool(scratch)
     tokens = (
-        TokenFile(scratch / "tokens.bin", plain_tokenizer(tokenizer).get_vocab_size())
+        TokenFile(scratch / "tokens.bin", 1 + max(plain_tokenizer(tokenizer).get_vocab().values()))
         if keep_tokens
         else None
     )
