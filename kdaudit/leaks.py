@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError
+from kdaudit.files import open_regular
 
 LEAKS_FILE = "leaks.parquet"
 
@@ -75,7 +76,8 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
     if not wanted:
         return {}
     try:
-        table = pq.read_table(path, columns=_COLUMNS, filters=[("example_id", "in", wanted)])
+        with open_regular(path) as file:
+            table = pq.read_table(file, columns=_COLUMNS, filters=[("example_id", "in", wanted)])
     except (OSError, KeyError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise RunStateError(

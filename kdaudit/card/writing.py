@@ -18,12 +18,15 @@ from kdaudit.card.student import about, chosen_student
 from kdaudit.card.summary import escaped, section_text
 from kdaudit.config.loading import load_audit
 from kdaudit.errors import RunStateError, StorageError, UsageError
-from kdaudit.files import sha256_file, write_bytes
+from kdaudit.files import read_bounded, sha256_file, write_bytes
 from kdaudit.manifest import read_manifest
 from kdaudit.report.redaction import visible
-from kdaudit.report.render import PUBLIC_REPORT, read_results
+from kdaudit.report.render import MOST_BYTES, PUBLIC_REPORT, read_results
 from kdaudit.report.view import without_private_parts
 from kdaudit.results import AuditResults
+
+_MOST_BYTES = 16 << 20
+"""Of a model card."""
 
 
 class Upload(NamedTuple):
@@ -138,8 +141,13 @@ def _local(path: Path, run_dir: Path) -> HubCard:
         )
     if not path.parent.is_dir():
         raise UsageError(f"--card: {path}: there is no folder {path.parent}; make it, or name another card")
+    if path.is_symlink() and path.parent.resolve() not in path.resolve().parents:
+        raise UsageError(
+            f"--card: {path} is a link to {path.resolve()}, outside its folder; name the file itself if it "
+            "is the card"
+        )
     try:
-        return HubCard(path.read_bytes().decode(), None)
+        return HubCard(read_bounded(path, _MOST_BYTES).decode(), None)
     except FileNotFoundError:
         return HubCard("", None)
     except UnicodeDecodeError as error:
@@ -168,7 +176,7 @@ def _public_report(run_dir: Path) -> bytes:
             raise RunStateError(
                 f"{path}: was changed since the run wrote it; render it again with `kdaudit report`"
             )
-        return path.read_bytes()
+        return read_bounded(path, MOST_BYTES)
     except OSError as error:
         raise RunStateError(
             f"{path}: cannot be read ({error.strerror}); render it again with `kdaudit report`"

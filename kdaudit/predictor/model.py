@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from kdaudit.errors import UsageError
+from kdaudit.files import read_bounded
 from kdaudit.predictor.logistic import Logistic
 from kdaudit.predictor.terms import EXTRA_FEATURES, FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.results import Promise, Result
@@ -25,6 +26,9 @@ from kdaudit.results import Promise, Result
 Labels = Literal["student", "easy_core", "teacher"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Scale = Annotated[float, Field(gt=0.0)]
+
+_MOST_BYTES = 16 << 20
+"""Of a predictor.json."""
 
 
 class Origin(Result):
@@ -130,7 +134,7 @@ def load_predictor(path: Path) -> Predictor:
 
     """
     try:
-        return Predictor.model_validate_json(path.read_bytes())
+        return Predictor.model_validate_json(read_bounded(path, _MOST_BYTES))
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(

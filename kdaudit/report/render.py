@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from kdaudit.card import card_text
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
-from kdaudit.files import write_bytes
+from kdaudit.files import read_bounded, write_bytes
 from kdaudit.leaks import read_leak_texts
 from kdaudit.report import formatting
 from kdaudit.report.charts import bar_width
@@ -31,6 +31,8 @@ from kdaudit.report.tagged import count_tags
 from kdaudit.report.view import page, without_private_parts
 from kdaudit.results import AuditResults
 
+MOST_BYTES = 1 << 30
+"""Of results.json, a record or a page: a million leaks take some 400 MB."""
 _LONGEST = 2000
 _POINTS = re.compile(r"[Mh\d., -]*")
 
@@ -66,7 +68,7 @@ def read_results(run_dir: Path) -> AuditResults:
     """
     path = run_dir / "results.json"
     try:
-        return AuditResults.model_validate_json(path.read_bytes())
+        return AuditResults.model_validate_json(read_bounded(path, MOST_BYTES))
     except OSError as error:
         if (run_dir / "screen.json").exists():
             raise RunStateError(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError
+from kdaudit.files import open_regular
 from kdaudit.reasons import reason
 
 FLAGGED_FILE = "flagged.parquet"
@@ -79,10 +80,13 @@ def read_worst(folder: Path, most: int, *, private: bool) -> list[FlaggedExample
     """
     path = folder / FLAGGED_FILE
     try:
-        order = pq.read_table(path, columns=["example_id", "risk", "copies"])
-        worst = _worst(order, most)
-        columns = [*_OPEN, *(_PRIVATE if private else ())]
-        rows = pq.read_table(path, columns=columns, filters=[("example_id", "in", worst)]) if worst else None
+        with open_regular(path) as file:
+            order = pq.read_table(file, columns=["example_id", "risk", "copies"])
+            worst = _worst(order, most)
+            columns = [*_OPEN, *(_PRIVATE if private else ())]
+            rows = (
+                pq.read_table(file, columns=columns, filters=[("example_id", "in", worst)]) if worst else None
+            )
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunStateError(
             f"{path}: cannot be read ({reason(error)}); run `kdaudit screen` again to finish or mend it"

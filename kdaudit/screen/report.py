@@ -12,11 +12,11 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from kdaudit.errors import RunStateError
-from kdaudit.files import write_bytes
+from kdaudit.files import read_bounded, write_bytes
 from kdaudit.report.leak_cards import TEXT_LIMIT
 from kdaudit.report.predictor_charts import Panel, panels
 from kdaudit.report.redaction import Cut, keep_head, public_corpus_name, visible, without_paths
-from kdaudit.report.render import render
+from kdaudit.report.render import MOST_BYTES, render
 from kdaudit.results import Curves
 from kdaudit.screen.flagged import FlaggedExample, read_worst
 from kdaudit.screen.record import FeatureSpread, ScreenRecord
@@ -88,7 +88,7 @@ def read_record(folder: Path) -> ScreenRecord:
     """
     path = folder / RECORD
     try:
-        return ScreenRecord.model_validate_json(path.read_bytes())
+        return ScreenRecord.model_validate_json(read_bounded(path, MOST_BYTES))
     except OSError as error:
         raise RunStateError(
             f"{path}: cannot be read ({error.strerror}); finish the screening with `kdaudit screen`, then "
