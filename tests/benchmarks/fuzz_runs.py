@@ -1,8 +1,8 @@
 """Hostile run directories: links, FIFOs, devices, damage and forged names, given to what reads one.
 
 A finished run is copied and spoiled in one to three ways. Then `verify`, `report`, `card` and `validate` must
-end in time with an exit code of ours and no traceback, print nothing that a terminal would obey, touch nothing
-outside the directory, and leave what the user keeps in it.
+end in time with an exit code of ours and no traceback, print nothing that a terminal would obey, touch
+nothing outside the directory, and leave what the user keeps in it.
 """
 
 from __future__ import annotations
