@@ -283,13 +283,16 @@ def doctor(as_json: bool) -> None:
 @_for_people
 def verify(run_dir: Path) -> int:
     """Check every file of a run against its manifest; exit 1 if one is not as it was written."""
-    from kdaudit.manifest import check_files
+    from kdaudit.manifest import SEAL_FILE, check_files
 
     problems = check_files(run_dir)
     for problem in problems:
         say(one_line(problem))
     if not problems:
-        say(f"{one_line(str(run_dir))}: every file is as the run wrote it")
+        say(
+            f"{one_line(str(run_dir))}: every file is as the run wrote it. Who can write there can forge file, "
+            f"manifest and seal together, which is not detected: keep a copy of {SEAL_FILE} elsewhere"
+        )
     return 1 if problems else 0
 
 
