@@ -290,8 +290,8 @@ def verify(run_dir: Path) -> int:
         say(one_line(problem))
     if not problems:
         say(
-            f"{one_line(str(run_dir))}: every file is as the run wrote it. Who can write there can forge file, "
-            f"manifest and seal together, which is not detected: keep a copy of {SEAL_FILE} elsewhere"
+            f"{one_line(str(run_dir))}: every file is as the run wrote it. Who can write there can forge "
+            f"file, manifest and seal together, which is not detected: keep a copy of {SEAL_FILE} elsewhere"
         )
     return 1 if problems else 0
 
