@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from kdaudit.card.metadata import SOURCE_NAME
+from kdaudit.config.bounded_yaml import MAX_CARD_NODES, PARSER_FAULTS, BoundError, bounded
 from kdaudit.errors import UsageError
 from kdaudit.reasons import reason
 
@@ -62,14 +62,17 @@ def with_result(front: str, index: list[dict[str, Any]], newline: str) -> str:
 
 def _compose(front: str) -> Node | None:
     try:
-        return YAML(typ="safe", pure=True).compose(front)  # type: ignore[no-any-return]
+        return bounded(MAX_CARD_NODES).compose(front)  # type: ignore[no-any-return]
+    except BoundError as error:
+        line = error.problem_mark.line + 2
+        raise UsageError(f"its front matter, line {line}: {error.problem}; then try again") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = "" if mark is None else f", line {mark.line + 2}"
         raise UsageError(
             f"its front matter is no YAML ({error.problem or reason(error)}{line}); mend it, then try again"
         ) from error
-    except YAMLError as error:
+    except (YAMLError, *PARSER_FAULTS) as error:
         raise UsageError(f"its front matter is no YAML ({reason(error)}); mend it, then try again") from error
 
 

@@ -7,22 +7,27 @@ names and row numbers, as in `("models", "students", 0, "name")`.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from kdaudit.config.bounded_yaml import PARSER_FAULTS, BoundError, bounded
 from kdaudit.config.paths import nearest_name
 from kdaudit.errors import ConfigError
+from kdaudit.files import read_bounded
 
 Key = tuple[str | int, ...]
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 """A configuration is a page or two; more is some other file given by mistake."""
-MAX_DEPTH = 40
+MAX_DIGITS = 40
+"""Of a whole number; Python takes quadratic time for more, or refuses."""
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {
@@ -66,7 +71,7 @@ class _Step(NamedTuple):
 
 def _step(node: Node | None, part: str | int) -> _Step | None:
     if isinstance(node, MappingNode):
-        for name, value in node.value:
+        for name, value in reversed(node.value):
             if name.value == part:
                 return _Step(value, name.start_mark.line + 1)
     elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
@@ -87,17 +92,23 @@ def read_document(path: Path) -> Document:
         ConfigError: the file is not there, not UTF-8, far too large or not plain YAML.
     """
     try:
-        if path.is_dir():
-            raise ConfigError(f"{path}: is a folder; give a configuration file, such as audit.yaml")
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: is over 1 MiB, too large for a configuration; give a YAML file")
-        raw = path.read_bytes()
+        raw = read_bounded(path, MAX_BYTES)
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; give a configuration file, such as audit.yaml") from None
     except FileNotFoundError:
         near = nearest_name(path)
         remedy = f"did you mean {near}?" if near else "check the name"
         raise ConfigError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        if error.errno == errno.EFBIG:
+            problem = "is over 256 KiB, too large for a configuration; give a YAML file"
+        elif error.errno in (errno.EINVAL, errno.ENXIO):
+            problem = "is not a regular file; give a configuration file, such as audit.yaml"
+        else:
+            problem = f"cannot be read ({error.strerror}); check its name and permissions"
+        raise ConfigError(f"{path}: {problem}") from None
+    except ValueError:
+        raise ConfigError(f"{str(path)!r}: no file can have this name; check the name") from None
     return parse_document(_decode(raw, path), str(path))
 
 
@@ -117,35 +128,39 @@ def parse_document(text: str, label: str) -> Document:
     Raises:
         ConfigError: not valid YAML, or more than plain data; with line and column.
     """
+    with _explained(text, label):
+        yaml = bounded()
+        root = yaml.compose(text)
+    if root is None:
+        return Document(label, None, None)
+    _check_plain(root, label, (), set())
+    with _explained(text, label):
+        # It puts merged keys before a mapping's own, which come last and hold.
+        return Document(label, yaml.constructor.construct_document(root), root)
+
+
+@contextmanager
+def _explained(text: str, label: str) -> Iterator[None]:
     try:
-        root = _yaml().compose(text)
-        if root is not None:
-            _check_plain(root, label, (), (), set())
-        return Document(label, _yaml().load(text), root)
+        yield
+    except BoundError as error:
+        raise ConfigError(f"{label}:{error.problem_mark.line + 1}: {error.problem}") from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{label}:{line}: holds a control character; remove it") from None
     except YAMLError as error:
         raise ConfigError(_explain(error, label)) from None
-    except RecursionError:
-        raise ConfigError(f"{label}: is nested too deeply; write it out flat") from None
-    except ValueError as error:
-        # A date such as 2024-13-45, or a number too long to convert.
-        raise ConfigError(f"{label}: not valid YAML ({error}); put odd values in quotes") from None
+    except PARSER_FAULTS as error:
+        problem = str(error).partition(";")[0] or type(error).__name__
+        raise ConfigError(f"{label}: not valid YAML ({problem}); put odd values in quotes") from None
 
 
-def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)
-
-
-def _check_plain(node: Node, label: str, key: Key, above: tuple[Node, ...], done: set[int]) -> None:
-    """Refuse tags, repeated or non-text keys, loops and absurd depth: nothing that follows meets them.
+def _check_plain(node: Node, label: str, key: Key, done: set[int]) -> None:
+    """Refuse tags, repeated or non-text keys and endless numbers: nothing that follows meets them.
 
     `done` holds the nodes already checked: aliases of aliases would else take exponential time.
     """
     place = f"{label}:{node.start_mark.line + 1}: " + (f"{dotted(key)}: " if key else "")
-    if node in above or len(above) > MAX_DEPTH:
-        raise ConfigError(f"{place}is nested too deeply or within itself; write it out flat")
     if id(node) in done:
         return
     if node.tag not in _PLAIN_TAGS:
@@ -153,13 +168,15 @@ def _check_plain(node: Node, label: str, key: Key, above: tuple[Node, ...], done
         raise ConfigError(f"{place}the YAML tag {tag} is not allowed; remove it")
     if isinstance(node, ScalarNode) and not _is_text(node.value):
         raise ConfigError(f"{place}holds a character that no text can hold; remove it")
+    if node.tag == _TAG + "int" and len(node.value) > MAX_DIGITS:
+        raise ConfigError(f"{place}is a number of {len(node.value):,} digits; put text in quotes")
     if isinstance(node, SequenceNode):
         for row, item in enumerate(node.value):
-            _check_plain(item, label, (*key, row), (*above, node), done)
+            _check_plain(item, label, (*key, row), done)
     elif isinstance(node, MappingNode):
         _check_keys(node, label, key)
         for name, value in node.value:
-            _check_plain(value, label, (*key, name.value), (*above, node), done)
+            _check_plain(value, label, (*key, name.value), done)
     done.add(id(node))
 
 
