@@ -354,6 +354,94 @@ def test_a_broken_card_is_refused_and_left_as_it_was(case: str, run: Path, tmp_p
     assert card.read_text() == text
 
 
+KEYS = "license: mit\ntags: [a]\n"
+LOOKALIKES = {
+    "blank behind the dashes": ("--- \n" + KEYS + "---\n# Hi\n", "line 1 .* write --- alone"),
+    "tab behind the dashes": ("---\t\n" + KEYS + "---\n# Hi\n", "line 1 .* write --- alone"),
+    "comment behind the dashes": ("--- # ours\n" + KEYS + "---\n# Hi\n", "line 1 .* write --- alone"),
+    "four dashes": ("\n----\n" + KEYS + "----\n# Hi\n", "line 2 .* write --- alone"),
+    "comment before": ("<!-- made -->\n---\n" + KEYS + "---\nb\n", "line 2 .* move it to the very top"),
+    "long comment before": ("<!--\nmade\n-->\n\n---\n" + KEYS + "---\nb\n", "line 5 .* move it"),
+    "title before": ("# Hi\n\n---\n" + KEYS + "---\nb\n", "line 3 .* move it to the very top"),
+    "two marks": ("\ufeff\ufeff---\n" + KEYS + "---\nb\n", "line 1 .* something stands before it"),
+    "zero width": ("\u200b---\n" + KEYS + "---\nb\n", "line 1 .* something stands before it"),
+    "old line ends": (("---\n" + KEYS + "---\n# Hi").replace("\n", "\r"), "line 1 .* save the card with LF"),
+    "dots for dashes": ("---\n" + KEYS + "...\n# Hi\n", "line 1 .* no line --- closes it"),
+    "not closed": ("---\n" + KEYS + "\n# Hi\n", "line 1 .* no line --- closes it"),
+    "closed further right": ("---\n" + KEYS + " ---\n# Hi\n", "line 1 .* no line --- closes it"),
+    "not opened": (KEYS + "---\n# Hi\n", "line 1 .* put a line --- at the very top"),
+    "dots before the dashes": ("---\n" + KEYS + "...\n---\nb\n", r"`\.\.\.` in line 4; remove that line"),
+    "bomb": (
+        "---\na0: &a0 [x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+        + "---\n",
+        "line [78]: more than 100,000 keys and values",
+    ),
+    "self": ("---\na: &a [*a]\n---\n", r"line 2: \*a stands within itself; write out"),
+    "self merged": ("\n---\na: &a\n  <<: *a\n---\n", r"line 4: \*a stands within itself; write out"),
+    "control character": ("\n---\na: \a\n---\n", "a control character in line 3; remove it"),
+    "escape": ('---\na: "\\U99999999"\n---\n', "no YAML .* mend it"),
+    "python": ("---\na: !!python/name:os.system\n---\n", "mend it"),
+    "number": ("---\na: " + "9" * 5000 + "\n---\n", "mend it"),
+}
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("case", LOOKALIKES)
+def test_a_header_that_is_none_for_the_hub_is_refused(
+    case: str, newline: str, run: Path, tmp_path: Path
+) -> None:
+    text, says = LOOKALIKES[case]
+    card = tmp_path / "README.md"
+    old = text.replace("\n", newline).encode()
+    card.write_bytes(old)
+    told = refused(call(run, "--student", "soft", "--card", card))
+    assert re.search(says, told), told
+    assert "then try again" in told
+    assert card.read_bytes() == old
+
+
+KEPT = {
+    "blank behind the closing dashes": "---\n" + KEYS + "--- \n# Hi\n",
+    "blank lines before": "\n \n---\n" + KEYS + "---\n# Hi\n",
+    "mark before": "\ufeff---\n" + KEYS + "---\n# Hi\n",
+    "blanks before": "  ---\n" + KEYS + "---\n# Hi\n",
+    "no last newline": "---\n" + KEYS + "---",
+    "twice": "---\nlicense: mit\nlicense: apache-2.0\n---\n# Hi\n",
+    "empty, then another": "---\n---\nlicense: mit\n---\n# Hi\n",
+    "rule": "---\n\n# Title\n\ntext\n",
+    "rules": "---\n\n# Title\n\ntext\n\n---\n\nmore\n",
+    "rule and prose": "---\nonly text here\n",
+    "in a comment": "<!--\n---\n" + KEYS + "---\n-->\n# Hi\n",
+    "in code": "```\n---\n" + KEYS + "---\n```\n",
+    "merged": "---\nx: &a {b: 1}\ny:\n  <<: *a\n---\n# Hi\n",
+}
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("case", KEPT)
+def test_metadata_in_force_stay_in_force(case: str, newline: str, run: Path, tmp_path: Path) -> None:
+    old = KEPT[case].replace("\n", newline)
+    card = tmp_path / "README.md"
+    card.write_bytes(old.encode())
+    new = put(card, run)
+    try:
+        was = ModelCard(old.removeprefix("\ufeff")).data.to_dict()
+    except ValueError:  # prose between two rules, which the Hub does not read either
+        was = {}
+    now = ModelCard(new.removeprefix("\ufeff")).data.to_dict()
+    assert ours(new.removeprefix("\ufeff"))
+    now.pop("model-index")
+    assert now == was
+
+
+def test_a_card_that_never_ends_is_refused(run: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.md")
+    (tmp_path / "endless.md").symlink_to("/dev/zero")
+    assert "not a regular file" in refused(call(run, "--student", "soft", "--card", tmp_path / "pipe.md"))
+    assert "outside its folder" in refused(call(run, "--student", "soft", "--card", tmp_path / "endless.md"))
+
+
 def test_a_missing_card_is_made(run: Path, tmp_path: Path) -> None:
     text = put(tmp_path / "README.md", run)
     assert re.fullmatch(

@@ -15,7 +15,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from kdaudit.card.front_matter import with_result
+from kdaudit.card.front_matter import is_mapping, is_text, with_result
+from kdaudit.card.lookalike import refuse_lookalike
 from kdaudit.card.metadata import SOURCE_NAME
 from kdaudit.errors import UsageError
 from kdaudit.reasons import reason
@@ -69,7 +70,7 @@ def updated(card: str, given: Contribution) -> str:
     body = parts.body if card.strip(_BOM).strip() else f"{newline}# {given.title}{newline}"
     index = eval_results_to_model_index(given.model, given.evaluation)
     changed = parts._replace(
-        front=with_result(parts.front, index, newline),
+        front=with_result(parts.front, index, newline, len(_BREAK.findall(parts.before))),
         body=_with_section(body or newline, given.section, newline),
     )
     _check(parts, changed, given)
@@ -84,17 +85,20 @@ def _newline(card: str) -> str:
 def _split(card: str, newline: str) -> _Parts:
     bom = _BOM if card.startswith(_BOM) else ""
     text = card[len(bom) :]
-    if bare := _BARE_FENCES.match(text):
+    found = REGEX_YAML_BLOCK.search(text)
+    bare = _BARE_FENCES.match(text)
+    if found is not None and not (is_text(found.group(2)) or (bare and not is_mapping(found.group(2)))):
+        # The pattern leaves the last line break to the closing fence.
+        ending = _newline(found.group(3))
+        after = found.group(3).removeprefix(ending)
+        whole = after if _BREAK.search(after) else after + newline
+        return _Parts(bom + found.group(1), found.group(2) + ending, whole, text[found.end() :])
+    if bare is not None:
         blank = bare.group().partition("---")[0]
         return _Parts(f"{bom}{blank}---{newline}", "", f"---{newline}", text[bare.end() :])
-    found = REGEX_YAML_BLOCK.search(text)
     if found is None:
-        return _Parts(f"{bom}---{newline}", "", f"---{newline}", text)
-    # The pattern leaves the last line break to the closing fence.
-    ending = _newline(found.group(3))
-    after = found.group(3).removeprefix(ending)
-    whole = after if _BREAK.search(after) else after + newline
-    return _Parts(bom + found.group(1), found.group(2) + ending, whole, text[found.end() :])
+        refuse_lookalike(text, _prose(text).text)
+    return _Parts(f"{bom}---{newline}", "", f"---{newline}", text)
 
 
 def _with_section(body: str, section: str, newline: str) -> str:

@@ -13,11 +13,13 @@ again by the name of its source.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from kdaudit.card.metadata import SOURCE_NAME
 from kdaudit.config.bounded_yaml import MAX_CARD_NODES, PARSER_FAULTS, BoundError, bounded
@@ -43,34 +45,58 @@ class _Entry(NamedTuple):
     value: Node
 
 
-def with_result(front: str, index: list[dict[str, Any]], newline: str) -> str:
+def with_result(front: str, index: list[dict[str, Any]], newline: str, above: int = 1) -> str:
     """The front matter with our result added, or in place of an earlier one.
 
     Args:
         front: YAML between the lines of three dashes, without them; empty or ending with a line break.
         index: a whole model-index that holds our result alone.
         newline: the card's line break.
+        above: lines of the card above the front matter, for messages.
 
     Raises:
         UsageError: the YAML is damaged, or has a form in which nothing can be put in.
 
     """
-    root = _compose(front)
+    root = _compose(front, above)
+    if ends := re.search(r"^\.\.\.[ \t]*\r?$", front, re.MULTILINE):
+        line = front.count("\n", 0, ends.start()) + above + 1
+        raise UsageError(f"its front matter ends with `...` in line {line}; remove that line, then try again")
     cut = _cut(front, root, index)
     return front[: cut.start] + cut.text.replace("\n", newline) + front[cut.end :]
 
 
-def _compose(front: str) -> Node | None:
+def is_mapping(front: str) -> bool:
+    """Whether text is YAML that lists keys."""
+    try:
+        return isinstance(_compose(front, 1), MappingNode)
+    except UsageError:
+        return False
+
+
+def is_text(front: str) -> bool:
+    """Whether what stands between two lines of dashes, which are horizontal rules then, is prose."""
+    if re.search(r":(?:\s|$)", front) or is_mapping(front):
+        return False
+    return any(line.strip() and not line.lstrip().startswith("#") for line in front.splitlines())
+
+
+def _compose(front: str, above: int) -> Node | None:
     try:
         return bounded(MAX_CARD_NODES).compose(front)  # type: ignore[no-any-return]
     except BoundError as error:
-        line = error.problem_mark.line + 2
+        line = error.problem_mark.line + above + 1
         raise UsageError(f"its front matter, line {line}: {error.problem}; then try again") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        line = "" if mark is None else f", line {mark.line + 2}"
+        line = "" if mark is None else f", line {mark.line + above + 1}"
         raise UsageError(
             f"its front matter is no YAML ({error.problem or reason(error)}{line}); mend it, then try again"
+        ) from error
+    except ReaderError as error:
+        line = front.count("\n", 0, error.position) + above + 1
+        raise UsageError(
+            f"its front matter holds a control character in line {line}; remove it, then try again"
         ) from error
     except (YAMLError, *PARSER_FAULTS) as error:
         raise UsageError(f"its front matter is no YAML ({reason(error)}); mend it, then try again") from error

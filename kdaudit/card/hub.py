@@ -17,9 +17,12 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, errors
 
 from kdaudit import __version__
 from kdaudit.errors import KdauditError, RunError, UsageError
+from kdaudit.files import read_bounded
 from kdaudit.reasons import reason
 
 CARD_FILE = "README.md"
+MAX_CARD_BYTES = 8 << 20
+"""Cards of embedding models list thousands of results; more is another file given by mistake."""
 _NOTHING = "nothing was uploaded or written"
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -46,7 +49,7 @@ def fetch_card(repo: str) -> HubCard:
         commit = api.model_info(repo).sha
         with tempfile.TemporaryDirectory() as folder:
             found = api.hf_hub_download(repo, CARD_FILE, revision=commit, local_dir=folder)
-            return HubCard(Path(found).read_bytes().decode(), commit)
+            return HubCard(read_bounded(Path(found), MAX_CARD_BYTES).decode(), commit)
     except errors.RemoteEntryNotFoundError:
         return HubCard("", commit)
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.card.document import Contribution, updated
-from kdaudit.card.hub import CARD_FILE, HubCard, fetch_card, push
+from kdaudit.card.hub import CARD_FILE, MAX_CARD_BYTES, HubCard, fetch_card, push
 from kdaudit.card.metadata import evaluation
 from kdaudit.card.student import about, chosen_student
 from kdaudit.card.summary import escaped, section_text
@@ -24,9 +24,6 @@ from kdaudit.report.redaction import visible
 from kdaudit.report.render import MOST_BYTES, PUBLIC_REPORT, read_results
 from kdaudit.report.view import without_private_parts
 from kdaudit.results import AuditResults
-
-_MOST_BYTES = 16 << 20
-"""Of a model card."""
 
 
 class Upload(NamedTuple):
@@ -147,7 +144,7 @@ def _local(path: Path, run_dir: Path) -> HubCard:
             "is the card"
         )
     try:
-        return HubCard(read_bounded(path, _MOST_BYTES).decode(), None)
+        return HubCard(read_bounded(path, MAX_CARD_BYTES).decode(), None)
     except FileNotFoundError:
         return HubCard("", None)
     except UnicodeDecodeError as error:
