@@ -21,7 +21,7 @@ from sample_results import (
     sample_leaks,
 )
 
-from kdaudit.report.redaction import public_corpus_name, visible, without_paths
+from kdaudit.report.redaction import public_corpus_name, public_title, visible, without_paths
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,12 @@ def test_only_the_owner_can_read_the_full_report(tmp_path: Path) -> None:
         ("C:\\Users\\jo\\t.csv", "t.csv"),
         ("https://user:secret@host/x/y.csv?token=1", "y.csv"),
         ("/", "local data"),
+        ("https://user:secret@host", "remote data"),
+        ("s3://bucket/private/x", "x"),
+        ("file:///home/jo/secret project/train", "train"),
+        ("\\\\server\\share\\t.csv", "t.csv"),
+        ("~jo", "local data"),
+        ("C:\\", "local data"),
     ],
 )
 def test_public_corpus_name(path: str, expected: str) -> None:
@@ -156,6 +162,68 @@ def test_notes_lose_local_paths_only() -> None:
         == "row 3 of train.parquet: soft/hard 1/2"
     )
     assert without_paths("~/models/teacher and 'C:\\m\\b'") == "teacher and 'b'"
+
+
+CORPUS = "/home/me/secret project/train"
+TITLES = (
+    "Audit of /home/me/secret project, v2/train", "Audit of s3://bucket/private/x", "gs://secret/x",
+    "hdfs:///secret/x", "Audit of C:\\Users\\secret one\\x", "c:/secret one/x", "\\\\secret\\share\\x",
+    "~/secret dir/x", "~me/secret/x", "Audit of '/srv/secret a/x'", "(/srv/secret)",
+    "file:///srv/secret%20a/x", "../secret/x", "./secret a/x", "$HOME/secret/x", "${HOME}/secret/x",
+    "%USERPROFILE%\\secret\\x", "host:/srv/secret/x", "me@host:/secret", "a/secret/x",
+    "\uff0fsrv\uff0fsecret", "\u200b/srv/secret", "https://me:secret@host/x", "x%2Fsecret%2Fy",
+    "dbfs:/secret/x", "secret\\x", "Audit of\t/srv/secret", "=/srv/secret", "Audit:/srv/secret",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_title_that_holds_a_path_is_not_shown(title: str) -> None:
+    assert public_title(title, "acme", "") == "acme"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        CORPUS,
+        "file://" + CORPUS,
+        "file:/home/me/secret project/train",
+        "file:///home/me/secret%20project/train",
+        "secret project/train",
+        "me/secret project/train",
+        CORPUS.replace("/", "\\"),
+    ],
+)
+def test_the_corpus_of_a_title_is_told_by_its_name(form: str) -> None:
+    assert public_title(f"Audit of {form}, soft/hard", "acme", CORPUS) == "Audit of train, soft/hard"
+    assert without_paths(f"{form}: 3 rows", CORPUS) == "train: 3 rows"
+
+
+@pytest.mark.parametrize(
+    "title", ["acme/atlas-1.4b: soft / hard", "Audit 1/2", "Ünïcode & <b>", "a:b", "R&D, 5 % ~ 6"]
+)
+def test_other_titles_are_shown(title: str) -> None:
+    assert public_title(title, "acme", CORPUS) == title
+
+
+def test_a_name_that_is_a_path_is_not_shown_either() -> None:
+    assert public_title("/srv/secret", "/srv/secret", "") == "Privacy audit"
+
+
+NOTES = (
+    "no rows in /home/me/secret project/train",
+    "/home/me/secret project/train: see soft/hard",
+    "s3://bucket/secret/x: 3 rows",
+    "the file 'C:\\secret one\\x' is empty, and \\\\secret\\share two\\x is not",
+    "~/secret dir/x, then file:///secret%20dir/x",
+    "~/secret and '/srv/secret two/x'",
+    "https://me:secret@host/x",
+)
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_notes_name_no_folder(note: str) -> None:
+    told = without_paths(note)
+    assert not re.search(r"secret(?! and)|project|dir|bucket|share", told), told
 
 
 def test_visible_keeps_ordinary_text() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import NamedTuple
+from urllib.parse import quote
 
 _KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 """Line ends and tabs are laid out by the page; joiners belong to emoji and to several scripts."""
@@ -18,7 +19,20 @@ _ESCAPED = {"&": 5, "<": 4, ">": 4, '"': 5, "'": 5}
 """Bytes of what autoescape writes for a character."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
-_LOCAL_PATH = re.compile(r"(?<![\w/.])(?:file:/*|~|\.{1,2}|[A-Za-z]:)?[/\\](?:[^\s'\"`,;:()<>|]*[\w.-])")
+_PATH = re.compile(
+    r"(?<![\w+.-])[\w+.-]+:[/\\]"  # an address, a drive, host:/folder
+    r"|(?<!\w)~[\w.-]*[/\\]|(?<![\w./])\.{1,2}[/\\]|\$\w+[/\\]|%\w+%[/\\]"
+    r"|(?<![\w/)])/(?=[^\s/])|(?<!\w)\\(?=[\w\\])"
+)
+"""Where a path of a machine or an address begins."""
+_IN_TITLE = re.compile(r"\\|[^\s/]+/[^\s/]+/[^\s/]|%2f|%5c", re.IGNORECASE)
+"""What else may be a path; in notes these are ratios and lists."""
+_WORD = re.compile(r"[^\s'\"`,;()<>|]+")
+_QUOTES = {"'": "'", '"': '"', "`": "`", "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}"}
+_SLASHES = str.maketrans(
+    dict.fromkeys("\u2044\u2215\u29f8\uff0f", "/") | dict.fromkeys("\u2216\u29f5\uff3c", "\\")
+)
+_ELIDED = "(a path)"
 
 
 _OPEN = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
@@ -82,12 +96,93 @@ def public_corpus_name(path: str) -> str:
     """A hub id whole; of a local path or an address only the last part."""
     if _HUB_ID.fullmatch(path) and not _DATA_FILE.search(path):
         return path
-    parts = [part for part in re.split(r"[/\\]+", path.partition("?")[0]) if part not in ("", ".", "..", "~")]
-    return parts[-1] if parts else "local data"
+    scheme, address, rest = path.partition("://")
+    if address and scheme.lower() != "file":
+        rest = re.split("[?#]", rest)[0].partition("/")[2]  # what comes before can hold a password
+        nothing = "remote data"
+    else:
+        rest, nothing = path.partition("?")[0], "local data"
+    parts = [part for part in _parts(rest) if part != "file:"]
+    return parts[-1] if parts else nothing
+
+
+def _parts(path: str) -> list[str]:
+    return [
+        part
+        for part in re.split(r"[/\\]+", path)
+        if part not in ("", ".", "..") and not part.startswith("~") and not re.fullmatch("[A-Za-z]:", part)
+    ]
 
 
 def without_paths(text: str, known: str = "") -> str:
-    """A note with every local path taken down to its last part; `known` is one that it may name."""
-    if known:
-        text = text.replace(known, public_corpus_name(known))
-    return _LOCAL_PATH.sub(lambda found: public_corpus_name(found.group()), text)
+    """A note with every path taken down to its last part, or taken out where its end is not sure.
+
+    Args:
+        text: a sentence of ours that may quote paths.
+        known: one that it may name, in any of the forms in which it can be written.
+
+    """
+    text = _without_known(text, known)
+    shown, place = [], 0
+    while found := _PATH.search(text, place):
+        end, name = _path_end(text, found.start())
+        shown += [text[place : found.start()], name]
+        place = end
+    return "".join([*shown, text[place:]])
+
+
+def _path_end(text: str, start: int) -> tuple[int, str]:
+    """Where the path that begins at `start` ends, and what is shown for it.
+
+    In quotes it ends with them. Else folders may hold blanks: if a slash follows in the line, the path may
+    reach to it, unless a file's ending and a colon say that it is over.
+    """
+    closing = _QUOTES.get(text[start - 1]) if start else None
+    if closing and (end := text.find(closing, start)) >= 0:
+        return end, public_corpus_name(text[start:end])
+    line_end = text.find("\n", start)
+    line = text[start : line_end if line_end >= 0 else len(text)]
+    word = _WORD.match(line)
+    token = (word.group() if word else line).rstrip(".:!?") or line
+    rest = line[len(token) :]
+    another = next((found for found in _PATH.finditer(rest) if rest[found.start() - 1] in _QUOTES), None)
+    rest = rest[: another.start()] if another else rest
+    last = max(rest.rfind("/"), rest.rfind("\\"))
+    if last < 0 or (re.search(r"\.\w{1,8}$", token) and rest.startswith(": ")):
+        return start + len(token), public_corpus_name(token)
+    tail = _WORD.match(rest, last + 1)
+    return start + len(token) + (tail.end() if tail else last + 1), _ELIDED
+
+
+def _without_known(text: str, known: str) -> str:
+    """The text with a path that is known, and what it ends with from any folder on, by its public name."""
+    parts = _parts(known.partition("://")[2] or known)
+    if not known or (_HUB_ID.fullmatch(known) and not _DATA_FILE.search(known)):
+        return text
+    plain = ["/".join(parts[first:]) for first in range(len(parts) - 1)]
+    forms = [known, *(mark + form for form in plain for mark in ("file:///", "file:/", "/", ""))]
+    forms += [form.replace("/", "\\") for form in forms]
+    forms += [quote(form, safe="/:\\") for form in forms]
+    name = public_corpus_name(known)
+    for form in sorted(set(forms), key=len, reverse=True):
+        text = text.replace(form, name)
+    return text
+
+
+def public_title(title: str, name: str, known: str) -> str:
+    """A page's title that names no path: the given one, else the audit's name.
+
+    Where a path ends in a title cannot be told, since folders may hold blanks: so a title that holds one,
+    beside the corpus's own, is not shown.
+
+    Args:
+        title: as the owner gave it.
+        name: the audit's.
+        known: the corpus's path.
+
+    """
+    for text in (_without_known(title, known), name):
+        plain = "".join(c for c in text.translate(_SLASHES) if unicodedata.category(c) != "Cf")
+        if not _PATH.search(plain) and not _IN_TITLE.search(plain):
+            return text
+    return "Privacy audit"

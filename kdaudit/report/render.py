@@ -26,7 +26,7 @@ from kdaudit.report import formatting
 from kdaudit.report.charts import bar_width
 from kdaudit.report.figures import role_words
 from kdaudit.report.leak_cards import full_cards, public_cards, worst_first
-from kdaudit.report.redaction import visible
+from kdaudit.report.redaction import public_title, visible
 from kdaudit.report.tagged import count_tags
 from kdaudit.report.view import page, without_private_parts
 from kdaudit.results import AuditResults
@@ -50,12 +50,14 @@ def render_reports(run_dir: Path, config: ReportConfig) -> None:
     shown = worst_first(results.leaks)[: config.max_examples]
     tagged = count_tags(results.leaks)
     texts = read_leak_texts(run_dir, [leak.example_id for leak in shown])
-    full = page(results, config, full_cards(shown, texts), tagged, public=False)
+    title = config.title or results.name
+    full = page(results, title, full_cards(shown, texts), tagged, public=False)
     write_bytes(run_dir / REPORT, render("report.html.j2", page=full), private=True)
 
     cleared = without_private_parts(results)
     cards = public_cards(shown, document_ids=config.document_ids)
-    public = page(cleared, config, cards, tagged, public=True)
+    title = public_title(title, results.name, results.corpus.path)
+    public = page(cleared, title, cards, tagged, public=True)
     write_bytes(run_dir / PUBLIC_REPORT, render("report.html.j2", page=public), private=False)
     write_bytes(run_dir / CARD, card_text(cleared).encode(), private=False)
 

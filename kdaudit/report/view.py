@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.config.audit import ReportConfig
 from kdaudit.report import charts, predictor_charts
 from kdaudit.report.entropy_charts import EntropyRow, entropy_panels, entropy_rows
 from kdaudit.report.figures import KeyFigure, key_figures
@@ -66,15 +65,15 @@ class Page(NamedTuple):
     """The leaks shown; the results hold them all."""
 
 
-def page(
-    results: AuditResults, config: ReportConfig, cards: list[LeakCard], tagged: Tagged, *, public: bool
-) -> Page:
-    """The page of an audit; for a public one `results` come from `without_private_parts`."""
+def page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagged, *, public: bool) -> Page:
+    """The page of an audit; for a public one `results` come from `without_private_parts`.
+
+    Its title comes from `public_title`.
+    """
     shares, combinations, figures = inheritance(results), regions(results), key_figures(results)
-    title = config.title or results.name
     return Page(
         public=public,
-        title=_title(without_paths(title) if public else title),
+        title=_title(title),
         results=results,
         verdict=verdict_of(results),
         checks=check_rows(results.gate.checks),
