@@ -192,6 +192,8 @@ class PredictorResult(Result):
     """The risk predictor; figures are None unless `status` is ok."""
 
     status: Literal["ok", "underpowered", "disabled"]
+    reason: str | None = None
+    """Why there is no predictor; None where there is one, and in results before this key."""
     labels: str | None = None
     student: str | None = None
     """Whose memorized examples the positives are, for labels of that kind."""

@@ -316,7 +316,11 @@ def bare_dict(**changes: Any) -> dict[str, Any]:
         "models": models,
         "comparison": {"soft": empty},
         "soft_vs_hard": None,
-        "predictor": {"status": "underpowered", "positives": 4},
+        "predictor": {
+            "status": "underpowered",
+            "positives": 4,
+            "reason": "It takes 59 memorized examples, 4 were found.",
+        },
         "curves": {},
         "gate": {"verdict": "none", "checks": []},
         "leaks": leaks,

@@ -119,5 +119,18 @@ def test_the_kind_of_a_file_is_told_from_its_keys(tmp_path: Path) -> None:
     assert found["distill.yaml"] == "distill"
     (tmp_path / "corpus.yaml").write_text(GOOD + "drop: window\n")
     assert kind_of(tmp_path / "corpus.yaml") == "screen"
-    (tmp_path / "forgotten.yaml").write_text(GOOD)  # an audit without students is a mistake in an audit
-    assert kind_of(tmp_path / "forgotten.yaml") == "audit"
+    contents = {
+        GOOD: "screen",  # an audit names students
+        GOOD + "max_flagged: 0.5\n": "screen",
+        GOOD + "gate: {max_rate: 0.1}\n": "audit",
+        GOOD + "gate: {max_rate: 0.1}\ndrop: window\n": "audit",
+        GOOD.replace("}", ", students: [{name: a, path: ./a}]}"): "audit",
+        GOOD.replace("}", ", students: [{name: a, path: ./a}]}") + "format: jsonl\n": "screen",
+        "name: x\nmodels: {teacher: ./t}\n": "audit",
+        "name: x\nmodels: 3\n": "audit",
+        "[]": "audit",
+    }
+    for text, kind in contents.items():
+        for name in ("screen-of-audits.yaml", "audit.yaml", "distill-SCREEN.yaml"):
+            (tmp_path / name).write_text(text)
+            assert kind_of(tmp_path / name) == kind, (name, text)

@@ -174,7 +174,7 @@ def test_absent_figures_are_said_in_words(tmp_path: Path) -> None:
     assert "Student against baseline and Inherited from the teacher: not available." in text
     assert "It takes a soft and a hard student" in text
     assert "Too few memorized examples (4 found)" in text
-    assert "it takes 59 memorized examples, 4 were found" in text
+    assert "It takes 59 memorized examples, 4 were found." in text
     assert "No held-out text was audited" in text
     assert "there is no baseline to compare it with" in text
     assert "risk not available" in text
@@ -441,6 +441,30 @@ def test_entropy_clouds_are_drawn_point_by_point_on_shared_axes(rendered: Render
         assert [x for dot in drawn for x in dot] == pytest.approx(
             [x for dot in places for x in dot], abs=0.06
         )
+
+
+@pytest.mark.parametrize("status", ["disabled", "underpowered", "ok"])
+def test_no_note_about_a_student_gives_a_reason(status: str) -> None:
+    """Names are the user's: predictor-v2 must not answer for the predictor."""
+    from kdaudit.report import absence
+    from kdaudit.results import AuditResults
+
+    data = bare_dict()
+    data["predictor"] = {"status": status, "reason": None if status == "ok" else "It takes 59, 4 were found."}
+    notes = [
+        f"Student {name}: its ratio cannot be had, since it memorizes nothing."
+        for name in ("predictor-v2", "baseline-ratio", "inherit-teacher-specific", "soft-hard")
+    ]
+    results = AuditResults.model_validate({**data, "notes": []})
+    with_notes = AuditResults.model_validate({**data, "notes": notes})
+    for why in (
+        absence.why_no_predictor,
+        absence.why_no_comparison,
+        absence.why_no_inheritance,
+        absence.why_no_soft_vs_hard,
+    ):
+        assert why(with_notes) == why(results)
+    assert status == "ok" or "It takes 59, 4 were found." in absence.why_no_predictor(results)
 
 
 def test_results_of_an_older_version_still_render(tmp_path: Path) -> None:

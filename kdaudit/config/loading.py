@@ -63,10 +63,10 @@ def load_screen(path: Path, overrides: Sequence[str] = ()) -> ScreenConfig:
 
 
 def kind_of(path: Path) -> Literal["audit", "screen", "distill"]:
-    """What a configuration file is meant as.
+    """What a configuration file is meant as, by its content alone.
 
-    A distill.yaml names `student` or `teacher` where the others name `models`; a screen.yaml says what to
-    drop or how to write the rest, or has screen in its name.
+    A distill.yaml names `student` or `teacher` where the others name `models`. A key that only one of the
+    other two has tells them apart; without one, an audit names students and a screening need not.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -76,7 +76,14 @@ def kind_of(path: Path) -> Literal["audit", "screen", "distill"]:
     keys = set(data) if isinstance(data, dict) else set()
     if "models" not in keys and keys & {"student", "teacher"}:
         return "distill"
-    return "screen" if keys & {"drop", "format"} or "screen" in path.stem.lower() else "audit"
+    audit, screen = set(AuditConfig.model_fields), set(ScreenConfig.model_fields)
+    if keys & (audit - screen):
+        return "audit"
+    if keys & (screen - audit):
+        return "screen"
+    models = data["models"] if "models" in keys else None
+    whole = isinstance(models, dict) and {"teacher", "baseline"} <= set(models) and "students" not in models
+    return "screen" if whole else "audit"
 
 
 def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> ConfigT:

@@ -1,7 +1,7 @@
 """Why a figure is absent, in words.
 
-The reasons that follow from the audit's own make-up are told here; for the others the notes of
-results.json are quoted.
+Each reason follows from figures of the results, or was kept beside the figure when it was taken. Notes are
+never searched: they hold names that users chose.
 """
 
 from __future__ import annotations
@@ -9,16 +9,12 @@ from __future__ import annotations
 from kdaudit.results import AuditResults
 
 _SEE_NOTES = "This audit does not hold the figure; its notes give what is known of the reason."
+_NO_EXAMPLES = "There are no examples to compare the models on."
 
 
 def has_baseline(results: AuditResults) -> bool:
     """Whether a baseline was audited."""
     return any(model.role == "baseline" for model in results.models.values())
-
-
-def notes_about(results: AuditResults, *words: str) -> list[str]:
-    """The notes that speak of one of the words."""
-    return [note for note in results.notes if any(word in note.lower() for word in words)]
 
 
 def why_no_comparison(results: AuditResults) -> str:
@@ -30,7 +26,7 @@ def why_no_comparison(results: AuditResults) -> str:
         )
     if all(model.memorized == 0 for model in results.models.values() if model.role == "baseline"):
         return "The baseline memorizes no example, so there is nothing to set the students against."
-    return _quoted(results, "baseline", "ratio")
+    return _NO_EXAMPLES if _is_empty(results) else _SEE_NOTES
 
 
 def why_no_inheritance(results: AuditResults) -> str:
@@ -39,7 +35,7 @@ def why_no_inheritance(results: AuditResults) -> str:
         return why_no_comparison(results)
     if any(figures.teacher_specific == 0 for figures in results.comparison.values()):
         return "The teacher memorizes nothing that the baseline does not, so there is nothing to inherit."
-    return _quoted(results, "inherit", "teacher-specific")
+    return _NO_EXAMPLES if _is_empty(results) else _SEE_NOTES
 
 
 def why_no_soft_vs_hard(results: AuditResults) -> str:
@@ -50,20 +46,20 @@ def why_no_soft_vs_hard(results: AuditResults) -> str:
         return f"It takes a soft and a hard student; this audit has no {' and no '.join(missing)} one."
     if not has_baseline(results):
         return why_no_comparison(results)
-    return _quoted(results, "soft", "hard")
+    return why_no_inheritance(results)
 
 
 def why_no_predictor(results: AuditResults) -> str:
     """Why there is no risk predictor."""
-    if results.predictor.status == "disabled":
-        return " ".join(notes_about(results, "predictor")) or "The risk predictor was switched off."
-    if results.predictor.status == "ok":
-        return _quoted(results, "predictor")
-    positives = results.predictor.positives
-    found = "" if positives is None else f" ({positives:,} found)"
-    quoted = " ".join(notes_about(results, "predictor"))
-    return f"Too few memorized examples{found} to train and test a predictor on. {quoted}".strip()
+    found = results.predictor
+    if found.status == "disabled":
+        return found.reason or "The risk predictor was switched off, or could not be fitted; see the notes."
+    if found.status == "ok":
+        return _SEE_NOTES
+    positives = "" if found.positives is None else f" ({found.positives:,} found)"
+    few = f"Too few memorized examples{positives} to train and test a predictor on."
+    return f"{few} {found.reason or ''}".strip()
 
 
-def _quoted(results: AuditResults, *words: str) -> str:
-    return " ".join(notes_about(results, *words)) or _SEE_NOTES
+def _is_empty(results: AuditResults) -> bool:
+    return results.corpus.examples == 0

@@ -119,11 +119,13 @@ def without_private_parts(results: AuditResults) -> AuditResults:
     The corpus path and the notes keep only the last part of a path. Models of the results carry no
     paths.
     """
-    path = results.corpus.path
+    path, reason = results.corpus.path, results.predictor.reason
+    cleared = None if reason is None else without_paths(reason, path)
     return results.model_copy(
         update={
             "corpus": results.corpus.model_copy(update={"path": public_corpus_name(path)}),
             "notes": [without_paths(note, path) for note in results.notes],
+            "predictor": results.predictor.model_copy(update={"reason": cleared}),
             "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
         }
     )

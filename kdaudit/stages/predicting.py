@@ -50,7 +50,8 @@ class Prediction(Result):
 
 def absent(note: str) -> Prediction:
     """No predictor, and why."""
-    return Prediction(result=PredictorResult(status="disabled"), curves=Curves(), notes=[note])
+    result = PredictorResult(status="disabled", reason=note)
+    return Prediction(result=result, curves=Curves(), notes=[note])
 
 
 def label_flags(kind: str, memorized: Mapping[str, Flags], student: str | None) -> Flags:
@@ -115,6 +116,7 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     if fitted.predictor is None:
         found = PredictorResult(
             status="underpowered",
+            reason=" ".join(fitted.notes) or None,
             labels=origin.labels,
             student=origin.student,
             positives=fitted.positives,
