@@ -83,18 +83,22 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
 
     """
     require("vllm")
+    progress("teacher: reading headers and hashing", 0, 0)
     roster = lone_teacher(config.models)
     split = split_of(config.extraction, roster, {})
-    rows, windows = _sample(config, roster.tokenizer, split, examples)
+    progress("corpus: reading documents", 0, 0)
+    rows, windows = _sample(config, roster.tokenizer, split, examples, progress)
     count = len(rows.prefixes)
     seconds: dict[str, list[float]] = {way.name: [] for way in _WAYS}
     found: dict[str, NDArray[Any]] = {}
     with ExitStack() as stack:
-        engines = [
-            stack.enter_context(start(_options(config, roster.members[0], split, count, way, waiting)))
-            for way, waiting in zip(_WAYS, range(len(_WAYS), 0, -1), strict=True)
-        ]
+        engines = []
+        for way, waiting in zip(_WAYS, range(len(_WAYS), 0, -1), strict=True):
+            progress(f"bench: loading, {way.words}", 0, 0)
+            options = _options(config, roster.members[0], split, count, way, waiting)
+            engines.append(stack.enter_context(start(options)))
         for way, engine in zip(_WAYS, engines, strict=True):
+            progress(f"bench: warming up, {way.words}", 0, 0)
             way.run(engine, Cut(*(part[:_WARM_UP] for part in rows)))
         for turn in range(REPEATS):
             for place, (way, engine) in enumerate(zip(_WAYS, engines, strict=True)):
@@ -130,7 +134,9 @@ def render(result: BenchResult) -> str:
     return capture.get() + share + whole
 
 
-def _sample(config: AuditConfig, tokenizer: object, split: Split, examples: int) -> tuple[Cut, int]:
+def _sample(
+    config: AuditConfig, tokenizer: object, split: Split, examples: int, progress: Progress
+) -> tuple[Cut, int]:
     """The examples to time, and how many windows the audit would read."""
     sampled = config.corpus.model_copy(update={"limit": examples})
     with tempfile.TemporaryDirectory() as scratch:
@@ -140,6 +146,7 @@ def _sample(config: AuditConfig, tokenizer: object, split: Split, examples: int)
             minimum_tokens=split.prefix_tokens + split.suffix_tokens,
             seed=config.seed,
             scratch=Path(scratch),
+            progress=lambda read: progress("corpus: reading documents", read, 0),
         )
         (table,) = found.tables(examples)
     windows = found.counts.windows

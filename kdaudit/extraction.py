@@ -64,6 +64,7 @@ def extract(
     if todo and run.shards(out):
         _refuse_another_engine(read_extraction(run, out).engine, engine.info)
     total = len(run.shards(examples))
+    progress(out, len(run.shards(out)), total)
     begun: list[tuple[str, pa.Array]] = []
     for shard in todo:
         table = run.read_table(shard, ["example_id", "token_ids"])

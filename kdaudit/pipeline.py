@@ -75,14 +75,18 @@ def run_audit(
             check_machine(config.models, config.extraction)
             prepare(config.extraction.engine)
 
-    preflight(config, hub=True, meanwhile=make_ready)
-    roster = assemble_roster(config.models)
+    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
+    roster = assemble_roster(config.models, progress=progress)
     split = split_of(config.extraction, roster, read_whole(config))
-    sources = {key: pin_source(corpus, key) for key, corpus in corpora_of(config).items()}
+    sources = {}
+    for key, section in corpora_of(config).items():
+        progress(f"{key}: hashing", 0, 0)
+        sources[key] = pin_source(section, key)
     roster = with_tokenizer_notes(roster, first_texts(sources["corpus"].config))
     for warning in roster.warnings:
         warn(warning)
     inputs = run_inputs(config.seed, sources, config.extraction, roster)
+    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
     with RunStore(folder, config.name, inputs, fresh=fresh) as run:
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
         _write_config(work, config)
@@ -170,6 +174,7 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
     }
     if not run.done("results", depends):
         with run.stage("results", depends):
+            work.progress("results: comparing, and tagging leaks", 0, 0)
             audited = gather(config, work, corpus)
             results = build_results(run, audited)
             run.write_table(LEAKS_FILE, leaks_table(run, audited, results.leaks), private=True)
@@ -185,6 +190,7 @@ def _write_reports(work: Work, config: AuditConfig) -> None:
     whole = all(run.has(name) for name in (REPORT, PUBLIC_REPORT, CARD))
     if not (whole and run.done("report", depends)):
         with run.stage("report", depends):
+            work.progress("reports: rendering", 0, 0)
             run.forget(REPORT, PUBLIC_REPORT, CARD)
             render_reports(run.folder, config.report)
             run.adopt(REPORT, PUBLIC_REPORT, CARD)

@@ -18,7 +18,7 @@ from kdaudit.engines import EngineOptions, require
 from kdaudit.engines.context import read_context_length
 from kdaudit.engines.sizing import read_config
 from kdaudit.errors import ModelError, UsageError
-from kdaudit.extraction import Split
+from kdaudit.extraction import Progress, Split
 from kdaudit.models import (
     ResolvedModel,
     check_same_tokenizer,
@@ -99,19 +99,24 @@ class Roster(NamedTuple):
         return ReadingCheck(key, self.members[0].name, self.tokenizer, others)
 
 
-def assemble_roster(models: ModelSet, *, headers_only: bool = False) -> Roster:
+def assemble_roster(
+    models: ModelSet, *, headers_only: bool = False, progress: Progress = lambda *_: None
+) -> Roster:
     """Find every model, check that they fit one another, and load their tokenizer.
 
     Args:
         models: the models.
         headers_only: leave out those on the hub, and the fingerprints of the others: no weights are read.
+        progress: told of each model.
 
     Raises:
         ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
 
     """
     members: list[Member] = []
-    for one in _configured(models):
+    configured = _configured(models)
+    for done, one in enumerate(configured):
+        progress("models: reading headers" if headers_only else "models: hashing", done, len(configured))
         if not headers_only or Path(one.config.path).is_absolute():
             members.append(_resolve(one, members, hashed=not headers_only))
     alike = check_same_tokenizer({member.name: member.model for member in members})

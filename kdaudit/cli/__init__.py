@@ -195,14 +195,16 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
         config = load_distill(file, overrides)
         check_paths(config)
         folder = out or Path("distilled") / config.name
-        if processes.first:
-            preflight(config, hub=True)
-        from kdaudit.distill.lab import run_distill  # seconds, which a wrong file need not cost
-
         if not processes.first:  # it trains along and leaves the talking to the first
+            from kdaudit.distill.lab import run_distill
+
             run_distill(config, folder, progress=_silent, warn=_silent, processes=processes)
             return
         with ConsoleProgress() as console:
+            preflight(config, hub=True, progress=console)
+            console("distill: loading libraries", 0, 0)
+            from kdaudit.distill.lab import run_distill  # seconds, which a wrong file need not cost
+
             record = run_distill(config, folder, progress=console, warn=console.warn, processes=processes)
         say(record.model_dump_json() if as_json else render(record, folder))
 
@@ -386,9 +388,11 @@ def bench(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) 
 def demo(out: Path) -> None:
     """Train a tiny teacher, baseline and two students on text that Python carries, and audit them."""
     from kdaudit.console import ConsoleProgress
-    from kdaudit.demo.run import run_demo
-    from kdaudit.summary import summarize
 
     with ConsoleProgress() as console:
+        console("demo: loading libraries", 0, 0)
+        from kdaudit.demo.run import run_demo
+        from kdaudit.summary import summarize
+
         results = run_demo(out, progress=console, say=console.say)
     say(summarize(results, out / "run"))

@@ -49,6 +49,7 @@ def run_demo(folder: Path, *, progress: Progress, say: Callable[[str], None]) ->
     def open_engine(model: Path) -> RemoteEngine:
         return start(EngineOptions(engine_name(), str(model), settings.window))
 
+    progress("demo: writing the texts and training their tokenizer", 0, 0)
     path = prepare(folder, cut=cut, open_engine=open_engine, progress=progress, settings=settings)
     config, out = load_audit(path), folder / "run"
     try:

@@ -139,6 +139,7 @@ def _train_hard(lab: Lab, open_engine: OpenEngine) -> None:
     settings = {"prefix_tokens": lab.settings.prefix_tokens, "teacher": _teacher_fingerprint(lab)}
 
     def windows() -> list[Tokens]:
+        lab.progress("hard: the teacher writes what it learns", 0, len(lab.windows))
         with open_engine(lab.models / "teacher") as engine:
             return hard_windows(lab.windows, lab.settings.prefix_tokens, engine)
 
@@ -165,6 +166,8 @@ def _unless_trained(
     if recorded_fingerprint(folder) == wanted:
         return
     rows = windows()
+    steps = learner.recipe.epochs * -(-len(rows) // learner.recipe.batch_size)
+    lab.progress(name, 0, steps)
     with new_folder(folder) as partial:
         began = time.perf_counter()
         model = random_model(config, learner.recipe.seed)

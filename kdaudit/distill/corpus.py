@@ -94,6 +94,7 @@ def write_hard_corpus(
     wanted = _fingerprint(windows, author, writing)
     if _recorded(path) == wanted:
         return
+    progress("the teacher writes", 0, len(windows))
     schema = HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
     sample = np.random.default_rng(0).permutation(len(windows))[:WINDOWS].astype(np.int64)
     said = _reference(windows, sample, author, writing, warn)

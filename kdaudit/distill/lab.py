@@ -55,6 +55,7 @@ from kdaudit.engines.transformers import load_model
 from kdaudit.errors import RunStateError, UsageError
 from kdaudit.lock import take_lock
 from kdaudit.manifest import MANIFEST_FILE
+from kdaudit.models import ResolvedModel
 from kdaudit.tokenizer import reading_fingerprint
 
 AUDIT_FILE = "audit.yaml"
@@ -152,7 +153,7 @@ def _teacher(lab: Lab) -> Finished:
 def _plan_student(lab: Lab, student: LabStudent, seed: int) -> _Plan:
     settings = student.model_dump(mode="json", exclude={"name"})
     if student.method != "baseline":
-        settings["teacher"] = resolved(lab.teacher, "teacher").fingerprint
+        settings["teacher"] = _teacher_model(lab).fingerprint
         if lab.teacher_dtype is not None:
             settings["teacher_dtype"] = lab.teacher_dtype
     if isinstance(student, HardStudent) and student.level == "sequence":
@@ -168,6 +169,11 @@ def _plan_student(lab: Lab, student: LabStudent, seed: int) -> _Plan:
         rows=lambda: _rows(lab, student, seed),
         trainer=lambda training: _trainer(lab, student, training),
     )
+
+
+def _teacher_model(lab: Lab) -> ResolvedModel:
+    lab.progress("teacher: hashing", 0, 0)
+    return resolved(lab.teacher, "teacher")
 
 
 def _rows(lab: Lab, student: LabStudent, seed: int) -> Sequence[Tokens]:
@@ -194,7 +200,7 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
     )
     greedy = student.decoding == "greedy"
     writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed, lab.bos)
-    teacher = resolved(lab.teacher, "teacher")
+    teacher = _teacher_model(lab)
     author = Author(engine, teacher.fingerprint, teacher.parameters)
     write_hard_corpus(path, lab.windows, author, writing, lab.readers.tokenizer, lab.progress, lab.warn)
 
@@ -258,6 +264,7 @@ def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
 
 def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
     rows = plan.rows()
+    lab.progress(f"{plan.name}: loading", 0, 0)
     checkpoints = _checkpoints(lab, depends, rows)
     with new_folder(plan.folder) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
@@ -275,6 +282,7 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
             losses=running.losses,
             seconds=running.earlier_seconds + time.perf_counter() - began,
         )
+        lab.progress(f"{plan.name}: saving", 0, 0)
         weights = running.gathered_weights()
         if partial is not None:
             save_model(model, lab.readers.own[plan.base.key], record, partial, weights)

@@ -82,10 +82,13 @@ def open_lab(
 
 
 def _make(opening: _Opening) -> Lab:
-    config, work = opening.config, _work(opening)
+    config, work, told = opening.config, _work(opening), opening.progress
+    told(f"{' and '.join(config.starts())}: hashing", 0, 0)
     bases = _bases(config)
+    told("tokenizer: loading, or training on the corpus", 0, 0)
     readers = family_readers(config, bases)
     longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
+    told("checking that teacher and students can be trained", 0, 0)
     check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
     _warn_of_rewriting(opening, bases, readers)
     if any(_learns_logits(student) for student in config.students):
@@ -166,6 +169,7 @@ def _learns_logits(student: LabStudent) -> bool:
 def _cut(opening: _Opening, key: str, readers: Readers) -> WindowFile:
     """Windows of the corpus or the holdout: those that an audit would find."""
     config = opening.config
+    opening.progress(f"{key}: reading documents", 0, 0)
     return cut_windows(
         config.corpus if key == "corpus" else config.holdout,
         readers.tokenizer,

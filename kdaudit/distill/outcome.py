@@ -91,6 +91,7 @@ def _measured_before(out: Path) -> dict[str, float]:
 
 def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
     record, folder = one.record, one.folder
+    lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
     model = resolved(folder, one.name)
     on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one)]
     measured = sha256(json.dumps(on).encode()).hexdigest()

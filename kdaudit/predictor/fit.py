@@ -8,6 +8,7 @@ of which every copy is flagged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -81,7 +82,12 @@ class _Calibrated(NamedTuple):
 
 
 def fit_predictor(
-    table: Table, settings: PredictorSettings, origin: Origin, features: tuple[str, ...] = FEATURES
+    table: Table,
+    settings: PredictorSettings,
+    origin: Origin,
+    features: tuple[str, ...] = FEATURES,
+    *,
+    step: Callable[[int], None] = lambda _: None,
 ) -> Fitted:
     """Fit, calibrate and try a predictor.
 
@@ -90,6 +96,7 @@ def fit_predictor(
         settings: the promise asked for, trials and seed; equal ones give an equal predictor.
         origin: recorded in predictor.json, and names the kind of positives.
         features: the names of the table's columns.
+        step: told after each trial how many are done.
 
     Raises:
         UsageError: a feature is NaN, infinite, or not positive where its logarithm is taken.
@@ -107,7 +114,7 @@ def fit_predictor(
     model = fit_logistic(terms[seen], positive[seen]).with_prior(positives, len(positive) - positives)
     risk = expit(model.logit(terms))
     calibrated = _calibrate(groups.lowest(risk, positive & ~seen), settings)
-    figures = run_trials(terms, positive, groups, settings.trials, trial_draws)
+    figures = run_trials(terms, positive, groups, settings.trials, trial_draws, step)
     return Fitted(
         "ok",
         _predictor(model, calibrated, positive, origin, features),

@@ -8,6 +8,7 @@ weighted back to it where a trial draws only some of the negatives.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,12 @@ class _Scores(NamedTuple):
 
 
 def run_trials(
-    terms: Floats, positive: NDArray[np.bool_], groups: Groups, count: int, rng: np.random.Generator
+    terms: Floats,
+    positive: NDArray[np.bool_],
+    groups: Groups,
+    count: int,
+    rng: np.random.Generator,
+    step: Callable[[int], None] = lambda _: None,
 ) -> TrialFigures:
     """Draw, fit and test `count` times.
 
@@ -49,9 +55,13 @@ def run_trials(
         groups: of the rows, with at least two that are positive and two others.
         count: trials.
         rng: draws the splits.
+        step: told after each trial how many are done.
 
     """
-    scores = [_score(terms, positive, draw_trial(groups, rng)) for _ in range(count)]
+    scores = []
+    for done in range(1, count + 1):
+        scores.append(_score(terms, positive, draw_trial(groups, rng)))
+        step(done)
     auc, average_precision, recall, precision = np.array(scores).T
     told = precision[np.isfinite(precision)]
     return TrialFigures(

@@ -97,15 +97,17 @@ def run_screen(
         check_machine(config.models, config.extraction)
         prepare(config.extraction.engine or "transformers")
 
-    preflight(config, hub=True, meanwhile=make_ready)
+    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
     given = _given_predictor(config)
-    roster = assemble_roster(config.models)
+    roster = assemble_roster(config.models, progress=progress)
     split = split_of(config.extraction, roster, read_whole(config))
+    progress("corpus: hashing", 0, 0)
     source = pin_source(config.corpus)
     roster = with_tokenizer_notes(roster, first_texts(source.config))
     for warning in roster.warnings:
         warn(warning)
     inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, roster)
+    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
     with RunStore(folder, config.name, inputs, fresh=fresh) as run:
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
         screening = _Screening(config, work, source, given, warn)
@@ -117,7 +119,7 @@ def run_screen(
         write_features(work, measures=config.extraction.engine is None)
         _write_prediction(screening)
         _write_flagged(screening)
-        _write_kept(screening)
+        _write_kept(screening, corpus.documents)
         record = _write_record(screening, corpus)
         run.finish()
         return record
@@ -242,12 +244,13 @@ def _write_flagged(screening: _Screening) -> None:
     run = screening.work.run
     if not run.done("flagged", screening.depends):
         with run.stage("flagged", screening.depends):
+            screening.work.progress("flagged: writing", 0, 0)
             found = _found(screening)
             write_risks(run, found.risk, found.flags)
             write_flagged(run, found, _predictor(screening))
 
 
-def _write_kept(screening: _Screening) -> None:
+def _write_kept(screening: _Screening, documents: int) -> None:
     config, work = screening.config, screening.work
     depends = {
         **screening.depends,
@@ -257,7 +260,9 @@ def _write_kept(screening: _Screening) -> None:
     }
     if not work.run.done("kept", depends):
         with work.run.stage("kept", depends):
+            work.progress("corpus: hashing, to see whether it changed meanwhile", 0, 0)
             check_unchanged(screening.source)
+            work.progress("kept: reading documents", 0, documents)
             how = Keeping(
                 work.split.prefix_tokens + work.split.suffix_tokens,
                 config.drop,
@@ -270,7 +275,7 @@ def _write_kept(screening: _Screening) -> None:
                 work.roster.tokenizer,
                 _found(screening).flags,
                 how,
-                progress=lambda rows: work.progress("kept: reading documents", rows, 0),
+                progress=lambda rows: work.progress("kept: reading documents", rows, documents),
             )
             _refuse_what_was_not_scored(screening)
             work.run.write_text(COUNTS_FILE, counts.model_dump_json(indent=1) + "\n", private=False)
@@ -278,6 +283,7 @@ def _write_kept(screening: _Screening) -> None:
 
 def _refuse_what_was_not_scored(screening: _Screening) -> None:
     """Text that was put into the corpus while it was read again is in kept/, and no model has seen it."""
+    screening.work.progress("kept: checking that the corpus did not change meanwhile", 0, 0)
     try:
         check_unchanged(screening.source)
     except CorpusError:
@@ -299,6 +305,7 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     whole = all(run.has(name) for name in PAGES)
     if not (whole and run.done("record", depends)):
         with run.stage("record", depends):
+            screening.work.progress("reports: rendering", 0, 0)
             record = _record(screening, corpus)
             run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=True)
             run.forget(*PAGES)

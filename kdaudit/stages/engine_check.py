@@ -61,7 +61,7 @@ def write_reference(work: Work, member: Member) -> None:
         return
     with run.stage(_stage(member), depends):
         run.discard(_said_file(member), _outcome_file(member))
-        work.progress(f"{member.name}: engine check, the reference writes", 1, 0)
+        work.progress(f"{member.name}: engine check, the reference writes", 0, 0)
         sample = _sample(work, member)
 
         def attempt(retreat: int) -> None:

@@ -33,6 +33,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
     if not run.done(key):
         reading_check = work.roster.reading_check(key)
         with run.stage(key), run.scratch() as scratch:
+            work.progress(f"{key}: reading documents", 0, 0)
             run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
             examples = build_examples(
                 source.config,
@@ -46,10 +47,12 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
             )
             reading_check.finish()
+            work.progress(f"{key}: writing {examples.counts.examples:,} examples", 0, 0)
             for number, table in enumerate(examples.tables(run.shard_rows)):
                 run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
             if out == EXAMPLES:
                 _count_suffixes(work, examples)
+            work.progress(f"{key}: reading it again, to see whether it changed meanwhile", 0, 0)
             check_unchanged(source, key)
             result = CorpusResult(
                 path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
@@ -61,6 +64,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
 def _count_suffixes(work: Work, examples: Examples) -> None:
     """Write how often each example's suffix stands in the corpus, at any offset of any document."""
     run = work.run
+    work.progress("corpus: counting suffixes", 0, examples.counts.documents)
     counter = SuffixCounter(
         cut(run.read_table(shard, ["token_ids"])["token_ids"], work.split).suffixes
         for shard in run.shards(EXAMPLES)

@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 from kdaudit.config.audit import EngineName
 from kdaudit.engines import RemoteEngine, start
 from kdaudit.errors import RunError
-from kdaudit.extraction import continuations_file, continue_leaks, extract, leaked, read_extraction
+from kdaudit.extraction import (
+    Progress,
+    continuations_file,
+    continue_leaks,
+    extract,
+    leaked,
+    read_extraction,
+)
 from kdaudit.retreat import retreating
 from kdaudit.roster import Member, engine_options
 from kdaudit.stages.engine_check import check_remote, write_reference
+from kdaudit.stages.estimate import estimating
 from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.stats import Flags
 
@@ -36,6 +44,8 @@ class Extracting:
         self._work = work
         self._engine = engine
         self._examples = examples
+        self._to_come: list[Member] = []
+        """Models that are not extracted yet, in their order."""
 
     def extract(self, members: Sequence[Member], *, leaks: bool) -> None:
         """Extract corpus, and holdout where there is one, from these models.
@@ -46,7 +56,9 @@ class Extracting:
 
         """
         run = self._work.run
-        for member in sorted(members, key=lambda member: member.role != "student"):
+        in_order = sorted(members, key=lambda member: member.role != "student")
+        self._to_come = [member for member in in_order if not run.done(extraction_of(member))]
+        for member in in_order:
             stage = extraction_of(member)
             if not run.done(stage):
                 write_reference(self._work, member)
@@ -60,12 +72,18 @@ class Extracting:
         work, run, stage = self._work, self._work.run, extraction_of(member)
         check_remote(work, member, engine)
         split = work.split_of(member)
-        extract(run, engine, split, EXAMPLES, stage, work.progress)
+        extract(run, engine, split, EXAMPLES, stage, self._estimating(member))
         if run.shards(HOLDOUT):
             extract(run, engine, split, HOLDOUT, f"holdout/{stage}", work.progress)
         students = work.roster.students
         if leaks and all(run.done(extraction_of(one)) or one is member for one in students):
             self._continue(member, engine)
+
+    def _estimating(self, member: Member) -> Progress:
+        """Progress that says how long this model and those to come will take; the first model's alone."""
+        first, costs = self._to_come[0], [one.model.parameters for one in self._to_come]
+        what = f"extraction of {self._examples:,} examples"
+        return estimating(self._work.progress, what, costs) if member is first else self._work.progress
 
     def _with_model(self, member: Member, do: Callable[[Member, RemoteEngine], None]) -> None:
         """Do something with a model loaded; where memory runs out, with smaller batches, then give up.
@@ -79,7 +97,7 @@ class Extracting:
         )
 
         def attempt(retreat: int) -> None:
-            work.progress(f"{member.name}: loading", 1, 0)
+            work.progress(f"{member.name}: loading", 0, 0)
             with start(options._replace(retreat=retreat)) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)
@@ -95,7 +113,7 @@ class Extracting:
         """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
         work, missed = self._work, self._missed_leaks(member)
         if len(missed):
-            work.progress(f"{member.name}: continuing leaks that it does not reproduce", len(missed), 0)
+            work.progress(f"{member.name}: continuing {len(missed):,} leaks that it does not reproduce", 0, 0)
         split, out = work.split_of(member), continuations_file(member.name)
         continue_leaks(work.run, engine, split, EXAMPLES, missed, out)
 

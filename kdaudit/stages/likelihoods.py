@@ -45,6 +45,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
     sample = _sample(work.seed, examples)
     for number, member in enumerate(members):
         if not all(run.has(name) for name in _files(work, member)):
+            work.progress(f"{member.name}: perplexity and entropy", 0, 0)
             with run.stage(likelihood_of(member)):
                 _measure(work, member, sample)
         work.progress("perplexity and entropy", number + 1, len(members))

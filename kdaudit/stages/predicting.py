@@ -111,8 +111,12 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     settings = PredictorSettings(
         work.predictor.trials, work.predictor.recall, work.predictor.confidence, work.seed
     )
-    work.progress("predictor: trials", settings.trials, 0)
-    fitted = fit_predictor(Table(features, labels, groups), settings, origin)
+
+    def step(trials: int) -> None:
+        work.progress("predictor: trials", trials, 2 * settings.trials)
+
+    step(0)
+    fitted = fit_predictor(Table(features, labels, groups), settings, origin, step=step)
     if fitted.predictor is None:
         found = PredictorResult(
             status="underpowered",
@@ -127,7 +131,13 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     risk = write_risk(work, fitted.predictor, features)
     work.run.write_text(PREDICTOR_FILE, fitted.predictor.model_dump_json(indent=1) + "\n", private=False)
     extra = read_features(work, (*FEATURES, *EXTRA_FEATURES))
-    wider = fit_predictor(Table(extra, labels, groups), settings, origin, (*FEATURES, *EXTRA_FEATURES))
+    wider = fit_predictor(
+        Table(extra, labels, groups),
+        settings,
+        origin,
+        (*FEATURES, *EXTRA_FEATURES),
+        step=lambda trials: step(settings.trials + trials),
+    )
     notes = [*fitted.notes, *_what_extra_features_add(fitted, wider), *_what_is_missing(fitted)]
     result = _result(fitted, fitted.predictor, settings.trials, risk)
     write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))

@@ -18,6 +18,7 @@ from kdaudit.corpus import Document, Documents, nothing_left, open_documents
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
 from kdaudit.errors import CorpusError
+from kdaudit.extraction import Progress
 from kdaudit.roster import Roster, assemble_roster, split_of
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
@@ -38,6 +39,7 @@ def preflight(
     config: AuditConfig | ScreenConfig | DistillConfig,
     *,
     hub: bool,
+    progress: Progress = lambda *_: None,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Refuse what a look at the texts' first rows and at the models' headers shows to be wrong.
@@ -46,6 +48,7 @@ def preflight(
         config: what is to be done.
         hub: whether to read the first rows of a text on the hub, too. Models on the hub are never looked at:
             they are checked once they are downloaded.
+        progress: told of each text and model.
         meanwhile: called once the texts are right, to begin what takes long.
 
     Returns:
@@ -61,6 +64,7 @@ def preflight(
     heads: dict[str, _Head] = {}
     least = config.extraction.prefix_tokens + config.extraction.suffix_tokens
     for key, corpus in corpora_of(config).items():
+        progress(f"{key}: reading the first rows", 0, 0)
         if not hub and isinstance(find_source(corpus, key), HubDataset):
             skipped.append(f"{key}.path: {corpus.path} is on the hub and was not read")
         else:
@@ -69,8 +73,8 @@ def preflight(
         _check_screening(config, heads)
     meanwhile()
     if isinstance(config, DistillConfig):
-        return [*skipped, *_check_starts(config)]
-    missing, roster = _check_models(config)
+        return [*skipped, *_check_starts(config, progress)]
+    missing, roster = _check_models(config, progress)
     if roster is not None:
         for key, head in heads.items():
             _check_lengths(head, key, roster.tokenizer, least)
@@ -125,23 +129,24 @@ def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:
         check_writable(config.corpus, config.format)
 
 
-def _check_models(config: AuditConfig | ScreenConfig) -> tuple[list[str], Roster | None]:
+def _check_models(config: AuditConfig | ScreenConfig, progress: Progress) -> tuple[list[str], Roster | None]:
     """Check the local models' headers, and whether they fit one another and the windows."""
     remote = {key: one for key, one in config.models.by_key().items() if not is_local(one)}
     skipped = [_not_checked(key, one.path) for key, one in remote.items()]
     if len(remote) == len(config.models.by_key()):
         return skipped, None
-    roster = assemble_roster(config.models, headers_only=True)
+    roster = assemble_roster(config.models, headers_only=True, progress=progress)
     split_of(config.extraction, roster, read_whole(config))
     return skipped, roster
 
 
-def _check_starts(config: DistillConfig) -> list[str]:
+def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
     """Check what teacher and student are trained from."""
     from kdaudit.models import resolve_model
 
     skipped = []
     for key, start in config.starts().items():
+        progress(f"{key}: reading headers", 0, 0)
         if not isinstance(start, str):
             from kdaudit.distill.bases import check_architecture, resolve_base
 

@@ -78,7 +78,7 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
         return
     suffix_copies = run.read_table(SUFFIX_COPIES)["suffix_copies"].to_numpy()
     teacher, baseline = _scored(work)
-    work.progress("features: loading teacher and baseline", 1, 0)
+    work.progress("features: loading teacher and baseline", 0, 0)
     with PairWorker(
         work.files(teacher),
         work.files(baseline),
@@ -91,6 +91,7 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
     ) as worker:
         for role, member in enumerate((teacher, baseline) if measures else ()):
             check_loaded(work, member, Asking(worker.info, _matcher(work, worker, role), None))
+        work.progress("features", len(run.shards(FEATURES)), len(shards))
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
             before = worker.seconds
