@@ -31,8 +31,8 @@ from kdaudit.report.tagged import count_tags
 from kdaudit.report.view import page, without_private_parts
 from kdaudit.results import AuditResults
 
-MOST_BYTES = 1 << 30
-"""Of results.json, a record or a page: a million leaks take some 400 MB."""
+MOST_BYTES = 256 << 20
+"""Of results.json, a record or a page: half a million leaks."""
 _LONGEST = 2000
 _POINTS = re.compile(r"[Mh\d., -]*")
 

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -36,6 +37,8 @@ from kdaudit.store import RunStore
 CASES_IN_CI = 20
 _SECONDS = 20
 """Within which a command on so small a run must end."""
+_MEMORY = 2 << 30
+"""Bytes that the process may have come to hold at its largest."""
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029]")
 _THEIRS = ("notes.partial", "my/part-00000.parquet", "results.json.partial", ".hidden")
 """What a user may keep in a run directory."""
@@ -119,7 +122,7 @@ def _name(chance: random.Random, path: Path, outside: Path) -> None:
 
 
 def _sparse(chance: random.Random, path: Path, outside: Path) -> None:
-    os.truncate(path, 3 << 30)
+    os.truncate(path, 600 << 20)
 
 
 _SPOILS: list[Spoil] = [
@@ -183,6 +186,8 @@ def attempt(chance: random.Random, folder: Path) -> str | None:
             return f"{words[0]} after {', '.join(done)}: {wrong}"
     if (outside.read_text(), outside.stat().st_mode & 0o777) != ("theirs", 0o640):
         return f"a file outside was changed after {', '.join(done)}"
+    if (largest := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) > _MEMORY:
+        return f"memory grew to {largest >> 20} MiB after {', '.join(done)}"
     lost = [name for name in _THEIRS if not os.path.lexists(run / name)]
     return f"what the user keeps is gone after {', '.join(done)}: {lost}" if lost else None
 
