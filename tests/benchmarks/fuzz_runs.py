@@ -37,8 +37,8 @@ from kdaudit.store import RunStore
 CASES_IN_CI = 20
 _SECONDS = 20
 """Within which a command on so small a run must end."""
-_MEMORY = 2 << 30
-"""Bytes that the process may have come to hold at its largest."""
+_MEMORY = 1 << 30
+"""Bytes by which a case may raise the most that the process ever held."""
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029]")
 _THEIRS = ("notes.partial", "my/part-00000.parquet", "results.json.partial", ".hidden")
 """What a user may keep in a run directory."""
@@ -163,6 +163,7 @@ def attempt(chance: random.Random, folder: Path) -> str | None:
     """Spoil a copy of the run, and give it to the commands."""
     run, outside, card = folder / "run", folder / "outside", folder / "README.md"
     shutil.copytree(_finished(), run)
+    before = _most_memory()
     outside.write_text("theirs")
     outside.chmod(0o640)
     card.write_text("---\nlicense: mit\n---\n# A model\n")
@@ -186,10 +187,15 @@ def attempt(chance: random.Random, folder: Path) -> str | None:
             return f"{words[0]} after {', '.join(done)}: {wrong}"
     if (outside.read_text(), outside.stat().st_mode & 0o777) != ("theirs", 0o640):
         return f"a file outside was changed after {', '.join(done)}"
-    if (largest := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) > _MEMORY:
-        return f"memory grew to {largest >> 20} MiB after {', '.join(done)}"
+    if (grown := _most_memory() - before) > _MEMORY:
+        return f"memory grew by {grown >> 20} MiB after {', '.join(done)}"
     lost = [name for name in _THEIRS if not os.path.lexists(run / name)]
     return f"what the user keeps is gone after {', '.join(done)}: {lost}" if lost else None
+
+
+def _most_memory() -> int:
+    """The most that the process ever held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _wrong_with(words: list[str]) -> str | None:
