@@ -7,6 +7,7 @@ where `trust_remote_code` allows it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -44,6 +45,8 @@ class ResolvedModel(NamedTuple):
     name: str
     """Path or hub id, as configured."""
     trust_remote_code: bool = False
+    commit: str | None = None
+    """The hub's commit that was fetched; None for a local folder."""
 
 
 def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> ResolvedModel:
@@ -69,7 +72,13 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
         reading_fingerprint(_tokenizer_of(folder, config, key)),
         config.path,
         config.trust_remote_code,
+        None if Path(config.path).is_absolute() else _commit_of(folder),
     )
+
+
+def _commit_of(snapshot: Path) -> str | None:
+    """The commit of a folder of the hub's cache, which is named by it: `snapshots/COMMIT`."""
+    return snapshot.name if re.fullmatch(r"[0-9a-f]{40}", snapshot.name) else None
 
 
 def smaller_teacher_warning(teacher: ResolvedModel, student: ResolvedModel, name: str) -> str | None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kdaudit.assemble import build_results
 from kdaudit.audited import gather
 from kdaudit.config.audit import AuditConfig, ReportConfig
-from kdaudit.config.loading import dump_config, load_audit
+from kdaudit.config.loading import dump_yaml, load_audit
 from kdaudit.corpus import first_texts, pin_source
 from kdaudit.engines import prepare
 from kdaudit.errors import ConfigError, RunStateError
@@ -28,7 +29,7 @@ from kdaudit.results import AuditResults, CorpusResult
 from kdaudit.roster import assemble_roster, check_machine, split_of, with_tokenizer_notes
 from kdaudit.stages.examples import write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
-from kdaudit.stages.inputs import run_inputs
+from kdaudit.stages.inputs import pinned, run_inputs
 from kdaudit.stages.likelihoods import write_likelihoods
 from kdaudit.stages.predicting import (
     PREDICTION_FILE,
@@ -89,7 +90,7 @@ def run_audit(
     progress(f"{folder}: checking what an earlier call wrote", 0, 0)
     with RunStore(folder, config.name, inputs, fresh=fresh) as run:
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
-        _write_config(work, config)
+        _write_config(work, pinned(config, sources, roster))
         corpus = write_examples(work, sources["corpus"], "corpus", EXAMPLES)
         if "holdout" in sources:
             write_examples(work, sources["holdout"], "holdout", HOLDOUT)
@@ -132,11 +133,10 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
     return [folder / name for name in (REPORT, PUBLIC_REPORT, CARD)]
 
 
-def _write_config(work: Work, config: AuditConfig) -> None:
-    depends = config.model_dump(mode="json")
-    if not work.run.done("config", depends):
-        with work.run.stage("config", depends):
-            work.run.write_text(CONFIG_FILE, dump_config(config), private=True)
+def _write_config(work: Work, values: dict[str, Any]) -> None:
+    if not work.run.done("config", values):
+        with work.run.stage("config", values):
+            work.run.write_text(CONFIG_FILE, dump_yaml(values), private=True)
 
 
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -17,6 +18,8 @@ from tokenizers import models as token_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
 
 from kdaudit.config.audit import ModelConfig
+from kdaudit.config.loading import dump_yaml, load_audit
+from kdaudit.corpus import pin_source
 from kdaudit.description import _check_kind
 from kdaudit.errors import ModelError
 from kdaudit.models import (
@@ -25,6 +28,8 @@ from kdaudit.models import (
     resolve_model,
     smaller_teacher_warning,
 )
+from kdaudit.roster import assemble_roster
+from kdaudit.stages.inputs import pinned, run_inputs
 from kdaudit.tokenizer import Alike, bos_token_id, load_tokenizer, reading_fingerprint, uses_bos
 
 KEY = "models.teacher"
@@ -317,6 +322,48 @@ def test_real_hub_client_offline_and_with_a_bad_id(tmp_path: Path, monkeypatch: 
         resolve_model(ModelConfig(path="models/a--b"), KEY)
     with pytest.raises(ModelError, match=f"{Path.cwd()}/models/a/b does not exist"):  # no hub id at all
         resolve_model(ModelConfig(path="models/a/b"), KEY)
+
+
+def test_the_written_configuration_names_the_commits_that_were_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later push must not change what `kdaudit run config.yaml --out again` reads."""
+    commits = {f"org/m{row}": f"{row}" * 40 for row in range(1, 5)}
+
+    def download(repo_id: str, *, revision: str | None, **_: Any) -> str:
+        place = tmp_path / "hub" / repo_id / "snapshots" / commits[repo_id]
+        assert revision in (None, "v1", commits[repo_id])
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        return str(place)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.dataset_info", lambda *_, **__: SimpleNamespace(sha="d" * 40), raising=True
+    )
+    local = str(folder)
+    (tmp_path / "audit.yaml").write_text(
+        "name: acme\ncorpus: org/texts\nmodels:\n  teacher: {path: org/m1, revision: v1}\n"
+        f"  baseline: [org/m2, {local}]\n"
+        f"  students: [{{name: a, path: {local}}}, {{name: b, path: org/m4}}]\n"
+    )
+    config = load_audit(tmp_path / "audit.yaml")
+    for _ in range(2):
+        sources = {"corpus": pin_source(config.corpus)}
+        values = pinned(config, sources, assemble_roster(config.models))
+        (tmp_path / "config.yaml").write_text(dump_yaml(values))
+        again = load_audit(tmp_path / "config.yaml")
+        assert again.corpus.revision == "d" * 40
+        assert {key: model.revision for key, model in again.models.by_key().items()} == {
+            "models.teacher": "1" * 40,
+            "models.baseline.0": "2" * 40,
+            "models.baseline.1": None,
+            "models.students.0": None,
+            "models.students.1": "4" * 40,
+        }
+        assert run_inputs(0, sources, config.extraction, assemble_roster(again.models)) == run_inputs(
+            0, sources, again.extraction, assemble_roster(config.models)
+        )
+        config = again
 
 
 @pytest.mark.parametrize("trusted", [False, True])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.config.audit import LabelKind
-from kdaudit.config.loading import dump_config
+from kdaudit.config.loading import dump_yaml
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_source
 from kdaudit.engines import prepare
@@ -46,7 +46,7 @@ from kdaudit.screen.words import promise_elsewhere
 from kdaudit.stages.engine_check import read_checked
 from kdaudit.stages.examples import read_copies, write_examples
 from kdaudit.stages.extracting import Extracting, memorized_by
-from kdaudit.stages.inputs import run_inputs
+from kdaudit.stages.inputs import pinned, run_inputs
 from kdaudit.stages.predicting import (
     PREDICTION_FILE,
     PREDICTOR_FILE,
@@ -162,10 +162,11 @@ def _given_predictor(config: ScreenConfig) -> Predictor | None:
 
 
 def _write_config(screening: _Screening) -> None:
-    run, depends = screening.work.run, screening.config.model_dump(mode="json")
-    if not run.done("config", depends):
-        with run.stage("config", depends):
-            run.write_text(CONFIG_FILE, dump_config(screening.config), private=True)
+    run, config = screening.work.run, screening.config
+    values = pinned(config, {"corpus": screening.source}, screening.work.roster)
+    if not run.done("config", values):
+        with run.stage("config", values):
+            run.write_text(CONFIG_FILE, dump_yaml(values), private=True)
 
 
 def _extract(screening: _Screening, examples: int) -> None:

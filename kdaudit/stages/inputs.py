@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from kdaudit.config.audit import ExtractionBase
+from kdaudit.config.audit import AuditConfig, ExtractionBase
+from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import PinnedSource
 from kdaudit.roster import Roster
 
@@ -38,3 +40,24 @@ def run_inputs(
         for name in _MODEL_KEYS:
             found[f"{member.key}.{name}"] = str(getattr(member.config, name))
     return found
+
+
+def pinned(
+    config: AuditConfig | ScreenConfig, sources: Mapping[str, PinnedSource], roster: Roster
+) -> dict[str, Any]:
+    """The configuration's JSON values with the commits that this run read from the hub as revisions.
+
+    What is local has no commit and stays as it is. A run of these values reads the same data again, whatever
+    was pushed to the hub since.
+    """
+    values: dict[str, Any] = config.model_dump(mode="json")
+    for key, source in sources.items():
+        values[key]["revision"] = source.config.revision
+    commits = {member.key: member.model.commit for member in roster.members if member.model.commit}
+    for key in config.models.by_key():
+        if commit := commits.get(key):
+            _, role, *row = key.split(".")
+            section = values["models"][role]
+            section = section if isinstance(section, dict) else section[int(row[0]) if row else 0]
+            section["revision"] = commit
+    return values
