@@ -16,8 +16,9 @@ from typing import NamedTuple
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.paths import nearest_name
 from kdaudit.description import check_description, read_json, unreadable
-from kdaudit.errors import ModelError
+from kdaudit.errors import KdauditError, ModelError
 from kdaudit.files import sha256_file
+from kdaudit.hub.calls import LOOKUP_SECONDS, bytes_below, within
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import Alike, ModelTokenizer, compare_readings, load_tokenizer, reading_fingerprint
 from kdaudit.tokenizer.reading import difference
@@ -107,16 +108,24 @@ def _local_folder(config: ModelConfig, key: str) -> Path:
 
 
 def _fetch(config: ModelConfig, key: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     patterns = _HUB_FILES + (["*.py"] if config.trust_remote_code else [])
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{config.path.replace('/', '--')}"
     try:
-        found = snapshot_download(
-            config.path,
-            revision=config.revision,
-            allow_patterns=patterns,
-            ignore_patterns=_HUB_LEFT_OUT,
+        found = within(
+            LOOKUP_SECONDS,
+            lambda: snapshot_download(
+                config.path,
+                revision=config.revision,
+                allow_patterns=patterns,
+                ignore_patterns=_HUB_LEFT_OUT,
+            ),
+            f"{key}.path: {config.path}",
+            progress=lambda: bytes_below(cache),
         )
+    except KdauditError:
+        raise
     except Exception as error:  # the hub's client raises errors of four unrelated families
         raise _hub_error(error, config, key) from error
     return Path(str(found))

@@ -30,6 +30,9 @@ class StandIn(ThreadingHTTPServer):
         self.tokens: set[str | None] = set()
         self.refusals: dict[str, tuple[int, dict[str, str]]] = {}
         """Status and headers to answer with, by a part of the path."""
+        self.silent: str | None = None
+        """A part of a path for which no answer comes until the server ends."""
+        self.ended = threading.Event()
         self.yaml_answer: tuple[int, dict[str, Any]] = (200, {"warnings": [], "errors": []})
 
     @property
@@ -58,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
         path, hub = urlsplit(self.path), self.server
         hub.calls.append(f"{self.command} {path.path}")
         hub.tokens.add(self.headers.get("Authorization"))
+        if hub.silent is not None and hub.silent in path.path:
+            hub.ended.wait()
+            return None
         for part, (status, headers) in hub.refusals.items():
             if part in path.path:
                 return self._send(status, b'{"error": "refused by the stand-in"}', headers)
@@ -122,5 +128,6 @@ def stand_in(repo: str, files: dict[str, bytes]) -> Iterator[StandIn]:
         try:
             yield server
         finally:
+            server.ended.set()
             server.shutdown()
             thread.join()

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from huggingface_hub import EvalResult, ModelCard
 from sample_results import HOSTILE, LOCAL_PATH, hostile_dict, leak_row, sample_dict, write_run
 
 from kdaudit.cli import main
-from kdaudit.config.audit import ReportConfig
+from kdaudit.config.audit import CorpusConfig, ModelConfig, ReportConfig
+from kdaudit.corpus import pin_source
+from kdaudit.errors import RunError
+from kdaudit.hub.calls import within
 from kdaudit.manifest import Manifest
+from kdaudit.models import resolve_model
 from kdaudit.report.render import render_reports
 
 CARDS = sorted((Path(__file__).parent / "cards").glob("*.md"))
@@ -682,6 +687,53 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, run: Path
             output = refused(call(run, "--student", "soft", *words, "--push", REPO), code=4)
             assert f"{url} cannot be reached" in output
         assert card.read_text() == "# T\n"
+
+
+def test_a_silent_hub_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, run: Path, hub: StandIn, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("kdaudit.card.hub.LOOKUP_SECONDS", 0.3)
+    monkeypatch.setattr("kdaudit.card.hub.UPLOAD_SECONDS", 0.3)
+    card = tmp_path / "README.md"
+    card.write_text("# T\n")
+    for place in ("/api/models/", "/resolve/", "/api/validate-yaml", "/preupload/", "/commit/"):
+        hub.silent = place
+        words = [] if place in ("/api/models/", "/resolve/") else ["--card", card]
+        told = refused(call(run, "--student", "soft", *words, "--push", REPO), code=4)
+        assert f"the hub at {hub.url} did not answer within 0.3 seconds" in told
+        assert card.read_text() == "# T\n"
+    assert hub.commits == []
+
+
+def test_a_silent_hub_is_not_waited_for_by_lookups(
+    monkeypatch: pytest.MonkeyPatch, hub: StandIn, tmp_path: Path
+) -> None:
+    hub.silent = "/"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for place in ("corpus.fingerprint", "models"):
+        monkeypatch.setattr(f"kdaudit.{place}.LOOKUP_SECONDS", 0.3)
+    with pytest.raises(
+        RunError, match=r"^models.teacher.path: org/name: the hub at .* did not answer within"
+    ):
+        resolve_model(ModelConfig(path="org/name"), "models.teacher")
+    with pytest.raises(RunError, match=r"^corpus.path: org/texts: the hub at .* did not answer within"):
+        pin_source(CorpusConfig(path="org/texts"))
+
+
+def test_what_comes_in_slowly_is_waited_for() -> None:
+    rows: list[int] = []
+
+    def slow() -> int:
+        for row in range(6):
+            time.sleep(0.1)
+            rows.append(row)
+        return len(rows)
+
+    assert within(0.25, slow, "x", progress=lambda: len(rows)) == 6
+    with pytest.raises(RunError, match=r"did not answer within 0\.25 seconds"):
+        within(0.25, slow, "x")
+    with pytest.raises(TimeoutError, match="its own"):
+        within(0.25, lambda: (_ for _ in ()).throw(TimeoutError("its own")), "x")
 
 
 def test_a_wrong_repository_id_is_wrong_use(run: Path, hub: StandIn, tmp_path: Path) -> None:

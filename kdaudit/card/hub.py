@@ -18,6 +18,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, constants, errors
 from kdaudit import __version__
 from kdaudit.errors import KdauditError, RunError, UsageError
 from kdaudit.files import read_bounded
+from kdaudit.hub.calls import LOOKUP_SECONDS, UPLOAD_SECONDS, within
 from kdaudit.reasons import reason
 
 CARD_FILE = "README.md"
@@ -44,12 +45,18 @@ def fetch_card(repo: str) -> HubCard:
         RunError: the hub cannot be reached, or does not show the repository.
 
     """
-    api = HfApi()
+    api, what = HfApi(), f"--push: {repo}, {_NOTHING}"
     try:
-        commit = api.model_info(repo).sha
-        with tempfile.TemporaryDirectory() as folder:
-            found = api.hf_hub_download(repo, CARD_FILE, revision=commit, local_dir=folder)
+        commit = within(LOOKUP_SECONDS, lambda: api.model_info(repo), what).sha
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            found = within(
+                LOOKUP_SECONDS,
+                lambda: api.hf_hub_download(repo, CARD_FILE, revision=commit, local_dir=folder),
+                what,
+            )
             return HubCard(read_bounded(Path(found), MAX_CARD_BYTES).decode(), commit)
+    except KdauditError:
+        raise
     except errors.RemoteEntryNotFoundError:
         return HubCard("", commit)
     except UnicodeDecodeError as error:
@@ -89,13 +96,19 @@ def push(
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         try:
-            commit = HfApi().create_commit(
-                repo,
-                operations,
-                commit_message=f"Privacy audit by kdaudit {__version__}",
-                create_pr=create_pr,
-                parent_commit=parent,
+            commit = within(
+                UPLOAD_SECONDS,
+                lambda: HfApi().create_commit(
+                    repo,
+                    operations,
+                    commit_message=f"Privacy audit by kdaudit {__version__}",
+                    create_pr=create_pr,
+                    parent_commit=parent,
+                ),
+                f"--push: see whether {repo} has the upload, nothing was written here",
             )
+        except KdauditError:
+            raise
         except Exception as error:  # as above
             raise _told(error, repo, uploading=True) from error
     for remark in remarks:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.sources import HubDataset, find_source
-from kdaudit.errors import CorpusError
+from kdaudit.errors import CorpusError, KdauditError
 from kdaudit.files import sha256_file
+from kdaudit.hub.calls import LOOKUP_SECONDS, within
 from kdaudit.reasons import reason
 
 
@@ -94,7 +95,14 @@ def _commit(source: HubDataset, key: str) -> str:
     import huggingface_hub
 
     try:
-        found = huggingface_hub.HfApi().dataset_info(source.repository, revision=source.revision).sha
+        api = huggingface_hub.HfApi()
+        found = within(
+            LOOKUP_SECONDS,
+            lambda: api.dataset_info(source.repository, revision=source.revision),
+            f"{key}.path: {source.repository}",
+        ).sha
+    except KdauditError:
+        raise
     except Exception as error:  # the client also raises errors of its HTTP library, which varies
         raise CorpusError(
             f"{key}.path: {source.repository}: is no local file, and its commit cannot be looked up on the "

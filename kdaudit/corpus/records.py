@@ -23,6 +23,7 @@ from kdaudit.corpus.tables import ROWS_AT_ONCE, arrow_tables, as_bytes, open_tab
 from kdaudit.corpus.text_files import csv_header, file_objects, text_rows
 from kdaudit.corpus.windows import BATCH_CHARACTERS
 from kdaudit.errors import CorpusError
+from kdaudit.hub.calls import LISTING_SECONDS, within
 
 Fields = dict[str, Any]
 """A json object, a csv record, or the text of a txt document under the name of the text column."""
@@ -120,7 +121,13 @@ def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records
     import datasets
 
     with reaching_hub(source, key):
-        builder = datasets.load_dataset_builder(source.repository, name=source.name, revision=source.revision)
+        builder = within(
+            LISTING_SECONDS,
+            lambda: datasets.load_dataset_builder(
+                source.repository, name=source.name, revision=source.revision
+            ),
+            f"{key}.path: {source.repository}",
+        )
         streams = builder.as_streaming_dataset()
         split = check_split(key, source.repository, source.split, streams)
         for table in arrow_tables(streams[split]):

@@ -26,8 +26,9 @@ from kdaudit.corpus.rows import Row, check_columns, wanted_columns
 from kdaudit.corpus.sources import HubDataset
 from kdaudit.corpus.splits import check_split
 from kdaudit.corpus.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, refuse_pointer
-from kdaudit.errors import CorpusError
+from kdaudit.errors import CorpusError, RunError
 from kdaudit.files import open_regular
+from kdaudit.hub.calls import LISTING_SECONDS, within
 from kdaudit.reasons import reason
 
 ROWS_AT_ONCE = 256
@@ -65,8 +66,12 @@ def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row
     import datasets
 
     def load(**columns: list[str]) -> Any:  # noqa: ANN401 - `datasets` is untyped
-        return datasets.load_dataset_builder(
-            source.repository, name=source.name, revision=source.revision, **columns
+        return within(
+            LISTING_SECONDS,
+            lambda: datasets.load_dataset_builder(
+                source.repository, name=source.name, revision=source.revision, **columns
+            ),
+            f"{key}.path: {source.repository}",
         )
 
     with reaching_hub(source, key):
@@ -227,7 +232,7 @@ def reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
     name = source.repository
     try:
         yield
-    except CorpusError:
+    except (CorpusError, RunError):
         raise
     except DatasetNotFoundError as error:
         raise CorpusError(_not_found(name, key, reason(error))) from error

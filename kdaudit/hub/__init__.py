@@ -1,0 +1,1 @@
+"""Calls of the Hugging Face hub."""

@@ -1,0 +1,70 @@
+"""A bound of ours on every call of the hub: its client waits for ever for a hub that says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillWaiting
+from pathlib import Path
+from threading import Thread
+from typing import TypeVar
+
+from kdaudit.errors import RunError
+
+T = TypeVar("T")
+
+LOOKUP_SECONDS = 30.0
+"""For an answer of a few kilobytes."""
+LISTING_SECONDS = 120.0
+"""For a dataset's files to be listed and its headers to be read."""
+UPLOAD_SECONDS = 90.0
+"""For a card and a report, a few megabytes."""
+
+
+def within(
+    seconds: float, call: Callable[[], T], what: str, *, progress: Callable[[], object] | None = None
+) -> T:
+    """What a call of the hub's client returns or raises, if it ends in time.
+
+    A call that does not is left behind on a thread that keeps no process alive.
+
+    Args:
+        seconds: how long it may take; with `progress`, how long nothing may come.
+        call: calls the client.
+        what: how the message begins, as in `models.teacher.path: org/name`.
+        progress: gives what changes while data come in.
+
+    Raises:
+        RunError: the hub said nothing for so long.
+
+    """
+    from huggingface_hub import constants
+
+    answer: Future[T] = Future()
+    Thread(target=_answer, args=(answer, call), daemon=True, name="hub").start()
+    seen = progress() if progress else None
+    while True:
+        try:
+            return answer.result(seconds)
+        except StillWaiting as error:
+            if answer.done():  # the client's own time is up
+                raise
+            now = progress() if progress else seen
+            if now == seen:
+                raise RunError(
+                    f"{what}: the hub at {constants.ENDPOINT} did not answer within {seconds:g} seconds; "
+                    "check the network and HF_ENDPOINT, then try again"
+                ) from error
+            seen = now
+
+
+def _answer(answer: Future[T], call: Callable[[], T]) -> None:
+    try:
+        answer.set_result(call())
+    except BaseException as error:
+        answer.set_exception(error)
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files in a folder of the hub's cache, which grow while a model comes in."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
