@@ -20,9 +20,10 @@ from kdaudit.corpus.distinct import Distinct, Ledger
 from kdaudit.corpus.documents import Document, Documents, open_documents
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA, Spool
 from kdaudit.corpus.token_file import TokenFile
-from kdaudit.corpus.windows import Cutter, Window, batched, plain_tokenizer
+from kdaudit.corpus.windows import Cutter, Window, batched
 from kdaudit.errors import CorpusError
 from kdaudit.results import Skipped
+from kdaudit.tokenizer import plain_tokenizer
 
 
 class Counts(NamedTuple):

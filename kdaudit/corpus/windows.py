@@ -1,6 +1,7 @@
 """Documents -> windows of token ids.
 
-A document is encoded whole and without special tokens, then cut; no window crosses documents. Where
+A document is encoded without special tokens, then cut; no window crosses documents. A long one is encoded
+in pieces with the same result (`kdaudit.tokenizer.encoder`). Where
 the text holds the literal string of a special token, such as `<|endoftext|>`, it becomes that token's
 id: this is what `tokenizer(text)` does in training unless the tokenizer sets `split_special_tokens`,
 which is heeded.
@@ -19,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.corpus.documents import Document
-from kdaudit.errors import ModelError
+from kdaudit.tokenizer import EncodedText, Encoder
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000
 """Text encoded together at most; a longer document makes a batch of its own. The tokenizer needs some
-150 bytes a character while it encodes, so a document of 10 MB takes 1.5 GB."""
+150 bytes a character while it encodes."""
 
 
 class Window(NamedTuple):
@@ -83,7 +84,7 @@ class Cutter:
         heed: Callable[[NDArray[np.int32]], None] | None = None,
     ) -> None:
         self._heed = heed
-        self._tokenizer = plain_tokenizer(tokenizer)
+        self._encoder = Encoder(tokenizer)
         self._window = window
         self._stride = stride
         self._minimum = minimum
@@ -94,22 +95,20 @@ class Cutter:
 
     def cut(self, batch: list[Document]) -> Iterator[Window]:
         """Windows of the documents, in order."""
-        encodings = self._tokenizer.encode_batch([d.text for d in batch], add_special_tokens=False)
-        for document, encoding in zip(batch, encodings, strict=True):
-            cuts = cut(len(encoding), window=self._window, stride=self._stride, minimum=self._minimum)
+        texts = self._encoder.encode_batch([d.text for d in batch])
+        for document, encoded in zip(batch, texts, strict=True):
+            cuts = cut(len(encoded), window=self._window, stride=self._stride, minimum=self._minimum)
             self.windows += len(cuts.bounds)
             self.too_short += cuts.too_short
-            ids = np.array(encoding.ids if cuts.bounds or self._heed else (), dtype=np.int32)
+            ids = encoded.ids if cuts.bounds or self._heed else np.empty(0, dtype=np.int32)
             if self._heed is not None:
                 self._heed(ids)
             for start, end in cuts.bounds:
-                yield _window(document, encoding, ids, start, end)
+                yield _window(document, encoded, ids, start, end)
 
 
-def _window(document: Document, encoding: Any, ids: NDArray[np.int32], start: int, end: int) -> Window:  # noqa: ANN401
-    # One lookup for each end: `encoding.offsets` would build a tuple for every token.
-    first, _ = encoding.token_to_chars(start)
-    _, last = encoding.token_to_chars(end - 1)
+def _window(document: Document, encoded: EncodedText, ids: NDArray[np.int32], start: int, end: int) -> Window:
+    first, last = encoded.span(start, end)
     return Window(document.id, start, document.text[first:last], ids[start:end])
 
 
@@ -125,28 +124,3 @@ def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
         characters += len(document.text)
     if batch:
         yield batch
-
-
-def plain_tokenizer(tokenizer: Any) -> Any:  # noqa: ANN401 - `tokenizers` is untyped
-    """A copy of the `tokenizers.Tokenizer` inside that encodes text as it is.
-
-    Truncation and padding are off. The post-processor is dropped: without special tokens all that
-    it does is to trim white space from the offsets, which would then miss text that is in the window.
-
-    Raises:
-        ModelError: the tokenizer has no `tokenizers.Tokenizer` inside.
-    """
-    from tokenizers import Tokenizer
-
-    inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    if not isinstance(inner, Tokenizer):
-        raise ModelError(
-            f"tokenizer: {type(tokenizer).__name__} is not a fast tokenizer, which is needed to map tokens "
-            "to text; save the model with a tokenizer.json"
-        )
-    plain = Tokenizer.from_str(inner.to_str())
-    plain.no_truncation()
-    plain.no_padding()
-    plain.post_processor = None
-    plain.encode_special_tokens = getattr(tokenizer, "split_special_tokens", inner.encode_special_tokens)
-    return plain

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import Document
-from kdaudit.corpus.windows import cut, plain_tokenizer
+from kdaudit.corpus.windows import cut
 from kdaudit.screen.keys import KeySet
+from kdaudit.tokenizer import EncodedText, Encoder
 
 
 class Span(NamedTuple):
@@ -62,7 +63,7 @@ class Marker:
         flagged: KeySet,
         scored: KeySet | None,
     ) -> None:
-        self._tokenizer = plain_tokenizer(tokenizer)
+        self._encoder = Encoder(tokenizer)
         self._config = config
         self._minimum = minimum_tokens
         self._flagged = flagged
@@ -70,8 +71,7 @@ class Marker:
 
     def mark(self, batch: list[Document]) -> list[Marks]:
         """The marks of each document; the batch is encoded together."""
-        encodings = self._tokenizer.encode_batch([d.text for d in batch], add_special_tokens=False)
-        cuts = [self._cut(encoding) for encoding in encodings]
+        cuts = [self._cut(encoded) for encoded in self._encoder.encode_batch([d.text for d in batch])]
         windows = [place.token_ids for places, _ in cuts for place in places]
         flagged = self._flagged.holds(windows)
         scored = np.ones_like(flagged) if self._scored is None else self._scored.holds(windows)
@@ -81,20 +81,15 @@ class Marker:
             for (places, too_short), (start, end) in zip(cuts, pairwise(ends), strict=True)
         ]
 
-    def _cut(self, encoding: Any) -> tuple[list[_Place], int]:  # noqa: ANN401
+    def _cut(self, encoded: EncodedText) -> tuple[list[_Place], int]:
         """The document's windows, and how many stretches were too short."""
         config = self._config
         stride = config.stride or config.window
-        found = cut(len(encoding), window=config.window, stride=stride, minimum=self._minimum)
-        ids = np.array(encoding.ids if found.bounds else (), dtype=np.int32)
-        return [_Place(_span(encoding, *ends), ids[slice(*ends)]) for ends in found.bounds], found.too_short
-
-
-def _span(encoding: Any, start: int, end: int) -> Span:  # noqa: ANN401
-    """The characters of the tokens from `start` up to `end`, as `kdaudit.corpus.windows` takes them."""
-    first, _ = encoding.token_to_chars(start)
-    _, last = encoding.token_to_chars(end - 1)
-    return Span(first, last)
+        found = cut(len(encoded), window=config.window, stride=stride, minimum=self._minimum)
+        ids = encoded.ids if found.bounds else np.empty(0, dtype=np.int32)
+        return [
+            _Place(Span(*encoded.span(*ends)), ids[slice(*ends)]) for ends in found.bounds
+        ], found.too_short
 
 
 def _marks(

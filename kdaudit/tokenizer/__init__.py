@@ -7,6 +7,7 @@ those of training.
 
 from __future__ import annotations
 
+from kdaudit.tokenizer.encoder import EncodedText, Encoder, plain_tokenizer
 from kdaudit.tokenizer.loading import ModelTokenizer, bos_token_id, load_tokenizer, uses_bos
 from kdaudit.tokenizer.probe import habit_warning, rewriting_warning
 from kdaudit.tokenizer.reading import Alike, compare_readings, reading_fingerprint
@@ -14,6 +15,8 @@ from kdaudit.tokenizer.reading_check import Other, ReadingCheck
 
 __all__ = [
     "Alike",
+    "EncodedText",
+    "Encoder",
     "ModelTokenizer",
     "Other",
     "ReadingCheck",
@@ -21,6 +24,7 @@ __all__ = [
     "compare_readings",
     "habit_warning",
     "load_tokenizer",
+    "plain_tokenizer",
     "reading_fingerprint",
     "rewriting_warning",
     "uses_bos",

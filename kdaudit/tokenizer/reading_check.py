@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from kdaudit.errors import ModelError
+from kdaudit.tokenizer.encoder import Encoder
 from kdaudit.tokenizer.loading import ModelTokenizer
 from kdaudit.tokenizer.reading import Alike
 
@@ -50,8 +53,9 @@ class ReadingCheck:
     def __init__(self, key: str, first: str, tokenizer: ModelTokenizer, others: Mapping[str, Other]) -> None:
         self._key = key
         self._first = first
-        self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._others = {name: other for name, other in others.items() if other.alike.literals != ()}
+        self._encoders = {name: Encoder(other.tokenizer) for name, other in self._others.items()}
         self._differing: dict[str, list[int]] = {}
 
     def look(self, documents: Sequence[Text]) -> None:
@@ -63,7 +67,7 @@ class ReadingCheck:
         """
         for name, other in self._others.items():
             for document in documents:
-                if self._differs(document.text, other):
+                if self._differs(document.text, name, other):
                     rows = self._differing.setdefault(name, [])
                     rows.append(document.row)
                     if len(rows) >= _ENOUGH:
@@ -79,11 +83,12 @@ class ReadingCheck:
         for name, rows in self._differing.items():
             raise self._error(name, str(len(rows)))
 
-    def _differs(self, text: str, other: Other) -> bool:
+    def _differs(self, text: str, name: str, other: Other) -> bool:
         literals = other.alike.literals
         if literals is not None and not any(literal in text for literal in literals):
             return False
-        return self._tokenizer.encode(text) != other.tokenizer.encode(text)
+        first, second = (encoder.encode(text).ids for encoder in (self._encoder, self._encoders[name]))
+        return not np.array_equal(first, second)
 
     def _error(self, name: str, count: str) -> ModelError:
         rows = self._differing[name]
