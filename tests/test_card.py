@@ -327,9 +327,8 @@ BROKEN = {
     "no yaml": ("---\nlicense: [mit\n---\n", "is no YAML"),
     "no yaml in line 3": ("---\nlicense: mit\na: b: c\n---\n", "line 3"),
     "tabs": ("---\na:\n\t- b\n---\n", "is no YAML"),
-    "control character": ("---\na: \x07\n---\n", "is no YAML"),
+    "control character": ("---\na: \x07\n---\n", "a control character in line 2"),
     "a list": ("---\n- a\n- b\n---\n", "front matter"),
-    "a sentence": ("---\njust words\n---\n", "front matter"),
     "one line of braces": ("---\n{license: mit}\n---\n", "one a line"),
     "index is text": ("---\nmodel-index: x\n---\n", "model-index"),
     "index without results": ("---\nmodel-index:\n- name: x\n---\n", "no list of models with results"),
@@ -407,6 +406,9 @@ def test_a_header_that_is_none_for_the_hub_is_refused(
 
 
 KEPT = {
+    "rules around a sentence": "---\njust words\n---\n",
+    "block of text at the end": "---\nlicense: mit\ndescription: |\n  one\n  two\n---\n# Hi\n",
+    "folded text at the end": "---\ntags:\n- >\n  one\n  two\n---\n",
     "blank behind the closing dashes": "---\n" + KEYS + "--- \n# Hi\n",
     "blank lines before": "\n \n---\n" + KEYS + "---\n# Hi\n",
     "mark before": "\ufeff---\n" + KEYS + "---\n# Hi\n",

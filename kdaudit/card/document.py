@@ -144,18 +144,16 @@ def _prose(body: str) -> _Prose:
 
 def _check(before: _Parts, after: _Parts, given: Contribution) -> None:
     """Refuse what huggingface_hub does not read as the metadata that were there, and ours."""
-    # Its pattern takes the last line break from the YAML, which a block of text at the end would miss.
-    was = _metadata(f"---\n{before.front}\n---\n") if before.front else None
+    was = _metadata("".join(before).removeprefix(_BOM)) if before.front else None
     unforeseen = UsageError(
         "its front matter has a form in which nothing can be put in safely; write model-index and its "
         "results as plain lists, one key a line, then try again"
     )
     try:
-        now = _metadata(f"---\n{after.front}\n---\n")
-        whole = _metadata("".join(after).removeprefix(_BOM))
+        now = _metadata("".join(after).removeprefix(_BOM))
     except UsageError as error:
         raise unforeseen from error
-    ours = [one for one in whole.eval_results or [] if one.source_name == SOURCE_NAME]
+    ours = [one for one in now.eval_results or [] if one.source_name == SOURCE_NAME]
     if _others(was) != _others(now) or ours != given.evaluation:
         raise unforeseen
 

@@ -108,6 +108,9 @@ def _cut(front: str, root: Node | None, index: list[dict[str, Any]]) -> _Cut:
     if not isinstance(root, MappingNode) or _in_brackets(root):
         raise UsageError("its front matter is not a list of keys, one a line; write it so, then try again")
     held = _entry(root, _INDEX)
+    if held is None and _ends_with_block(root):
+        # Below it ours would add a line break, since the Hub's pattern takes the last one from the YAML.
+        return _Cut(0, 0, _block({_INDEX: index}))
     if held is None:
         text = _indented(_block({_INDEX: index}), root.start_mark.column)
         return _Cut(len(front), len(front), " " * root.start_mark.column + text)
@@ -200,6 +203,14 @@ def _is_ours(item: Node) -> bool:
     source = _entry(item, "source")
     name = source and _entry(source.value, "name")
     return name is not None and bool(name.value.value == SOURCE_NAME)
+
+
+def _ends_with_block(node: Node) -> bool:
+    """Whether the last text of a mapping in column 0 is a block, as in `key: |`."""
+    last = node
+    while isinstance(last, CollectionNode) and last.value:
+        last = last.value[-1][1] if isinstance(last, MappingNode) else last.value[-1]
+    return bool(node.start_mark.column == 0 and isinstance(last, ScalarNode) and last.style in ("|", ">"))
 
 
 def _in_brackets(node: Node) -> bool:

@@ -14,7 +14,7 @@ _BREAK = re.compile(r"\r\n|\r|\n")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\0"
 """Characters that show nothing, which editors and web pages leave at the top of a file."""
-_KEY = re.compile(r"""[{\s]*["']?[A-Za-z_][\w .-]*["']?\s*:(?:\s|$)""")
+_KEY = re.compile(r"""[{\s]*["']?\w[\w .-]*["']?\s*:(?:\s|$)""")
 _CARD_KEY = re.compile(
     r"""[{\s]*["']?(?:license|license_name|license_link|tags|language|datasets|library_name|pipeline_tag"""
     r"""|base_model|base_model_relation|metrics|model-index|model_name|widget|thumbnail|inference"""
