@@ -76,7 +76,7 @@ def is_mapping(front: str) -> bool:
 
 def is_text(front: str) -> bool:
     """Whether what stands between two lines of dashes, which are horizontal rules then, is prose."""
-    if re.search(r":(?:\s|$)", front) or is_mapping(front):
+    if re.search(r":(?:\s|$)|\A\s*-\s", front) or is_mapping(front):
         return False
     return any(line.strip() and not line.lstrip().startswith("#") for line in front.splitlines())
 
