@@ -268,6 +268,22 @@ def test_where_a_letter_joins_a_space_a_bpe_without_words_is_not_cut_there(monke
     lengths_encoded(tokenizer, text, monkeypatch, piece=500, reach=50)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "ends"),
+    [('"[^"]*"', '""'), ("<.*>", "<>"), ("<(?:[^>\\d]|\\d)*>", "<>"), (r"\([^)]{2,}\)", "()")],
+)
+def test_a_pattern_that_spans_any_text_is_matched_in_the_whole(pattern, ends, monkeypatch):
+    first, last = ends
+    spanned = [f"{first}{text}{last}" for text in PROSE]
+    tokenizer = byte_level(pattern + "|" + LLAMA_3)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2_000, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(spanned * 3, trainer)
+    text = f"{PROSE[0]}\n{first}{' '.join([PROSE[0]] * 90)}{last}\n{PROSE[0] * 9}"
+    lengths_encoded(tokenizer, text, monkeypatch, piece=1_000, reach=100)
+
+
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs ../shared/data/stories260K")
 def test_a_published_tokenizer_is_read_in_pieces(monkeypatch):
     tokenizer = plain_tokenizer(Tokenizer.from_file(str(STORIES / "tokenizer.json")))

@@ -12,13 +12,15 @@ overlap, and a piece takes over from the one before it at a cut that is shown to
   places, and the text there changes often between letters, digits, spaces and others. So a run of such
   characters, which a pre-tokenizer may split by the distance from its start or by what follows, ends there.
 
-Assumed is that normalizer and pre-tokenizer look no further than that. Where no such cut exists, as for a
-Unigram model without pre-tokenizer, the piece grows, up to the whole text.
+Assumed is that normalizer and pre-tokenizer look no further than that. A pattern that passes over text of
+any kind, as from one quotation mark to the next, does: then a text is encoded at once. Where no cut is
+safe, as for a Unigram model without pre-tokenizer, the piece grows, up to the whole text.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +38,11 @@ _CHANGES = 4
 """How often the kind of character changes behind a cut, at least."""
 _TRIED = 4
 """Cuts tried in a piece before it grows."""
+_FAR = re.compile(
+    r"(?<!\\)\.(?:[*+|)]|\{\d*,\})"
+    r"|(?<!\\)(?<!&&)\[\^(?!(?:\\.|[^\]\\])*(?:\\s|\\p\{L\}))(?:\\.|[^\]\\])*\]"
+)
+"""In a pattern: any character, or all but some, where neither letters nor spaces are among those."""
 _CODES = 0x110000
 """How many characters Unicode has."""
 
@@ -88,7 +95,8 @@ class Encoder:
         """The tokens of each text, in order; those that are not long are encoded together."""
         for is_long, group in groupby(texts, lambda text: len(text) > self._piece):
             if is_long:
-                yield from map(self._encode_long, group)
+                self._joints = self._joints or _Joints(self._tokenizer)
+                yield from (self._encode_long(text, self._joints) for text in group)
             else:
                 batch = self._tokenizer.encode_batch([*group], add_special_tokens=False)
                 yield from map(_Whole, batch)
@@ -97,34 +105,36 @@ class Encoder:
         """The tokens of one text."""
         return next(self.encode_batch([text]))
 
-    def _encode_long(self, text: str) -> EncodedText:
+    def _encode_long(self, text: str, joints: _Joints) -> EncodedText:
+        if joints.far:
+            return _Whole(self._tokenizer.encode(text, add_special_tokens=False))
         done: list[_Tokens] = []
-        piece, size = self._encode_piece(text, 0, self._piece), self._piece
+        piece, size = self._encode_piece(text, 0, self._piece, joints), self._piece
         while piece.end < len(text):
-            taken = self._take_over(text, piece, size)
+            taken = self._take_over(text, piece, size, joints)
             if taken is not None:
                 ended, piece = taken
                 done.append(ended)
                 size = self._piece
                 continue
             size *= 2
-            grown = self._grown(text, piece, size)
+            grown = self._grown(text, piece, size, joints)
             if grown is None:  # what stood behind the piece changed its start
                 return _Whole(self._tokenizer.encode(text, add_special_tokens=False))
             piece = grown
         return _Joined([*done, piece.tokens])
 
-    def _encode_piece(self, text: str, start: int, size: int) -> _Piece:
+    def _encode_piece(self, text: str, start: int, size: int, joints: _Joints) -> _Piece:
         """Encode `size` characters from `start` on, and some more on either side."""
-        if self._joints is None:
-            self._joints = _Joints(self._tokenizer)
         low, end = max(0, start - self._reach), min(len(text), start + size + 2 * self._reach)
         encoding = self._tokenizer.encode(text[low:end], add_special_tokens=False)
         places = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + low
         tokens = _Tokens(np.array(encoding.ids, dtype=np.int32), places[:, 0], places[:, 1])
-        return _Piece(start, end, tokens, _cuts(tokens, self._joints.parts(encoding)))
+        return _Piece(start, end, tokens, _cuts(tokens, joints.parts(encoding)))
 
-    def _take_over(self, text: str, piece: _Piece, size: int) -> tuple[_Tokens, _Piece] | None:
+    def _take_over(
+        self, text: str, piece: _Piece, size: int, joints: _Joints
+    ) -> tuple[_Tokens, _Piece] | None:
         """The piece's tokens up to a cut in its second half, and the next piece from there on."""
         starts = piece.tokens.starts
         least, most = piece.start + max(size // 2, 1), piece.end - 2 * self._reach
@@ -137,15 +147,15 @@ class Encoder:
             cut = int(starts[at])
             if not _changes(text[cut : piece.end - self._reach]):
                 continue
-            following = self._encode_piece(text, cut, self._piece)
+            following = self._encode_piece(text, cut, self._piece, joints)
             there = _common(piece, int(at), following, self._reach)
             if there is not None:
                 return piece.tokens.part(0, int(at)), following.since(there)
         return None
 
-    def _grown(self, text: str, piece: _Piece, size: int) -> _Piece | None:
+    def _grown(self, text: str, piece: _Piece, size: int, joints: _Joints) -> _Piece | None:
         """The piece with more text behind it; None where its first tokens become others by that."""
-        grown = self._encode_piece(text, piece.start, size)
+        grown = self._encode_piece(text, piece.start, size, joints)
         if piece.start == 0:
             return grown
         there = _common(piece, 0, grown, self._reach)
@@ -217,7 +227,10 @@ class _Joints:
     """Between which neighbours a tokenizer cannot make one token."""
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401
-        model = json.loads(tokenizer.to_str())["model"]
+        content = json.loads(tokenizer.to_str())
+        model = content["model"]
+        self.far = any(map(_FAR.search, _patterns([content["normalizer"], content["pre_tokenizer"]])))
+        """Whether what stands anywhere in a text may decide how its words are made."""
         self._first = self._last = self._pairs = np.empty(0, dtype=np.int64)
         if (
             model.get("type") != "BPE"
@@ -246,6 +259,16 @@ class _Joints:
             known = (last >= 0) & (first >= 0)
             apart[1:] |= known & ~np.isin(last * _CODES + first, self._pairs)
         return apart
+
+
+def _patterns(part: Any) -> Iterator[str]:  # noqa: ANN401 - a value of a JSON file
+    """All regular expressions in a part of tokenizer.json."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield from [value] if key == "Regex" and isinstance(value, str) else _patterns(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _patterns(value)
 
 
 def _is_byte(token: str) -> bool:
