@@ -1,4 +1,4 @@
-"""What a model says of itself in config.json, checked before any engine sees it.
+"""What a model says of itself in config.json and its like, checked before any engine sees it.
 
 What passes here, some engine can load: a mistake that came out only then would have cost the extraction of
 the models before it.
@@ -6,21 +6,46 @@ the models before it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from kdaudit.checkpoint.config import (
+    architectures,
+    load_config,
+    refuse_counts,
+    refuse_other_class,
+    refuse_steering,
+)
+from kdaudit.checkpoint.files import CONFIG, check_files, read_json
+from kdaudit.checkpoint.fit import check_fit
+from kdaudit.checkpoint.quantized import (
+    refuse_adapter,
+    refuse_adapter_tensors,
+    refuse_quantized_description,
+    refuse_quantized_files,
+    refuse_quantized_tensors,
+)
+from kdaudit.checkpoint.weights import Weights, find_weights
 from kdaudit.config.audit import ModelConfig
 from kdaudit.errors import ModelError
 from kdaudit.reasons import reason
 
-_ADAPTER = "adapter_config.json"
+_GENERATION = "generation_config.json"
 _CONTINUES = ("CausalLM", "LMHead", "ConditionalGeneration", "GenerationDecoder")
 """One of these is in the class name of every checkpoint that has a head which foretells the next token."""
 
 
-def check_description(folder: Path, config: ModelConfig, key: str) -> None:
-    """Check that a model's folder describes a whole causal language model that can be loaded as it is.
+class Checked(NamedTuple):
+    """A model that engines can load."""
+
+    weights: Weights
+    """What its weights are; none of them has been read."""
+    warning: str | None
+    """What the user should know of them."""
+
+
+def check_model(folder: Path, config: ModelConfig, key: str) -> Checked:
+    """Check that a model's folder holds a whole causal language model that both engines load alike.
 
     Args:
         folder: the model's folder.
@@ -28,47 +53,25 @@ def check_description(folder: Path, config: ModelConfig, key: str) -> None:
         key: where it stands in the configuration, for messages.
 
     Raises:
-        ModelError: it cannot continue a prefix, or only code of its own could load it and is not trusted.
+        ModelError: a file cannot be opened, the model is no whole, unquantized causal language model, or only
+            code of its own could load it and is not trusted.
     """
-    try:
-        adapter = (folder / _ADAPTER).exists()
-    except PermissionError as error:
-        raise unreadable(folder, key) from error
-    if adapter:
-        raise ModelError(
-            f"{key}.path: {folder} holds an adapter ({_ADAPTER}); merge it into its base model "
-            "(merge_and_unload) and save the whole model in a folder of its own"
-        )
-    described = read_json(folder / "config.json", key)
+    check_files(folder, key)
+    refuse_adapter(folder, key)
+    path = folder / CONFIG
+    described = read_json(path, key)
+    refuse_steering(described, path, config.trust_remote_code, key)
     _check_kind(described, config, key)
     _check_code(described, config, key)
-    _check_values(folder, config, key)
-
-
-def read_json(path: Path, key: str) -> dict[str, Any]:
-    """The JSON object in a file of a model.
-
-    Raises:
-        ModelError: there is no such file, or it cannot be read.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(
-            f"{key}.path: {path.parent} holds no {path.name}; name a folder written by save_pretrained"
-        ) from None
-    except PermissionError as error:
-        raise unreadable(path, key) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{key}.path: {path} cannot be read ({reason(error)}); save it anew") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{key}.path: {path} is not a JSON object; save the model anew")
-    return found
-
-
-def unreadable(path: Path, key: str) -> ModelError:
-    """The error for a file or folder that this user may not read."""
-    return ModelError(f"{key}.path: {path} may not be read; mend its permissions")
+    refuse_other_class(described, path, key)
+    refuse_quantized_files(folder, config.path, key)
+    weights = find_weights(folder, key)
+    refuse_quantized_tensors(weights.tensors, config.path, key)
+    refuse_adapter_tensors(folder, weights.tensors, key)
+    refuse_counts(described, path, len(weights.tensors), key)
+    warning = check_fit(folder, _load_config(folder, config, key), weights.tensors, key)
+    _check_generation(folder, key)
+    return Checked(weights, warning)
 
 
 def _check_kind(described: dict[str, Any], config: ModelConfig, key: str) -> None:
@@ -78,22 +81,14 @@ def _check_kind(described: dict[str, Any], config: ModelConfig, key: str) -> Non
             f"{key}.path: {config.path} is an encoder-decoder, which does not continue a prefix; "
             "name a causal language model"
         )
-    named = described.get("architectures") or []
-    classes = named if isinstance(named, list) else [named]
-    if classes and not any(word in str(name) for name in classes for word in _CONTINUES):
+    classes = architectures(described)
+    if classes and not any(word in name for name in classes for word in _CONTINUES):
         # Engines would load such a checkpoint and give it a head of random weights.
         raise ModelError(
             f"{key}.path: {config.path} is a {classes[0]} (architectures in its config.json), which does "
             "not continue a prefix; name a causal language model"
         )
-    quantization = described.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        raise ModelError(
-            f"{key}.path: {config.path} is quantized ({method or 'quantization_config'} in its config.json), "
-            "which is not supported; name the model as it was before that, or save it after "
-            "model.dequantize()"
-        )
+    refuse_quantized_description(described, config.path, key)
 
 
 def _check_code(described: dict[str, Any], config: ModelConfig, key: str) -> None:
@@ -119,14 +114,29 @@ def _check_code(described: dict[str, Any], config: ModelConfig, key: str) -> Non
     )
 
 
-def _check_values(folder: Path, config: ModelConfig, key: str) -> None:
-    """Refuse a config.json that transformers will not take, such as a text where a number belongs."""
-    from transformers import AutoConfig
-
+def _load_config(folder: Path, config: ModelConfig, key: str) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The configuration; refuse one that transformers does not take, such as text where a number belongs."""
     try:
-        AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        return load_config(folder, trust_remote_code=config.trust_remote_code)
     except Exception as error:  # whatever the values provoke, or the model's own code
         raise ModelError(
-            f"{key}.path: {folder / 'config.json'} cannot be used ({reason(error)}); correct it or save the "
+            f"{key}.path: {folder / CONFIG} cannot be used ({reason(error)}); correct it or save the "
             "model anew"
+        ) from error
+
+
+def _check_generation(folder: Path, key: str) -> None:
+    """Refuse generation settings that vLLM could not read; nothing of them is used."""
+    path = folder / _GENERATION
+    if not path.exists():
+        return
+    read_json(path, key)
+    from transformers import GenerationConfig
+
+    try:
+        GenerationConfig.from_pretrained(folder)
+    except Exception as error:  # whatever the values provoke
+        raise ModelError(
+            f"{key}.path: {path} cannot be used ({reason(error)}); correct it, or remove it: an audit uses "
+            "nothing of it"
         ) from error

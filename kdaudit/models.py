@@ -6,6 +6,7 @@ where `trust_remote_code` allows it.
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 from collections.abc import Mapping
@@ -13,9 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from kdaudit.checkpoint.copies import equal_models
+from kdaudit.checkpoint.files import CONFIG
+from kdaudit.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, read_index
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.paths import nearest_name
-from kdaudit.description import check_description, read_json, unreadable
+from kdaudit.description import check_model
 from kdaudit.errors import KdauditError, ModelError
 from kdaudit.files import sha256_file
 from kdaudit.hub.calls import LOOKUP_SECONDS, bytes_below, within
@@ -23,13 +27,10 @@ from kdaudit.reasons import reason
 from kdaudit.tokenizer import Alike, ModelTokenizer, compare_readings, load_tokenizer, reading_fingerprint
 from kdaudit.tokenizer.reading import difference
 
-_HUB_FILES = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
-"""What is fetched from the hub: never a pickle, and code only if asked for."""
+_HUB_FILES = ["*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
+"""What is fetched from the hub besides the weights: never a pickle, and code only if asked for."""
 _HUB_LEFT_OUT = ["*/*", "consolidated*"]
 """Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
@@ -48,6 +49,10 @@ class ResolvedModel(NamedTuple):
     trust_remote_code: bool = False
     commit: str | None = None
     """The hub's commit that was fetched; None for a local folder."""
+    weights: Weights = Weights((), {})
+    """The files that were fingerprinted, which are those that engines load, and their tensors."""
+    warning: str | None = None
+    """What the user should know of them."""
 
 
 def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> ResolvedModel:
@@ -62,18 +67,18 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
         ModelError: it is missing, incomplete, damaged, unsafe, or cannot be fetched.
     """
     folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
-    check_description(folder, config, key)
-    weights = _weight_files(folder, key)
-    parameters = sum(_count_parameters(path, key) for path in weights)
+    weights, warning = check_model(folder, config, key)
     code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
     return ResolvedModel(
         folder,
-        _fingerprint([folder / "config.json", *weights, *code], key) if hashed else "",
-        parameters,
+        _fingerprint([folder / CONFIG, *weights.files, *code], key) if hashed else "",
+        _count_parameters(weights),
         reading_fingerprint(_tokenizer_of(folder, config, key)),
         config.path,
         config.trust_remote_code,
         None if Path(config.path).is_absolute() else _commit_of(folder),
+        weights,
+        warning,
     )
 
 
@@ -92,6 +97,16 @@ def smaller_teacher_warning(teacher: ResolvedModel, student: ResolvedModel, name
     )
 
 
+def copy_warnings(models: Mapping[str, ResolvedModel]) -> list[str]:
+    """A warning for each model whose weights are those of another one; see `checkpoint.copies`."""
+    weights = {name: model.weights for name, model in models.items()}
+    return [
+        f"{one} and {two} have the same weights, tensor for tensor ({models[one].name} and "
+        f"{models[two].name}): to compare them is to compare a model with itself; check the paths"
+        for one, two in equal_models(weights)
+    ]
+
+
 def _local_folder(config: ModelConfig, key: str) -> Path:
     folder = Path(config.path)
     if config.revision is not None:
@@ -108,16 +123,26 @@ def _local_folder(config: ModelConfig, key: str) -> Path:
 
 
 def _fetch(config: ModelConfig, key: str) -> Path:
+    """Fetch a model with exactly the weight files that engines load, all of one commit."""
+    first = _download(config, key, config.revision, [INDEX])
+    commit = first.name if re.fullmatch(r"[0-9a-f]{40}", first.name) else config.revision
+    weights = [WHOLE, "model-*-of-*.safetensors"]
+    if (first / INDEX).exists():
+        weights = [glob.escape(name) for name in sorted({*read_index(first / INDEX, key).values()})]
+    code = ["*.py"] if config.trust_remote_code else []
+    return _download(config, key, commit, [*_HUB_FILES, *code, *weights])
+
+
+def _download(config: ModelConfig, key: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
 
-    patterns = _HUB_FILES + (["*.py"] if config.trust_remote_code else [])
     cache = Path(constants.HF_HUB_CACHE) / f"models--{config.path.replace('/', '--')}"
     try:
         found = within(
             LOOKUP_SECONDS,
             lambda: snapshot_download(
                 config.path,
-                revision=config.revision,
+                revision=revision,
                 allow_patterns=patterns,
                 ignore_patterns=_HUB_LEFT_OUT,
             ),
@@ -169,66 +194,16 @@ def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer
         raise ModelError(f"{key}.path: {error}") from error
 
 
-def _weight_files(folder: Path, key: str) -> list[Path]:
-    whole, index = folder / _WEIGHTS, folder / _INDEX
-    if whole.exists() and index.exists():
-        raise ModelError(
-            f"{key}.path: {folder} holds both {_WEIGHTS} and {_INDEX}, and engines differ in which they "
-            "load; remove the one that is out of date"
-        )
-    if whole.exists():
-        return [whole]
-    if index.exists():
-        return _shards(index, key)
-    pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
-    if pickles:
-        raise ModelError(
-            f"{key}.path: {folder} holds only pickled weights ({pickles[0]}), which can run code when "
-            "loaded; where you trust them, load the model and save it with model.save_pretrained(FOLDER), "
-            "which writes safetensors"
-        )
-    raise ModelError(f"{key}.path: {folder} holds no weights; it needs {_WEIGHTS} or {_INDEX} and its shards")
+def _count_parameters(weights: Weights) -> int:
+    return sum(
+        math.prod(tensor.shape) for name, tensor in weights.tensors.items() if _is_parameter(name, tensor)
+    )
 
 
-def _shards(index: Path, key: str) -> list[Path]:
-    files = read_json(index, key).get("weight_map")
-    if not isinstance(files, dict) or not files:
-        raise ModelError(f"{key}.path: {index} names no shards; save the model anew")
-    names = sorted({str(name) for name in files.values()})
-    lacking = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
-    if lacking:
-        raise ModelError(
-            f"{key}.path: {index.parent} lacks {lacking[0]} ({len(lacking)} of {len(names)} shards that "
-            f"{_INDEX} names are missing); copy or fetch them again"
-        )
-    return [index.parent / name for name in names]
-
-
-def _count_parameters(path: Path, key: str) -> int:
-    """Count a file's parameters from its header; opening it also checks its length against the header."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        path.open("rb").close()  # safetensors calls a file that may not be read one that is not there
-        with safe_open(path, framework="np") as tensors:
-            slices = [(name, tensors.get_slice(name)) for name in tensors.keys()]  # noqa: SIM118 - no mapping
-            return sum(
-                math.prod(part.get_shape())
-                for name, part in slices
-                if _is_parameter(name, part.get_dtype(), len(part.get_shape()))
-            )
-    except PermissionError as error:
-        raise unreadable(path, key) from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{key}.path: {path} is damaged or was not copied whole ({reason(error)}); copy or save it anew"
-        ) from None
-
-
-def _is_parameter(name: str, dtype: str, dimensions: int) -> bool:
+def _is_parameter(name: str, tensor: Tensor) -> bool:
     # Older GPT-2 and GPT-NeoX files keep their causal masks, as `attn.bias` of four dimensions.
-    is_mask = name.endswith("bias") and dimensions > 2
-    return dtype.startswith(("F", "BF")) and not is_mask
+    is_mask = name.endswith("bias") and len(tensor.shape) > 2
+    return tensor.dtype.startswith(("F", "BF")) and not is_mask
 
 
 def _fingerprint(files: list[Path], key: str) -> str:

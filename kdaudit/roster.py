@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from kdaudit.extraction import Progress, Split
 from kdaudit.models import (
     ResolvedModel,
     check_same_tokenizer,
+    copy_warnings,
     resolve_model,
     smaller_teacher_warning,
 )
@@ -120,14 +121,19 @@ def assemble_roster(
         if not headers_only or Path(one.config.path).is_absolute():
             members.append(_resolve(one, members, hashed=not headers_only))
     alike = check_same_tokenizer({member.name: member.model for member in members})
-    warnings = [
-        warning
-        for member in members
-        if member.role == "student"
-        and members[0].role == "teacher"
-        and (warning := smaller_teacher_warning(members[0].model, member.model, member.name))
-    ]
-    return Roster(members, warnings, alike, [])
+    return Roster(members, list(_warnings(members, copies=not headers_only)), alike, [])
+
+
+def _warnings(members: Sequence[Member], *, copies: bool) -> Iterator[str]:
+    """What the user should know of the models and need not act on."""
+    yield from (member.model.warning for member in members if member.model.warning)
+    for member in members:
+        if member.role == "student" and members[0].role == "teacher":
+            smaller = smaller_teacher_warning(members[0].model, member.model, member.name)
+            if smaller:
+                yield smaller
+    if copies:
+        yield from copy_warnings({member.name: member.model for member in members})
 
 
 def lone_teacher(models: ModelSet) -> Roster:

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from kdaudit.checkpoint.config import settled
 from kdaudit.tokenizer import ModelTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -24,7 +25,7 @@ def random_model(config: Mapping[str, Any], seed: int) -> Any:  # noqa: ANN401 -
     values = dict(config)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = AutoConfig.for_model(values.pop("model_type"), **values)
+        made = settled(AutoConfig.for_model(values.pop("model_type"), **values))
         return AutoModelForCausalLM.from_config(made, dtype=torch.float32)
 
 

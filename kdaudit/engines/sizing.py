@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
+from kdaudit.checkpoint.files import config_of
 from kdaudit.engines.base import EngineOptions
 
 EAGER_BELOW_CPU = 50_000
@@ -70,8 +70,9 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The model's config.json, of its text part where it has several."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {**config, **(config.get("text_config") or {})}
+    config = config_of(folder)
+    text = config.get("text_config")
+    return {**config, **{name: value for name, value in (text or {}).items() if value is not None}}
 
 
 def own_dtype(config: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.checkpoint.config import load_config
 from kdaudit.engines.base import EngineInfo, EngineOptions, Loaded, Tokens
 from kdaudit.engines.context import length_of_short_texts
 from kdaudit.engines.sizing import own_dtype, read_config
@@ -38,9 +39,6 @@ class TransformersEngine:
         wanted = EngineOptions(**options)
         self._device = pick_device()
         self._model = load_model(Path(wanted.path), wanted.dtype, self._device, wanted.trust_remote_code)
-        # generate() fills what its caller leaves open from the model's own generation_config.json;
-        # an empty one keeps sampling, penalties and end tokens out.
-        self._model.generation_config = transformers.GenerationConfig()
         usual = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
         self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retreat)  # a quarter for each
         self._width = output_width(self._model)
@@ -137,16 +135,27 @@ def output_width(model: Any) -> int:  # noqa: ANN401 - any causal language model
 
 
 def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> Any:  # noqa: ANN401
-    """Load a causal language model for inference, from safetensors only."""
+    """Load a causal language model for inference, from safetensors only.
+
+    Attention is computed as `attention_of` says; of generation_config.json nothing is taken.
+
+    Raises:
+        ValueError: transformers would fill some weights with random numbers.
+
+    """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     name = dtype if dtype != "auto" else own_dtype(read_config(folder))
     model, told = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=load_config(folder, trust_remote_code=trust_remote_code),
         dtype=getattr(torch, name),
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
+        # generate() fills what its caller leaves open from the model's own generation_config.json;
+        # an empty one keeps sampling, penalties and end tokens out.
+        generation_config=GenerationConfig(),
         output_loading_info=True,
     )
     lacking = sorted(str(weight) for weight in told["missing_keys"])

@@ -123,6 +123,8 @@ def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa:
             skip_tokenizer_init=True,
             trust_remote_code=options.trust_remote_code,
             load_format="safetensors",
+            config_format="hf",  # never params.json, which Mistral's own form brings
+            runner="generate",
             dtype=sizes.dtype,
             generation_config="vllm",  # nothing of the model's own sampling defaults
             max_model_len=options.max_tokens,
