@@ -10,8 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdaudit.checkpoint.config import load_config
 from kdaudit.config.audit import ModelConfig
 from kdaudit.distill.families import random_model
+from kdaudit.distill.generation import check_savable, generation_settings
 from kdaudit.distill.teacher import Teacher
 from kdaudit.engines.context import context_length, read_context_length
 from kdaudit.engines.sizing import read_config
@@ -65,9 +67,11 @@ def load_base(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa:
         ModelError: the configuration makes no model.
 
     """
-    return (
-        _load(base, base.model.folder, "float32") if base.model is not None else _make(base, tokenizer, seed)
-    )
+    if base.model is None:
+        return _make(base, tokenizer, seed)
+    model = _load(base, base.model.folder, "float32")
+    model.generation_config = generation_settings(base.model.folder, model.config).settings
+    return model
 
 
 def _load(base: Base, folder: Path, dtype: str) -> Any:  # noqa: ANN401
@@ -136,7 +140,7 @@ def check_bases(
         tokenizer: the family's.
         vocabulary: rows that a model needs at least.
         longest: tokens of the longest sequence to come.
-        warn: told of the sizes.
+        warn: told of the sizes, and of settings that are left out.
 
     Raises:
         ModelError: as `load_base`; or a model has too few rows, or reads fewer tokens.
@@ -144,7 +148,7 @@ def check_bases(
     """
     for base in bases.values():
         _check_positions(base, longest)
-    sizes = [_parameters(base, tokenizer, vocabulary) for base in bases.values()]
+    sizes = [_parameters(base, tokenizer, vocabulary, warn) for base in bases.values()]
     if sizes[0] <= sizes[1]:
         warn(
             f"{' and '.join(bases)}: have {sizes[0]:,} and {sizes[1]:,} parameters, and a teacher is usually "
@@ -164,14 +168,29 @@ def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: 
     Teacher(model, vocabulary, model.device)
 
 
-def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int) -> int:
+def _parameters(
+    base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Callable[[str], None]
+) -> int:
+    """How many parameters a base has, once it is known that what is trained from it can be saved."""
     if base.model is None:
         model = load_base(base, tokenizer, 0)
         count, rows = int(model.num_parameters()), int(model.get_input_embeddings().num_embeddings)
+        config, settings = model.config, model.generation_config
     else:
-        count, rows = base.model.parameters, read_config(base.model.folder).get("vocab_size", vocabulary)
+        folder = base.model.folder
+        count, rows = base.model.parameters, read_config(folder).get("vocab_size", vocabulary)
+        config = load_config(folder)
+        settings, left_out = generation_settings(folder, config)
+        if left_out is not None:
+            warn(
+                f"{base.key}: transformers does not save its generation settings ({left_out}); models trained "
+                "from it get their special tokens alone"
+            )
+        if base.model.warning:
+            warn(base.model.warning)
     if rows < vocabulary:
         raise _too_few_rows(base, rows, vocabulary)
+    check_savable(base.key, config, settings)
     return count
 
 

@@ -106,7 +106,13 @@ class TransformersEngine:
                 # The last suffix token is not read: what follows it is not asked, and a model may have no
                 # position for it.
                 logits = self._model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=width).logits
-                right = logits.argmax(-1) == ids[:, -width:]
+                best = logits.max(-1)
+                right = best.indices == ids[:, -width:]
+            if not best.values.isfinite().all():  # NaN and infinity are the largest of their row
+                raise ValueError(
+                    "the model gives NaN or infinite logits: if it is loaded as float16 or bfloat16, set its "
+                    "dtype to float32, else its weights are damaged"
+                )
             matched[rows] = right.int().cumprod(1).sum(1).cpu().numpy()
         return matched
 

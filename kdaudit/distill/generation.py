@@ -1,0 +1,75 @@
+"""Generation settings of models that are trained: the base's own, as far as transformers saves them.
+
+transformers loads settings that it refuses to save, such as a temperature without sampling, as Llama-2 and
+Vicuna have it; a training would die of them at its first checkpoint.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.errors import ModelError
+from kdaudit.reasons import reason
+
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+class GenerationSettings(NamedTuple):
+    """What a trained model is saved with."""
+
+    settings: Any
+    """A GenerationConfig of transformers, which it saves."""
+    left_out: str | None
+    """Why the base's own are not taken but for their special tokens, where that is so."""
+
+
+def generation_settings(folder: Path, config: Any) -> GenerationSettings:  # noqa: ANN401 - transformers is untyped
+    """The generation settings of a model that is trained from `folder`.
+
+    Args:
+        folder: the base's.
+        config: its configuration.
+
+    """
+    from transformers import GenerationConfig
+
+    own = (folder / "generation_config.json").exists()
+    found = GenerationConfig.from_pretrained(folder) if own else GenerationConfig.from_model_config(config)
+    try:
+        found.validate(strict=True)
+    except ValueError as error:
+        tokens = {name: getattr(found, name) for name in _TOKENS if _is_token(getattr(found, name))}
+        return GenerationSettings(GenerationConfig(**tokens), reason(error))
+    return GenerationSettings(found, None)
+
+
+def _is_token(value: Any) -> bool:  # noqa: ANN401 - as it stands in a file
+    tokens = value if isinstance(value, list) and value else [value]
+    return all(isinstance(token, int) and token >= 0 for token in tokens)
+
+
+def check_savable(key: str, config: Any, settings: Any) -> None:  # noqa: ANN401
+    """Refuse before anything is trained what could not be saved afterwards: all but weights and tokenizer is tried.
+
+    Args:
+        key: where the base stands in distill.yaml.
+        config: its configuration.
+        settings: see `GenerationSettings`.
+
+    Raises:
+        ModelError: transformers refuses.
+
+    """
+    with tempfile.TemporaryDirectory(prefix="kdaudit-") as folder:
+        for part in (config, settings):
+            try:
+                part.save_pretrained(folder)
+            except OSError:
+                raise  # the disk's fault, not the model's
+            except Exception as error:  # whatever the values provoke
+                raise ModelError(
+                    f"{key}: transformers would not save a model trained from it ({reason(error)}); correct "
+                    "its configuration"
+                ) from error
