@@ -110,7 +110,7 @@ def refuse_counts(described: Mapping[str, Any], path: Path, tensors: int, key: s
 
 
 def refuse_other_class(described: Mapping[str, Any], path: Path, key: str) -> None:
-    """Refuse an architecture of another family than `model_type`: vLLM goes by one, transformers by the other.
+    """Refuse an architecture of another family than `model_type`: vLLM goes by it, transformers does not.
 
     Raises:
         ModelError: they differ.

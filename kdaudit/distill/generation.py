@@ -40,14 +40,18 @@ def generation_settings(folder: Path, config: Any) -> GenerationSettings:  # noq
     try:
         found.validate(strict=True)
     except ValueError as error:
-        tokens = {name: getattr(found, name) for name in _TOKENS if _is_token(getattr(found, name))}
+        tokens = {name: _token(name, found, config) for name in _TOKENS}
         return GenerationSettings(GenerationConfig(**tokens), reason(error))
     return GenerationSettings(found, None)
 
 
-def _is_token(value: Any) -> bool:  # noqa: ANN401 - as it stands in a file
-    tokens = value if isinstance(value, list) and value else [value]
-    return all(isinstance(token, int) and token >= 0 for token in tokens)
+def _token(name: str, *settings: Any) -> int | list[int] | None:  # noqa: ANN401 - configurations of transformers
+    """A special token, of the first settings that name one."""
+    for value in (getattr(each, name, None) for each in settings):
+        tokens = value if isinstance(value, list) and value else [value]
+        if all(isinstance(token, int) and token >= 0 for token in tokens):
+            return value
+    return None
 
 
 def check_savable(key: str, config: Any, settings: Any) -> None:  # noqa: ANN401
