@@ -81,6 +81,11 @@ def _check_kind(described: dict[str, Any], config: ModelConfig, key: str) -> Non
             f"{key}.path: {config.path} is an encoder-decoder, which does not continue a prefix; "
             "name a causal language model"
         )
+    if not isinstance(described.get("architectures") or [], list):
+        raise ModelError(
+            f"{key}.path: {config.path}: architectures in its {CONFIG} is not a list of names, and vLLM "
+            "takes no other; write it as one"
+        )
     classes = architectures(described)
     if classes and not any(word in name for name in classes for word in _CONTINUES):
         # Engines would load such a checkpoint and give it a head of random weights.

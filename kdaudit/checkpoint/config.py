@@ -138,8 +138,7 @@ def refuse_other_class(described: Mapping[str, Any], path: Path, key: str) -> No
 
 def architectures(described: Mapping[str, Any]) -> list[str]:
     """The class names of config.json."""
-    named = described.get("architectures") or []
-    return [str(name) for name in (named if isinstance(named, list) else [named])]
+    return [str(name) for name in described.get("architectures") or []]
 
 
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -11,8 +11,12 @@ Import this module in a worker process only: vLLM binds threads and patches tran
 
 from __future__ import annotations
 
+import glob
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,29 +121,46 @@ def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa:
 
     from kdaudit.engines import vllm_mask
 
-    return LLMEngine.from_engine_args(
-        EngineArgs(
-            model=options.path,
-            skip_tokenizer_init=True,
-            trust_remote_code=options.trust_remote_code,
-            load_format="safetensors",
-            config_format="hf",  # never params.json, which Mistral's own form brings
-            runner="generate",
-            dtype=sizes.dtype,
-            generation_config="vllm",  # nothing of the model's own sampling defaults
-            max_model_len=options.max_tokens,
-            tensor_parallel_size=options.tensor_parallel,
-            max_num_seqs=sizes.sequences,
-            max_num_batched_tokens=sizes.batched_tokens,
-            kv_cache_memory_bytes=sizes.cache_bytes,
-            gpu_memory_utilization=sizes.gpu_share,
-            enforce_eager=sizes.eager,
-            enable_prefix_caching=False,  # a hit would change the batches of a continued run
-            disable_log_stats=True,
-            seed=0,
-            logits_processors=[vllm_mask.NAME] if masks else None,  # where it has nothing to do it would cost
+    with _plain_path(options.path) as path:
+        return LLMEngine.from_engine_args(
+            EngineArgs(
+                model=path,
+                skip_tokenizer_init=True,
+                trust_remote_code=options.trust_remote_code,
+                load_format="safetensors",
+                config_format="hf",  # never params.json, which Mistral's own form brings
+                runner="generate",  # also beside the files of sentence-transformers
+                dtype=sizes.dtype,
+                generation_config="vllm",  # nothing of the model's own sampling defaults
+                max_model_len=options.max_tokens,
+                tensor_parallel_size=options.tensor_parallel,
+                max_num_seqs=sizes.sequences,
+                max_num_batched_tokens=sizes.batched_tokens,
+                kv_cache_memory_bytes=sizes.cache_bytes,
+                gpu_memory_utilization=sizes.gpu_share,
+                enforce_eager=sizes.eager,
+                enable_prefix_caching=False,  # a hit would change the batches of a continued run
+                disable_log_stats=True,
+                seed=0,
+                # Where the mask has nothing to do it would cost.
+                logits_processors=[vllm_mask.NAME] if masks else None,
+            )
         )
-    )
+
+
+@contextmanager
+def _plain_path(path: str) -> Iterator[str]:
+    """A path to the same folder that is no pattern to `glob`.
+
+    vLLM finds weights with it: for a folder named `model[1]` it would load those of `model1`.
+    """
+    if glob.escape(path) == path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="kdaudit-") as folder:
+        link = Path(folder) / "model"
+        link.symlink_to(path)
+        yield str(link)
 
 
 def _params(tokens: int, temperature: float, seed: int, masked: Sequence[int] = ()) -> SamplingParams:
