@@ -199,7 +199,7 @@ def test_weights_in_other_files_alone_are_named(folder: Path) -> None:
         (lambda files: {**files, "lm_head.weight": "model-00003-of-00003.safetensors"}, "lacks model-00003"),
         (lambda files: {**files, "extra.weight": "model-00001-of-00002.safetensors"}, "no shard holds it"),
         (lambda files: dict(list(files.items())[1:]), "does not name; index and shards are of different"),
-        (lambda files: dict(zip(files, reversed(files.values()), strict=True)), "it lies in model-00002-of"),
+        (lambda files: dict(zip(files, reversed(files.values()), strict=True)), "it lies in model-00001-of"),
         (lambda files: {**files, "lm_head.weight": "config.json"}, "config.json, which is not a safetensors"),
         (lambda files: {**files, "lm_head.weight": "../model/a.safetensors"}, "lacks ../model/a.safetensors"),
         (lambda files: {**files, "lm_head.weight": None}, "lacks None"),

@@ -168,9 +168,7 @@ def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: 
     Teacher(model, vocabulary, model.device)
 
 
-def _parameters(
-    base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Callable[[str], None]
-) -> int:
+def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Callable[[str], None]) -> int:
     """How many parameters a base has, once it is known that what is trained from it can be saved."""
     if base.model is None:
         model = load_base(base, tokenizer, 0)
@@ -183,8 +181,8 @@ def _parameters(
         settings, left_out = generation_settings(folder, config)
         if left_out is not None:
             warn(
-                f"{base.key}: transformers does not save its generation settings ({left_out}); models trained "
-                "from it get their special tokens alone"
+                f"{base.key}: transformers does not save its generation settings ({left_out}); models "
+                "trained from it get their special tokens alone"
             )
         if base.model.warning:
             warn(base.model.warning)

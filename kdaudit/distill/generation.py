@@ -55,7 +55,7 @@ def _token(name: str, *settings: Any) -> int | list[int] | None:  # noqa: ANN401
 
 
 def check_savable(key: str, config: Any, settings: Any) -> None:  # noqa: ANN401
-    """Refuse before anything is trained what could not be saved afterwards: all but weights and tokenizer is tried.
+    """Refuse before anything is trained what could not be saved afterwards: all but the weights is tried.
 
     Args:
         key: where the base stands in distill.yaml.

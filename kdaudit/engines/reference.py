@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from kdaudit.checkpoint.config import load_config
 from kdaudit.engines import PRELOAD, explained
 from kdaudit.engines.agreement import EXACT, PROBED, Continuations, Probe
 from kdaudit.engines.base import Masking, Tokens
@@ -224,10 +225,12 @@ def _load(folder: Path, dtype: str, trust_remote_code: bool) -> Any:  # noqa: AN
     import torch
     from transformers import AutoModelForCausalLM
 
+    config = load_config(folder, trust_remote_code=trust_remote_code)  # its keys of loading set back
+    config._attn_implementation = "eager"
     model, told = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=config,
         dtype=getattr(torch, dtype),
-        attn_implementation="eager",
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
         output_loading_info=True,
