@@ -1,6 +1,7 @@
-"""Writing files so that a reader never meets half of one.
+"""Reading and writing files so that nothing but them is met or changed.
 
-A file is written beside its place, flushed to disk and moved over; a failed write is always an error.
+A file is written beside its place, flushed to disk and moved over: a reader never meets half of one, and a
+failed write is always an error. Writing goes through no link and over nothing but a file.
 Files that hold training text are private: readable by their owner only, from the first byte on.
 """
 
@@ -14,15 +15,83 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
-from kdaudit.errors import StorageError
+from kdaudit.errors import RunStateError, StorageError
 
 _OWN_PREFIX, _OWN_SUFFIX = ".kdaudit-", ".partial"
 _OWN_NAME = re.compile(r"\.kdaudit-[a-z0-9_]{8}\.partial")
 """Names of what is still being written: random, so that nothing of the user's can be meant."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def kind_of(path: Path) -> str | None:
+    """What stands at a path, a link not followed: "a file", "a folder", "a link" ...; None for nothing.
+
+    Raises:
+        OSError: it cannot be found out.
+    """
+    _refuse_nul(path)
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "a file")
+
+
+def check_place(path: Path, root: Path | None = None) -> None:
+    """Refuse a place where to write would reach or remove something that is not ours.
+
+    Args:
+        path: what is to be written or removed.
+        root: a folder that it lies in, at any depth; None for its own. No folder below may be a link.
+
+    Raises:
+        RunStateError: what stands at `path` is not a plain file, or a folder between `root` and it is a link.
+    """
+    check_folders(path.parent, root)
+    kind = _kind(path)
+    if kind not in ("a file", None):
+        raise RunStateError(f"{path}: is {kind}, and will not be replaced by a file; move it away")
+
+
+def check_folders(folder: Path, root: Path | None) -> None:
+    """Refuse a folder if it, or one between it and `root`, is there and is a link or no folder.
+
+    Raises:
+        RunStateError: it is.
+    """
+    for place in (*reversed(folder.parents), folder):
+        kind = _kind(place) if root in place.parents else None
+        if kind not in ("a folder", None):
+            raise RunStateError(
+                f"{place}: is {kind} where a folder must be; move it away, or write to another place"
+            )
+
+
+def _kind(path: Path) -> str | None:
+    try:
+        return kind_of(path)
+    except OSError as error:
+        raise RunStateError(f"{path}: cannot be looked at ({error.strerror}); fix its permissions") from error
+
+
+def remove_empty(path: Path, root: Path) -> None:
+    """Remove the folders between `root` and a path in which nothing lies."""
+    with suppress(OSError):  # not empty: something else lies there
+        for parent in path.parents:
+            if root in parent.parents:
+                parent.rmdir()
 
 
 @contextmanager
@@ -33,12 +102,12 @@ def replacing(path: Path, *, private: bool) -> Iterator[Path]:
     nothing that lies there, a link least of all, is written through.
 
     Raises:
+        RunStateError: something else than a file stands at `path`.
         StorageError: the file could not be written; `path` is as it was before.
     """
+    check_place(path)
     partial: Path | None = None
     try:
-        if path.is_symlink():
-            raise OSError(errno.ELOOP, "is a link, and links are not written through; remove it")
         descriptor, made = tempfile.mkstemp(_OWN_SUFFIX, _OWN_PREFIX, path.parent)
         partial = Path(made)
         os.fchmod(descriptor, 0o600 if private else 0o644)
@@ -106,20 +175,34 @@ def write_bytes(path: Path, data: bytes, *, private: bool) -> None:
 def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; a link to one is followed.
 
-    Anything else could block forever (a FIFO, a terminal) or never end (/dev/zero). It is opened without
-    blocking and refused by what the descriptor is, so that nothing can be exchanged in between.
+    Anything else could block forever (a FIFO, a terminal) or never end (/dev/zero). It is not opened at all,
+    and should it be exchanged in between, it is opened without blocking and refused by its descriptor.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file (EINVAL; a directory: EISDIR).
     """
+    _refuse_nul(path)
+    _refuse_irregular(path.stat(), path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-    if kind != stat.S_IFREG:
+    try:
+        _refuse_irregular(os.fstat(descriptor), path)
+    except OSError:
         os.close(descriptor)
-        if kind == stat.S_IFDIR:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise
     return os.fdopen(descriptor, "rb")
+
+
+def _refuse_nul(path: Path) -> None:
+    """Python raises a ValueError for what is, to a user, a name that no file has."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a file name cannot hold a NUL", str(path))
+
+
+def _refuse_irregular(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -133,8 +216,9 @@ def read_bounded(path: Path, most: int) -> bytes:
         OSError: it cannot be read, is not a regular file, or holds more (EFBIG).
     """
     with open_regular(path) as handle:
-        data = handle.read(most + 1)
-    if len(data) > most:
+        large = os.fstat(handle.fileno()).st_size > most
+        data = b"" if large else handle.read(most + 1)
+    if large or len(data) > most:
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes, which no such file needs", str(path))
     return data
 

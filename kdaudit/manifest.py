@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
+import stat
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import is_own, read_bounded, sha256_file, write_bytes
+from kdaudit.files import is_own, kind_of, read_bounded, sha256_file, write_bytes
 from kdaudit.lock import LOCK_FILE
 from kdaudit.reasons import reason
+
+_T = TypeVar("_T")
 
 MANIFEST_FILE = "manifest.json"
 SEAL_FILE = "manifest.sha256"
@@ -67,20 +69,43 @@ class Manifest(BaseModel):
     """Finished stages, in the order in which they ended."""
     files: dict[str, str] = {}
     """SHA-256 of each file, by its path inside the run directory."""
+    sizes: dict[str, int] = {}
+    """Bytes of each file; missing in manifests of earlier versions."""
 
-    @field_validator("files")
+    def list_file(self, folder: Path, name: str, expected: str | None = None) -> None:
+        """List a file as it stands in the folder; `expected` is its SHA-256 where that is known."""
+        self.files[name] = expected or sha256_file(folder / name)
+        self.sizes[name] = (folder / name).stat().st_size
+
+    def unlist(self, name: str) -> None:
+        """Forget a file."""
+        self.files.pop(name, None)
+        self.sizes.pop(name, None)
+
+    @field_validator("batch_plan")
     @classmethod
-    def _stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+    def _say_how_large_shards_are(cls, plan: dict[str, int]) -> dict[str, int]:
+        if plan.get("shard_rows", 0) < 1:
+            raise ValueError("batch_plan.shard_rows is missing")
+        return plan
+
+    @field_validator("files", "sizes")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, _T]) -> dict[str, _T]:
         for name in files:
             if not is_inside(name):
-                raise ValueError(f"files names {name!r}, which lies outside the run directory")
+                raise ValueError(
+                    f"it names {name!r}, which lies outside the run directory or is not a file of a run"
+                )
         return files
 
 
 def is_inside(name: str) -> bool:
     """Whether a name is a plain relative path: no way up, no root, nothing that a terminal would obey."""
     parts = name.split("/")
-    return name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts)
+    return (
+        name not in UNLISTED and name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts)
+    )
 
 
 def is_private(name: str) -> bool:
@@ -146,8 +171,24 @@ def refuse_strangers(folder: Path) -> None:
         raise RunStateError(f"{folder}: is not empty and holds no run; choose another --out")
 
 
+def refuse_altered(folder: Path) -> None:
+    """Refuse a finished run whose manifest is not the one that was sealed.
+
+    Raises:
+        RunStateError: it is not.
+
+    """
+    if kind_of(folder / SEAL_FILE) is not None and (problems := _check_seal(folder)):
+        raise RunStateError(
+            f"{folder}: {problems[0]}; put the files back as they were, or start again with --fresh"
+        )
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json; the seal of an earlier one goes first, so that it never stands beside another."""
+    kind = kind_of(folder / SEAL_FILE)
+    if kind not in ("a file", "a link", None):
+        raise RunStateError(f"{folder / SEAL_FILE}: is {kind}, not a file of the run; move it away")
     try:
         (folder / SEAL_FILE).unlink(missing_ok=True)
     except OSError as error:
@@ -155,7 +196,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             f"{folder / SEAL_FILE}: cannot be removed ({error.strerror}); fix the folder's permissions, then "
             "run again"
         ) from error
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n"
+    text = manifest.model_dump_json(indent=1) + "\n"
     write_bytes(folder / MANIFEST_FILE, text.encode(), private=False)
 
 
@@ -190,32 +231,40 @@ def check_files(folder: Path) -> list[str]:
     if manifest is None:
         raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}; name the directory of an audit")
     problems = _check_seal(folder)
-    for name, expected in manifest.files.items():
-        problem = _check_file(folder / name, expected)
+    for name in manifest.files:
+        problem = problem_of(folder, name, manifest)
         if problem:
             problems.append(f"{name}: {problem}")
     known = {*manifest.files, *UNLISTED}
     folders = {str(parent) for name in known for parent in PurePosixPath(name).parents}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_symlink():
-            problems.append(f"{name}: is a link; the run made none")
-        elif name not in (folders if path.is_dir() else known):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            problems += [] if name in manifest.files else [f"{name}: is a link; the run made none"]
+        elif name not in (folders if stat.S_ISDIR(mode) else known):
             problems.append(f"{name}: was added; the run did not write it")
-        elif is_private(name) and path.stat().st_mode & 0o077:
+        elif is_private(name) and stat.S_ISREG(mode) and mode & 0o077:
             problems.append(f"{name}: holds training text and can be read by others than its owner")
     return problems
 
 
-def _check_file(path: Path, expected: str) -> str | None:
-    """What is wrong with a file; None if nothing is."""
+def problem_of(folder: Path, name: str, manifest: Manifest) -> str | None:
+    """What is wrong with a listed file beside its permissions; None if nothing is."""
+    path = folder / name
     try:
-        found = sha256_file(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return "is missing"
+        for place in [*(parent for parent in reversed(path.parents) if folder in parent.parents), path]:
+            kind = kind_of(place)
+            if kind is None:
+                return "is missing"
+            if kind != ("a file" if place == path else "a folder"):
+                where = "" if place == path else f"lies behind {place.relative_to(folder)}, which "
+                return f"{where}is {kind}; the run wrote a {'file' if place == path else 'folder'}"
+        size = path.stat().st_size
+        same = manifest.sizes.get(name, size) == size and sha256_file(path) == manifest.files[name]
     except OSError as error:
         return f"cannot be read ({error.strerror}); check it as its owner"
-    return None if found == expected else "was changed since the run wrote it"
+    return None if same else "was changed since the run wrote it"
 
 
 def _check_seal(folder: Path) -> list[str]:

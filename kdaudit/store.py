@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self
@@ -23,8 +23,18 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import open_regular, own_folder, read_bounded, remove_own, replacing, sha256_file
-from kdaudit.lock import LOCK_FILE, take_lock
+from kdaudit.files import (
+    check_place,
+    kind_of,
+    open_regular,
+    own_folder,
+    read_bounded,
+    remove_empty,
+    remove_own,
+    replacing,
+    sha256_file,
+)
+from kdaudit.lock import FolderLock
 from kdaudit.manifest import (
     INTENT_FILE,
     MANIFEST_FILE,
@@ -33,7 +43,9 @@ from kdaudit.manifest import (
     Stage,
     environment,
     is_inside,
+    problem_of,
     read_manifest,
+    refuse_altered,
     refuse_strangers,
     seal,
     write_manifest,
@@ -72,14 +84,16 @@ class RunStore:
         self, folder: Path, name: str, inputs: Mapping[str, str] | None, *, fresh: bool = False
     ) -> None:
         self.folder = folder
-        self._lock = take_lock(folder)
+        self._own: set[str] = set()
+        """Names that this process announced."""
+        self._lock = FolderLock(folder)
         try:
             self._manifest = self._earlier(fresh, inputs) or self._start(name, inputs or {})
             if inputs is not None:
                 _refuse_changes(folder, self._manifest.inputs, inputs)
             self._sweep()
         except BaseException:
-            self.close()
+            self._lock.withdraw()
             raise
 
     @classmethod
@@ -129,8 +143,19 @@ class RunStore:
         return name in self._manifest.files
 
     def hash_of(self, name: str) -> str:
-        """SHA-256 of a listed file."""
-        return self._manifest.files[name]
+        """SHA-256 of a listed file.
+
+        Raises:
+            RunStateError: it is not listed, though a finished stage wrote it.
+
+        """
+        try:
+            return self._manifest.files[name]
+        except KeyError:
+            raise RunStateError(
+                f"{self.folder / MANIFEST_FILE}: does not list {name}, which a finished stage wrote; start "
+                "again with --fresh"
+            ) from None
 
     def write_table(self, name: str, table: pa.Table, *, private: bool) -> None:
         """Write one parquet file and list it."""
@@ -143,21 +168,28 @@ class RunStore:
             path.write_text(text, encoding="utf-8")
 
     def forget(self, *names: str) -> None:
-        """Unlist files that are about to be replaced: a crash in between must not look like damage."""
-        listed = [name for name in names if self._manifest.files.pop(name, None) is not None]
+        """Unlist files that are about to be replaced: a crash in between must not look like damage.
+
+        They stay known as the run's own: what is not replaced then is removed by the next call.
+        """
+        listed = [name for name in names if name in self._manifest.files]
         if listed:
+            self._announce(*listed)
+            for name in listed:
+                self._manifest.unlist(name)
             write_manifest(self.folder, self._manifest)
 
     def discard(self, *names: str) -> None:
-        """Unlist files and remove them: a later call does without."""
-        self.forget(*names)
-        for name in names:
+        """Unlist files and remove them: a later call does without. What the run did not list stays."""
+        listed = [name for name in names if name in self._manifest.files]
+        self.forget(*listed)
+        for name in listed:
             self._unlink(name)
 
     def adopt(self, *names: str) -> None:
         """List files that another room wrote, whole, into the directory."""
         for name in names:
-            self._manifest.files[name] = sha256_file(self.folder / name)
+            self._manifest.list_file(self.folder, name)
         write_manifest(self.folder, self._manifest)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -211,7 +243,7 @@ class RunStore:
 
     def close(self) -> None:
         """Let other processes in."""
-        os.close(self._lock)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -222,30 +254,25 @@ class RunStore:
     @contextmanager
     def _writing(self, name: str, private: bool) -> Iterator[Path]:
         path = self.folder / name
-        self._refuse_links(name)
+        check_place(path, self.folder)
+        if name not in self._manifest.files and name not in self._own and kind_of(path) is not None:
+            raise RunStateError(f"{path}: is there already and is not a file of this run; move it away")
         _make(path.parent)
         self.forget(name)
         with replacing(path, private=private) as partial:
             yield partial
             found = sha256_file(partial)
             self._announce(name)
-        self._manifest.files[name] = found
+        self._manifest.list_file(self.folder, name, found)
         write_manifest(self.folder, self._manifest)
 
-    def _refuse_links(self, name: str) -> None:
-        """A folder of the run that is a link would take what is written to wherever that leads."""
-        for part in (name, *map(str, PurePosixPath(name).parents)):
-            if (path := self.folder / part) != self.folder and path.is_symlink():
-                raise RunStateError(
-                    f"{path}: is a link; a run directory holds none: remove it, then run again"
-                )
-
-    def _announce(self, name: str) -> None:
-        """Note that a file is about to stand in its place, before it is listed."""
+    def _announce(self, *names: str) -> None:
+        """Note that files are about to stand in their places, or to be removed, and are not listed."""
+        self._own.update(names)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self.folder / INTENT_FILE, flags, 0o600)
         try:
-            os.write(descriptor, f"{name}\n".encode())
+            os.write(descriptor, "".join(f"{name}\n" for name in names).encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -272,6 +299,8 @@ class RunStore:
         if found is None:
             refuse_strangers(self.folder)
             return None
+        if not fresh:
+            refuse_altered(self.folder)
         measured = any(name.startswith(("extraction/", "features/")) for name in found.files)
         if fresh or (inputs is not None and inputs != found.inputs and not measured):
             self._wipe(found)
@@ -291,16 +320,16 @@ class RunStore:
 
     def _sweep(self) -> None:
         """Check that listed files are as they were written, and remove what is not listed."""
-        for name, expected in list(self._manifest.files.items()):
-            path = self.folder / name
-            if _is_whole(path, expected):
+        for name in list(self._manifest.files):
+            problem = problem_of(self.folder, name, self._manifest)
+            if problem is None:
                 continue
             if name not in RENDERED:
                 raise RunStateError(
-                    f"{path}: is missing or was changed since the run wrote it; put it back, or start the "
-                    "run anew with --fresh"
+                    f"{self.folder / name}: {problem}; put it back, or start the run anew with --fresh"
                 )
-            self.forget(name)  # it is rendered again
+            check_place(self.folder / name, self.folder)
+            self._manifest.unlist(name)  # it is rendered again
         for name in {*self._announced()} - {*self._manifest.files}:
             self._unlink(name)
         (self.folder / INTENT_FILE).unlink(missing_ok=True)
@@ -308,27 +337,20 @@ class RunStore:
 
     def _unlink(self, name: str) -> None:
         """Remove a file of the run, and its folders where nothing else is left in them."""
-        self._refuse_links(name)
         path = self.folder / name
-        if not path.is_dir():
-            path.unlink(missing_ok=True)
-        for parent in PurePosixPath(name).parents:
-            with suppress(OSError):  # not empty, or gone
-                (self.folder / parent).rmdir()
+        check_place(path, self.folder)
+        path.unlink(missing_ok=True)
+        remove_empty(path, self.folder)
 
     def _wipe(self, found: Manifest) -> None:
         """Remove what a run wrote, the manifest last, and nothing else that the user keeps in the folder."""
-        for name in {*found.files, *self._announced(), SEAL_FILE, INTENT_FILE}:
+        names = [*{*found.files, *self._announced()}, SEAL_FILE, INTENT_FILE]
+        for name in [*names, MANIFEST_FILE]:
+            check_place(self.folder / name, self.folder)
+        for name in names:
             self._unlink(name)
         remove_own(self.folder)
         (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
-
-
-def _is_whole(path: Path, expected: str) -> bool:
-    try:
-        return path.is_file() and sha256_file(path) == expected
-    except OSError as error:
-        raise RunStateError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -339,16 +361,11 @@ def check_folder(folder: Path) -> None:
 
     """
     if folder.exists():
-        found_lock = os.path.lexists(folder / LOCK_FILE)
-        descriptor = take_lock(folder)
+        lock = FolderLock(folder)
         try:
             refuse_strangers(folder)
-        except RunStateError:
-            if not found_lock:
-                (folder / LOCK_FILE).unlink(missing_ok=True)
-            raise
         finally:
-            os.close(descriptor)
+            lock.withdraw()
 
 
 def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values

@@ -22,7 +22,7 @@ from kdaudit.demo.settings import DemoSettings, Learner
 from kdaudit.demo.text import DemoText, build_text
 from kdaudit.distill.training import Recipe
 from kdaudit.engines.base import Tokens
-from kdaudit.errors import CorpusError
+from kdaudit.errors import CorpusError, RunStateError
 from kdaudit.tags import find_tags
 
 TINY = DemoSettings(
@@ -240,14 +240,32 @@ def test_what_changed_is_trained_again_with_all_that_depends_on_it(tmp_path: Pat
 
 def test_an_interrupted_training_begins_again(tmp_path: Path) -> None:
     made = Prepared(tmp_path)
+    made.again()
     leftover = tmp_path / "models" / ".kdaudit-abcd_123.partial"
-    leftover.mkdir(parents=True)
-    (leftover / "training.json").write_text("{}")
+    (tmp_path / "models" / "teacher").rename(leftover)
     theirs = tmp_path / "models" / "teacher.partial"
     theirs.mkdir()
-    assert made.again() == ["teacher", "baseline", "soft", "hard"]
+    assert made.again() == ["teacher"]
     assert not leftover.exists()
     assert theirs.exists()
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    mine = {"audit.yaml": "name: mine\n", "corpus.jsonl": "my text"}
+    for name, text in mine.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RunStateError, match="is not empty and holds no demo"):
+        Prepared(tmp_path).again()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
+def test_a_model_that_the_demo_did_not_train_is_left_alone(tmp_path: Path) -> None:
+    made = Prepared(tmp_path)
+    made.again()
+    (tmp_path / "models" / "soft" / "training.json").unlink()
+    with pytest.raises(RunStateError, match="was not trained here"):
+        made.again()
+    assert (tmp_path / "models" / "soft" / "model.safetensors").exists()
 
 
 def test_baseline_and_students_start_from_the_same_weights(

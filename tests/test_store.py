@@ -113,7 +113,7 @@ def test_no_link_is_written_through(tmp_path: Path, where: str, private: bool) -
     with (
         contextlib.nullcontext()
         if where.startswith("partial")
-        else pytest.raises(StorageError, match="is a link")
+        else pytest.raises(RunStateError, match="is a link")
     ):
         write_bytes(folder / "README.md", b"ours", private=private)
     assert link.is_symlink()
@@ -302,7 +302,7 @@ def test_verify_names_an_added_file(tmp_path: Path) -> None:
 def test_damaged_shard_stops_a_continued_run(tmp_path: Path) -> None:
     _finished(tmp_path / "run")
     _flip(tmp_path / "run" / "examples" / "part-00000.parquet")
-    with pytest.raises(RunStateError, match=r"part-00000\.parquet: is missing or was changed"):
+    with pytest.raises(RunStateError, match=r"part-00000\.parquet: was changed since the run wrote it"):
         RunStore(tmp_path / "run", "run", {"seed": "0"})
 
 

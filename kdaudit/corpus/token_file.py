@@ -23,7 +23,7 @@ class TokenFile:
     """Grows by `add`, is read by `documents` once `close` was called.
 
     Args:
-        path: the file; made anew, for its owner's eyes.
+        path: the file; made for its owner's eyes, and must not be there.
         vocabulary: ids are below it.
 
     Raises:
@@ -36,7 +36,7 @@ class TokenFile:
         self._kind = np.uint16 if vocabulary <= 1 << 16 else np.uint32
         self._lengths = array("I")
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "wb")
         except OSError as error:
             raise self._failure(error) from error

@@ -2,9 +2,9 @@
 
 The folder then holds
 
+    audit.yaml                             written first: it tells a demo's folder from any other
     corpus.jsonl, holdout.jsonl            {"id", "text"} each line
     models/{teacher,baseline,soft,hard}/   Hugging Face form, with training.json
-    audit.yaml
 
 A model that is finished and was trained from the same text and settings is not trained again.
 """
@@ -37,7 +37,7 @@ from kdaudit.distill.soft import SoftSettings, SoftTrainer
 from kdaudit.distill.training import Progress, Training, WindowTrainer
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import RunStateError
-from kdaudit.files import write_bytes
+from kdaudit.files import is_own, read_bounded, write_bytes
 
 Cut = Callable[[Path, Any], list[Tokens]]
 """Gives a jsonl corpus's windows under a tokenizer as the audit cuts them, copies too: (path, tokenizer)."""
@@ -69,7 +69,7 @@ def prepare(
     progress: Progress,
     settings: DemoSettings = DemoSettings(),  # noqa: B008 - immutable
 ) -> Path:
-    """Write the corpora, train what is not trained yet and write audit.yaml.
+    """Write audit.yaml and the corpora, and train what is not trained yet.
 
     Args:
         folder: the demo's folder; made if absent.
@@ -83,10 +83,13 @@ def prepare(
 
     Raises:
         CorpusError: this Python comes without its reference.
+        RunStateError: the folder holds something else than a demo.
         StorageError: a file could not be written.
         RunError: a training's loss became no number.
     """
     disable_progress_bar()  # transformers' own: `progress` alone says how far things are
+    _open_folder(folder)
+    path = _write_audit(folder, settings)
     text = _write_text(folder, settings)
     windows = cut(folder / "corpus.jsonl", text.tokenizer)
     lab = Lab(folder / "models", settings, text.tokenizer, windows, progress)
@@ -94,7 +97,19 @@ def prepare(
     _train_fresh(lab, "baseline", settings.student)
     _train_soft(lab)
     _train_hard(lab, open_engine)
-    return _write_audit(folder, settings)
+    return path
+
+
+def _open_folder(folder: Path) -> None:
+    """Make the folder, or refuse one that holds something else than a demo."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [path.name for path in folder.iterdir() if not is_own(path.name)]
+        first = b"" if "audit.yaml" not in names else read_bounded(folder / "audit.yaml", 1 << 20)
+    except OSError as error:
+        raise RunStateError(f"{folder}: is no folder to write to ({error.strerror}); name another") from error
+    if names and not first.startswith(_WRITTEN_BY.encode()):
+        raise RunStateError(f"{folder}: is not empty and holds no demo; choose another --out")
 
 
 def _write_text(folder: Path, settings: DemoSettings) -> DemoText:
@@ -105,10 +120,6 @@ def _write_text(folder: Path, settings: DemoSettings) -> DemoText:
         vocabulary=settings.vocabulary,
         window=settings.window,
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunStateError(f"{folder}: is no folder to write to ({error.strerror}); name another") from error
     write_documents(folder / "corpus.jsonl", text.corpus)
     write_documents(folder / "holdout.jsonl", text.holdout)
     return text
@@ -196,6 +207,7 @@ def _write_audit(folder: Path, settings: DemoSettings) -> Path:
     return path
 
 
+_WRITTEN_BY = "# Written by `kdaudit demo`."
 _AUDIT = """\
 # Written by `kdaudit demo`. Paths are taken from this file's folder.
 name: demo

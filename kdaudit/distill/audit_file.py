@@ -9,9 +9,10 @@ from typing import Any
 
 from kdaudit.config.audit import CorpusConfig, ModelConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.document import MAX_BYTES
 from kdaudit.config.loading import dump_yaml
 from kdaudit.distill.windows import SAMPLE_SEED
-from kdaudit.files import write_bytes
+from kdaudit.files import read_bounded, write_bytes
 
 _SEAL = "# sha256 of what follows: "
 
@@ -58,7 +59,7 @@ def _is_ours(path: Path) -> bool:
     if not path.exists():
         return True
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
         return False
     return text == _sealed("".join(text.splitlines(keepends=True)[2:]))

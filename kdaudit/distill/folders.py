@@ -18,12 +18,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from kdaudit.engines.base import Tokens
-from kdaudit.errors import StorageError
-from kdaudit.files import own_folder, remove_own
+from kdaudit.errors import RunStateError, StorageError
+from kdaudit.files import check_folders, kind_of, own_folder, read_bounded, remove_own
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import ModelTokenizer
 
 RECORD, CARD = "training.json", "README.md"
+_MOST_BYTES = 64 << 20
+"""Bytes of a record at most: it has a number for each epoch."""
 _MOST_SHOWN = 60
 """Characters of two values that a message can hold."""
 
@@ -81,8 +83,8 @@ def recorded_fingerprint(folder: Path) -> str | None:
 def read_record(folder: Path) -> TrainingRecord | None:
     """What is written beside the finished model in `folder`, None where there is none that can be read."""
     try:
-        found = TrainingRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = TrainingRecord(**json.loads(read_bounded(folder / RECORD, _MOST_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return found if isinstance(found.fingerprint, str) else None
 
@@ -111,24 +113,46 @@ def storing(what: str, *also: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
     """Give an empty folder to write a model to; it takes the place of `folder` when the block ends well.
 
     The caller makes sure that no other process writes beside `folder`: what killed ones left there goes.
 
+    Args:
+        folder: the model's folder. One that is there is replaced only if it holds a model that was trained
+            here, and nothing is written through a link.
+        root: a folder that it lies in, at any depth; None for its parent.
+
     Raises:
+        RunStateError: something else stands there.
         StorageError: the folder could not be written; an older one in its place may stand or be gone,
             but never be half of one.
     """
+    _refuse_others(folder)
     with storing(f"{folder}: the model"):
+        check_folders(folder.parent, root or folder.parent)
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_own(folder.parent, deep=False)
         partial = own_folder(folder.parent)
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.chmod(0o755)
-        partial.rename(folder)
+        try:
+            yield partial
+            _refuse_others(folder)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse to replace what was not trained here."""
+    kind = kind_of(folder)
+    if kind is not None and (kind != "a folder" or read_record(folder) is None):
+        raise RunStateError(
+            f"{folder}: is there already and was not trained here; choose another --out, or move it away"
+        )
 
 
 def save_model(

@@ -11,11 +11,10 @@ Where a launcher started several processes all of them walk this map, and what i
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +52,8 @@ from kdaudit.engines import EngineOptions
 from kdaudit.engines.base import Tokens
 from kdaudit.engines.transformers import load_model
 from kdaudit.errors import RunStateError, UsageError
-from kdaudit.lock import take_lock
+from kdaudit.files import check_folders
+from kdaudit.lock import FolderLock
 from kdaudit.manifest import MANIFEST_FILE
 from kdaudit.models import ResolvedModel
 from kdaudit.tokenizer import reading_fingerprint
@@ -112,14 +112,19 @@ def run_distill(
     out = out.absolute()
     if (out / MANIFEST_FILE).exists():
         raise UsageError(f"{out}: holds an audit or a screening; choose another --out")
-    lock = processes.first_then_all(lambda: take_lock(out), lambda: None)
-    try:
+    lock: AbstractContextManager[Any] = processes.first_then_all(lambda: FolderLock(out), nullcontext)
+    with lock:
+        for folder in _folders(config, out):
+            check_folders(folder, out)
         disable_progress_bar()  # transformers' own: `progress` alone says how far things are
         set_verbosity_error()  # it warns of every training that goes on from a checkpoint
         return _distill(open_lab(config, out, processes, progress, warn))
-    finally:
-        if lock is not None:
-            os.close(lock)
+
+
+def _folders(config: DistillConfig, out: Path) -> list[Path]:
+    """Where the family is written."""
+    students = [out / f"seed-{seed}" / one.name for seed in config.seeds for one in config.students]
+    return [out / "windows", out / "checkpoints", out / "teacher", *students]
 
 
 def _distill(lab: Lab) -> DistillRecord:
@@ -266,7 +271,7 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
     rows = plan.rows()
     lab.progress(f"{plan.name}: loading", 0, 0)
     checkpoints = _checkpoints(lab, depends, rows)
-    with new_folder(plan.folder) if lab.processes.first else nullcontext() as partial:
+    with new_folder(plan.folder, lab.out) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
         model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
         recipe = _recipe(lab.config, plan)

@@ -16,11 +16,13 @@ from kdaudit.distill.model_card import About, model_card
 from kdaudit.distill.opening import Lab
 from kdaudit.distill.record import DistillRecord, TrainedModel
 from kdaudit.features import FeatureWorker
-from kdaudit.files import write_bytes
+from kdaudit.files import read_bounded, write_bytes
 from kdaudit.manifest import environment
 from kdaudit.models import ResolvedModel, resolve_model
 
 RECORD_FILE = "distill.json"
+_MOST_BYTES = 64 << 20
+"""Bytes of a card, or of distill.json, at most."""
 _ROWS = 4096
 """Windows of the holdout that are read together."""
 
@@ -66,14 +68,14 @@ def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
 def _card_is_new(path: Path, record: TrainingRecord) -> bool:
     """Whether a card is as training left it: later it is the user's, who may have put an audit into it."""
     try:
-        return path.read_text(encoding="utf-8") == first_card(record)
+        return read_bounded(path, _MOST_BYTES).decode() == first_card(record)
     except (OSError, UnicodeDecodeError):
         return not path.exists()
 
 
 def read_record(out: Path) -> DistillRecord:
     """What `write_record` wrote."""
-    return DistillRecord.model_validate_json((out / RECORD_FILE).read_bytes())
+    return DistillRecord.model_validate_json(read_bounded(out / RECORD_FILE, _MOST_BYTES))
 
 
 def resolved(folder: Path, key: str) -> ResolvedModel:

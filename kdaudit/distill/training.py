@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -26,11 +27,14 @@ from kdaudit.distill.order import NO_ROW, SharedOrder
 from kdaudit.distill.processes import ALONE, Processes
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import ModelError, RunError
+from kdaudit.files import read_bounded
 
 IGNORED = -100
 """Label of a position that is no target, as transformers has it."""
 
 _SECONDS = "seconds"
+_MOST_BYTES = 64 << 20
+"""Bytes of a Trainer's state at most."""
 _PATIENCE = 4 * 3600
 """Seconds that GPUs wait for each other within a step: the first may be writing a large checkpoint."""
 
@@ -197,9 +201,10 @@ def _last_checkpoint(folder: Path) -> str | None:
 
     One that a killed process left half is removed: the Trainer would count it among those it keeps.
     """
-    for found in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:]), reverse=True):
+    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    for found in sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True):
         try:
-            json.loads((found / TRAINER_STATE_NAME).read_bytes())
+            json.loads(read_bounded(found / TRAINER_STATE_NAME, _MOST_BYTES))
         except (OSError, ValueError):
             shutil.rmtree(found)
         else:
@@ -210,7 +215,7 @@ def _last_checkpoint(folder: Path) -> str | None:
 def _seconds_until(checkpoint: Path) -> float:
     """What the training had taken when it was written; 0 where the process died before it could say."""
     try:
-        return float((checkpoint / _SECONDS).read_text(encoding="utf-8"))
+        return float(read_bounded(checkpoint / _SECONDS, 100))
     except (OSError, ValueError):
         return 0.0
 
