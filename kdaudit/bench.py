@@ -122,7 +122,7 @@ def render(result: BenchResult) -> str:
     for way in _WAYS:
         ratio = result.ratios.get(way.name)
         table.add_row(way.words, f"{result.seconds[way.name]:.2f}", "1" if ratio is None else f"{ratio:.2f}")
-    console = Console(width=80)
+    console = Console(width=80, color_system=None, force_terminal=False)  # plain text, on a terminal too
     with console.capture() as capture:
         console.print(table)
     share = (

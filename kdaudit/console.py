@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kdaudit.cli.printing import one_line, printable, say
+from kdaudit.cli.printing import bare_stderr, one_line, printable, say
 from kdaudit.stages.estimate import duration
 
 _LINE_EVERY = 15.0
@@ -69,7 +69,7 @@ class ConsoleProgress:
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=bare_stderr(), highlight=False, emoji=False)
         self._bars = _bars(self._console) if sys.stderr.isatty() else None
         self._tasks: dict[str, TaskID] = {}
         self._works: dict[str, _Steps] = {}
@@ -171,4 +171,6 @@ def _bars(console: Console) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        redirect_stdout=False,  # what others print passes `escaping_streams`, which obeys nothing
+        redirect_stderr=False,
     )

@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import toys
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from kdaudit.cli import main
+from kdaudit.cli.ending import interruption
 from kdaudit.cli.printing import one_line, printable
+from kdaudit.doctor import diagnose
+from kdaudit.errors import UsageError
 
 KDAUDIT = [sys.executable, "-m", "kdaudit"]
 
@@ -136,3 +141,84 @@ def test_verify_prints_one_line_a_problem_whatever_names_hold(tmp_path: Path) ->
     assert done.output.splitlines() == [
         "x\\nresults.json: all is well\\u001b[8m: was added; the run did not write it"
     ]
+
+
+@pytest.fixture
+def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], Result]:
+    """Runs a command that does something of our choice."""
+
+    def run(act: Callable[[], object]) -> Result:
+        monkeypatch.setattr("kdaudit.doctor.diagnose", act)
+        return CliRunner().invoke(main, ["doctor"])
+
+    return run
+
+
+def test_what_libraries_print_passes_the_same_place(doing: Any) -> None:
+    def noisy() -> None:
+        print("out \x1b[2J hf_abcdefghij0123456789")
+        sys.stderr.writelines(["err \u202e\x9b\n", "more\r\n"])
+        raise UsageError("wrong")
+
+    done = doing(noisy)
+    assert done.stdout == "out \\u001b[2J hf_***\n"
+    assert done.stderr == "err \\u202e\\u009b\nmore\\u000d\nkdaudit: wrong\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ended_the_command_is_said(doing: Any, sent: signal.Signals) -> None:
+    done = doing(lambda: os.kill(os.getpid(), sent))
+    assert done.exit_code == 130
+    assert f"terminated ({sent.name}); finished work is kept" in done.stderr
+    assert signal.getsignal(sent) is signal.SIG_DFL
+
+
+def test_an_ignored_hangup_stays_ignored(doing: Any) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        done = doing(lambda: (os.kill(os.getpid(), signal.SIGHUP), diagnose())[1])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert done.exit_code == 0
+
+
+def test_who_began_with_fresh_resumes_without() -> None:
+    assert "run the same command again, without --fresh, to resume" in interruption(
+        KeyboardInterrupt(), fresh=True
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "a\n\x1bb"), OSError(24, "Too many")]
+)
+def test_a_machine_that_ran_out_of_something_is_said(doing: Any, error: OSError) -> None:
+    def fail() -> None:
+        raise error
+
+    done = doing(fail)
+    assert done.exit_code == 4
+    assert done.stderr.startswith("kdaudit: ")
+    assert f"{error.strerror}; finished work is kept" in done.stderr
+    assert "could not be printed" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), ValueError("a\nkdaudit: forged")])
+def test_every_failure_ends_with_4(doing: Any, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    done = doing(fail)
+    assert done.exit_code == 4
+    assert not any(line == "kdaudit: forged" for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize(
+    "error", [click.FileError("x"), click.ClickException("x"), click.Abort(), EOFError()]
+)
+def test_nothing_of_click_ends_with_1(doing: Any, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    assert doing(fail).exit_code in (2, 4, 130)

@@ -19,7 +19,7 @@ import click
 
 from kdaudit import __version__
 from kdaudit.cli.ending import INTERRUPTED, Program, interruption
-from kdaudit.cli.printing import one_line, printable, say
+from kdaudit.cli.printing import OutputLostError, one_line, printable, say
 from kdaudit.errors import KdauditError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
 _INCONCLUSIVE = EXIT_BY_VERDICT["inconclusive"]
-_OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
+_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of the system that say what it ran out of, wherever they come from."""
 _P = ParamSpec("_P")
 
 
@@ -45,13 +46,19 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
             say(f"kdaudit: {printable(_placed(error, kwargs))}", err=True)
             code = error.exit_code
         except KeyboardInterrupt as error:
-            say(f"kdaudit: {interruption(error)}", err=True)
+            say(f"kdaudit: {interruption(error, fresh=bool(kwargs.get('fresh')))}", err=True)
             code = INTERRUPTED
-        except (click.ClickException, BrokenPipeError, MemoryError):
+        except (click.ClickException, OutputLostError, MemoryError):
             raise
         except Exception as error:
-            if _is_output(error):
-                raise
+            if isinstance(error, OSError) and error.errno in _MACHINE:
+                where = "" if error.filename is None else f"{error.filename}: "
+                say(
+                    f"kdaudit: {one_line(where)}{error.strerror}; finished work is kept: free some, then run "
+                    "again to resume",
+                    err=True,
+                )
+                sys.exit(KdauditError.exit_code)
             say(printable(traceback.format_exc()), err=True)
             say(
                 f"kdaudit: internal error: {type(error).__name__}: {one_line(str(error))}; this is a bug in "
@@ -62,11 +69,6 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
         sys.exit(code or 0)
 
     return run
-
-
-def _is_output(error: Exception) -> bool:
-    """Whether standard output could not be written: `write` and `flush` name no file."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS
 
 
 def _refuse_a_deleted_folder() -> None:

@@ -17,14 +17,14 @@ from typing import Any
 
 import click
 
-from kdaudit.cli.printing import say
+from kdaudit.cli.printing import OutputLostError, escaping_streams, say
 from kdaudit.errors import KdauditError, UsageError
 
 INTERRUPTED = 130
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the system or a scheduler ends the process."""
+    """SIGTERM or SIGHUP: the system, a scheduler or a closed terminal ends the process."""
 
 
 class Program(click.Group):
@@ -56,10 +56,12 @@ class Program(click.Group):
 def _code_of(call: Callable[[], Any]) -> int:
     try:
         _open_streams()
-        code = _called(call)
-        sys.stdout.flush()
+        with escaping_streams():
+            code = _called(call)
+            sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        with escaping_streams():
+            error.show()
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         say(f"kdaudit: {interruption(error)}", err=True)
@@ -67,19 +69,26 @@ def _code_of(call: Callable[[], Any]) -> int:
     except MemoryError:
         say("kdaudit: out of memory; finished work is kept: free memory, then run again to resume", err=True)
         return KdauditError.exit_code
-    except OSError as error:
+    except OutputLostError as error:
         _drop_output()
-        if not isinstance(error, BrokenPipeError):
-            reason = error.strerror or str(error)
+        if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, BrokenPipeError):
+            reason = error.__cause__.strerror
             say(f"kdaudit: the result could not be printed ({reason}); finished work is kept", err=True)
         return KdauditError.exit_code
     return code
 
 
-def interruption(error: BaseException) -> str:
-    """What to tell of an interruption."""
-    how = "terminated (SIGTERM)" if isinstance(error, Terminated) else "interrupted"
-    return f"{how}; finished work is kept: run the same command again to resume"
+def interruption(error: BaseException, *, fresh: bool = False) -> str:
+    """What to tell of an interruption.
+
+    Args:
+        error: what ended the command.
+        fresh: whether the command began with `--fresh`, which would forget what is kept.
+
+    """
+    how = f"terminated ({error})" if isinstance(error, Terminated) else "interrupted"
+    again = ", without --fresh," if fresh else ""
+    return f"{how}; finished work is kept: run the same command again{again} to resume"
 
 
 def _called(call: Callable[[], Any]) -> int:
@@ -114,18 +123,20 @@ def _drop_output() -> None:
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does, so that workers end and what is kept is told."""
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: workers end, and what is kept is told."""
+    own = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
     try:
-        before = signal.signal(signal.SIGTERM, _terminate)
+        for one in own:
+            signal.signal(one, _terminate)
     except ValueError:  # not in the main thread: its owner handles signals
-        yield
-        return
+        own = []
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one in own:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise Terminated
+    del frame
+    raise Terminated(signal.Signals(number).name)

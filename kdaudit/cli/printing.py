@@ -2,7 +2,8 @@
 
 File names, architectures, remarks of a hub and everything else that is not ours may hold escape codes, line
 ends that forge a line of ours, and marks that turn the reading direction. They are shown as escapes. A token
-of the hub is never shown.
+of the hub is never shown. `escaping_streams` does so to all that reaches the standard streams while a command
+runs, whoever prints it: warnings and logs of libraries too.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import contextlib
 import os
 import re
 import sys
-
-import click
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control codes but tab and line feed
@@ -34,13 +35,75 @@ def one_line(text: str) -> str:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print lines that we made; to standard error with `err`, where a reader who has gone ends nothing."""
-    if not err:
-        click.echo(_escaped(text))
-        return
+    stream = sys.stderr if err else sys.stdout
     try:
-        click.echo(_escaped(text), err=True)
+        stream.write(f"{_escaped(text)}\n")
+        stream.flush()
     except OSError:
+        if not err:
+            raise
         mute_stderr()
+
+
+class OutputLostError(Exception):
+    """Standard output cannot be written; its cause is the system's error."""
+
+
+class _Escaping:
+    """A text stream that shows as escapes what its terminal would obey; all else is that of `inner`.
+
+    Where it is `lossy`, a reader who has gone ends nothing; else a failure is an OutputLostError.
+    """
+
+    def __init__(self, inner: TextIO, *, lossy: bool) -> None:
+        self.inner = inner
+        self._lossy = lossy
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        with self._failing():
+            self.inner.write(_escaped(text))
+        return len(text)
+
+    def writelines(self, lines: Iterator[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """As `write`."""
+        with self._failing():
+            self.inner.flush()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._lossy:
+                raise OutputLostError from error
+            mute_stderr()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+        return getattr(self.inner, name)
+
+
+@contextlib.contextmanager
+def escaping_streams() -> Iterator[None]:
+    """Let nothing reach standard output and standard error that a terminal would obey."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout = _Escaping(out, lossy=False)
+    sys.stderr = _Escaping(err, lossy=True)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+def bare_stderr() -> TextIO:
+    """Standard error as it is, for a progress bar's own codes: its texts must have passed `printable`."""
+    stream: TextIO = getattr(sys.stderr, "inner", sys.stderr)
+    return stream
 
 
 def mute_stderr() -> None:
