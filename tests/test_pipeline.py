@@ -199,7 +199,7 @@ def test_a_sample_too_small_to_tell_is_inconclusive(toy: Toy, tmp_path: Path) ->
 def test_without_baseline_and_with_one_student_the_rest_stands(toy: Toy, tmp_path: Path) -> None:
     done = kdaudit(
         "run", toy.folder / "audit.yaml", "--out", tmp_path / "run", "--set", "models.baseline=null",
-        "--set", "models.students=[{name: only, path: hard, kd: hard}]", "--set", "holdout=null", "--json",
+        "--set", "models.students=[{name: only, path: ./hard, kd: hard}]", "--set", "holdout=null", "--json",
         cwd=toy.folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from kdaudit.config.audit import ModelConfig
+from kdaudit.corpus.distinct import Ledger
 from kdaudit.distill.folders import CARD, TrainingRecord, first_card
 from kdaudit.distill.model_card import About, model_card
 from kdaudit.distill.opening import Lab
@@ -95,7 +96,7 @@ def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
     record, folder = one.record, one.folder
     lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
     model = resolved(folder, one.name)
-    on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one)]
+    on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one), _example_tokens(lab)]
     measured = sha256(json.dumps(on).encode()).hexdigest()
     perplexity = known.get(measured)
     recipe = {} if record is None else record.settings.get("recipe", {})
@@ -126,10 +127,19 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
 
 
 def _perplexity(lab: Lab, one: Finished) -> float:
-    """Perplexity of the holdout, as an audit of the same model has it."""
-    batches = (lab.holdout[row : row + _ROWS] for row in range(0, len(lab.holdout), _ROWS))
+    """Perplexity of the holdout, as an audit of the same model has it: of distinct examples."""
+    ledger = Ledger(measured=_example_tokens(lab), seed=0, limit=None)
+    for window in lab.holdout:
+        ledger.add(window)
+    rows = ledger.settle().rows.tolist()
+    batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
     with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retreat=0) as worker:
         return worker.perplexity(batches, lab.bos)
+
+
+def _example_tokens(lab: Lab) -> int:
+    extraction = lab.config.extraction
+    return extraction.prefix_tokens + extraction.suffix_tokens
 
 
 def _dtype(lab: Lab, one: Finished) -> str:

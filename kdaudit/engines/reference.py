@@ -170,7 +170,12 @@ class _Best(NamedTuple):
     @property
     def margin(self) -> torch.Tensor:
         """See `Continuations.margins`: float32 (positions,)."""
-        return self.lead / self.spread
+        return _over(self.lead, self.spread)
+
+
+def _over(difference: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+    """A difference in units of the spread, which is 0 where all logits are equal: none is none."""
+    return torch.where(difference == 0, 0.0, difference / spread)
 
 
 def _best(logits: torch.Tensor) -> _Best:
@@ -193,7 +198,7 @@ def _judged(logits: torch.Tensor) -> Continuations:
 def _changed(logits: torch.Tensor, exact: _Best) -> Probe:
     """What rounding changed at the positions of one window, as in `Probe` but (positions,)."""
     there = logits.gather(-1, exact.tokens)
-    change = (there[:, 0] - there[:, 1] - exact.lead).abs() / exact.spread
+    change = _over((there[:, 0] - there[:, 1] - exact.lead).abs(), exact.spread)
     flipped = logits.argmax(dim=-1) != exact.tokens[:, 0]
     return Probe(change.cpu().numpy(), flipped.cpu().numpy())
 
