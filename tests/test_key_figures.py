@@ -165,6 +165,15 @@ def test_several_baselines_leave_no_interval_and_the_sentence_says_so() -> None:
     )
 
 
+def test_students_that_are_equal_are_not_told_apart() -> None:
+    figures = key_figures(AuditResults.model_validate(no_leaks(sample_dict())))
+    for one in figures[:2]:
+        assert "the same for all 2 students" in one.lead.of
+        assert "worst" not in one.lead.of
+    lead = figure(three_students(sample_dict()), "against baseline").lead
+    assert lead.of == "student “hard” (hard KD), the worst of 3 students together with 1 other"
+
+
 def test_soft_against_hard_names_the_pair_that_it_is_of() -> None:
     one = figure(three_students(sample_dict()), "soft distillation").lead
     assert one.of == "inherited by “hard” over inherited by “soft”, the first of their kinds among 3 students"
@@ -174,6 +183,13 @@ def test_soft_against_hard_names_the_pair_that_it_is_of() -> None:
 
 
 VERDICTS = [
+    (
+        "three students",
+        "none",
+        "The student that memorizes most, “hard” (as much as “hard-2”), reproduces 0.074 % of the training "
+        "examples (742 of 1,000,000) word for word; a model of its size trained without the teacher "
+        "reproduces 0.17 %.",
+    ),
     (
         "a sample",
         "fail",
@@ -211,6 +227,8 @@ def test_verdicts_say_of_how_many_and_that_a_sample_is_one(
 def test_the_extent_of_a_census_tells_what_was_left_out(tmp_path: Path) -> None:
     text = Rendered(tmp_path).public.text
     assert "all 1,000,000 distinct examples of the corpus; 31,022 documents or ends of them left out" in text
+    card = Rendered(tmp_path / "card").card
+    assert "left out as too short, empty or not valid text: 31,022." in card
 
 
 def test_the_terminal_says_sample_rates_that_are_not_rounded_to_nothing_and_tagged_leaks() -> None:

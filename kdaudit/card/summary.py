@@ -66,6 +66,7 @@ def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    left_out = sum(results.corpus.skipped.model_dump().values())
     text = environment.get_template("card.md.j2").render(
         audit=results.name,
         student=student,
@@ -73,6 +74,7 @@ def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]
         examples=count(results.corpus.examples),
         sampled=results.corpus.sampled,
         windows=count(results.corpus.windows),
+        left_out=count(left_out) if left_out else None,
         corpus=results.corpus.path,
         given=results.extraction.prefix_tokens,
         need=results.extraction.suffix_tokens,

@@ -118,7 +118,7 @@ def _ratio_sentence(name: str, figures: ComparisonResult, counted: _Counted) -> 
         return f"Student {quoted(name)} does not differ clearly from {control}."
     lead = f"Student {quoted(name)}" if ends is not None else f"As counted, without an interval, {student}"
     if ratio == 0:
-        return f"{lead} memorizes nothing, {control} {significant(counted.baseline, 6)}."
+        return f"{lead} memorizes nothing, {control} {significant(counted.baseline, 6)} examples."
     if ratio < 1:
         return f"{lead} memorizes {percent(1 - ratio, 1)} less than {control}."
     return f"{lead} memorizes {significant(ratio, 2)} times as much as {control}."
@@ -162,11 +162,13 @@ def _figure(
     why_absent: Callable[[AuditResults], str],
 ) -> KeyFigure:
     worst_first = sorted(results.comparison.items(), key=lambda item: -rank(*item))
-    found = [one for one in (reading(name, figures) for name, figures in worst_first) if one is not None]
+    told = [(reading(*item), rank(*item)) for item in worst_first]
+    found = [(one, how_bad) for one, how_bad in told if one is not None]
     if not found:
         return KeyFigure(title, None, (), why_absent(results))
-    lead, others = found[0], found[1:]
-    return KeyFigure(title, lead._replace(of=f"{lead.of}{worst_of(results)}"), others, None)
+    (lead, worst), *others = found
+    which = worst_of(len(found), sum(how_bad == worst for _, how_bad in found))
+    return KeyFigure(title, lead._replace(of=f"{lead.of}{which}"), [one for one, _ in others], None)
 
 
 def _hard_against_soft(results: AuditResults) -> KeyFigure:

@@ -37,10 +37,21 @@ def whose(results: AuditResults, name: str) -> str:
     return f"student {quoted(name)}{kd}"
 
 
-def worst_of(results: AuditResults) -> str:
-    """Behind whose the leading reading is: that it is the worst, where there are several to choose from."""
-    number = len(results.comparison)
-    return f", the worst of {number} students" if number > 1 else ""
+def worst_of(students: int, equals: int, kind: str = "students") -> str:
+    """Behind whose the leading reading is: that it is the worst, where there are several to choose from.
+
+    Args:
+        students: that have a reading.
+        equals: those of them that are as bad, the leading one among them.
+        kind: what they are called.
+
+    """
+    if students < 2:
+        return ""
+    if equals == students:
+        return f"; the same for all {students} {kind}"
+    others = "" if equals == 1 else f" together with {plural(equals - 1, 'other')}"
+    return f", the worst of {students} {kind}{others}"
 
 
 def examples_in(results: AuditResults, number: int) -> str:

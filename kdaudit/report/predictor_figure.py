@@ -10,7 +10,7 @@ from __future__ import annotations
 from kdaudit.report.absence import why_no_predictor
 from kdaudit.report.foreseen import Caught, caught, kind_foreseen, promise_of
 from kdaudit.report.formatting import count, percent, plural, quoted, score
-from kdaudit.report.key_figure import KeyFigure, Reading, examples_in
+from kdaudit.report.key_figure import KeyFigure, Reading, examples_in, worst_of
 from kdaudit.results import AuditResults, Trials
 
 
@@ -26,13 +26,15 @@ def predictor_figure(results: AuditResults) -> KeyFigure:
         lead = min(leaky, key=lambda one: (one.share or 0.0, -one.leaks), default=every)
         rest = [one for one in (every, *leaky) if one is not lead]
         others = [_caught_by(one) for one in rest] if len(students) > 1 else []
-        return KeyFigure(title, _caught_reading(results, lead, len(leaky)), others, None)
+        equals = sum(one.share == lead.share for one in leaky)
+        which = worst_of(len(leaky), equals, "students that leak")
+        return KeyFigure(title, _caught_reading(results, lead, which), others, None)
     if found.auc is None:
         return KeyFigure(title, None, (), why_no_predictor(results))
     return KeyFigure("How the risk predictor ranks examples", _auc_reading(results, found.auc), (), None)
 
 
-def _caught_reading(results: AuditResults, lead: Caught, students: int) -> Reading:
+def _caught_reading(results: AuditResults, lead: Caught, which: str) -> Reading:
     found, examples = results.predictor, results.corpus.examples
     flagged = found.flagged or 0  # known where `caught` is
     name = "the students" if lead.student is None else quoted(lead.student)
@@ -45,9 +47,8 @@ def _caught_reading(results: AuditResults, lead: Caught, students: int) -> Readi
         f"{count(lead.flagged)} of the {count(lead.leaks)} that {name} {verb}. It was fitted on "
         f"a part of {kind_foreseen(results)}."
     )
-    worst = f", the worst of {students} students that leak" if students > 1 else ""
     return Reading(
-        f"of what {name} {verb}{worst}", percent(lead.share), _guarantee(results, lead), counts, sentence
+        f"of what {name} {verb}{which}", percent(lead.share), _guarantee(results, lead), counts, sentence
     )
 
 

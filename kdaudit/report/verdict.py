@@ -230,7 +230,9 @@ def _finding(results: AuditResults) -> str:
     if len(students) == 1:
         which = f"Student {quoted(name)}"
     elif worst.memorized:
-        which = f"The student that memorizes most, {quoted(name)},"
+        equals = [quoted(one) for one, model in students.items() if model.rate == worst.rate and one != name]
+        alike = f" (as much as {listed(equals)})" if equals else ""
+        which = f"The student that memorizes most, {quoted(name)}{alike},"
     else:
         which = f"None of the {len(students)} students"
     found = f"{which} reproduces {_of_all(results, worst, len(students))} word for word"
