@@ -120,7 +120,7 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
         ModelError: there is no such file, or it cannot be read.
     """
     try:
-        found = json.loads(read_bounded(path, _MOST_VOCABULARY_BYTES))
+        found = json.loads(read_bounded(path, _MOST_VOCABULARY_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ModelError(
             f"{key}.path: {path.parent} holds no {path.name}; name a folder written by save_pretrained"
@@ -136,7 +136,7 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
 
 def config_of(folder: Path) -> dict[str, Any]:
     """The content of a model's config.json, once `check_files` has passed it."""
-    described: dict[str, Any] = json.loads(read_bounded(folder / CONFIG, _MOST_BYTES))
+    described: dict[str, Any] = json.loads(read_bounded(folder / CONFIG, _MOST_BYTES).decode("utf-8"))
     return described
 
 

@@ -127,9 +127,15 @@ def read_index(index: Path, key: str) -> dict[str, str]:
         ModelError: it cannot be read, or names none.
 
     """
-    found = read_json(index, key).get("weight_map")
+    described = read_json(index, key)
+    found = described.get("weight_map")
     if not isinstance(found, dict) or not found:
         raise ModelError(f"{key}.path: {index} names no shards; save the model anew")
+    if not isinstance(described.get("metadata"), dict):
+        raise ModelError(
+            f'{key}.path: {index} has no "metadata", which transformers needs; save the model again, or '
+            'write "metadata": {} into it'
+        )
     return {str(name): str(file) for name, file in found.items()}
 
 

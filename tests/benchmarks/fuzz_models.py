@@ -2,7 +2,7 @@
 
 A tiny model's folder is copied and spoiled in one to three ways. Then the product's model resolution must end
 in time and memory, either in a UsageError that names the model, or in a model of which just the fingerprinted
-weights are loaded: by the transformers engine, which is tried, and by vLLM, whose choice is stated here again.
+weights are loaded: by the transformers engine, which is tried, and by vLLM, whose choice is stated here.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def _models() -> tuple[Path, ...]:
     gpt2 = GPT2Config(vocab_size=VOCABULARY, n_embd=64, n_layer=1, n_head=2, n_positions=64)
     gemma = Gemma2Config(
         vocab_size=VOCABULARY, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=64, pad_token_id=None, bos_token_id=None,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=64,
+        pad_token_id=None, bos_token_id=None,
     )  # fmt: skip
     for name, model in {"gpt2": GPT2LMHeadModel(gpt2), "gemma2": Gemma2ForCausalLM(gemma)}.items():
         model.save_pretrained(root / name)
@@ -125,7 +126,10 @@ def _regular(path: Path) -> bool:
 
 def _describe(chance: random.Random, folder: Path) -> None:
     path = folder / chance.choice([_CONFIG] * 6 + ["generation_config.json", "tokenizer_config.json"])
-    described: Any = json.loads(path.read_text()) if _regular(path) else {}
+    try:
+        described: Any = json.loads(path.read_text()) if _regular(path) else {}
+    except (ValueError, RecursionError):
+        return  # spoiled before
     if not isinstance(described, dict):
         return
     for _ in range(chance.randrange(1, 4)):
@@ -184,7 +188,7 @@ def _header(chance: random.Random, folder: Path) -> None:
         header = json.loads(data[8 : 8 + size])
         name = chance.choice([name for name in header if name != "__metadata__"])
         entry = header[name]
-    except (ValueError, IndexError, TypeError):
+    except (ValueError, IndexError, TypeError, AttributeError):
         return
     kind = chance.randrange(7)
     if kind == 0:
@@ -260,7 +264,7 @@ def _tie(chance: random.Random, folder: Path) -> None:
             described = json.loads(path.read_text())
             described["tie_word_embeddings"] = chance.random() < 0.8
             path.write_text(json.dumps(described))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return
     _tensors(chance, folder)
 
@@ -286,7 +290,7 @@ def _shards(chance: random.Random, folder: Path) -> None:
     try:
         files = json.loads(index.read_text())["weight_map"]
         name = chance.choice(sorted(files))
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return
     kind = chance.randrange(5)
     if kind == 0:
@@ -297,7 +301,8 @@ def _shards(chance: random.Random, folder: Path) -> None:
         files["nowhere.weight"] = files[name]
     elif kind == 3:
         (folder / str(files[name])).unlink(missing_ok=True)
-    index.write_text(json.dumps({"weight_map": files}))
+    described = {"weight_map": files} | ({"metadata": {}} if chance.random() < 0.9 else {})
+    index.write_text(json.dumps(described))
 
 
 def _link(chance: random.Random, folder: Path) -> None:
