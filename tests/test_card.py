@@ -748,7 +748,9 @@ def test_a_wrong_repository_id_is_wrong_use(run: Path, hub: StandIn, tmp_path: P
 def test_a_report_that_was_changed_is_not_uploaded(hub: StandIn, tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", sample_dict())
     files = {"report.public.html": "0" * 64}
-    manifest = Manifest(name="a", created="c", environment={}, inputs={}, batch_plan={"shard_rows": 1}, files=files)
+    manifest = Manifest(
+        name="a", created="c", environment={}, inputs={}, batch_plan={"shard_rows": 1}, files=files
+    )
     (run / "manifest.json").write_text(manifest.model_dump_json())
     words = (run, "--student", "soft", "--card", tmp_path / "README.md", "--push", REPO)
     assert "was changed since the run wrote it" in refused(call(*words))
