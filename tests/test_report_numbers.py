@@ -261,6 +261,8 @@ def names(results: dict[str, Any]) -> Iterator[str]:
     yield from (results["extraction"]["engine_version"], results["extraction"]["device"], "HMAC-SHA256")
     for note in results["notes"]:
         yield from (note, re.sub(r"/home/owner/private stuff/", "", note))
+    if reason := results["predictor"].get("reason"):
+        yield reason
     yield "‹U+202E›"
 
 
