@@ -175,6 +175,8 @@ class _Best(NamedTuple):
 
 def _over(difference: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     """A difference in units of the spread, which is 0 where all logits are equal: none is none."""
+    import torch
+
     return torch.where(difference == 0, 0.0, difference / spread)
 
 
