@@ -70,6 +70,15 @@ def test_each_model_memorizes_its_own_windows(toy: Toy) -> None:
     assert all(model["holdout"]["memorized"] == 0 for model in toy.results["models"].values())
 
 
+def test_every_model_was_checked_against_the_reference(toy: Toy) -> None:
+    """A check that cannot be made becomes a note: here it can, so a note would hide a fault of ours."""
+    checks = {name: model["engine_check"] for name, model in toy.results["models"].items()}
+    assert all(check is not None and check["disagreeing"] == 0 for check in checks.values()), toy.results[
+        "notes"
+    ]
+    assert not any("was not checked" in note for note in toy.results["notes"])
+
+
 def test_inheritance(toy: Toy) -> None:
     soft, hard = toy.results["comparison"]["soft"], toy.results["comparison"]["hard"]
     assert (soft["teacher_specific"], soft["inherited"], soft["student_only"]) == (5, 5, 0)
@@ -223,7 +232,9 @@ def test_end_of_text_inside_a_suffix_is_a_token_like_any_other(tmp_path: Path) -
     toys.write_corpus(tmp_path / "corpus.jsonl", [[5] * toys.PREFIX + [0] * toys.SUFFIX])
     done = kdaudit("run", "audit.yaml", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["models"]["hard"]["memorized"] == 1
+    model = json.loads(done.stdout)["models"]["hard"]
+    assert model["memorized"] == 1
+    assert model["engine_check"]["windows"] == 1, "the check was made, and not given up"
 
 
 def _kept(results: dict[str, Any]) -> dict[str, Any]:

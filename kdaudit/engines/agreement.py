@@ -133,11 +133,14 @@ def ask(said: Continuations, seed: int) -> Asked:
     controls = min(_CONTROLS, windows)
     places = np.random.default_rng(seed).integers(0, width, controls)
     wrong = said.tokens[:controls].copy()
-    wrong[np.arange(controls), places] = said.unlikely[np.arange(controls), places]
+    rows = np.arange(controls)
+    wrong[rows, places] = said.unlikely[rows, places]
+    # Where all logits are equal, the least likely token is the likeliest too, and nothing is wrong.
+    planted = wrong[rows, places] != said.tokens[rows, places]
     return Asked(
         np.concatenate([np.arange(windows), np.arange(controls)]),
         np.concatenate([said.tokens, wrong]),
-        np.concatenate([np.full(windows, width), places]),
+        np.concatenate([np.full(windows, width), np.where(planted, places, width)]),
     )
 
 
