@@ -217,7 +217,9 @@ def lost_shard(folder: Path) -> list[str]:
     index = {name: f"model-0000{1 + (row > 3)}-of-00002.safetensors" for row, name in enumerate(names)}
     first = {name: weights[name] for name in names[:4]}
     save_file(first, folder / "hard" / "model-00001-of-00002.safetensors", {"format": "pt"})
-    (folder / "hard" / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "hard" / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
     return gone("hard/model.safetensors")(folder)
 
 
