@@ -270,7 +270,16 @@ def test_where_a_letter_joins_a_space_a_bpe_without_words_is_not_cut_there(monke
 
 @pytest.mark.parametrize(
     ("pattern", "ends"),
-    [('"[^"]*"', '""'), ("<.*>", "<>"), ("<(?:[^>\\d]|\\d)*>", "<>"), (r"\([^)]{2,}\)", "()")],
+    [
+        ('"[^"]*"', '""'),
+        ("<.*>", "<>"),
+        ("<(?:[^>\\d]|\\d)*>", "<>"),
+        (r"\([^)]{2,}\)", "()"),
+        (r'"[\s\S]*?"', '""'),
+        (r"<[\w\s]+>", "<>"),
+        (r"<(?:\w+\s)+>", "<>"),
+        (r"\w+(?=[\w\s]+!)", " !"),
+    ],
 )
 def test_a_pattern_that_spans_any_text_is_matched_in_the_whole(pattern, ends, monkeypatch):
     first, last = ends
@@ -281,6 +290,12 @@ def test_a_pattern_that_spans_any_text_is_matched_in_the_whole(pattern, ends, mo
     )
     tokenizer.train_from_iterator(spanned * 3, trainer)
     text = f"{PROSE[0]}\n{first}{' '.join([PROSE[0]] * 90)}{last}\n{PROSE[0] * 9}"
+    lengths_encoded(tokenizer, text, monkeypatch, piece=1_000, reach=100)
+
+
+def test_a_normalizer_that_spans_any_text_is_given_the_whole(monkeypatch):
+    tokenizer = changed(byte_level(), normalizer=N.Replace(Regex(r"<(?:\w|\s)+>"), "gone"))
+    text = f"A fox.\n<{'the quick fox ' * 300}>\n{PROSE[0] * 30}"
     lengths_encoded(tokenizer, text, monkeypatch, piece=1_000, reach=100)
 
 

@@ -12,15 +12,15 @@ overlap, and a piece takes over from the one before it at a cut that is shown to
   places, and the text there changes often between letters, digits, spaces and others. So a run of such
   characters, which a pre-tokenizer may split by the distance from its start or by what follows, ends there.
 
-Assumed is that normalizer and pre-tokenizer look no further than that. A pattern that passes over text of
-any kind, as from one quotation mark to the next, does: then a text is encoded at once. Where no cut is
-safe, as for a Unigram model without pre-tokenizer, the piece grows, up to the whole text.
+Assumed is that normalizer and pre-tokenizer look no further than that. A regular expression may, as one from a
+quotation mark to the next, or it may not, and to tell takes more than a look at it: so only those of published
+tokenizers (`_NEAR`) are taken to be near, and with any other a text is encoded at once, in whatever memory that
+takes. Where no cut is safe, as for a Unigram model without pre-tokenizer, the piece grows, up to the whole text.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple, Protocol
@@ -38,11 +38,31 @@ _CHANGES = 4
 """How often the kind of character changes behind a cut, at least."""
 _TRIED = 4
 """Cuts tried in a piece before it grows."""
-_FAR = re.compile(
-    r"(?<!\\)\.(?:[*+|)]|\{\d*,\})"
-    r"|(?<!\\)(?<!&&)\[\^(?!(?:\\.|[^\]\\])*(?:\\s|\\p\{L\}))(?:\\.|[^\]\\])*\]"
+_NEAR = frozenset(
+    [
+        # GPT-2
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        # Llama 3, and cl100k of GPT-4 in either spelling
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+",
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]"
+        r"|\s+(?!\S)|\s+",
+        # Qwen 2 and 3
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+",
+        # o200k of GPT-4o and gpt-oss
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        # DeepSeek, and digits of StarCoder and others: one kind of character and what may stand before it
+        r"[\r\n]",
+        r"\s?\p{L}+",
+        r"\s?\p{P}+",
+        r"\p{N}",
+        r"\p{N}{1,3}",
+    ]
 )
-"""In a pattern: any character, or all but some, where neither letters nor spaces are among those."""
+"""Regular expressions whose matches hold few changes between letters, digits, spaces and others."""
 _CODES = 0x110000
 """How many characters Unicode has."""
 
@@ -229,7 +249,7 @@ class _Joints:
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401
         content = json.loads(tokenizer.to_str())
         model = content["model"]
-        self.far = any(map(_FAR.search, _patterns([content["normalizer"], content["pre_tokenizer"]])))
+        self.far = not _NEAR.issuperset(_patterns([content["normalizer"], content["pre_tokenizer"]]))
         """Whether what stands anywhere in a text may decide how its words are made."""
         self._first = self._last = self._pairs = np.empty(0, dtype=np.int64)
         if (
