@@ -270,7 +270,10 @@ class RunStore:
         """Note that files are about to stand in their places, or to be removed, and are not listed."""
         self._own.update(names)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(self.folder / INTENT_FILE, flags, 0o600)
+        try:
+            descriptor = os.open(self.folder / INTENT_FILE, flags, 0o600)
+        except OSError as error:
+            raise _unmade(self.folder / INTENT_FILE, error) from error
         try:
             os.write(descriptor, "".join(f"{name}\n" for name in names).encode())
             os.fsync(descriptor)

@@ -242,7 +242,7 @@ def _kept(results: dict[str, Any]) -> dict[str, Any]:
     results = json.loads(json.dumps(results))
     del results["created"]
     for model in results["models"].values():
-        del model["seconds"], model["tokens_per_second"]
+        del model["seconds"], model["tokens_per_second"], model["engine_check"]["seconds"]
     for leak in results["leaks"]:
         del leak["suffix_hmac"]
     return results

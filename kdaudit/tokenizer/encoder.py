@@ -12,10 +12,11 @@ overlap, and a piece takes over from the one before it at a cut that is shown to
   places, and the text there changes often between letters, digits, spaces and others. So a run of such
   characters, which a pre-tokenizer may split by the distance from its start or by what follows, ends there.
 
-Assumed is that normalizer and pre-tokenizer look no further than that. A regular expression may, as one from a
-quotation mark to the next, or it may not, and to tell takes more than a look at it: so only those of published
-tokenizers (`_NEAR`) are taken to be near, and with any other a text is encoded at once, in whatever memory that
-takes. Where no cut is safe, as for a Unigram model without pre-tokenizer, the piece grows, up to the whole text.
+Assumed is that normalizer and pre-tokenizer look no further than that. A regular expression may, as one
+from a quotation mark to the next, or it may not, and to tell takes more than a look at it: so only those of
+published tokenizers (`_NEAR`) are taken to be near, and with any other a text is encoded at once, in
+whatever memory that takes. Where no cut is safe, as for a Unigram model without pre-tokenizer, the piece
+grows, up to the whole text.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _NEAR = frozenset(
         # GPT-2
         r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
         # Llama 3, and cl100k of GPT-4 in either spelling
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-        r"|\s+(?!\S)|\s+",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+",
         r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]"
         r"|\s+(?!\S)|\s+",
         # Qwen 2 and 3
