@@ -192,7 +192,9 @@ def test_a_wrong_predictor_is_refused_and_nothing_is_written(
         path.write_text(text)
     done = family.screen("refused", f"predictor.labels={path}")
     assert done.exit_code == 2
-    assert done.stderr.splitlines()[-1].startswith(f"kdaudit: {path}: ")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("kdaudit: ")
+    assert str(path) in last
     assert "Traceback" not in done.stderr
     assert not (family.folder / "refused").exists()
 
