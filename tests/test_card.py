@@ -166,6 +166,23 @@ def test_the_section_is_about_the_student_alone(run: Path, tmp_path: Path) -> No
     assert "report.html" not in soft
 
 
+def test_the_card_counts_the_distinct_suffixes_of_the_leaks(tmp_path: Path) -> None:
+    """A suffix behind several prefixes, as of a licence, is one text."""
+    leaks = sample_dict()["leaks"]
+    own = [leak for leak in leaks if "soft" in leak["memorized_by"]]
+    data = sample_dict(leak_suffixes={"leaks": 7, "students": {"soft": 3, "hard": 6}})
+    run = made_run(tmp_path / "run", data)
+    whole = (run / "card.md").read_text().replace("\xa0", " ")
+    assert (
+        f"{len(leaks)} examples memorized by at least one student; their suffixes are 7 distinct texts"
+        in whole
+    )
+    section = put(tmp_path / "soft.md", run).replace("\xa0", " ")
+    assert f"{len(own)} examples memorized by this student; their suffixes are 3 distinct texts" in section
+    older = made_run(tmp_path / "older", sample_dict())
+    assert "suffixes" not in (older / "card.md").read_text()
+
+
 def test_a_new_audit_takes_the_place_of_the_old_one(run: Path, tmp_path: Path) -> None:
     card = tmp_path / "README.md"
     card.write_text(CARDS[1].read_text())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kdaudit.errors import UsageError
 from kdaudit.report.formatting import listed
-from kdaudit.results import AuditResults, Check, GateResult, Verdict
+from kdaudit.results import AuditResults, Check, GateResult, LeakSuffixes, Verdict
 
 _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 
@@ -47,8 +47,16 @@ def about(results: AuditResults, student: str) -> AuditResults:
             "soft_vs_hard": None,
             "gate": GateResult(verdict=_worst(checks), checks=checks),
             "leaks": [leak for leak in results.leaks if student in leak.memorized_by],
+            "leak_suffixes": _suffixes(results, student),
         }
     )
+
+
+def _suffixes(results: AuditResults, student: str) -> LeakSuffixes | None:
+    if results.leak_suffixes is None:
+        return None
+    own = results.leak_suffixes.students[student]
+    return LeakSuffixes(leaks=own, students={student: own})
 
 
 def _worst(checks: list[Check]) -> Verdict:

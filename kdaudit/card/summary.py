@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kdaudit.report.figures import KeyFigure, key_figures, role_words
-from kdaudit.report.formatting import count, percent, percent_interval
+from kdaudit.report.formatting import count, percent, percent_interval, plural
 from kdaudit.report.redaction import visible
 from kdaudit.report.verdict import verdict_of
 from kdaudit.results import AuditResults, ModelResult
@@ -66,6 +66,7 @@ def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    texts = results.leak_suffixes
     left_out = sum(results.corpus.skipped.model_dump().values())
     text = environment.get_template("card.md.j2").render(
         audit=results.name,
@@ -79,6 +80,8 @@ def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]
         given=results.extraction.prefix_tokens,
         need=results.extraction.suffix_tokens,
         rows=[_row(name, model) for name, model in results.models.items()],
+        leaks=plural(len(results.leaks), "example"),
+        suffixes=plural(texts.leaks, "distinct text") if texts is not None and texts.leaks else None,
         figures=figures,
         version=results.kdaudit_version,
         created=results.created[:10],
