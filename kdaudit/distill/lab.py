@@ -112,10 +112,10 @@ def run_distill(
     out = out.absolute()
     if (out / MANIFEST_FILE).exists():
         raise UsageError(f"{out}: holds an audit or a screening; choose another --out")
+    for folder in _folders(config, out):
+        check_folders(folder, out)
     lock: AbstractContextManager[Any] = processes.first_then_all(lambda: FolderLock(out), nullcontext)
     with lock:
-        for folder in _folders(config, out):
-            check_folders(folder, out)
         disable_progress_bar()  # transformers' own: `progress` alone says how far things are
         set_verbosity_error()  # it warns of every training that goes on from a checkpoint
         return _distill(open_lab(config, out, processes, progress, warn))

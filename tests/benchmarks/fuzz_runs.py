@@ -1,8 +1,9 @@
 """Hostile run directories: links, FIFOs, devices, damage and forged names, given to what reads one.
 
-A finished run is copied and spoiled in one to three ways. Then `verify`, `report`, `card` and `validate` must
-end in time with an exit code of ours and no traceback, print nothing that a terminal would obey, touch
-nothing outside the directory, and leave what the user keeps in it.
+A finished run is copied and spoiled in one to three ways. Then `verify`, `report`, `card` and `validate`, and
+the opening that `run` begins with (to resume, and with `--fresh`), must end in time with an exit code of ours
+and no traceback, print nothing that a terminal would obey, touch nothing outside the directory, and leave
+what the user keeps in it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sample_results import write_run
 
 from kdaudit.cli import main as kdaudit
 from kdaudit.config.audit import ReportConfig
+from kdaudit.errors import KdauditError, RunStateError, StorageError
 from kdaudit.report.render import CARD, PUBLIC_REPORT, REPORT, render_reports
 from kdaudit.store import RunStore
 
@@ -125,19 +127,20 @@ def _sparse(chance: random.Random, path: Path, outside: Path) -> None:
     os.truncate(path, 600 << 20)
 
 
+def _mode(chance: random.Random, path: Path, outside: Path) -> None:
+    path.chmod(chance.choice([0o644, 0o000, 0o777]))
+
+
+_WRITING = (_flip, _cut, _json, _forged, _sparse, _mode)
+"""These open what they spoil, which must be a file: they would wait for a FIFO, or write through a link."""
 _SPOILS: list[Spoil] = [
     _link,
     _link,
     _replace(os.mkfifo),
     _replace(Path.mkdir),
     _replace(lambda _: None),
-    _flip,
-    _cut,
-    _json,
-    _forged,
     _name,
-    _sparse,
-    lambda chance, path, outside: path.chmod(chance.choice([0o644, 0o000, 0o777])),
+    *_WRITING,
 ]
 _NAMES = [
     *("manifest.json", "manifest.sha256", "results.json", "leaks.parquet", "report.html"),
@@ -173,6 +176,9 @@ def attempt(chance: random.Random, folder: Path) -> str | None:
     done = []
     for _ in range(chance.randrange(1, 4)):
         spoil, name = chance.choice(_SPOILS), chance.choice(_NAMES)
+        target = run / ("manifest.json" if spoil is _forged else name)
+        if spoil in _WRITING and (target.is_symlink() or not target.is_file()):
+            continue
         done.append(f"{getattr(spoil, '__name__', 'spoil')} {name}")
         with contextlib.suppress(OSError, ValueError):
             spoil(chance, run / name, outside)
@@ -185,6 +191,8 @@ def attempt(chance: random.Random, folder: Path) -> str | None:
     ):
         if (wrong := _wrong_with(words)) is not None:
             return f"{words[0]} after {', '.join(done)}: {wrong}"
+    if (wrong := _wrong_with_opening(run)) is not None:
+        return f"a run opened after {', '.join(done)}: {wrong}"
     if (outside.read_text(), outside.stat().st_mode & 0o777) != ("theirs", 0o640):
         return f"a file outside was changed after {', '.join(done)}"
     if (grown := _most_memory() - before) > _MEMORY:
@@ -208,6 +216,20 @@ def _wrong_with(words: list[str]) -> str | None:
         return said[-1500:]
     found = _OBEYED.search(said)
     return None if found is None else f"prints {found[0]!r}: {said[-300:]}"
+
+
+def _wrong_with_opening(run: Path) -> str | None:
+    """What `run` does first of all in its folder: resume what is there, or with `--fresh` remove it."""
+    for fresh in (False, True):
+        try:
+            with _in_time():
+                RunStore(run, "sample", {}, fresh=fresh).close()
+        except KdauditError as error:
+            if not isinstance(error, RunStateError | StorageError):
+                return f"{type(error).__name__}: {error}"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    return None
 
 
 if __name__ == "__main__":
