@@ -11,12 +11,14 @@ import os
 from pathlib import Path
 
 import datasets
+import httpx2
 import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub.errors import GatedRepoError
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import open_documents, source_fingerprint
@@ -423,12 +425,21 @@ def test_wrong_parts_of_a_hub_dataset_are_named(hub):
     assert "corpus.name" in message
 
 
+def gated(message: str) -> Exception:
+    """As `datasets` raises it: the message holds the repository's name, the cause says what it is."""
+    error = DatasetNotFoundError(message)
+    request = httpx2.Request("GET", "https://huggingface.co/api/datasets/owner/data")
+    error.__cause__ = GatedRepoError("403", response=httpx2.Response(403, request=request))
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
         (ConnectionError("Couldn't reach 'owner/data' on the Hub"), "check the network"),
         (DatasetNotFoundError("Dataset 'owner/data' doesn't exist on the Hub"), "no such dataset"),
-        (DatasetNotFoundError("Dataset 'owner/data' is a gated dataset on the Hub."), "is gated"),
+        (gated("Dataset 'owner/data' is a gated dataset on the Hub."), "is gated"),
+        (DatasetNotFoundError("Dataset 'owner/gated-data' doesn't exist on the Hub"), "no such dataset"),
         (RuntimeError("strange\nlong story"), "cannot be read from the Hugging Face hub (strange)"),
     ],
 )

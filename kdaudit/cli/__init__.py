@@ -20,7 +20,7 @@ import click
 from kdaudit import __version__
 from kdaudit.cli.ending import INTERRUPTED, Program, interruption
 from kdaudit.cli.printing import OutputLostError, one_line, printable, say
-from kdaudit.errors import KdauditError, UsageError
+from kdaudit.errors import KdauditError, RunStateError, UsageError
 
 if TYPE_CHECKING:
     from kdaudit.config.audit import AuditConfig
@@ -81,8 +81,11 @@ def _refuse_a_deleted_folder() -> None:
 
 
 def _placed(error: KdauditError, words: Mapping[str, Any]) -> str:
-    """An error's sentence; if it is about a key of the command's FILE, with the line before it."""
-    if not isinstance(error, UsageError) or "overrides" not in words:
+    """An error's sentence; if it is about a key of the command's FILE, with the line before it.
+
+    Errors of a run directory begin with its path, which may be named as a key is.
+    """
+    if not isinstance(error, UsageError) or isinstance(error, RunStateError) or "overrides" not in words:
         return str(error)
     from kdaudit.config.loading import placed
 

@@ -1,17 +1,19 @@
 """The keys of audit.yaml as frozen pydantic models; each field's docstring is its help.
 
 Paths are plain strings, since each may also name a model or dataset on the Hugging Face hub; a local
-one is absolute after loading (`kdaudit.config.paths`). A check that raises ValueError starts its message
-with the key, dotted and relative to its section, as in `students.0.name: ...`, so that the loader can
-say the full key and its line.
+one is absolute after loading (`kdaudit.config.paths`). A check of ours raises MisfitError with
+the key, relative to its section, as in `students.0.name`, so that the loader can say the full key and its
+line.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,10 +24,21 @@ from pydantic import (
     model_validator,
 )
 
+from kdaudit.config.misfit import MisfitError
 from kdaudit.config.paths import PathOrId
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.ASCII)
+
+
+def _portable(name: str) -> str:
+    """Refuse a folder's name that some systems keep for a device or cut short: runs are copied to others."""
+    if _DEVICE.fullmatch(name) or name.endswith("."):
+        raise ValueError(f"{name!r} cannot name a folder on Windows; choose another name")
+    return name
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), AfterValidator(_portable)]
 """A name that becomes a folder: letters, digits, dot, underscore and dash, at most 64."""
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -41,20 +54,21 @@ def check_names(names: Sequence[str], reserved: Sequence[str]) -> None:
     """Refuse names of students that are reserved, or that differ in case alone: they become folders.
 
     Raises:
-        ValueError: the message begins with the key.
+        MisfitError: one is.
     """
     seen: set[str] = set()
     for row, written in enumerate(names):
         name = written.lower()
         if name in reserved or name.startswith("baseline-"):
-            raise ValueError(
-                f"students.{row}.name: {written!r} is reserved; choose a name other than "
-                f"{', '.join(reserved)} and baseline-N"
+            raise MisfitError(
+                f"students.{row}.name",
+                f"{written!r} is reserved; choose a name other than {', '.join(reserved)} and baseline-N",
             )
         if name in seen:
-            raise ValueError(
-                f"students.{row}.name: {written!r} is used twice; give each student its own name "
-                "(upper and lower case do not count)"
+            raise MisfitError(
+                f"students.{row}.name",
+                f"{written!r} is used twice; give each student its own name "
+                "(upper and lower case do not count)",
             )
         seen.add(name)
 
@@ -295,29 +309,32 @@ class AuditConfig(Section):
         need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
         for key, corpus in (("corpus", self.corpus), ("holdout", self.holdout)):
             if corpus is not None and corpus.window < need:
-                raise ValueError(
-                    f"{key}.window: {corpus.window} tokens cannot hold extraction.prefix_tokens + "
-                    f"extraction.suffix_tokens = {need}; raise the window or lower those"
+                raise MisfitError(
+                    f"{key}.window",
+                    f"{corpus.window} tokens cannot hold extraction.prefix_tokens + "
+                    f"extraction.suffix_tokens = {need}; raise the window or lower those",
                 )
 
     def _gate_can_be_judged(self) -> None:
         gate = self.gate
         if gate.max_inherited is not None and self.corpus.limit is not None:
-            raise ValueError(
-                "gate.max_inherited: a count cannot be judged on a sample (corpus.limit is set); "
-                "use gate.max_inheritance_rate, or remove corpus.limit"
+            raise MisfitError(
+                "gate.max_inherited",
+                "a count cannot be judged on a sample (corpus.limit is set); "
+                "use gate.max_inheritance_rate, or remove corpus.limit",
             )
         several = self.models.baseline is not None and len(self.models.baseline) > 1
         if gate.max_ratio_to_baseline is not None and several and self.corpus.limit is not None:
-            raise ValueError(
-                "gate.max_ratio_to_baseline: cannot be judged on a sample against several baselines, whose "
-                "ratio has no interval; remove corpus.limit, name one baseline, or remove this limit"
+            raise MisfitError(
+                "gate.max_ratio_to_baseline",
+                "cannot be judged on a sample against several baselines, whose "
+                "ratio has no interval; remove corpus.limit, name one baseline, or remove this limit",
             )
         if self.models.baseline is None:
             for key in ("max_inheritance_rate", "max_inherited", "max_ratio_to_baseline"):
                 if getattr(gate, key) is not None:
-                    raise ValueError(
-                        f"gate.{key}: needs models.baseline; name a baseline or remove this limit"
+                    raise MisfitError(
+                        f"gate.{key}", "needs models.baseline; name a baseline or remove this limit"
                     )
 
     def _students_exist(self) -> None:
@@ -326,21 +343,22 @@ class AuditConfig(Section):
         wanted += [(f"gate.students.{row}", name) for row, name in enumerate(self.gate.students or ())]
         for key, name in wanted:
             if name is not None and name not in names:
-                raise ValueError(f"{key}: there is no student {name!r}; choose from {', '.join(names)}")
+                raise MisfitError(key, f"there is no student {name!r}; choose from {', '.join(names)}")
 
     def _engine_can_share_out(self) -> None:
         if self.extraction.engine == "vllm":
             return
         for key, count in tensor_parallel_by_key(self.models, self.extraction).items():
             if count > 1:
-                raise ValueError(
-                    f"{key}: the {self.extraction.engine} engine runs a model on one device; set it to 1, or "
-                    "extraction.engine to vllm"
+                raise MisfitError(
+                    key,
+                    f"the {self.extraction.engine} engine runs a model on one device; set it to 1, or "
+                    "extraction.engine to vllm",
                 )
 
     def _holdout_is_other_text(self) -> None:
         where = ("path", "name", "revision", "split", "text")
         if self.holdout and all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
-            raise ValueError(
-                "holdout.path: is the corpus itself; name text that no model has seen, or remove holdout"
+            raise MisfitError(
+                "holdout.path", "is the corpus itself; name text that no model has seen, or remove holdout"
             )

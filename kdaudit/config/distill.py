@@ -1,8 +1,8 @@
 """The keys of distill.yaml as frozen pydantic models; each field's docstring is its help.
 
-As in audit.yaml (`kdaudit.config.audit`), local paths are absolute after loading, and a check that raises
-ValueError starts its message with the key. Whatever the audit that follows training would refuse in
-its audit.yaml is refused here, before anything is trained.
+As in audit.yaml (`kdaudit.config.audit`), local paths are absolute after loading, and a check of ours raises
+MisfitError with the key. Whatever the audit that follows training would refuse in its audit.yaml is refused
+here, before anything is trained.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from kdaudit.config.audit import (
     StudentConfig,
     check_names,
 )
+from kdaudit.config.misfit import MisfitError
 from kdaudit.config.paths import PathOrId
 from kdaudit.config.schema import nearest
 
@@ -67,10 +68,11 @@ class NewModelConfig(Section):
         if isinstance(value, dict) and "model_type" not in value:
             near = nearest("model_type", list(value))
             if near:
-                raise ValueError(f"{near}: unknown key; did you mean model_type?")
-            raise ValueError(
-                "model_type: is required and missing in a model's configuration; add it, as in "
-                "{model_type: llama, ...}, or give a folder or hub id as plain text"
+                raise MisfitError(near, "unknown key; did you mean model_type?")
+            raise MisfitError(
+                "model_type",
+                "is required and missing in a model's configuration; add it, as in "
+                "{model_type: llama, ...}, or give a folder or hub id as plain text",
             )
         return value
 
@@ -103,15 +105,17 @@ def _not_both(value: Any) -> Any:  # noqa: ANN401 - raw YAML
     """Refuse what belongs to training beside the path of a teacher that is taken as it is."""
     if isinstance(value, dict) and "path" in value:
         if "base" in value:
-            raise ValueError(
-                "base: cannot stand beside path; keep base to train a teacher from it, or path to take a "
-                "teacher as it is"
+            raise MisfitError(
+                "base",
+                "cannot stand beside path; keep base to train a teacher from it, or path to take a "
+                "teacher as it is",
             )
         for key in LearnerConfig.model_fields:
             if key in value:
-                raise ValueError(
-                    f"{key}: is for a teacher that is trained, and path takes one as it is; remove it, or "
-                    "write base instead of path"
+                raise MisfitError(
+                    key,
+                    "is for a teacher that is trained, and path takes one as it is; remove it, or "
+                    "write base instead of path",
                 )
     return value
 
@@ -184,13 +188,11 @@ class HardStudent(Section):
         ]
         for key in ("prefix_tokens", "decoding"):
             if self.level == "token" and key in changed:
-                raise ValueError(
-                    f"{key}: has no effect with level: token; remove it, or set level to sequence"
-                )
+                raise MisfitError(key, "has no effect with level: token; remove it, or set level to sequence")
         if self.decoding == "greedy" and "sampling_temperature" in changed:
-            raise ValueError(
-                "sampling_temperature: has no effect with decoding: greedy; remove it, or set decoding to "
-                "sampled"
+            raise MisfitError(
+                "sampling_temperature",
+                "has no effect with decoding: greedy; remove it, or set decoding to sampled",
             )
         return self
 
@@ -252,21 +254,27 @@ class DistillConfig(Section):
     def _names_can_be_used(self) -> None:
         check_names([student.name for student in self.students], RESERVED_NAMES)
         for row, student in enumerate(self.students):
+            if re.search(r"(^|-)seed-\d+$", student.name, re.IGNORECASE):
+                raise MisfitError(
+                    f"students.{row}.name",
+                    f"{student.name!r} ends like the files of a seed; choose another name",
+                )
             if student.name.lower() == "baseline" and student.method != "baseline":
-                raise ValueError(
-                    f"students.{row}.name: {student.name!r} is kept for method: baseline; choose another name"
+                raise MisfitError(
+                    f"students.{row}.name",
+                    f"{student.name!r} is kept for method: baseline; choose another name",
                 )
 
     def _one_baseline_and_a_student(self) -> None:
         rows = [row for row, student in enumerate(self.students) if student.method == "baseline"]
         if len(rows) > 1:
-            raise ValueError(
-                f"students.{rows[1]}.method: a second baseline would equal the first; keep one, and "
-                "name more seeds to train several"
+            raise MisfitError(
+                f"students.{rows[1]}.method",
+                "a second baseline would equal the first; keep one, and name more seeds to train several",
             )
         if len(rows) == len(self.students):
-            raise ValueError(
-                "students: holds a baseline alone, and an audit needs a student; add a soft or hard one"
+            raise MisfitError(
+                "students", "holds a baseline alone, and an audit needs a student; add a soft or hard one"
             )
 
     def _prefixes_leave_text(self) -> None:
@@ -275,21 +283,23 @@ class DistillConfig(Section):
                 continue
             shortest = self.extraction.prefix_tokens + self.extraction.suffix_tokens
             if self.corpus.window > student.prefix_tokens >= shortest:
-                raise ValueError(
-                    f"students.{row}.prefix_tokens: {student.prefix_tokens} tokens leave nothing to continue "
+                raise MisfitError(
+                    f"students.{row}.prefix_tokens",
+                    f"{student.prefix_tokens} tokens leave nothing to continue "
                     f"of the shortest windows, which have extraction.prefix_tokens + "
-                    f"extraction.suffix_tokens = {shortest} tokens; lower it"
+                    f"extraction.suffix_tokens = {shortest} tokens; lower it",
                 )
             if student.prefix_tokens >= self.corpus.window:
-                raise ValueError(
-                    f"students.{row}.prefix_tokens: {student.prefix_tokens} tokens leave nothing to continue "
-                    f"of a window of {self.corpus.window} tokens; lower it, or raise corpus.window"
+                raise MisfitError(
+                    f"students.{row}.prefix_tokens",
+                    f"{student.prefix_tokens} tokens leave nothing to continue "
+                    f"of a window of {self.corpus.window} tokens; lower it, or raise corpus.window",
                 )
 
     def _seeds_differ(self) -> None:
         for row, seed in enumerate(self.seeds):
             if seed in self.seeds[:row]:
-                raise ValueError(f"seeds.{row}: {seed} is given twice; keep one")
+                raise MisfitError(f"seeds.{row}", f"{seed} is given twice; keep one")
 
     def starts(self) -> dict[str, str | NewModelConfig]:
         """What teacher and students start from, under their dotted keys."""
@@ -306,25 +316,24 @@ class DistillConfig(Section):
             return  # `check_paths` says so
         if self.tokenizer is None and new:
             remedy = next((f"such as {start}" for start in named.values()), "or to {train_bpe: 4096}")
-            raise ValueError(
-                f"{new[0]}: a configuration brings no tokenizer; set tokenizer to a folder or hub id, "
-                f"{remedy}"
+            raise MisfitError(
+                new[0], f"a configuration brings no tokenizer; set tokenizer to a folder or hub id, {remedy}"
             )
         if isinstance(self.tokenizer, BpeConfig) and named:
             key, start = next(iter(named.items()))
             remedy = f"set tokenizer to {start}" if new else "remove tokenizer"
-            raise ValueError(f"tokenizer.train_bpe: {key} brings its own tokenizer; {remedy}")
+            raise MisfitError("tokenizer.train_bpe", f"{key} brings its own tokenizer; {remedy}")
 
     def _holdout_is_other_text(self) -> None:
         where = ("path", "name", "revision", "split", "text")
         if all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
-            raise ValueError("holdout.path: is the corpus itself; name text that no model is trained on")
+            raise MisfitError("holdout.path", "is the corpus itself; name text that no model is trained on")
 
     def _audit_can_follow(self) -> None:
         """Build a stand-in for the audit.yaml that will be written, and pass on what it refuses."""
         name = f"{self.name}-seed-{max(self.seeds)}"
         if not re.fullmatch(NAME_PATTERN, name):
-            raise ValueError(f"name: its audit's name, {name}, is longer than 64 characters; shorten it")
+            raise MisfitError("name", f"its audit's name, {name}, is longer than 64 characters; shorten it")
         teacher = self.teacher if isinstance(self.teacher, ModelConfig) else ModelConfig(path="/teacher")
         models = ModelsConfig(teacher=teacher, students=(StudentConfig(name="student", path="/student"),))
         try:
@@ -336,5 +345,5 @@ class DistillConfig(Section):
                 extraction=self.extraction,
             )
         except ValidationError as error:
-            message = str(error.errors()[0]["ctx"]["error"])
-            raise ValueError(message.removeprefix("models.")) from None
+            found: MisfitError = error.errors()[0]["ctx"]["error"]
+            raise MisfitError(found.key.removeprefix("models."), found.problem) from None

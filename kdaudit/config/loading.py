@@ -116,8 +116,11 @@ def _refuse_another_kind(path: Path, data: Any, model: type[BaseModel]) -> None:
 def placed(message: str, path: Path, overrides: Sequence[str]) -> str:
     """A message that begins with a key, with the place of that key before it: `audit.yaml:12: ...`.
 
-    Messages that begin with something else, or with a key that is written nowhere, stay as they are.
+    Messages that begin with something else, or with a key that is written nowhere, stay as they are; so do
+    those that have a place already.
     """
+    if message.startswith((f"{path}:", "--set ")):  # the file may be named as a key is
+        return message
     begins = re.match(r"[a-z_]+(\.[a-z0-9_]+)*(?=:|, | and | or | is | are )", message)
     if begins is None:
         return message

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from kdaudit.config.audit import NAME_PATTERN
 from kdaudit.config.document import Key, dotted
+from kdaudit.config.misfit import MisfitError
 from kdaudit.config.schema import Shape, nearest, suggestion
 
 Written = Callable[[Key], str | None]
@@ -54,7 +55,7 @@ def _misspelled(kinds: dict[Key, str]) -> set[Key]:
 def _problem(detail: ErrorDetails, data: Any, top: Shape, written: Written) -> Problem:  # noqa: ANN401
     key = _key_in(data, detail)
     if detail["type"] == "value_error":
-        return _own_problem(key, str(detail["ctx"]["error"]))
+        return _own_problem(key, detail["ctx"]["error"])
     kind, value = detail["type"], detail["input"]
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         # Told of a section; the mistake is in the key that says which kind of section it is.
@@ -95,13 +96,12 @@ def _holds(data: Any, part: str | int) -> bool:  # noqa: ANN401 - raw YAML
     return isinstance(data, dict) and part in data
 
 
-def _own_problem(section: Key, message: str) -> Problem:
-    """A message of kdaudit's own checks, which begins with a key relative to its section."""
-    match = re.fullmatch(r"([\w.]+): (.*)", message, re.DOTALL)
-    if match is None:
-        return Problem(section, message)
-    parts = tuple(int(part) if part.isdecimal() else part for part in match[1].split("."))
-    return Problem((*section, *parts), match[2])
+def _own_problem(section: Key, error: ValueError) -> Problem:
+    """What one of kdaudit's own checks refuses, under its key or of the whole value."""
+    if not isinstance(error, MisfitError):
+        return Problem(section, str(error))
+    parts = tuple(int(part) if part.isdecimal() else part for part in error.key.split("."))
+    return Problem((*section, *parts), error.problem)
 
 
 class _Wrong(NamedTuple):

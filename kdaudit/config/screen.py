@@ -1,7 +1,7 @@
 """The keys of screen.yaml as frozen pydantic models; each field's docstring is its help.
 
 Sections that an audit has too are those of `kdaudit.config.audit`. As there, local paths are absolute after
-loading, and a check that raises ValueError starts its message with the key.
+loading, and a check of ours raises MisfitError with the key.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kdaudit.config.audit import (
     check_names,
     one_or_many,
 )
+from kdaudit.config.misfit import MisfitError
 from kdaudit.config.paths import PathOrId
 from kdaudit.config.schema import nearest
 
@@ -105,17 +106,19 @@ class ScreenConfig(Section):
 
     def _memorized_can_be_told(self) -> None:
         if len(self.models.baseline) > 1 and self.extraction.engine is None:
-            raise ValueError(
-                "models.baseline: what several baselines memorize takes an extraction; set extraction.engine "
-                "to vllm or transformers, or name one baseline"
+            raise MisfitError(
+                "models.baseline",
+                "what several baselines memorize takes an extraction; set extraction.engine "
+                "to vllm or transformers, or name one baseline",
             )
 
     def _windows_hold_prefix_and_suffix(self) -> None:
         need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
         if self.corpus.window < need:
-            raise ValueError(
-                f"corpus.window: {self.corpus.window} tokens cannot hold extraction.prefix_tokens + "
-                f"extraction.suffix_tokens = {need}; raise the window or lower those"
+            raise MisfitError(
+                "corpus.window",
+                f"{self.corpus.window} tokens cannot hold extraction.prefix_tokens + "
+                f"extraction.suffix_tokens = {need}; raise the window or lower those",
             )
 
     def _labels_can_be_had(self) -> None:
@@ -123,20 +126,22 @@ class ScreenConfig(Section):
         if labels not in KINDS and not labels.lower().endswith(".json"):
             near = nearest(labels, list(KINDS))
             remedy = f"did you mean {near}?" if near else f"choose from {', '.join(KINDS)}"
-            raise ValueError(
-                f"predictor.labels: {labels!r} is neither a kind of labels nor a predictor.json; {remedy}"
+            raise MisfitError(
+                "predictor.labels", f"{labels!r} is neither a kind of labels nor a predictor.json; {remedy}"
             )
         if labels == "student" and not names:
-            raise ValueError(
-                "predictor.labels: student needs a student in models.students; add one, or take easy_core or "
-                "teacher, which need none"
+            raise MisfitError(
+                "predictor.labels",
+                "student needs a student in models.students; add one, or take easy_core or "
+                "teacher, which need none",
             )
         if labels != "student" and names:
-            raise ValueError(
-                f"models.students: are read for predictor.labels: student alone, and it is {labels}; remove "
-                "them, or change it"
+            raise MisfitError(
+                "models.students",
+                f"are read for predictor.labels: student alone, and it is {labels}; remove "
+                "them, or change it",
             )
         wanted = self.predictor.student
         if wanted is not None and wanted not in names:
             there = f"choose from {', '.join(names)}" if names else "remove it"
-            raise ValueError(f"predictor.student: there is no student {wanted!r}; {there}")
+            raise MisfitError("predictor.student", f"there is no student {wanted!r}; {there}")

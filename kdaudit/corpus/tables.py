@@ -227,6 +227,7 @@ def _reason(error: Exception) -> str:
 def reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
     """Turn whatever the hub and its client raise into a CorpusError that names the dataset."""
     from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import GatedRepoError
 
     _quiet_readers()
     name = source.repository
@@ -235,7 +236,7 @@ def reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
     except (CorpusError, RunError):
         raise
     except DatasetNotFoundError as error:
-        raise CorpusError(_not_found(name, key, reason(error))) from error
+        raise CorpusError(_not_found(name, key, isinstance(error.__cause__, GatedRepoError))) from error
     except ConnectionError as error:
         raise CorpusError(
             f"{key}.path: {name}: is no local file, and the Hugging Face hub cannot be reached "
@@ -248,8 +249,8 @@ def reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
         ) from error
 
 
-def _not_found(name: str, key: str, told: str) -> str:
-    if "gated" in told.lower():
+def _not_found(name: str, key: str, is_gated: bool) -> str:
+    if is_gated:
         return (
             f"{key}.path: {name}: is gated on the Hugging Face hub; ask for access on its page there, then "
             "log in with `hf auth login`"

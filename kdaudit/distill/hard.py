@@ -86,7 +86,7 @@ class TokenHardTrainer(WindowTrainer):
         vocabulary: int,
     ) -> None:
         super().__init__(training)
-        check_output_width(training.name, training.model, vocabulary)
+        check_output_width(f"student {training.name}", training.model, vocabulary)
         self._teacher = Teacher(teacher, vocabulary, self.args.device)
 
     def compute_loss(

@@ -111,7 +111,7 @@ def run_distill(
         )
     out = out.absolute()
     if (out / MANIFEST_FILE).exists():
-        raise UsageError(f"{out}: holds an audit or a screening; choose another --out")
+        raise RunStateError(f"{out}: holds an audit or a screening; choose another --out")
     for folder in _folders(config, out):
         check_folders(folder, out)
     lock: AbstractContextManager[Any] = processes.first_then_all(lambda: FolderLock(out), nullcontext)

@@ -153,7 +153,7 @@ class SoftTrainer(WindowTrainer):
         settings: SoftSettings,
     ) -> None:
         super().__init__(training)
-        check_output_width(training.name, training.model, vocabulary)
+        check_output_width(f"student {training.name}", training.model, vocabulary)
         self._teacher = Teacher(teacher, vocabulary, self.args.device)
         self._settings = settings
 
