@@ -13,6 +13,7 @@ it without a traceback and exits with the class's code.
         ├── DisagreementError  two engines run different models from one folder
         ├── EngineError        the inference engine failed
         │   ├── OutOfMemoryError   the device's memory does not hold model and batch
+        │   ├── NoReferenceError   transformers cannot load or run the model in float32
         │   └── WorkerDiedError    its process crashed
         │       └── WorkerKilledError  its process was killed, most often for want of memory
         └── StorageError       a file could not be written or read back
@@ -73,6 +74,10 @@ class WorkerKilledError(WorkerDiedError):
 
 class OutOfMemoryError(EngineError):
     """Model and batch do not fit the device's memory."""
+
+
+class NoReferenceError(EngineError):
+    """The engine check's reference cannot be had: transformers cannot load or run the model in float32."""
 
 
 class StorageError(RunError):

@@ -37,7 +37,7 @@ from kdaudit.engines.agreement import (
 )
 from kdaudit.engines.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.engines.transformers import TransformersEngine
-from kdaudit.errors import DisagreementError, EngineError, ModelError
+from kdaudit.errors import DisagreementError, EngineError, ModelError, NoReferenceError
 from kdaudit.features import ModelFiles, PairWorker
 from kdaudit.manifest import check_files
 from kdaudit.roster import engine_options
@@ -181,7 +181,7 @@ def test_tolerance_is_a_multiple_of_the_widest_tie_that_rounding_turned() -> Non
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "qwen3", "olmo2", "opt", "mamba"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "qwen3", "olmo2", "opt", "gemma2", "mamba"])
 def test_an_honest_transformers_engine_agrees(family: str, dtype: str, tmp_path: Path) -> None:
     folder = _save(tmp_path, family)
     found = _check(folder, "transformers", folder, dtype)
@@ -413,7 +413,7 @@ def test_where_the_reference_cannot_run_a_note_says_so(
     toys.write_audit(tmp_path)
 
     def fail(model: Model, *_: Any) -> Any:
-        raise EngineError(f"{model.folder}: transformers cannot run this model: no such architecture")
+        raise NoReferenceError(f"{model.folder}: transformers cannot run this model: no such architecture")
 
     monkeypatch.setattr(engine_check, "ask_reference", fail)
     done = _run(tmp_path, "--json")
@@ -425,6 +425,27 @@ def test_where_the_reference_cannot_run_a_note_says_so(
         assert [note for note in results["notes"] if note.startswith(start)]
         assert start in done.stderr
     assert str(tmp_path) not in (tmp_path / "run" / "report.public.html").read_text()
+
+
+def test_what_transformers_alone_cannot_run_has_no_reference(tmp_path: Path) -> None:
+    folder = _save(tmp_path, "llama")
+    _in_weights("layers.0.mlp.up_proj", lambda weight: weight[:-1])(folder)
+    with pytest.raises(NoReferenceError, match=r"transformers cannot run this model: RuntimeError: .*size"):
+        ask_reference(_model(folder), np.ones((2, 4), np.int32), 2)
+
+
+def test_a_fault_of_the_check_itself_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a note once, under which nothing was checked for days."""
+    toys.write_audit(tmp_path)
+
+    def fail(model: Model, *_: Any) -> Any:
+        raise EngineError("NameError: name 'torch' is not defined")
+
+    monkeypatch.setattr(engine_check, "ask_reference", fail)
+    done = _run(tmp_path)
+    assert done.exit_code == 4
+    assert "name 'torch' is not defined" in done.stderr
+    assert not (tmp_path / "run" / "results.json").exists()
 
 
 def test_a_screening_by_forward_passes_of_another_model_stops(

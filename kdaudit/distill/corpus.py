@@ -18,8 +18,7 @@ from kdaudit.distill.windows import WindowFile
 from kdaudit.engines import EngineOptions, RemoteEngine, start
 from kdaudit.engines.agreement import WINDOWS
 from kdaudit.engines.base import Tokens
-from kdaudit.engines.checking import Asking, Model, Said, ask_reference, check_engine
-from kdaudit.errors import EngineError
+from kdaudit.engines.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.files import replacing
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import ModelTokenizer
@@ -125,7 +124,7 @@ def _reference(
     try:
         begun = _begun(prefixes, writing.bos)
         return ask_reference(author.model, begun, tokens, masking=author.engine.masking)
-    except EngineError as error:
+    except NO_REFERENCE as error:
         warn(
             "teacher: what its engine writes is not checked against a plain forward pass in transformers: "
             f"{reason(error)}"

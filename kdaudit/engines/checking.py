@@ -15,12 +15,21 @@ from numpy.typing import NDArray
 from kdaudit.engines.agreement import Agreement, Continuations, Departure, Rounding, ask, compare, rounding_of
 from kdaudit.engines.base import EngineInfo, Masking, Tokens
 from kdaudit.engines.reference import Reference
-from kdaudit.errors import DisagreementError, ModelError
+from kdaudit.errors import (
+    DisagreementError,
+    ModelError,
+    NoReferenceError,
+    OutOfMemoryError,
+    WorkerDiedError,
+)
 
 _CAUSES = (
     "Causes seen so far: weight files that only one of them loads, an output layer tied by one alone, rotary "
     "positions scaled by one alone, a sliding window, soft cap or bias left out, a dtype that overflows."
 )
+
+NO_REFERENCE = (NoReferenceError, OutOfMemoryError, WorkerDiedError)
+"""Errors after which there is no check, and a note says why; any other ends the run."""
 
 
 class Model(NamedTuple):
@@ -69,7 +78,8 @@ def ask_reference(
         masking: what it must not write, where the engine is asked to generate and not to match.
 
     Raises:
-        EngineError: transformers cannot run the model, or it does not fit the memory in float32.
+        NoReferenceError: transformers cannot load or run the model, or it does not fit in float32.
+        EngineError: anything else went wrong.
         ModelError: the model gives numbers that are not finite.
 
     """

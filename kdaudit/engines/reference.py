@@ -10,6 +10,7 @@ that the cache changes nothing, the latter what rounding does to this model: `Ro
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from kdaudit.engines import PRELOAD, explained
 from kdaudit.engines.agreement import EXACT, PROBED, Continuations, Probe
 from kdaudit.engines.base import Masking, Tokens
 from kdaudit.engines.sizing import own_dtype, read_config
+from kdaudit.errors import NoReferenceError
 from kdaudit.workers import Worker
 
 if TYPE_CHECKING:
@@ -39,21 +41,37 @@ class ReferenceService:
     """Runs in the worker: one model in float32."""
 
     def __init__(self, options: dict[str, Any]) -> None:
+        import torch
         import transformers
 
         self._parameters, self._retreat = int(options["parameters"]), int(options["retreat"])
         folder = Path(options["folder"])
         dtype = options["dtype"]
         self._dtype = own_dtype(read_config(folder)) if dtype == "auto" else dtype
-        self._device = _device_for(self._parameters)
-        self._model = _load(folder, self._dtype, options["trust_remote_code"]).to(self._device)
-        self._cast("float32")
         self._masking = Masking()
-        self._about = f"transformers {transformers.__version__}, eager attention, float32 on {self._device}"
+        self._about, self._trouble = "", ""
+        device, lacking = _device_for(self._parameters)
+        if device is None:
+            self._trouble = lacking
+            return
+        self._device = device
+        config = load_config(folder, trust_remote_code=options["trust_remote_code"])  # no keys of loading
+        # An error in this block is the library's; elsewhere it is ours, and ends the run.
+        try:
+            self._model = _load(folder, config, self._dtype, options["trust_remote_code"])
+            self._model.to(device)
+            self._cast("float32")
+            self._model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            self._trouble = f"{type(error).__name__}: {error}"
+        self._about = f"transformers {transformers.__version__}, eager attention, float32 on {device}"
 
     def describe(self) -> dict[str, str]:
-        """What the reference is, and the dtype of the model under audit."""
-        return {"about": self._about, "dtype": self._dtype}
+        """What the reference is, the dtype of the model under audit, and why it cannot run, if it cannot."""
+        return {"about": self._about, "dtype": self._dtype, "trouble": self._trouble}
 
     def continue_greedily(
         self, prefixes: Tokens, *, tokens: int, masking: Sequence[Any]
@@ -205,13 +223,8 @@ def _changed(logits: torch.Tensor, exact: _Best) -> Probe:
     return Probe(change.cpu().numpy(), flipped.cpu().numpy())
 
 
-def _device_for(parameters: int) -> str:
-    """Where the model fits in float32: the best device, else the CPU.
-
-    Raises:
-        MemoryError: nowhere.
-
-    """
+def _device_for(parameters: int) -> tuple[str | None, str]:
+    """Where the model fits in float32: the best device, else the CPU, else None and what it lacks."""
     import torch
 
     from kdaudit.engines.transformers import pick_device
@@ -221,18 +234,15 @@ def _device_for(parameters: int) -> str:
         device = "cpu"
     available = psutil.virtual_memory().available
     if device != "cuda" and available < need:
-        raise MemoryError(
-            f"in float32 it takes {need / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free"
-        )
-    return device
+        return None, f"in float32 it takes {need / 2**30:.1f} GiB and {available / 2**30:.1f} GiB are free"
+    return device, ""
 
 
-def _load(folder: Path, dtype: str, trust_remote_code: bool) -> Any:  # noqa: ANN401 - transformers is untyped
+def _load(folder: Path, config: Any, dtype: str, trust_remote_code: bool) -> Any:  # noqa: ANN401 - untyped
     """The model as transformers alone reads its folder; not by the engine's own way of loading."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = load_config(folder, trust_remote_code=trust_remote_code)  # its keys of loading set back
     config._attn_implementation = "eager"
     model, told = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -258,7 +268,8 @@ class Reference:
         retreat: as in `EngineOptions`.
 
     Raises:
-        EngineError: transformers cannot run it, or it does not fit in float32.
+        NoReferenceError: transformers cannot load or run it, or it does not fit in float32.
+        EngineError: anything else went wrong.
 
     """
 
@@ -277,6 +288,9 @@ class Reference:
             self._worker = Worker(
                 "kdaudit.engines.reference:ReferenceService", options, PRELOAD["transformers"]
             )
+        if trouble := self._worker.ready["trouble"]:
+            self._worker.close()
+            raise NoReferenceError(f"{self._folder}: transformers cannot run this model: {trouble}")
         self.about: str = self._worker.ready["about"]
         """Library, version, attention, dtype and device."""
         self.dtype: str = self._worker.ready["dtype"]

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from kdaudit.engines import RemoteEngine
 from kdaudit.engines.agreement import WINDOWS, Continuations, Rounding
 from kdaudit.engines.base import Tokens
-from kdaudit.engines.checking import Asking, Model, Said, ask_reference, check_engine
-from kdaudit.errors import EngineError
+from kdaudit.engines.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.extraction import cut
 from kdaudit.reasons import reason
 from kdaudit.results import EngineCheck, Result
@@ -72,7 +71,7 @@ def write_reference(work: Work, member: Member) -> None:
 
         try:
             retreating(member.name, attempt, work.warn)
-        except EngineError as error:
+        except NO_REFERENCE as error:
             note = (
                 f"{member.name}: what the engine says was not checked against a plain forward pass in "
                 f"transformers: {reason(error)}"
