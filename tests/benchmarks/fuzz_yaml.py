@@ -1,7 +1,7 @@
 """Configurations that are bombs, loops, damage or merely odd: each is read right or refused in sentences.
 
-A case writes one file and loads it: the configuration must be the one that is meant, or a ConfigError that
-begins with the file; never another exception, within bounded time and memory.
+A case writes one file, of any of the three kinds, and loads it: the configuration must be the one that is
+meant, or a ConfigError that begins with the file; never another exception, within bounded time and memory.
 
     python tests/benchmarks/fuzz_yaml.py --cases 30
 """
@@ -26,14 +26,33 @@ SECONDS = 2.0
 GROWTH = 300 << 10
 """KiB by which a case may raise the process's peak of memory."""
 
-GOOD = """\
+GOOD = {
+    "audit": """\
 name: acme
 corpus: org/texts
 models:
   teacher: org/teacher
   students: [{name: a, path: org/a}, {name: b, path: org/b}]
 predictor: {enabled: false}
-"""
+""",
+    "screen": """\
+name: acme
+corpus: org/texts
+models:
+  teacher: org/teacher
+  baseline: {path: org/b}
+predictor: {labels: easy_core}
+""",
+    "distill": """\
+name: acme
+corpus: org/texts
+teacher: {base: org/teacher, epochs: 1, learning_rate: 0.1}
+student: {base: org/a, epochs: 1, learning_rate: 0.1}
+students: [{name: a, method: soft}, {name: b, method: hard}]
+holdout: {path: org/b}
+""",
+}
+"""A file of each kind, by the name of its kind."""
 
 
 class Case(NamedTuple):
@@ -44,7 +63,7 @@ class Case(NamedTuple):
     """Plain YAML that means the same; None if it must be refused."""
 
 
-def bomb(rng: random.Random) -> Case:
+def bomb(rng: random.Random, good: str) -> Case:
     """Aliases of aliases, in lists, mappings or merges."""
     width, levels = rng.randrange(2, 20), rng.randrange(12, 200)
     opened, closed, inner = rng.choice(
@@ -54,34 +73,34 @@ def bomb(rng: random.Random) -> Case:
     for level in range(1, levels):
         items = (inner.replace("{n}", str(n)).replace("{}", f"*a{level - 1}") for n in range(width))
         lines.append(f"a{level}: &a{level} {opened}{', '.join(items)}{closed}")
-    return Case((GOOD + "\n".join(lines)).encode())
+    return Case((good + "\n".join(lines)).encode())
 
 
-def merges(rng: random.Random) -> Case:
+def merges(rng: random.Random, good: str) -> Case:
     """A chain of merges, each of the last and more."""
     chain = "".join(f"m{n}: &m{n}\n  <<: *m{n - 1}\n  k{n}: 1\n" for n in range(1, rng.randrange(300, 3000)))
-    return Case((GOOD + "m0: &m0 {k0: 1}\n" + chain).encode())
+    return Case((good + "m0: &m0 {k0: 1}\n" + chain).encode())
 
 
-def loop(rng: random.Random) -> Case:
+def loop(rng: random.Random, good: str) -> Case:
     """An anchor within itself."""
     text = rng.choice(
         ["&a [*a]", "&a {x: *a}", "&a\n  <<: *a\n", "&a\n  <<: [*a]\n", "&a {? *a : 1}", "&a [[{x: *a}]]"]
     )
-    return Case((GOOD + f"report: {text}\n").encode())
+    return Case((good + f"report: {text}\n").encode())
 
 
-def deep(rng: random.Random) -> Case:
+def deep(rng: random.Random, good: str) -> Case:
     """Nesting beyond all reason."""
     levels = rng.choice([50, 1000, 20_000])
     text = rng.choice(
         ["[" * levels, "[" * levels + "]" * levels, "{a: " * levels, "- " * levels, "? " * levels]
     )
     block = "\n".join(" " * level + "a:" for level in range(300))
-    return Case((GOOD + "report: " + rng.choice([text, "\n " + block.replace("\n", "\n ")])).encode())
+    return Case((good + "report: " + rng.choice([text, "\n " + block.replace("\n", "\n ")])).encode())
 
 
-def tag(rng: random.Random) -> Case:
+def tag(rng: random.Random, good: str) -> Case:
     """A tag that is not plain data, or only looks so."""
     text = rng.choice(
         [
@@ -98,10 +117,10 @@ def tag(rng: random.Random) -> Case:
             "!!map [a]",
         ]
     )
-    return Case((GOOD + f"seed: {text}\n").encode())
+    return Case((good + f"seed: {text}\n").encode())
 
 
-def number(rng: random.Random) -> Case:
+def number(rng: random.Random, good: str) -> Case:
     """A number without end, or a value that no type takes."""
     many = rng.choice([50, 5000, 200_000])
     text = rng.choice(
@@ -123,18 +142,18 @@ def number(rng: random.Random) -> Case:
             "<<",
         ]
     )
-    return Case((GOOD + f"seed: {text}\n").encode())
+    return Case((good + f"seed: {text}\n").encode())
 
 
-def control(rng: random.Random) -> Case:
+def control(rng: random.Random, good: str) -> Case:
     """A character that no text file holds, or bytes of another encoding."""
     mark = rng.choice(["\0", "\a", "\x1b", "\x7f", "\ufffe", "\x85\0"])
     other = rng.choice(["utf-16", "utf-32", "utf-16-le"])
-    damage = [GOOD.replace("acme", f"ac{mark}me").encode(), GOOD.encode(other), GOOD.encode() + b"# \xff\n"]
+    damage = [good.replace("acme", f"ac{mark}me").encode(), good.encode(other), good.encode() + b"# \xff\n"]
     return Case(rng.choice(damage))
 
 
-def double(rng: random.Random) -> Case:
+def double(rng: random.Random, good: str) -> Case:
     """A key, a merge or a document that is there twice, or a key that is none."""
     more = [
         "name: b\n",
@@ -144,38 +163,38 @@ def double(rng: random.Random) -> Case:
         "1: 2\n",
         "null: 1\n",
     ]
-    return Case((GOOD + rng.choice([*more, "<<: 1\n", "<<: [1]\n", "*x : 1\n", "seed: *x\n"])).encode())
+    return Case((good + rng.choice([*more, "<<: 1\n", "<<: [1]\n", "*x : 1\n", "seed: *x\n"])).encode())
 
 
-def large(rng: random.Random) -> Case:
+def large(rng: random.Random, good: str) -> Case:
     """Much of one thing."""
     many = rng.choice([30_000, 250_000, 4_000_000])
     text = rng.choice(
         ["#\n", "seed:\n", "[a, ", "a: ", "\t", "- x\n", '"', "'\n", "|\n", "%TAG ! x\n", ":", "&a "]
     )
-    begins = rng.choice([GOOD, ""])
+    begins = rng.choice([good, ""])
     content = (begins + text * (many // len(text))).encode()
-    return Case(content, GOOD if begins and text == "#\n" and many < 250_000 else None)
+    return Case(content, good if begins and text == "#\n" and many < 4_000_000 else None)
 
 
-def odd(rng: random.Random) -> Case:
+def odd(rng: random.Random, good: str) -> Case:
     """Right, in a form that is seldom seen."""
     form = rng.choice(
         [
-            GOOD.replace("\n", "\r\n"),
-            "\ufeff" + GOOD,
-            "%YAML 1.2\n---\n" + GOOD + "...\n",
-            "# é日本\n" + GOOD.replace("name: acme", '"name": !!str acme'),
-            GOOD.replace("org/teacher", "&t org/teacher").replace("path: org/b", "path: *t"),
-            GOOD.replace("{name: a,", "&s {name: a,").replace("{name: b,", "{<<: *s, name: b,"),
-            GOOD.replace("acme", "'acme'") + "\n" * 5000,
+            good.replace("\n", "\r\n"),
+            "\ufeff" + good,
+            "%YAML 1.2\n---\n" + good + "...\n",
+            "# é日本\n" + good.replace("name: acme", '"name": !!str acme'),
+            good.replace("org/teacher", "&t org/teacher").replace("path: org/b", "path: *t"),
+            good.replace("{name: a,", "&s {name: a,").replace("{name: b,", "{<<: *s, name: b,"),
+            good.replace("acme", "'acme'") + "\n" * 5000,
         ]
     )
-    right = GOOD.replace("path: org/b", "path: org/teacher") if "*t" in form else GOOD
+    right = good.replace("path: org/b", "path: org/teacher") if "*t" in form else good
     return Case(form.encode(), right)
 
 
-SHAPES: tuple[Callable[[random.Random], Case], ...] = (
+SHAPES: tuple[Callable[[random.Random, str], Case], ...] = (
     bomb,
     bomb,
     merges,
@@ -195,18 +214,19 @@ SHAPES: tuple[Callable[[random.Random], Case], ...] = (
 
 def attempt(rng: random.Random, folder: Path) -> str | None:
     """Make one configuration, load it, and say what went wrong."""
-    from kdaudit.config.loading import load_audit
+    from kdaudit.config.loading import load_audit, load_distill, load_screen
     from kdaudit.errors import ConfigError
 
-    shape = rng.choice(SHAPES)
-    case = shape(rng)
-    path, plain = folder / "audit.yaml", folder / "plain.yaml"
+    shape, kind = rng.choice(SHAPES), rng.choice(sorted(GOOD))
+    load = {"audit": load_audit, "screen": load_screen, "distill": load_distill}[kind]
+    case = shape(rng, GOOD[kind])
+    path, plain = folder / f"{kind}.yaml", folder / "plain.yaml"
     path.write_bytes(case.content)
-    plain.write_text(case.right or GOOD)
-    right = load_audit(plain)
+    plain.write_text(case.right or GOOD[kind])
+    right = load(plain)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     try:
-        found = load_audit(path)
+        found = load(path)
     except ConfigError as error:
         wrong = f"refused: {error}" if case.right else _badly_said(str(error), path)
     except Exception as error:
@@ -218,7 +238,7 @@ def attempt(rng: random.Random, folder: Path) -> str | None:
     took = time.process_time() - began
     if wrong is None and (grown > GROWTH or took > SECONDS):
         wrong = f"took {grown:,} KiB and {took:.1f} s"
-    return wrong and f"{shape.__name__}: {wrong:.300} in {case.content[:300]!r}"
+    return wrong and f"{kind}, {shape.__name__}: {wrong:.300} in {case.content[:300]!r}"
 
 
 def _badly_said(message: str, path: Path) -> str | None:
