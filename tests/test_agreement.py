@@ -75,15 +75,15 @@ def test_smollm2_agrees_but_for_ties(smollm2: Path, tmp_path: Path) -> None:
         for line in lines:
             ids = tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"]
             windows += [ids[at : at + 100] for at in range(0, len(ids) - 100, 256)]
-            if len(windows) >= 500:
+            if len(windows) >= 250:
                 break
-    tokens = np.array(windows[:500], dtype=np.int32)
+    tokens = np.array(windows[:250], dtype=np.int32)
     prefixes, suffixes = tokens[:, :_WIDTH], tokens[:, _WIDTH:]
     oracle = _oracle(smollm2, tmp_path, prefixes, suffixes)
     for engine in ("vllm", "transformers"):
         found = _engine(engine, smollm2, prefixes, suffixes)
         differ = found != oracle.matched
-        assert differ.mean() <= 0.002, engine
+        assert differ.sum() <= 1, engine
         assert (oracle.gap[differ] < 1e-3).all(), engine
 
 
