@@ -487,6 +487,14 @@ def test_keys_that_load_something_else_are_refused(folder: Path, more: dict[str,
     assert says in refused(folder)
 
 
+def test_wide_models_are_not_taken_for_deep_ones(tmp_path: Path) -> None:
+    # As StarCoder (n_inner 24,576) and Cerebras-GPT-13B (20,480) are.
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 1, "n_inner": 24_576, "n_positions": 32_768}
+    GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, **sizes)).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    resolve(tmp_path)
+
+
 def test_trusted_code_of_another_repository_is_refused(folder: Path) -> None:
     describe(folder, auto_map={"AutoModelForCausalLM": "some/repo--modeling.Own"})
     assert "auto_map takes code from another repository (some/repo--modeling.Own)" in refused(

@@ -46,9 +46,10 @@ _SET_BACK: dict[str, Any] = {
     "use_cache": True,
     "gradient_checkpointing": False,
 }
-_COUNTS = re.compile(r"^(num|n)_|_(layers|heads|experts|blocks)$")
-_MOST_MODULES = 10_000
-"""More layers, heads or experts than any model has; transformers would build them one by one."""
+_COUNTS = re.compile(r"^(num|n)_.*(layer|head|expert|block|label)|_(layers|heads|experts|blocks)$")
+"""Keys of what transformers builds one by one; widths such as n_inner and n_positions are none."""
+_MOST_MODULES = 20_000
+"""More layers, heads, experts or labels than any model has; Doge has 16,384 experts, in one tensor."""
 _SOFT_CAP = re.compile(r"att.*soft_?cap")
 
 
@@ -87,7 +88,7 @@ def refuse_steering(described: Mapping[str, Any], path: Path, trusted: bool, key
 
 
 def refuse_counts(described: Mapping[str, Any], path: Path, tensors: int, key: str) -> None:
-    """Refuse more layers, heads or experts than the weights could hold, before they are built.
+    """Refuse more layers, heads, experts or labels than the weights could hold, before they are built.
 
     Args:
         described: the content of config.json.
