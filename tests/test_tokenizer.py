@@ -155,6 +155,33 @@ def test_two_files_that_disagree_on_bos_are_said(tmp_path: Path) -> None:
                 assert f"Set it to {'never' if does else 'always'}" in said
 
 
+def unnamed(folder: Path, tokenizer: Tokenizer, **config: Any) -> Path:
+    """A tokenizer whose tokenizer_config.json names no special token."""
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1024, **config}))
+    return folder
+
+
+def test_special_tokens_that_only_the_class_names_are_known(tmp_path: Path) -> None:
+    content = json.loads(backend().to_str().replace(END, "<|endoftext|>"))
+    folder = unnamed(tmp_path / "model", Tokenizer.from_str(json.dumps(content)))  # as openai-community/gpt2
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    load_tokenizer(folder).save_pretrained(tmp_path / "saved")
+    for each in (folder, tmp_path / "saved"):
+        found = load_tokenizer(each)
+        assert (bos_token_id(found), found.eos_token_id, uses_bos(found)) == (0, 0, False)
+        assert found.left_out == []
+
+
+def test_a_bos_token_that_tokenizer_json_puts_without_a_name_is_put(tmp_path: Path) -> None:
+    for kind in ("PreTrainedTokenizerFast", "LlamaTokenizer", "Qwen2Tokenizer"):
+        found = load_tokenizer(unnamed(tmp_path / kind, backend(begins), tokenizer_class=kind))
+        assert (uses_bos(found), bos_token_id(found)) == (True, 0)
+    plain = load_tokenizer(unnamed(tmp_path / "plain", backend()))
+    assert (uses_bos(plain), bos_token_id(plain)) == (False, None)
+
+
 def added(*tokens: str | AddedToken) -> Callable[[Tokenizer], None]:
     def change(tokenizer: Tokenizer) -> None:
         tokenizer.add_tokens([AddedToken(t, normalized=False) if isinstance(t, str) else t for t in tokens])

@@ -40,8 +40,15 @@ class ModelTokenizer:
 
     @property
     def bos_token_id(self) -> int | None:
-        """Id of the BOS token; None where none is named, or tokenizer.json does not hold it."""
-        return self._id(self._described.bos_token)
+        """Id of the BOS token: the one that is named, else the one that tokenizer.json puts before a text.
+
+        None where there is neither, or tokenizer.json does not hold it.
+        """
+        named = self._id(self._described.bos_token)
+        if named is not None:
+            return named
+        plain, (first, *rest) = self.encode("a"), [*self._ids("a", special=True), None]
+        return first if plain and rest[: len(plain)] == plain else None
 
     @property
     def eos_token_id(self) -> int | None:
@@ -144,9 +151,9 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> ModelTok
     file = folder / TOKENIZER_FILE
     try:
         if file.is_file():
-            return ModelTokenizer(
-                Tokenizer.from_file(str(file)), PreTrainedTokenizerFast.from_pretrained(folder)
-            )
+            described = PreTrainedTokenizerFast.from_pretrained(folder)
+            _take_class_defaults(folder, described)
+            return ModelTokenizer(Tokenizer.from_file(str(file)), described)
         made = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever the files provoke in either library
         raise ModelError(
@@ -158,6 +165,23 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> ModelTok
             "(transformers.convert_slow_tokenizer makes it)"
         )
     return ModelTokenizer(made.backend_tokenizer, made)
+
+
+def _take_class_defaults(folder: Path, described: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Name the BOS and EOS tokens that only the tokenizer's class names, as GPT-2's does."""
+    from transformers import AutoTokenizer
+
+    lacking = [key for key in ("bos_token", "eos_token") if getattr(described, key) is None]
+    if not lacking:
+        return
+    try:
+        made = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception:  # the class does not fit the file, and has no say
+        return
+    held = {token.content for token in described.added_tokens_decoder.values()}
+    for key in lacking:
+        if getattr(made, key) in held:
+            setattr(described, key, getattr(made, key))
 
 
 def uses_bos(tokenizer: ModelTokenizer) -> bool:
