@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from kdaudit.config.audit import (
     CorpusConfig,
@@ -97,7 +97,16 @@ class Roster(NamedTuple):
             for member in self.members
             if member.name in self.alike
         }
-        return ReadingCheck(key, self.members[0].name, self.tokenizer, others)
+        rowless = {member.name: self.rowless(member) or [] for member in self.members}
+        return ReadingCheck(key, self.members[0].name, self.tokenizer, others, rowless)
+
+    def rowless(self, member: Member) -> list[str] | None:
+        """Added tokens that a model has no row for in its embeddings, as Gemma 3 1B has none for images.
+
+        None where ordinary text becomes such a token.
+        """
+        rows = _rows(member)
+        return [] if rows is None else self.tokenizer.literals(rows, self.vocabulary)
 
 
 def assemble_roster(
@@ -298,17 +307,18 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
                 f"windows of the {key}, {wanted} of their tokens; lower {key}.window"
                 + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
             )
-    rows = _whole(read_config(folder), "vocab_size")
-    if rows is not None and rows < roster.vocabulary:
+    rows = _rows(member)
+    if roster.rowless(member) is None or (rows is not None and (split.bos or 0) >= rows):
         raise ModelError(
             f"{where}: the tokenizer has {roster.vocabulary:,} tokens and the model rows for "
             f"{rows:,}; save the model after model.resize_token_embeddings(len(tokenizer))"
         )
 
 
-def _whole(described: dict[str, Any], *names: str) -> int | None:
-    """The first whole number that stands under one of these keys; a model's own code may put others there."""
-    return next((described[name] for name in names if isinstance(described.get(name), int)), None)
+def _rows(member: Member) -> int | None:
+    """Rows of a model's embeddings; None where its own code puts something else under that key."""
+    rows = read_config(member.model.folder).get("vocab_size")
+    return rows if isinstance(rows, int) else None
 
 
 def engine_options(

@@ -98,6 +98,21 @@ def test_rows_that_one_model_reads_differently_are_refused_before_any_model_runs
     assert "loading" not in done.stderr
 
 
+def test_an_added_token_without_a_row_is_refused_only_where_a_text_holds_it(tmp_path: Path) -> None:
+    toys.write_audit(tmp_path)  # as Gemma 3 1B, whose tokenizer has a token for images that it has no row for
+    for name in ("teacher", "soft", "hard"):
+        tokenizer = Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
+        tokenizer.add_special_tokens(["<image>"])
+        tokenizer.save(str(tmp_path / name / "tokenizer.json"))
+    assert memorized(results(tmp_path)) == {"teacher": 5, "soft": 5, "hard": 2}
+    with (tmp_path / "corpus.jsonl").open("a") as corpus:
+        corpus.write(json.dumps({"id": "odd", "text": "w5 <image> w6"}) + "\n")
+    done = kdaudit("run", tmp_path, *PLAIN, "name=odd", code=2)
+    assert (
+        "corpus.path: row 34, counted from 1, holds '<image>', an added token that teacher has" in done.stderr
+    )
+
+
 def with_bos(folder: Path) -> None:
     """The tokenizer puts a BOS token before every text."""
 

@@ -75,6 +75,17 @@ class ModelTokenizer:
         """Ids below the length that stand for no token, ascending."""
         return tuple(sorted({*range(len(self))}.difference(self.vocabulary.values())))
 
+    def literals(self, start: int, stop: int) -> list[str] | None:
+        """Added tokens with ids from `start` up to `stop`, each of which a text makes only by holding it.
+
+        None where other text becomes such an id too.
+        """
+        added = self.backend_tokenizer.get_added_tokens_decoder()
+        tokens = [added.get(index) for index in self.vocabulary.values() if start <= index < stop]
+        if any(token is None or token.normalized for token in tokens):
+            return None
+        return [token.content for token in tokens]
+
     def get_vocab(self) -> dict[str, int]:
         """Ids by token, added tokens included."""
         return dict(self.vocabulary)

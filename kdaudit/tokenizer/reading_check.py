@@ -1,4 +1,4 @@
-"""Whether models with tokenizers of their own read every text of a corpus as the first model does."""
+"""Whether all models can read every text of a corpus, and as the same tokens as the first model does."""
 
 from __future__ import annotations
 
@@ -47,11 +47,20 @@ class ReadingCheck:
         first: name of the model whose tokenizer cuts the corpus.
         tokenizer: that tokenizer.
         others: models with other tokenizers, by name.
+        rowless: added tokens that a model has no row for in its embeddings, by the model's name.
 
     """
 
-    def __init__(self, key: str, first: str, tokenizer: ModelTokenizer, others: Mapping[str, Other]) -> None:
+    def __init__(
+        self,
+        key: str,
+        first: str,
+        tokenizer: ModelTokenizer,
+        others: Mapping[str, Other],
+        rowless: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._key = key
+        self._rowless = rowless or {}
         self._first = first
         self._encoder = Encoder(tokenizer)
         self._others = {name: other for name, other in others.items() if other.alike.literals != ()}
@@ -62,9 +71,12 @@ class ReadingCheck:
         """Read documents with all tokenizers.
 
         Raises:
-            ModelError: many documents have been read differently.
+            ModelError: many documents have been read differently, or a model has no row for a token of one.
 
         """
+        for name, literals in self._rowless.items():
+            for document in documents:
+                self._check_rows(document, name, literals)
         for name, other in self._others.items():
             for document in documents:
                 if self._differs(document.text, name, other):
@@ -82,6 +94,15 @@ class ReadingCheck:
         """
         for name, rows in self._differing.items():
             raise self._error(name, str(len(rows)))
+
+    def _check_rows(self, document: Text, name: str, literals: Sequence[str]) -> None:
+        held = next((literal for literal in literals if literal in document.text), None)
+        if held is not None:
+            raise ModelError(
+                f"{self._key}.path: row {document.row + 1}, counted from 1, holds {held!r}, an added token "
+                f"that {name} has no row for in its embeddings; leave that row out, or save the model after "
+                "model.resize_token_embeddings(len(tokenizer))"
+            )
 
     def _differs(self, text: str, name: str, other: Other) -> bool:
         literals = other.alike.literals
