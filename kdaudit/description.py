@@ -32,7 +32,7 @@ from kdaudit.reasons import reason
 
 _GENERATION = "generation_config.json"
 _CONTINUES = ("CausalLM", "LMHead", "ConditionalGeneration", "GenerationDecoder")
-"""One of these is in the class name of every checkpoint that has a head which foretells the next token."""
+"""One of these is in the class name of every checkpoint that has a head which predicts the next token."""
 
 
 class Checked(NamedTuple):
@@ -112,7 +112,9 @@ def _check_code(described: dict[str, Any], config: ModelConfig, key: str) -> Non
             f"{key}.trust_remote_code to true"
         )
     if kind is None:
-        raise ModelError(f"{key}.path: {config.path}: its config.json has no model_type; save the model anew")
+        raise ModelError(
+            f"{key}.path: {config.path}: its config.json has no model_type; save the model again"
+        )
     raise ModelError(
         f"{key}.path: {config.path} is of model_type {kind!r} (in its config.json), which transformers "
         f"{transformers.__version__} does not know; correct it, or update transformers"
@@ -126,7 +128,7 @@ def _load_config(folder: Path, config: ModelConfig, key: str) -> Any:  # noqa: A
     except Exception as error:  # whatever the values provoke, or the model's own code
         raise ModelError(
             f"{key}.path: {folder / CONFIG} cannot be used ({reason(error)}); correct it or save the "
-            "model anew"
+            "model again"
         ) from error
 
 

@@ -4,7 +4,7 @@ All arrays stand for the same examples in the same order: bool (examples,), one 
 baselines, an example is teacher-specific when the teacher memorizes it and none of them does, and in
 the easy core when the teacher and any of them do; ratio and difference are to their mean rate.
 
-A figure that cannot be had (no baseline, nothing to divide by) is None, never 0, and a note says why.
+A figure that is undefined (no baseline, nothing to divide by) is None, never 0, and a note says why.
 Memory stays within a few bool arrays of the examples' length.
 """
 
@@ -29,7 +29,7 @@ from kdaudit.stats import (
 
 Figures = TypeVar("Figures")
 
-_NONE_SPECIFIC = "since the teacher memorizes no example that no baseline does"
+_NONE_SPECIFIC = "because the teacher memorizes no example that no baseline does"
 _NOT_COMPARED = "what they inherit cannot be compared"
 
 
@@ -211,14 +211,14 @@ def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> li
         )
     if result.ratio_to_baseline is None:
         silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"
-        notes.append(f"Student {name}: its ratio to the baseline cannot be had, since {silent} nothing.")
+        notes.append(f"Student {name}: its ratio to the baseline is undefined, because {silent} nothing.")
     if result.share_in_easy_core is None:
         notes.append(
-            f"Student {name}: the share of its memorized examples in the easy core cannot be had, since it "
+            f"Student {name}: the share of its memorized examples in the easy core is undefined, because it "
             "memorizes none."
         )
     if result.inheritance_rate is None:
-        notes.append(f"Student {name}: its inheritance rate cannot be had, {_NONE_SPECIFIC}.")
+        notes.append(f"Student {name}: its inheritance rate is undefined, {_NONE_SPECIFIC}.")
     return notes
 
 
@@ -229,12 +229,12 @@ def _soft_vs_hard_notes(result: SoftVsHard) -> list[str]:
         notes.append(f"{pair}: {_NOT_COMPARED}, {_NONE_SPECIFIC}.")
     elif result.ratio is None:
         notes.append(
-            f"{pair}: the ratio of what {result.hard} inherits to what {result.soft} does cannot be had, "
-            f"since {result.soft} inherits nothing."
+            f"{pair}: the ratio of what {result.hard} inherits to what {result.soft} does is undefined, "
+            f"because {result.soft} inherits nothing."
         )
     if result.share_of_hard_in_soft is None:
         notes.append(
             f"{pair}: the share of {result.hard}'s memorized examples that {result.soft} memorizes too "
-            f"cannot be had, since {result.hard} memorizes none."
+            f"is undefined, because {result.hard} memorizes none."
         )
     return notes

@@ -217,7 +217,7 @@ def check_files(folder: Path) -> list[str]:
 
     """
     if not folder.is_dir():
-        raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
+        raise RunStateError(f"{folder}: is not a directory; name the directory of an audit")
     if not (folder / MANIFEST_FILE).exists() and (folder / SEAL_FILE).exists():
         return [f"{MANIFEST_FILE}: is missing"]
     try:

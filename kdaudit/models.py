@@ -167,17 +167,17 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
         (errors.GatedRepoError, f"is gated on the hub; ask for access on its page, then {login}"),
         (
             errors.RepositoryNotFoundError,
-            f"is no folder here and no model on the hub; correct it, or if it is private {login}",
+            f"is neither a folder here nor a model on the hub; correct it, or if it is private {login}",
         ),
         (errors.RevisionNotFoundError, f"has no revision {revision} on the hub; correct {key}.revision"),
         (
             errors.LocalEntryNotFoundError,
-            "is no folder here, is not in the local cache, and the hub cannot be reached (or HF_HUB_OFFLINE "
-            "is set); go online or name a folder",
+            "is not a folder here, is not in the local cache, and the hub cannot be reached (or "
+            "HF_HUB_OFFLINE is set); go online or name a folder",
         ),
-        (errors.HfHubHTTPError, f"cannot be had from the hub ({reason(error)}); try again later"),
+        (errors.HfHubHTTPError, f"cannot be fetched from the hub ({reason(error)}); try again later"),
     ]
-    other = f"cannot be had from the hub ({reason(error)}); check network and disk, or name a folder"
+    other = f"cannot be fetched from the hub ({reason(error)}); check network and disk, or name a folder"
     says = next((text for kind, text in told if isinstance(error, kind)), other)
     return ModelError(f"{key}.path: {config.path} {says}")
 

@@ -52,7 +52,7 @@ CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
 def run_audit(
     config: AuditConfig, folder: Path, *, fresh: bool, progress: Progress, warn: Callable[[str], None]
 ) -> AuditResults:
-    """Audit, or go on where an earlier call in the same folder stopped.
+    """Audit, or resume where an earlier call in the same folder stopped.
 
     Args:
         config: the audit.
@@ -113,7 +113,7 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
 
     """
     if not folder.is_dir():
-        raise RunStateError(f"{folder}: is no folder; name the directory of an audit")
+        raise RunStateError(f"{folder}: is not a directory; name the directory of an audit")
     read_results(folder)  # before any report is forgotten
     saved = folder / CONFIG_FILE
     config = ReportConfig()

@@ -295,7 +295,7 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
     needed = split.tokens - 1  # the last token is predicted, not read
     if most is not None and most < needed:
         raise ModelError(
-            f"{where}: the model reads {most} tokens at most, prefix and suffix take {needed}"
+            f"{where}: its context length is {most} tokens, prefix and suffix take {needed}"
             f"{' with their BOS token' if split.bos is not None else ''} (the last one is not read); "
             "lower extraction.prefix_tokens or extraction.suffix_tokens"
         )
@@ -303,7 +303,7 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
         wanted = corpus.window - 1 + (split.bos is not None)
         if most is not None and most < wanted:
             raise ModelError(
-                f"{where}: the model reads {most} tokens at most, and perplexities are taken over whole "
+                f"{where}: its context length is {most} tokens, and perplexities are taken over whole "
                 f"windows of the {key}, {wanted} of their tokens; lower {key}.window"
                 + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
             )

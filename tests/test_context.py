@@ -140,7 +140,7 @@ def test_prefix_and_suffix_need_one_position_less_than_they_have_tokens(tmp_path
     assert refused(folder, 50, 50, window=100) is None
     said = refused(folder, 50, 51)
     assert said is not None
-    assert said.startswith(f"models.teacher.path: {folder}: the model reads 99 tokens at most, prefix and ")
+    assert said.startswith(f"models.teacher.path: {folder}: its context length is 99 tokens, prefix and ")
     assert "take 100 " in said
     said = refused(folder, 50, 50, window=101)
     assert said is not None

@@ -164,7 +164,7 @@ def test_a_silent_baseline_leaves_the_ratio_bounded_below_only():
     assert found.ratio_ci95[0] > 0
     assert found.ratio_ci95[1] is None
     assert notes == [
-        "Student soft: its ratio to the baseline cannot be had, since the baseline memorizes nothing."
+        "Student soft: its ratio to the baseline is undefined, because the baseline memorizes nothing."
     ]
 
 
@@ -172,7 +172,7 @@ def test_a_silent_student_and_teacher_are_noted_by_name():
     some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
     found, notes = compare("soft", none, some, [some])
     assert (found.ratio_to_baseline, found.share_in_easy_core, found.inheritance_rate) == (0.0, None, None)
-    assert [note.split(" cannot be had")[0] for note in notes] == [
+    assert [note.split(" is undefined")[0] for note in notes] == [
         "Student soft: the share of its memorized examples in the easy core",
         "Student soft: its inheritance rate",
     ]
@@ -212,7 +212,7 @@ def test_a_soft_student_that_inherits_nothing_leaves_the_ratio_open_above():
     assert found.ratio_ci95[1] is None
     assert len(notes) == 1
     assert notes[0].startswith("Students a and b: the ratio of what b inherits to what a does")
-    assert notes[0].endswith("since a inherits nothing.")
+    assert notes[0].endswith("because a inherits nothing.")
 
 
 @given(sets())

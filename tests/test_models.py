@@ -176,7 +176,7 @@ def describe(folder: Path, **more: Any) -> None:
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantized (gptq in its config"),
         ({"quantization_config": 4}, "is quantized (quantization_config in its config.json)"),
         ({"model_type": "llamma"}, "is of model_type 'llamma' (in its config.json), which transformers 5."),
-        ({"model_type": None}, "its config.json has no model_type; save the model anew"),
+        ({"model_type": None}, "its config.json has no model_type; save the model again"),
         ({"num_hidden_layers": "two"}, "'num_hidden_layers' expected int, got str (value: 'two')); correct"),
         ({"hidden_size": 65}, "is not a multiple of the number of attention heads (2).); correct it or save"),
     ],
@@ -220,7 +220,7 @@ def test_truncated_weights_are_named(folder: Path, keep: int) -> None:
     weights.write_bytes(weights.read_bytes()[:keep])
     told = refused(folder)
     assert f"{weights} is damaged or was not copied whole" in told
-    assert "copy or save it anew" in told
+    assert "copy or save it again" in told
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 64, b"version https://git-lfs.github.com/spec/v1\n" * 3])
@@ -288,13 +288,13 @@ def http(kind: type[errors.HfHubHTTPError], status: int) -> Exception:
 
 
 HUB = {
-    "not found": (http(errors.RepositoryNotFoundError, 404), "no model on the hub; correct it"),
+    "not found": (http(errors.RepositoryNotFoundError, 404), "nor a model on the hub; correct it"),
     "gated": (http(errors.GatedRepoError, 403), "is gated on the hub; ask for access"),
     "revision": (http(errors.RevisionNotFoundError, 404), "has no revision v9 on the hub; correct models"),
     "offline": (errors.LocalEntryNotFoundError("no"), "the hub cannot be reached (or HF_HUB_OFFLINE is set)"),
     "bad id": (errors.HFValidationError("no"), "is neither a folder nor a hub id; write it as ./folder"),
-    "server": (http(errors.HfHubHTTPError, 500), "cannot be had from the hub (500 of the hub); try again"),
-    "proxy": (httpx2.ProxyError("bad proxy"), "cannot be had from the hub (bad proxy); check network"),
+    "server": (http(errors.HfHubHTTPError, 500), "cannot be fetched from the hub (500 of the hub); try"),
+    "proxy": (httpx2.ProxyError("bad proxy"), "cannot be fetched from the hub (bad proxy); check network"),
     "disk": (OSError(28, "No space left on device"), "No space left on device); check network and disk"),
 }  # fmt: skip
 

@@ -167,7 +167,7 @@ def test_texts_that_are_all_too_short_are_not_valid(copy: Path, kind: str) -> No
 
 
 def test_models_that_do_not_fit_each_other_or_the_windows_are_not_valid(copy: Path) -> None:
-    assert "reads 64 tokens at most" in refused(copy, "audit", "corpus.window=200")
+    assert "context length is 64 tokens" in refused(copy, "audit", "corpus.window=200")
     path = copy / "hard" / "tokenizer.json"
     path.write_text(path.read_text().replace('"w250"', '"x250"'))
     assert "teacher and hard have different tokenizers" in refused(copy, "audit")

@@ -777,13 +777,13 @@ MODELS = [
     pytest.param(
         cut("hard/config.json", 40),
         f"{HARD}/config.json cannot be read",
-        "save it anew",
+        "save it again",
         id="config.json cut short",
     ),
     pytest.param(
         describe("hard/config.json", num_hidden_layers="one"),
         f"{HARD}/config.json cannot be used (Validation error for field 'num_hidden_layers':",
-        "correct it or save the model anew",
+        "correct it or save the model again",
         id="config.json with a text for a number",
     ),
     pytest.param(
@@ -847,23 +847,26 @@ MODELS = [
     pytest.param(
         cut("hard/model.safetensors", 5000),
         f"{HARD}/model.safetensors is damaged or was not copied whole",
-        "copy or save it anew",
+        "copy or save it again",
         id="weights cut short",
     ),
     pytest.param(
         write("hard/model.safetensors", HUGE + b"{}"),
         f"{HARD}/model.safetensors is damaged",
-        "copy or save it anew",
+        "copy or save it again",
         id="weights with a wild header",
     ),
     pytest.param(
         locked("hard/model.safetensors"),
-        f"{HARD}/model.safetensors may not be read",
-        "mend its permissions",
+        f"{HARD}/model.safetensors cannot be read: permission denied",
+        "fix its permissions",
         id="weights locked",
     ),
     pytest.param(
-        locked("hard"), f"{HARD} may not be read", "mend its permissions", id="model's folder locked"
+        locked("hard"),
+        f"{HARD} cannot be read: permission denied",
+        "fix its permissions",
+        id="model's folder locked",
     ),
     pytest.param(
         lost_shard,
@@ -880,7 +883,7 @@ MODELS = [
     pytest.param(
         cut("hard/tokenizer.json", 500),
         f"{HARD}: its tokenizer cannot be loaded",
-        "save it anew",
+        "save it again",
         id="tokenizer cut short",
     ),
     pytest.param(
@@ -898,19 +901,19 @@ MODELS = [
     ),
     pytest.param(
         describe("hard/config.json", max_position_embeddings=12),
-        f"{HARD}: the model reads 12 tokens at most, prefix and suffix take 13 (the last one is not read)",
+        f"{HARD}: its context length is 12 tokens, prefix and suffix take 13 (the last one is not read)",
         "lower extraction.prefix_tokens or extraction.suffix_tokens",
         id="too few positions",
     ),
     pytest.param(
         sets("holdout.window=66"),
-        "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and perplexities",
+        "models.teacher.path: DIR/teacher: its context length is 64 tokens, and perplexities",
         "lower holdout.window",
         id="too few positions for the holdout",
     ),
     pytest.param(
         sets("corpus.window=66"),
-        "models.teacher.path: DIR/teacher: the model reads 64 tokens at most, and perplexities",
+        "models.teacher.path: DIR/teacher: its context length is 64 tokens, and perplexities",
         "lower corpus.window or, in an audit, set predictor.enabled to false",
         id="too few positions for the features",
     ),
@@ -928,7 +931,7 @@ MODELS = [
     ),
     pytest.param(
         edit("path: ./hard", "path: hrad"),
-        "models.students.1.path: hrad is no folder here, is not in the local cache, and the hub cannot be ",
+        "models.students.1.path: hrad is not a folder here, is not in the local cache, and the hub cannot",
         "go online or name a folder",
         id="model neither folder nor on the hub",
     ),

@@ -128,9 +128,9 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
     except PermissionError as error:
         raise unreadable(path, key) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{key}.path: {path} cannot be read ({reason(error)}); save it anew") from None
+        raise ModelError(f"{key}.path: {path} cannot be read ({reason(error)}); save it again") from None
     if not isinstance(found, dict):
-        raise ModelError(f"{key}.path: {path} is not a JSON object; save the model anew")
+        raise ModelError(f"{key}.path: {path} is not a JSON object; save the model again")
     return found
 
 
@@ -142,7 +142,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def unreadable(path: Path, key: str) -> ModelError:
     """The error for a file or folder that this user may not read."""
-    return ModelError(f"{key}.path: {path} may not be read; mend its permissions")
+    return ModelError(f"{key}.path: {path} cannot be read: permission denied; fix its permissions")
 
 
 def _unusable(path: Path, error: OSError, key: str) -> ModelError:

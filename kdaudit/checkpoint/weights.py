@@ -111,7 +111,7 @@ def read_header(path: Path, key: str) -> dict[str, Tensor]:
         raise unreadable(path, key) from error
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{key}.path: {path} is damaged or was not copied whole ({reason(error)}); copy or save it anew"
+            f"{key}.path: {path} is damaged or was not copied whole ({reason(error)}); copy or save it again"
         ) from None
 
 
@@ -130,7 +130,7 @@ def read_index(index: Path, key: str) -> dict[str, str]:
     described = read_json(index, key)
     found = described.get("weight_map")
     if not isinstance(found, dict) or not found:
-        raise ModelError(f"{key}.path: {index} names no shards; save the model anew")
+        raise ModelError(f"{key}.path: {index} names no shards; save the model again")
     if not isinstance(described.get("metadata"), dict):
         raise ModelError(
             f'{key}.path: {index} has no "metadata", which transformers needs; save the model again, or '

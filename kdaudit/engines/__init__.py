@@ -100,7 +100,7 @@ class RemoteEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """Engine, version, device and number format."""
+        """Engine, version, device and dtype."""
         return self._loaded.info
 
     @property

@@ -90,7 +90,7 @@ class Engine(Protocol):
         """Matched tokens of each example.
 
         Args:
-            prefixes: int32 (examples, prefix tokens), begin token included where one is wanted.
+            prefixes: int32 (examples, prefix tokens), BOS token included where one is wanted.
             suffixes: int32 (examples, suffix tokens).
 
         Returns:

@@ -76,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def own_dtype(config: dict[str, Any]) -> str:
-    """The number format that the checkpoint was saved in; float32 where it does not say."""
+    """The dtype that the checkpoint was saved in; float32 where it does not say."""
     name = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
     return name if name in _BYTES else "float32"
 

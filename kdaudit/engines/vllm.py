@@ -59,7 +59,7 @@ class VllmEngine:
         return Loaded(self._info, self._sizes.sequences)
 
     def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
-        """See `Engine.match`: one request for each distinct prefix, given up at its last live suffix."""
+        """See `Engine.match`: one request for each distinct prefix, aborted at its last suffix's mismatch."""
         ledger = SuffixLedger(prefixes, suffixes)
         params = _params(suffixes.shape[1], 0.0, 0)
         for outputs in self._run(ledger.prefixes, params):

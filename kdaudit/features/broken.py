@@ -28,5 +28,5 @@ def refuse_broken(files: ModelFiles, scores: Sequence[NDArray[Any]]) -> None:
         raise ModelError(
             f"{files.folder}: it gives NaN or infinite logits for {broken.sum():,} of {len(broken):,} "
             "windows; if it is loaded as float16 or bfloat16, set its dtype to float32, else its weights are "
-            "damaged: copy or train it anew"
+            "damaged: copy or train it again"
         )

@@ -47,7 +47,7 @@ class CausalModel:
 
     Args:
         folder: see `ModelFiles`, as all that follow.
-        dtype: the number format.
+        dtype: the same.
         trust_remote_code: whether to run code that comes with the model.
 
     """

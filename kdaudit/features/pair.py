@@ -180,7 +180,7 @@ class PairWorker:
                 told = self._worker.call("load", role=role, **files.options()).head["value"]
             infos.append(EngineInfo(**told))
         self.info = infos[0]
-        """Version, device and number format, of the teacher."""
+        """Version, device and dtype, of the teacher."""
 
     def scores(self, windows: Sequence[Tokens]) -> PairScores:
         """Score windows: int32 (tokens,) each, at least prefix and suffix long.

@@ -56,7 +56,7 @@ class FeatureService:
         Args:
             flat: see `Packed`.
             ends: see `Packed`.
-            bos: begin token that stands before each window, or None.
+            bos: BOS token that stands before each window, or None.
 
         Returns:
             float64 (windows,), in nats; p is over all columns of the logits.
@@ -142,7 +142,7 @@ class FeatureWorker:
 
         Args:
             windows: int32 (tokens,) each, at least two tokens.
-            bos: begin token that stands before each window, or None.
+            bos: BOS token that stands before each window, or None.
             vocabulary: tokens of the tokenizer; columns of the logits beyond it are left out.
 
         """

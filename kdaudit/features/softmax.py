@@ -1,6 +1,6 @@
 """Softmax statistics of logits, a few rows at a time.
 
-Numbers are float32, in scratch memory that is used over and over: to allocate it anew for each chunk would
+Numbers are float32, in scratch memory that is used over and over: to allocate it for each chunk would
 cost more than the arithmetic. Sums that cancel, or that hold the 1 of the likeliest token, are float64: where
 both models are nearly sure, as of memorized text, entropy and divergence would be lost in rounding.
 """
@@ -82,7 +82,7 @@ class Softmax:
         """Sums of one model.
 
         Args:
-            logits: (positions, columns), of any number format.
+            logits: (positions, columns), of any dtype.
             targets: int64 (positions,), the tokens that follow.
 
         """

@@ -55,7 +55,7 @@ def absent(note: str) -> Prediction:
 
 
 def label_flags(kind: str, memorized: Mapping[str, Flags], student: str | None) -> Flags:
-    """Which examples a predictor learns to foresee: bool (examples,).
+    """The prediction target: bool (examples,).
 
     Args:
         kind: student, easy_core or teacher.
@@ -103,7 +103,7 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
 
     Args:
         work: the run, its features written.
-        labels: what to foresee: bool (examples,).
+        labels: the prediction target: bool (examples,).
         origin: what it is fitted on.
 
     """
@@ -154,7 +154,7 @@ def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[str]:
 
 
 def _what_is_missing(fitted: Fitted) -> list[str]:
-    """Why a figure of a predictor cannot be had."""
+    """Why a figure of a predictor is undefined."""
     notes = []
     if fitted.curves is not None and fitted.curves.calibration is None:
         notes.append(
@@ -162,7 +162,8 @@ def _what_is_missing(fitted: Fitted) -> list[str]:
         )
     if fitted.figures is not None and fitted.figures.precision is None:
         notes.append(
-            "The risk predictor's precision cannot be had: no trial flagged anything at a score of 0.5."
+            "The risk predictor's precision is undefined, because no trial flagged any example at a "
+            "score of 0.5."
         )
     return notes
 

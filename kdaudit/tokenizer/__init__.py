@@ -1,7 +1,7 @@
 """How a model reads and writes text: its tokenizer.json as it stands, which is what training saw.
 
 `load_tokenizer` is the one way to a model's tokenizer. transformers' AutoTokenizer is not: for some classes
-that a tokenizer_config.json can name it builds normalizer and pre-tokenizer anew, and the ids are then not
+that a tokenizer_config.json can name it builds another normalizer and pre-tokenizer, and the ids are then not
 those of training.
 """
 

@@ -168,7 +168,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> ModelTok
         made = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever the files provoke in either library
         raise ModelError(
-            f"{folder}: its tokenizer cannot be loaded ({reason(error)}); save it anew"
+            f"{folder}: its tokenizer cannot be loaded ({reason(error)}); save it again"
         ) from error
     if not made.is_fast:
         raise ModelError(
