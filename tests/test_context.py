@@ -73,6 +73,11 @@ LENGTHS: dict[str, tuple[str, dict[str, Any], int | None]] = {
     "falcon with rope": ("falcon", {"alibi": False, "max_position_embeddings": 64}, 64),
     "recurrent": ("mamba", {}, None),
     "sliding window": ("mistral", {"max_position_embeddings": 64, "sliding_window": 8}, 64),
+    "a tokenizer's length in config.json": (
+        "llama",
+        {"max_position_embeddings": 64, "model_max_length": 32},
+        64,
+    ),
     "command-r": ("cohere", {"max_position_embeddings": 64, "model_max_length": 128}, 128),
 }
 

@@ -7,6 +7,8 @@ from typing import Any
 
 _KEYS = ("max_position_embeddings", "max_seq_len", "max_target_positions", "max_sequence_length")
 """Where configurations say it. transformers gives old families' names, such as n_positions, as the first."""
+_COMMAND_R = {"cohere", "cohere2"}
+"""Their rotary embedding was made for `model_max_length`. Elsewhere a tokenizer's setting stands under it."""
 _UNBOUNDED = {"bloom"}
 """Positions are distances that attention subtracts (ALiBi); a `seq_length` there is that of training."""
 _COUNTS_PADDING = {"camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xmod"}
@@ -32,7 +34,8 @@ def context_length(config: Any) -> int | None:  # noqa: ANN401 - any configurati
     if text.model_type in _UNBOUNDED or getattr(text, "alibi", False) is True:
         return None
     found = next((most for key in _KEYS if (most := _positive(text, key)) is not None), None)
-    found = _positive(text, "model_max_length") or found  # Command-R: what its rotary embedding was made for
+    if found is None or text.model_type in _COMMAND_R:
+        found = _positive(text, "model_max_length") or found
     if found is None:
         return None
     if text.model_type in _COUNTS_PADDING:
