@@ -35,6 +35,7 @@ from kdaudit.engines.agreement import (
     compare,
     rounding_of,
 )
+from kdaudit.engines.base import Masking
 from kdaudit.engines.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.engines.transformers import TransformersEngine
 from kdaudit.errors import DisagreementError, EngineError, ModelError, NoReferenceError
@@ -341,6 +342,13 @@ def test_weights_that_one_engine_alone_loads_are_caught(tmp_path: Path) -> None:
     shutil.copy(stray / "model.safetensors", folder / "model_ema.safetensors")
     with pytest.raises(DisagreementError, match=r"vllm 0\.\d+\.\d+ \(float32\)"):
         _check(folder, "vllm", folder, "float32")
+
+
+def test_ids_that_neither_the_tokenizer_nor_the_model_has_are_left_alone(tmp_path: Path) -> None:
+    said = ask_reference(
+        _model(_save(tmp_path, "llama")), _prefixes()[:2], 4, masking=Masking(600, (7, _VOCABULARY + 5))
+    )
+    assert 7 not in said.continuations.tokens
 
 
 # --- in the product

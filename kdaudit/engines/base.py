@@ -27,7 +27,8 @@ class Masking(NamedTuple):
 
     def ids(self, width: int) -> list[int]:
         """Those that a model with logits for `width` ids could give: ascending."""
-        return [*self.unused_ids, *range(self.vocabulary or width, width)]
+        unused = [index for index in self.unused_ids if index < width]
+        return [*unused, *range(self.vocabulary or width, width)]
 
 
 class EngineOptions(NamedTuple):
