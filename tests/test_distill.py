@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from itertools import chain, cycle
 from pathlib import Path
@@ -506,6 +507,31 @@ def test_a_model_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with new_folder(folder) as partial:
         assert not list(partial.iterdir())
         (partial / RECORD).write_text(json.dumps({**written, "fingerprint": "new"}))
+    assert recorded_fingerprint(folder) == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_kill_while_an_older_model_is_removed_does_not_make_it_a_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def remove_half(path: Path, ignore_errors: bool = False) -> None:
+        (Path(path) / RECORD).unlink()
+        raise Killed
+
+    record = {"settings": {}, "rows": 1, "steps": 1, "losses": [1.0], "seconds": 1.0, "fingerprint": "old"}
+    folder = tmp_path / "model"
+    with new_folder(folder) as partial:
+        (partial / RECORD).write_text(json.dumps(record))
+        (partial / "model.safetensors").touch()
+    monkeypatch.setattr(shutil, "rmtree", remove_half)
+    with pytest.raises(Killed), new_folder(folder) as partial:
+        (partial / RECORD).write_text("{}")
+    monkeypatch.undo()
+    with new_folder(folder) as partial:
+        (partial / RECORD).write_text(json.dumps(record | {"fingerprint": "new"}))
     assert recorded_fingerprint(folder) == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 

@@ -138,7 +138,10 @@ def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
             yield partial
             _refuse_others(folder)
             if folder.exists():
-                shutil.rmtree(folder)
+                # Under a name that the next call sweeps: a half-removed model would pass for a stranger's.
+                older = own_folder(folder.parent)
+                folder.rename(older)
+                shutil.rmtree(older)
             partial.chmod(0o755)
             partial.rename(folder)
         except BaseException:
