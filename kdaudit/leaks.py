@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from kdaudit.errors import RunStateError
 from kdaudit.files import open_regular
+from kdaudit.reasons import reason
 
 LEAKS_FILE = "leaks.parquet"
 
@@ -42,27 +44,30 @@ LEAKS_SCHEMA = pa.schema(
 )
 """One row an example that a student memorized; `models` holds every audited model, memorizing or not."""
 
-_COLUMNS = ["example_id", "offset", "prefix", "suffix", "models"]
-
 
 class Continuation(NamedTuple):
     """What one model says after a leak's prefix."""
 
-    model: str
+    name: str
+    """The model's."""
     matched_tokens: int
     """Suffix tokens reproduced before the first difference."""
-    text: str
-    """Its greedy continuation."""
+    continuation: str
+    """Greedy."""
 
 
 class LeakText(NamedTuple):
-    """A leak's text."""
+    """What the reports take of a row of leaks.parquet."""
 
+    example_id: int
     offset: int
     """Where the window starts in its document, in tokens."""
     prefix: str
     suffix: str
-    continuations: list[Continuation]
+    models: list[Continuation]
+
+
+_ROWS = TypeAdapter(list[LeakText])
 
 
 def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, LeakText]:
@@ -75,15 +80,15 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
     path = run_dir / LEAKS_FILE
     if not wanted:
         return {}
+    columns = list(LeakText._fields)
     try:
         with open_regular(path) as file:
-            table = pq.read_table(file, columns=_COLUMNS, filters=[("example_id", "in", wanted)])
-    except (OSError, KeyError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
+            table = pq.read_table(file, columns=columns, filters=[("example_id", "in", wanted)])
+        texts = {row.example_id: row for row in _ROWS.validate_python(table.to_pylist())}
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise RunStateError(
-            f"{path}: cannot be read ({reason}); run `kdaudit run` again to finish or mend the audit"
+            f"{path}: cannot be read ({_told(error)}); run `kdaudit run` again to finish or mend the audit"
         ) from error
-    texts = {row["example_id"]: _leak_text(row) for row in table.to_pylist()}
     missing = [example_id for example_id in wanted if example_id not in texts]
     if missing:
         raise RunStateError(
@@ -93,6 +98,9 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
     return texts
 
 
-def _leak_text(row: dict[str, Any]) -> LeakText:
-    said = [Continuation(one["name"], one["matched_tokens"], one["continuation"]) for one in row["models"]]
-    return LeakText(row["offset"], row["prefix"], row["suffix"], said)
+def _told(error: Exception) -> str:
+    """What is wrong, without values of the file."""
+    if not isinstance(error, ValidationError):
+        return reason(error)
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"column {first['loc'][1]}: {first['msg']}"

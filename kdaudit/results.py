@@ -6,9 +6,9 @@ shares of distinct examples (0 to 1); an interval's open end is None.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 SCHEMA_VERSION = "1"
 
@@ -49,7 +49,7 @@ class CorpusResult(Result):
     """Rows read, skipped ones included."""
     windows: int
     """All windows of the corpus: occurrences of examples."""
-    examples: int
+    examples: PositiveInt
     """Distinct examples audited: windows that differ in prefix + suffix."""
     skipped: Skipped
     sampled: bool
@@ -62,8 +62,8 @@ class ExtractionResult(Result):
 
     engine: str
     engine_version: str
-    prefix_tokens: int
-    suffix_tokens: int
+    prefix_tokens: PositiveInt
+    suffix_tokens: PositiveInt
     bos: bool
     """Whether a BOS token stood before each prefix that the teacher read; a note says where models differ."""
     dtype: str
@@ -294,3 +294,12 @@ class AuditResults(Result):
     leak_suffixes: LeakSuffixes | None = None
     """None in results of versions that did not count them."""
     notes: list[str]
+
+    @model_validator(mode="after")
+    def _name_the_same_students(self) -> Self:
+        students = {name for name, model in self.models.items() if model.role == "student"}
+        if {*self.comparison} != students:
+            raise ValueError("comparison and models name different students")
+        if self.leak_suffixes is not None and {*self.leak_suffixes.students} != students:
+            raise ValueError("leak_suffixes and models name different students")
+        return self

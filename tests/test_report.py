@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from report_page import Page, Rendered, number, shingles  # noqa: F401 - tests of other pages read them here
@@ -254,6 +257,58 @@ def test_damaged_runs_are_refused(tmp_path: Path, spoil: Any, message: str) -> N
     write_run(tmp_path)
     spoil(tmp_path)
     with pytest.raises(RunStateError, match=message):
+        render_reports(tmp_path, ReportConfig())
+
+
+def _of_one_student(data: dict[str, Any]) -> None:
+    del data["comparison"]["soft"]
+
+
+def _of_unknown_students(data: dict[str, Any]) -> None:
+    data["leak_suffixes"] = {"leaks": 3, "students": {}}
+
+
+def _of_nothing(data: dict[str, Any]) -> None:
+    data["corpus"]["examples"] = 0
+
+
+def _of_negative_length(data: dict[str, Any]) -> None:
+    data["extraction"]["suffix_tokens"] = -1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_of_one_student, "comparison and models name different students"),
+        (_of_unknown_students, "leak_suffixes and models name different students"),
+        (_of_nothing, "corpus.examples does not follow the schema"),
+        (_of_negative_length, "extraction.suffix_tokens does not follow the schema"),
+    ],
+)
+def test_results_that_do_not_fit_together_are_refused(tmp_path: Path, spoil: Any, message: str) -> None:
+    data = sample_dict()
+    write_run(tmp_path)
+    spoil(data)
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    words = [["report", str(tmp_path)], ["card", str(tmp_path), "--student", "soft", "--card", "new.md"]]
+    for command in words:
+        done = CliRunner().invoke(main, command)
+        assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("suffix", pa.array([7])), ("prefix", pa.nulls(1, pa.string())), ("models", None)],
+    ids=["numbers", "nulls", "null lists"],
+)
+def test_leaks_of_other_types_are_refused(tmp_path: Path, column: str, values: pa.Array | None) -> None:
+    data = sample_dict(leaks=sample_leaks()[:1])
+    write_run(tmp_path, data)
+    table = pq.read_table(tmp_path / "leaks.parquet")
+    place = table.schema.get_field_index(column)
+    values = pa.nulls(1, table.schema.field(column).type) if values is None else values
+    pq.write_table(table.set_column(place, column, values), tmp_path / "leaks.parquet")
+    with pytest.raises(RunStateError, match=rf"leaks\.parquet: cannot be read \(column {column}: "):
         render_reports(tmp_path, ReportConfig())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from kdaudit.results import AuditResults
 
 _SEE_NOTES = "This audit does not hold the figure; its notes give what is known of the reason."
-_NO_EXAMPLES = "There are no examples to compare the models on."
 
 
 def has_baseline(results: AuditResults) -> bool:
@@ -26,7 +25,7 @@ def why_no_comparison(results: AuditResults) -> str:
         )
     if all(model.memorized == 0 for model in results.models.values() if model.role == "baseline"):
         return "The baseline memorizes no example, so there is nothing to set the students against."
-    return _NO_EXAMPLES if _is_empty(results) else _SEE_NOTES
+    return _SEE_NOTES
 
 
 def why_no_inheritance(results: AuditResults) -> str:
@@ -35,7 +34,7 @@ def why_no_inheritance(results: AuditResults) -> str:
         return why_no_comparison(results)
     if any(figures.teacher_specific == 0 for figures in results.comparison.values()):
         return "The teacher memorizes nothing that the baseline does not, so there is nothing to inherit."
-    return _NO_EXAMPLES if _is_empty(results) else _SEE_NOTES
+    return _SEE_NOTES
 
 
 def why_no_soft_vs_hard(results: AuditResults) -> str:
@@ -59,7 +58,3 @@ def why_no_predictor(results: AuditResults) -> str:
     positives = "" if found.positives is None else f" ({found.positives:,} found)"
     few = f"Too few memorized examples{positives} to train and test a predictor on."
     return f"{few} {found.reason or ''}".strip()
-
-
-def _is_empty(results: AuditResults) -> bool:
-    return results.corpus.examples == 0

@@ -127,7 +127,7 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
 
 
 def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
-    said = [one for one in text.continuations if one.model not in memorized_by]
+    said = [one for one in text.models if one.name not in memorized_by]
     room = min(TEXT_LIMIT, max(_LEAST, _SAID // max(1, len(said)) - _LINE))
     misses = [_near_miss(one, text.suffix, room // 2) for one in said]
     misses.sort(key=lambda miss: -miss.matched_tokens)
@@ -145,9 +145,9 @@ def _near_miss(said: Continuation, suffix: str, limit: int) -> NearMiss:
     The tokens' own texts are not in leaks.parquet. The first wrong token may share its first
     characters with the right one, so the mark can run a few characters past the last right token.
     """
-    length = _shared_length(said.text, suffix) if said.matched_tokens else 0
-    same = show_tail(said.text[:length], limit)
-    return NearMiss(said.model, said.matched_tokens, same, show_head(said.text[length:], limit))
+    length = _shared_length(said.continuation, suffix) if said.matched_tokens else 0
+    same = show_tail(said.continuation[:length], limit)
+    return NearMiss(said.name, said.matched_tokens, same, show_head(said.continuation[length:], limit))
 
 
 def _shared_length(one: str, other: str) -> int:
