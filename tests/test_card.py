@@ -473,12 +473,23 @@ def test_a_missing_card_is_made(run: Path, tmp_path: Path) -> None:
     )
 
 
-def test_permissions_of_a_card_are_kept(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_permissions_of_a_card_are_kept_and_never_wider(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
     card = tmp_path / "README.md"
     card.write_text("# T\n")
-    card.chmod(0o600)
+    card.chmod(mode)
+    moved, original = [], Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        moved.append(stat.S_IMODE(path.stat().st_mode))
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
     put(card, run)
-    assert stat.S_IMODE(card.stat().st_mode) == 0o600
+    assert moved == [mode], "before it takes the card's place"
+    assert stat.S_IMODE(card.stat().st_mode) == mode
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 

@@ -23,6 +23,7 @@ from kdaudit.demo.text import DemoText, build_text
 from kdaudit.distill.training import Recipe
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import CorpusError, RunStateError
+from kdaudit.lock import FolderLock
 from kdaudit.tags import find_tags
 
 TINY = DemoSettings(
@@ -257,6 +258,17 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(RunStateError, match="is not empty and holds no demo"):
         Prepared(tmp_path).again()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_second_demo_in_one_folder_is_refused(tmp_path: Path, begun: bool) -> None:
+    training = tmp_path / "models" / ".kdaudit-abcdefgh.partial"
+    if begun:
+        (tmp_path / "audit.yaml").write_text("# Written by `kdaudit demo`.\n")
+        training.mkdir(parents=True)
+    with FolderLock(tmp_path), pytest.raises(RunStateError, match="another kdaudit process is at work"):
+        Prepared(tmp_path).again()
+    assert training.exists() == begun
 
 
 def test_a_model_that_the_demo_did_not_train_is_left_alone(tmp_path: Path) -> None:

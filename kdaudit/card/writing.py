@@ -18,7 +18,7 @@ from kdaudit.card.student import about, chosen_student
 from kdaudit.card.summary import escaped, section_text
 from kdaudit.config.loading import load_audit
 from kdaudit.errors import RunStateError, StorageError, UsageError
-from kdaudit.files import read_bounded, sha256_file, write_bytes
+from kdaudit.files import read_bounded, replacing, sha256_file
 from kdaudit.manifest import read_manifest
 from kdaudit.report.redaction import visible
 from kdaudit.report.render import MOST_BYTES, PUBLIC_REPORT, read_results
@@ -158,10 +158,10 @@ def _local(path: Path, run_dir: Path) -> HubCard:
 def _write(path: Path, text: str) -> None:
     """The card, with the permissions that it had; where its name is a link, the file behind it."""
     path = path.resolve()
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    write_bytes(path, text.encode(), private=mode is not None and not mode & 0o077)
-    if mode is not None:
-        path.chmod(mode)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+    with replacing(path, private=True) as partial:
+        partial.write_bytes(text.encode())
+        partial.chmod(mode)
 
 
 def _public_report(run_dir: Path) -> bytes:

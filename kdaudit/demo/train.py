@@ -38,6 +38,7 @@ from kdaudit.distill.training import Progress, Training, WindowTrainer
 from kdaudit.engines.base import Tokens
 from kdaudit.errors import RunStateError
 from kdaudit.files import is_own, read_bounded, write_bytes
+from kdaudit.lock import LOCK_FILE, FolderLock
 
 Cut = Callable[[Path, Any], list[Tokens]]
 """Gives a jsonl corpus's windows under a tokenizer as the audit cuts them, copies too: (path, tokenizer)."""
@@ -83,20 +84,21 @@ def prepare(
 
     Raises:
         CorpusError: this Python comes without its reference.
-        RunStateError: the folder holds something else than a demo.
+        RunStateError: the folder holds something else than a demo, or another process works there.
         StorageError: a file could not be written.
         RunError: a training's loss became no number.
     """
     disable_progress_bar()  # transformers' own: `progress` alone says how far things are
     _open_folder(folder)
-    path = _write_audit(folder, settings)
-    text = _write_text(folder, settings)
-    windows = cut(folder / "corpus.jsonl", text.tokenizer)
-    lab = Lab(folder / "models", settings, text.tokenizer, windows, progress)
-    _train_fresh(lab, "teacher", settings.teacher)
-    _train_fresh(lab, "baseline", settings.student)
-    _train_soft(lab)
-    _train_hard(lab, open_engine)
+    with FolderLock(folder):  # a second process would sweep away the model that the first is training
+        path = _write_audit(folder, settings)
+        text = _write_text(folder, settings)
+        windows = cut(folder / "corpus.jsonl", text.tokenizer)
+        lab = Lab(folder / "models", settings, text.tokenizer, windows, progress)
+        _train_fresh(lab, "teacher", settings.teacher)
+        _train_fresh(lab, "baseline", settings.student)
+        _train_soft(lab)
+        _train_hard(lab, open_engine)
     return path
 
 
@@ -104,7 +106,7 @@ def _open_folder(folder: Path) -> None:
     """Make the folder, or refuse one that holds something else than a demo."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = [path.name for path in folder.iterdir() if not is_own(path.name)]
+        names = [path.name for path in folder.iterdir() if not (is_own(path.name) or path.name == LOCK_FILE)]
         first = b"" if "audit.yaml" not in names else read_bounded(folder / "audit.yaml", 1 << 20)
     except OSError as error:
         raise RunStateError(f"{folder}: is no folder to write to ({error.strerror}); name another") from error
