@@ -453,7 +453,7 @@ def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ("easy_core", "For what a student inherits from the teacher alone it promises nothing."),
+        ("easy_core", "It does not cover what a student inherits from the teacher alone."),
         ("teacher", "at least 99 % of what the teacher memorizes is flagged"),
     ],
 )

@@ -1,7 +1,7 @@
-"""What the risk predictor would have caught: leaks at or above its threshold, and its promise in words.
+"""What the risk predictor would have caught: leaks at or above its threshold, and its guarantee in words.
 
 A leak's risk is told for all of them, those that the predictor learnt from included; what it is worth on
-others is what its trials and its promise say.
+others is what its trials and its guarantee say.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _KINDS = {
 }
 _SILENT_ON = {
     "student": "Another student may memorize other examples.",
-    "easy_core": "For what a student inherits from the teacher alone it promises nothing.",
+    "easy_core": "It does not cover what a student inherits from the teacher alone.",
     "teacher": "It covers what a student may inherit, but not what only a student or a baseline memorizes.",
 }
 
@@ -38,7 +38,7 @@ class Caught(NamedTuple):
 
 
 class Promised(NamedTuple):
-    """The predictor's promise in words."""
+    """The predictor's guarantee in words."""
 
     short: str
     sentence: str
@@ -80,11 +80,11 @@ def kind_foreseen(results: AuditResults) -> str:
 
 
 def promise_of(results: AuditResults) -> Promised:
-    """What is promised, how sure that is, and what is not promised."""
+    """What is guaranteed, how sure that is, and what is not."""
     predictor = results.predictor
     promise, kind = predictor.promise, kind_foreseen(results)
     if promise is None:
-        return Promised("no promise", "None: too few memorized examples were left to test one on.")
+        return Promised("not available", "None: too few memorized examples were left to test one on.")
     recall, confidence = promised(promise.recall), promised(promise.confidence)
     tested = plural(promise.calibration_positives, "memorized text")
     return Promised(
