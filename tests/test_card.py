@@ -518,6 +518,20 @@ def test_the_only_student_needs_no_name(tmp_path: Path) -> None:
     assert "**No limit was set.**" in (tmp_path / "README.md").read_text()
 
 
+def test_a_student_of_the_hub_is_not_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, clone = made_run(tmp_path / "run", sample_dict()), tmp_path / "acme" / "soft"
+    clone.mkdir(parents=True)
+    (run / "config.yaml").write_text(
+        "name: a\ncorpus: acme/corpus\npredictor: {enabled: false}\n"
+        "models: {teacher: acme/teacher, students: [{name: soft, path: acme/soft}]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert "no folder here" in refused(call(run, "--student", "soft"))
+    assert not list(clone.iterdir())
+
+
 def test_the_students_own_card_is_the_default(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", sample_dict())
     for name in ("teacher", "soft", "hard"):

@@ -121,7 +121,7 @@ def _folder_of(run_dir: Path, student: str) -> Path:
     saved = run_dir / "config.yaml"
     students = load_audit(saved).models.students if saved.exists() else []
     folder = next((Path(one.path) for one in students if one.name == student), None)
-    if folder is None or not folder.is_dir():
+    if folder is None or not folder.is_absolute() or not folder.is_dir():  # a hub id is never absolute
         raise UsageError(
             f"--card: student {student} has no folder here in which its card could lie; name the card with "
             "--card, or its repository with --push"
