@@ -240,7 +240,8 @@ def test_noise_is_no_known_encoding() -> None:
 
     noise = random.Random(1).randbytes(4000)
     assert likely_encoding([noise]) is None
-    for text in ("", "\0" * 99, "a\0", "abc\0def\0ghi\0", "plain text " * 99, *ROWS):
+    tabs = ("0\t1\t0\t1\n" * 100, "T\th\te\t \tc\ta\tt\n" * 100)
+    for text in ("", "\0" * 99, "a\0", "abc\0def\0ghi\0", "plain text " * 99, *ROWS, *tabs):
         assert wide_encoding(text.encode()) is None
 
 

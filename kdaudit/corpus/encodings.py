@@ -20,6 +20,8 @@ _MARKS = (
 )
 _CONTROLS = bytes(sorted({*range(32)} - {*b"\n\r"}))
 """Every second byte of alphabetic text in UTF-16 is one of these, the number of its script."""
+_BLANKS = b"\t\v\f"
+"""Of these, what UTF-8 text may be full of too."""
 _CLEAR = 0.8
 """Share of characters that must fit for an encoding to be named."""
 _SAMPLE = 4096
@@ -36,12 +38,16 @@ def wide_encoding(head: bytes) -> str | None:
     quads, pairs = len(body) // 4, len(body) // 2
     if quads and (min(nuls[2:]) > 0.8 * quads > 8 * nuls[0] or min(nuls[:2]) > 0.8 * quads > 8 * nuls[3]):
         return "UTF-32"
-    few, many = sorted(len(half) - len(half.translate(None, _CONTROLS)) for half in (body[::2], body[1::2]))
-    if many > 1 and 2 * many > pairs and many >= 8 * few:
+    few, many = sorted(_controls(half) for half in (body[::2], body[1::2]))
+    if many > 1 and 2 * many > pairs and many >= 8 * few and _controls(body.translate(None, _BLANKS)):
         return "UTF-16"
     if not _is_utf8(body) and any(_is_east_asian(body, codec) for codec in ("utf-16-le", "utf-16-be")):
         return "UTF-16"
     return None
+
+
+def _controls(text: bytes) -> int:
+    return len(text) - len(text.translate(None, _CONTROLS))
 
 
 def _is_utf8(text: bytes) -> bool:
