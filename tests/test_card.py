@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig, ModelConfig, ReportConfig
 from kdaudit.corpus import pin_source
 from kdaudit.errors import RunError
-from kdaudit.hub.calls import within
+from kdaudit.hub.calls import bytes_below, within
 from kdaudit.manifest import Manifest
 from kdaudit.models import resolve_model
 from kdaudit.report.render import render_reports
@@ -778,6 +779,28 @@ def test_what_comes_in_slowly_is_waited_for() -> None:
         within(0.25, slow, "x")
     with pytest.raises(TimeoutError, match="its own"):
         within(0.25, lambda: (_ for _ in ()).throw(TimeoutError("its own")), "x")
+
+
+def test_an_answer_that_comes_as_the_time_is_up_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(Future[int]):
+        def result(self, timeout: float | None = None) -> int:
+            if timeout is None:
+                return super().result()
+            super().result()
+            raise TimeoutError
+
+    monkeypatch.setattr("kdaudit.hub.calls.Future", Late)
+    assert within(0.25, lambda: 7, "x") == 7
+
+
+def test_files_that_go_while_they_are_counted_are_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client renames each file once it is whole."""
+    (tmp_path / "a").write_bytes(b"123")
+    listed = [tmp_path / "a", tmp_path / "gone.incomplete"]
+    monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
+    assert bytes_below(tmp_path) == 3
 
 
 def test_a_wrong_repository_id_is_wrong_use(run: Path, hub: StandIn, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillWaiting
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TypeVar
@@ -47,8 +48,8 @@ def within(
         try:
             return answer.result(seconds)
         except StillWaiting as error:
-            if answer.done():  # the client's own time is up
-                raise
+            if answer.done():  # just now; or the client's own time is up, which is the same error
+                return answer.result()
             now = progress() if progress else seen
             if now == seen:
                 raise RunError(
@@ -67,4 +68,8 @@ def _answer(answer: Future[T], call: Callable[[], T]) -> None:
 
 def bytes_below(folder: Path) -> int:
     """Bytes of all files in a folder of the hub's cache, which grow while a model comes in."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    total = 0
+    with suppress(FileNotFoundError):  # the client renames a file once it is whole: then the sum is less
+        for path in folder.rglob("*"):
+            total += 0 if path.is_dir() else path.lstat().st_size
+    return total
