@@ -127,6 +127,7 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape() -> None:
     shown = "a\\u001b[2Jb\\u000dc\\u009bd\\u202ee\\u2028f\\ud800 hf_***"
     assert one_line(hostile + "\nkdaudit: forged") == shown + "\\nkdaudit: forged"
     assert printable(hostile + "\nkdaudit: forged") == shown + "\n  kdaudit: forged"
+    assert one_line("./hf_checkpoints/hf_transfer") == "./hf_checkpoints/hf_transfer"
     assert json.loads(f'"{one_line(chr(0x7F) + chr(0x200E))}"') == "\x7f\u200e"
 
 
@@ -212,6 +213,11 @@ def test_every_failure_ends_with_4(doing: Any, error: Exception) -> None:
     done = doing(fail)
     assert done.exit_code == 4
     assert not any(line == "kdaudit: forged" for line in done.stderr.splitlines())
+
+
+def test_a_library_that_ends_the_program_with_a_sentence_is_no_success(doing: Any) -> None:
+    done = doing(lambda: sys.exit("no device"))
+    assert (done.exit_code, done.stderr) == (4, "kdaudit: no device\n")
 
 
 @pytest.mark.parametrize(

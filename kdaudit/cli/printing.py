@@ -20,7 +20,8 @@ _OBEYED = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # reading direction
     "\u2028\u2029\ud800-\udfff]"  # line ends of Unicode; what no encoding can hold
 )
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+"""A token has 34; a folder called hf_checkpoints is none."""
 
 
 def printable(text: str) -> str:
