@@ -80,6 +80,10 @@ SHAPES = {
     "array.jsonl": (json.dumps(ROWS, indent=1), ARRAY),
     "array-line.jsonl": (json.dumps(ROWS), ARRAY),
     "array-rows.jsonl": ("[\n" + LINES.replace("}\n", "},\n") + "]", ARRAY),
+    "arrays.jsonl": (
+        '["id", "text"]\n["1", "hello"]\n',
+        "holds an array in each line, and a row must be an object",
+    ),
     "comma.json": (json.dumps(ROWS)[:-1] + ",]", "is not valid json (a comma stands before the closing ])"),
     "comma-lines.json": (json.dumps(ROWS, indent=1)[:-2] + ",\n]", "(a comma stands before the closing ])"),
     "comma-object.json": (json.dumps(ROWS)[:-2] + ",}]", "(a comma stands before the closing })"),

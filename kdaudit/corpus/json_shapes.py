@@ -35,6 +35,8 @@ def explain(head: str, *, whole: bool) -> str | None:
         return "holds HTML or XML, not json; extract its text, or download the file itself"
     if _PYTHON_OBJECT.match(text):
         return _PYTHON
+    if re.match(r"\[[^\n]*\][ \t\r]*\n\s*\[", text):
+        return 'holds an array in each line, and a row must be an object; write each as {"text": ...}'
     if text.startswith("["):
         return "is a json array, not one object a line; rename it so that its name ends in .json"
     if not text.startswith("{"):
