@@ -244,6 +244,26 @@ def test_a_card_that_cannot_be_honoured_is_refused_by_name(configs: str, tmp_pat
     assert "README.md" in message
 
 
+def test_a_card_may_declare_thousands_of_configurations(tmp_path: Path) -> None:
+    """One for each language, as in the large corpora of the web."""
+    write_rows(tmp_path / "data" / "l7" / "0.jsonl", ["x"])
+    entries = "".join(
+        f"- config_name: l{n}\n  data_files:\n  - split: train\n    path: data/l{n}/*\n  - split: test\n"
+        f"    path: test/l{n}/*\n"
+        for n in range(1900)
+    )
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\nconfigs:\n{entries}---\n")
+    assert texts(tmp_path, name="l7") == ["x"]
+
+
+def test_what_is_wrong_in_a_card_is_told_with_its_line(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.jsonl", ["x"])
+    (tmp_path / "README.md").write_text(
+        "---\nlicense: mit\nconfigs:\n- config_name: a\n  a: 1\n  a: 2\n---\n"
+    )
+    assert "README.md:6: configs.0.a: is given twice (first on line 5)" in refusal(tmp_path)
+
+
 def test_a_card_that_declares_nothing_is_not_read_as_yaml(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.jsonl", ["x"])
     (tmp_path / "README.md").write_bytes(b"---\nodd: [\n&a *a\xff\n---\n")

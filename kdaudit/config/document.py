@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from kdaudit.config.bounded_yaml import PARSER_FAULTS, BoundError, bounded
+from kdaudit.config.bounded_yaml import MAX_NODES, PARSER_FAULTS, BoundError, bounded
 from kdaudit.config.paths import nearest_name
 from kdaudit.errors import ConfigError
 from kdaudit.files import read_bounded
@@ -122,14 +122,14 @@ def _decode(raw: bytes, path: Path) -> str:
         ) from None
 
 
-def parse_document(text: str, label: str) -> Document:
-    """Parse YAML text; `label` names it in errors.
+def parse_document(text: str, label: str, max_nodes: int = MAX_NODES) -> Document:
+    """Parse YAML text of at most so many keys and values; `label` names it in errors.
 
     Raises:
         ConfigError: not valid YAML, or more than plain data; with line and column.
     """
     with _explained(text, label):
-        yaml = bounded()
+        yaml = bounded(max_nodes)
         root = yaml.compose(text)
     if root is None:
         return Document(label, None, None)

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from kdaudit.config.bounded_yaml import MAX_CARD_NODES
 from kdaudit.config.document import parse_document
 from kdaudit.corpus.splits import check_split, shown
 from kdaudit.errors import ConfigError, CorpusError
@@ -102,11 +103,12 @@ def _entries(card: Path, where: str) -> list[Any]:
     except OSError as error:
         raise CorpusError(f"{where}: cannot be read ({error.strerror}); check or remove it") from error
     front = _FRONT.match(text)
-    block = front and _CONFIGS.search(front[1])
-    if not block:
+    block = _CONFIGS.search(front[1]) if front else None
+    if front is None or block is None:
         return []
     try:
-        entries = parse_document(block[0], str(card)).data["configs"]
+        above = "\n" * text.count("\n", 0, front.start(1) + block.start())  # so that lines are the card's
+        entries = parse_document(above + block[0], str(card), MAX_CARD_NODES).data["configs"]
     except ConfigError as error:
         raise CorpusError(
             f"{where}: its configs cannot be read ({error}); correct it, or remove it"
