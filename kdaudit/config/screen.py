@@ -11,7 +11,6 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from kdaudit.config.audit import (
-    RESERVED_NAMES,
     CorpusRef,
     EngineName,
     ExtractionBase,
@@ -23,7 +22,6 @@ from kdaudit.config.audit import (
     PredictorBase,
     Section,
     StudentConfig,
-    check_names,
     one_or_many,
 )
 from kdaudit.config.misfit import MisfitError
@@ -45,11 +43,6 @@ class ScreenModels(ModelSet):
     of which the first gives the features."""
     students: Annotated[tuple[StudentConfig, ...], Field(strict=False)] = ()
     """Distilled models, for `predictor.labels: student` alone."""
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        check_names([student.name for student in self.students], RESERVED_NAMES)
-        return self
 
 
 class ScreenExtraction(ExtractionBase):
