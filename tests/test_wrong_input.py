@@ -548,7 +548,7 @@ CONFIGURATION = [
             sets("corpus.path=./in/corpus.jsonl"),
         ),
         "corpus.path: DIR/in/corpus.jsonl cannot be reached (Permission denied)",
-        "mend the permissions of its folders",
+        "fix the permissions of its folders",
         id="corpus in a locked folder",
     ),
 ]
@@ -676,7 +676,7 @@ TEXT = [
     ),
     pytest.param(
         corpus("c.csv", b"text,text\nw2,w3\n", "--set", "corpus.id=null"),
-        "corpus.text: DIR/c.csv, line 1: has several columns 'text'",
+        "corpus.text: DIR/c.csv has several columns 'text'",
         "rename all but the one",
         id="csv with two columns of one name",
     ),
@@ -707,7 +707,7 @@ TEXT = [
     pytest.param(
         both(write("shards/a.jsonl", PACKED, "--set", "corpus.path=./shards"), locked("shards")),
         "corpus.path: DIR/shards: cannot be listed (Permission denied)",
-        "mend its permissions",
+        "fix its permissions",
         id="folder locked",
     ),
     pytest.param(

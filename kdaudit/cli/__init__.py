@@ -104,7 +104,7 @@ _SET = click.option(
     metavar="KEY=VALUE",
     help="Override a key, as in gate.max_rate=0.001.",
 )
-_FRESH = click.option("--fresh", is_flag=True, help="Start anew: forget an earlier run in the directory.")
+_FRESH = click.option("--fresh", is_flag=True, help="Start again: forget an earlier run in the directory.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
 

@@ -149,7 +149,7 @@ def _problem(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return f"does not exist; {_remedy(path)}"
     except PermissionError as error:
-        return f"cannot be reached ({error.strerror}); mend the permissions of its folders"
+        return f"cannot be reached ({error.strerror}); fix the permissions of its folders"
     except OSError as error:  # a name too long, a loop of links
         return f"cannot be reached ({error.strerror}); correct the path"
     return None

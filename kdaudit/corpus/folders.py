@@ -191,7 +191,7 @@ def _entries(folder: Path, key: str) -> set[Path]:
         os.stat(f"{folder}/.")  # noqa: PTH116 - a folder that may be listed but not entered tells nothing of its files
     except OSError as error:
         raise CorpusError(
-            f"{key}.path: {folder}: cannot be listed ({error.strerror}); mend its permissions"
+            f"{key}.path: {folder}: cannot be listed ({error.strerror}); fix its permissions"
         ) from error
     return entries
 

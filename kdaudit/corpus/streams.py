@@ -170,8 +170,8 @@ def _checked(line: bytes, place: str, number: int) -> bytes:
 
 def _missing(place: str, number: int) -> CorpusError:
     return CorpusError(
-        f"{place}, line {number}: holds a run of NUL bytes where text was never written; make the file "
-        "anew, or remove them"
+        f"{place}, line {number}: holds a run of NUL bytes where text was never written; write the "
+        "file again, or remove them"
     )
 
 

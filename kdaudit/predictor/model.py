@@ -153,9 +153,9 @@ def _what_is_wrong(details: list[ErrorDetails]) -> str:
     if version:
         return (
             "has another schema version than '1', the one that this version of kdaudit reads; "
-            "use the version of kdaudit that wrote it, or fit the predictor anew"
+            "use the version of kdaudit that wrote it, or fit the predictor again"
         )
     detail = details[0]
     key = ".".join(str(part) for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{f'{key}: ' if key else ''}{message[0].lower()}{message[1:]}; the file was changed, fit it anew"
+    return f"{f'{key}: ' if key else ''}{message[0].lower()}{message[1:]}; the file was changed, fit it again"

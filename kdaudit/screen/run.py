@@ -236,7 +236,7 @@ def _predictor(screening: _Screening) -> Predictor | None:
 
 
 def _risk(screening: _Screening) -> NDArray[np.float64] | None:
-    """Each example's risk; made anew, since a later step writes risk.parquet again and it may be missing."""
+    """Each example's risk, computed again: a later step rewrites risk.parquet, and it may be missing."""
     predictor = _predictor(screening)
     return None if predictor is None else predictor.risk(read_features(screening.work, predictor.features))
 
