@@ -311,6 +311,11 @@ def test_a_csv_with_other_separators_is_told_so_before_any_record(tmp_path):
     assert read(tmp_path / "a.csv", text="a;b") == [("0", "x", 0)]
     (tmp_path / "a.csv").write_text("text,text\na,b\n")
     assert "has several columns 'text'" in error(tmp_path / "a.csv")
+    table = pa.Table.from_arrays([pa.array(["x"])] * 4, names=["text", "text", "id", "id"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "has several columns 'text'; rename all but the one" in error(tmp_path / "a.parquet")
+    pq.write_table(table.select([0, 2, 3]), tmp_path / "a.parquet")
+    assert "has several columns 'id'; rename all but the one" in error(tmp_path / "a.parquet", id="id")
 
 
 def test_a_damaged_saved_dataset_is_named(tmp_path):
@@ -328,7 +333,7 @@ def test_folders_that_hold_nothing_usable(tmp_path):
     assert "holds no data files" in error(tmp_path)
     (tmp_path / "a.csv").touch()
     (tmp_path / "b.jsonl").touch()
-    assert "mixes .csv, .jsonl" in error(tmp_path)
+    assert "mixes .csv, .jsonl (a.csv, b.jsonl); keep" in error(tmp_path)
 
 
 def test_an_unsupported_file_is_told_what_is_supported(tmp_path):

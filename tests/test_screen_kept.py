@@ -493,6 +493,39 @@ def test_columns_that_parquet_cannot_hold_are_refused_by_the_trial(tmp_path):
     check_writable(config, "jsonl")
 
 
+def test_a_repeated_column_is_kept_or_refused_by_the_trial(tmp_path):
+    columns = [pa.array(TEXTS), pa.array(range(len(TEXTS))), pa.array([0] * len(TEXTS))]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "n", "n"]), tmp_path / "c.parquet")
+    config = CorpusConfig.model_validate({"path": str(tmp_path / "c.parquet")})
+    check_writable(config, "parquet")
+    with pytest.raises(UsageError, match=r"^format: .*c\.parquet has several columns 'n', .* set format to"):
+        check_writable(config, "jsonl")
+    kept = keep(tmp_path / "c.parquet", tmp_path / "out", "document", "parquet", every=0)
+    assert pq.ParquetFile(kept.files[0]).schema_arrow.names == ["text", "n", "n"]
+
+
+@FORMATS
+def test_the_trial_reads_the_first_rows_of_each_file(form, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    (folder / "a.csv").write_text("text,n\nw1,1\n")
+    (folder / "b.csv").write_text("text,n,n\nw1,1,2\n")
+    with pytest.raises(CorpusError, match=r"b\.csv, line 1: has several columns 'n'"):
+        check_writable(CorpusConfig.model_validate({"path": str(folder)}), form)
+
+
+def test_integers_of_64_bits_without_a_sign_stay_exact_in_jsonl(tmp_path):
+    hashes = [2**64 - 1, 2**63, 5]
+    table = pa.table({"text": ["w1 w2", "w2 w3", "w3 w4"], "hash": pa.array(hashes, pa.uint64())})
+    pq.write_table(table, tmp_path / "c.parquet")
+    kept = keep(tmp_path / "c.parquet", tmp_path / "out", "document", "jsonl", every=0)
+    assert [row["hash"] for row in kept.objects] == hashes
+    assert kept.counts.columns_replaced == ()
+    files = [str(file) for file in kept.files]
+    loaded = datasets.load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["text"][:] == ["w1 w2", "w2 w3", "w3 w4"]
+
+
 def test_more_than_is_allowed_writes_nothing(tmp_path):
     path = write_jsonl(tmp_path / "c.jsonl", [{"text": text} for text in TEXTS])
     free = keep(path, tmp_path / "free", "document", "jsonl", every=3)

@@ -2,7 +2,7 @@
 
 The rows are those that `documents` gives, in the same order. Parquet, saved and hub datasets give Arrow
 tables, whose types stay as they are; json objects and csv records give dicts, and a line or file of txt a
-dict of its text alone. Nothing here checks columns: the first pass over the corpus did.
+dict of its text alone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pyarrow as pa
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import decoded
 from kdaudit.corpus.folders import Format
+from kdaudit.corpus.rows import check_columns
 from kdaudit.corpus.sources import HubDataset, LocalFiles, find_source
 from kdaudit.corpus.splits import check_split
-from kdaudit.corpus.tables import ROWS_AT_ONCE, arrow_tables, as_bytes, open_table, reaching_hub
+from kdaudit.corpus.tables import ROWS_AT_ONCE, arrow_tables, as_bytes, hub_builder, open_table, reaching_hub
 from kdaudit.corpus.text_files import csv_header, file_objects, text_rows
 from kdaudit.corpus.windows import BATCH_CHARACTERS
 from kdaudit.errors import CorpusError
-from kdaudit.hub.calls import LISTING_SECONDS, within
 
 Fields = dict[str, Any]
 """A json object, a csv record, or the text of a txt document under the name of the text column."""
@@ -49,16 +49,29 @@ def read_records(config: CorpusConfig, key: str = "corpus") -> Iterator[Records]
         CorpusError: the source cannot be found or read.
 
     """
+    return itertools.chain.from_iterable(_parts(config, key))
+
+
+def first_records(config: CorpusConfig, key: str = "corpus") -> Iterator[Records]:
+    """The first rows of each file of a corpus, or of a hub dataset.
+
+    Raises:
+        CorpusError: as `read_records`.
+
+    """
+    for part in _parts(config, key):
+        yield from itertools.islice(part, 1)
+
+
+def _parts(config: CorpusConfig, key: str) -> Iterator[Iterator[Records]]:
     source = find_source(config, key)
     match source:
         case LocalFiles(files, "parquet" | "arrow" as form):
-            return itertools.chain.from_iterable(_tables(file, form, config, key) for file in files)
+            return (_tables(file, form, config, key) for file in files)
         case LocalFiles(files, form):
-            return itertools.chain.from_iterable(
-                _batched(_fields(file, form, config, key), config) for file in files
-            )
+            return (_batched(_fields(file, form, config, key), config) for file in files)
         case HubDataset():
-            return _hub(source, config, key)
+            return iter([_hub(source, config, key)])
 
 
 def read_fields(config: CorpusConfig, key: str = "corpus") -> Iterator[Fields] | None:
@@ -113,22 +126,14 @@ def _batched(rows: Iterable[Fields], config: CorpusConfig) -> Iterator[Records]:
 
 def _tables(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Records]:
     with open_table(file, form, key) as table:
+        check_columns(config, key, file, table.columns)
         for batch in table.batches(None):
             yield _of_table(pa.Table.from_batches([batch]), config, key, file)
 
 
 def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records]:
-    import datasets
-
     with reaching_hub(source, key):
-        builder = within(
-            LISTING_SECONDS,
-            lambda: datasets.load_dataset_builder(
-                source.repository, name=source.name, revision=source.revision
-            ),
-            f"{key}.path: {source.repository}",
-        )
-        streams = builder.as_streaming_dataset()
+        streams = hub_builder(source, key).as_streaming_dataset()
         split = check_split(key, source.repository, source.split, streams)
         for table in arrow_tables(streams[split]):
             yield _of_table(table, config, key, source.repository)

@@ -20,15 +20,19 @@ class Row(NamedTuple):
 
 
 def check_columns(config: CorpusConfig, key: str, where: object, columns: Iterable[str]) -> None:
-    """Check that the configured text and id columns are among `columns`.
+    """Check that the configured text and id columns are among `columns`, once each.
 
     Raises:
-        CorpusError: names the missing column, those that there are, and the nearest.
+        CorpusError: names the missing column, those that there are, and the nearest; or the repeated one.
     """
     names = list(columns)
     for field, wanted in (("text", config.text), ("id", config.id)):
-        if wanted is None or wanted in names:
+        if wanted is None or names.count(wanted) == 1:
             continue
+        if wanted in names:
+            raise CorpusError(
+                f"{key}.{field}: {where} has several columns {wanted!r}; rename all but the one to read"
+            )
         near = difflib.get_close_matches(wanted, names, n=1)
         there = ", ".join(map(repr, names)) or "none"
         hint = f"; did you mean {near[0]!r}?" if near else f"; set {key}.{field} to one of them"

@@ -24,7 +24,7 @@ from kdaudit.corpus.folders import (
     saved_split,
     saved_splits,
 )
-from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_slices
+from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_slices, shown
 from kdaudit.errors import CorpusError
 
 
@@ -131,13 +131,13 @@ def _no_name(path: Path, name: str, key: str) -> CorpusError:
 
 def _format_of(names: Sequence[str], where: Path, key: str) -> Format:
     """The one format of all files; how they are compressed may differ."""
-    formats = {FORMATS[ending]: None for name in sorted(names) if (ending := ending_of(name)) is not None}
+    formats = {FORMATS[ending]: name for name in sorted(names) if (ending := ending_of(name)) is not None}
     if not formats:
         raise CorpusError(f"{key}.path: {where}: unsupported kind of file; supported are {SUPPORTED}")
     if len(formats) > 1:
         endings = ", ".join(sorted(f".{form}" for form in formats))
         raise CorpusError(
-            f"{key}.path: {where}: the folder mixes {endings}; keep the shards of one ending, or name one "
-            "file"
+            f"{key}.path: {where}: the folder mixes {endings} ({shown(sorted(formats.values()))}); keep the "
+            "shards of one ending, or name one file"
         )
     return next(iter(formats))

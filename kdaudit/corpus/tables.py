@@ -63,27 +63,33 @@ def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row
     Raises:
         CorpusError: as `table_rows`; also no such dataset, configuration or split, no access, no network.
     """
-    import datasets
-
-    def load(**columns: list[str]) -> Any:  # noqa: ANN401 - `datasets` is untyped
-        return within(
-            LISTING_SECONDS,
-            lambda: datasets.load_dataset_builder(
-                source.repository, name=source.name, revision=source.revision, **columns
-            ),
-            f"{key}.path: {source.repository}",
-        )
-
     with reaching_hub(source, key):
-        builder = load()
+        builder = hub_builder(source, key)
         streams = builder.as_streaming_dataset()
         split = check_split(key, source.repository, source.split, streams)
         names = streams[split].column_names or list(next(iter(streams[split]), {}))
         check_columns(config, key, source.repository, names)
         if hasattr(builder.config, "columns"):  # parquet on the hub: fetch no other column
-            streams = load(columns=wanted_columns(config)).as_streaming_dataset()
+            streams = hub_builder(source, key, columns=wanted_columns(config)).as_streaming_dataset()
         stream = streams[split].select_columns(wanted_columns(config))
         yield from _rows(arrow_tables(stream), config, key, source.repository)
+
+
+def hub_builder(source: HubDataset, key: str, **columns: list[str]) -> Any:  # noqa: ANN401 - `datasets` is untyped
+    """The dataset's builder of `datasets`, with its files listed.
+
+    Raises:
+        RunError: the hub said nothing for `LISTING_SECONDS`.
+    """
+    import datasets
+
+    return within(
+        LISTING_SECONDS,
+        lambda: datasets.load_dataset_builder(
+            source.repository, name=source.name, revision=source.revision, **columns
+        ),
+        f"{key}.path: {source.repository}",
+    )
 
 
 def arrow_tables(stream: Any) -> Iterator[pa.Table]:  # noqa: ANN401 - `datasets` is untyped

@@ -140,11 +140,6 @@ def _check_header(header: list[str], file: Path, config: CorpusConfig, key: str)
             "is read with commas; save it with commas, or as jsonl"
         )
     check_columns(config, key, file, header)
-    if header.count(config.text) > 1:
-        raise CorpusError(
-            f"{key}.text: {file}, line 1: has several columns {config.text!r}; rename all but the one that "
-            "holds the text"
-        )
 
 
 def csv_header(file: Path, key: str) -> list[str]:

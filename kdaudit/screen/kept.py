@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import Document, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
-from kdaudit.corpus.records import Records, read_records
+from kdaudit.corpus.records import Records, first_records, read_records
 from kdaudit.corpus.windows import batched
 from kdaudit.errors import CorpusError, UsageError
 from kdaudit.extraction import read_examples
@@ -53,7 +53,7 @@ class Keeping(NamedTuple):
 
 
 def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
-    """Read the corpus's first rows with all their columns, and convert them to what kept/ will hold.
+    """Read the first rows of each file with all their columns, and convert them to what kept/ will hold.
 
     What no copy can hold is told before models score the text, not after. A corpus of json, csv or txt that
     is to be written as parquet is read whole, since any row may have values of another type.
@@ -65,18 +65,19 @@ def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> N
     """
     open_documents(config, key)  # says what is wrong with the text's own column
     schema = arrow_schema(config, key) if form == "parquet" else None
-    records = next(iter(read_records(config, key)), None)
-    if records is None:
-        return
-    texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
-    kept = [KeptRow(row, text or None) for row, text in texts]
-    if form == "jsonl":
-        json_lines(records.rows, kept, config, {})
-        return
-    table = arrow_rows(records.rows, kept, schema, config)
-    for name in table.column_names:
+    for records in first_records(config, key):
+        texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
+        kept = [KeptRow(row, text or None) for row, text in texts]
+        if form == "jsonl":
+            json_lines(records.rows, kept, config, {})
+        else:
+            _check_parquet(arrow_rows(records.rows, kept, schema, config), config)
+
+
+def _check_parquet(table: pa.Table, config: CorpusConfig) -> None:
+    for place, name in enumerate(table.column_names):
         try:
-            pq.write_table(table.select([name]), pa.BufferOutputStream())
+            pq.write_table(table.select([place]), pa.BufferOutputStream())
         except pa.ArrowException as error:
             raise UsageError(
                 f"format: the column {name!r} of {config.path} cannot be written as parquet "
@@ -213,5 +214,5 @@ def _refuse_a_changed_corpus(
     if found != copies:
         raise CorpusError(
             f"{key}.path: {source.config.path}: has changed since its examples were cut ({found:,} of "
-            f"{copies:,} flagged places were found again); start anew with --fresh"
+            f"{copies:,} flagged places were found again); start again with --fresh"
         )

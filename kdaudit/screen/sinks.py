@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.records import Fields
-from kdaudit.errors import RunStateError
+from kdaudit.errors import RunStateError, UsageError
 from kdaudit.screen.schemas import ARROW_ERRORS, no_schema
 from kdaudit.store import RunStore
 
@@ -216,8 +216,18 @@ def json_lines(
         config: the corpus section.
         replaced: takes the names of columns in which a value was lost or rounded.
 
+    Raises:
+        UsageError: rows of Arrow have several columns of one name.
+
     """
     if isinstance(rows, pa.Table):
+        names = rows.column_names
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise UsageError(
+                f"format: {config.path} has several columns {repeated!r}, and a JSON object holds one of a "
+                "name; rename all but one, or set format to parquet"
+            )
         objects = _taken(rows, kept).to_pylist()
         kept = [one._replace(row=place) for place, one in enumerate(kept)]
     else:
@@ -270,7 +280,7 @@ def _with_texts(column: pa.ChunkedArray, texts: Sequence[str | None]) -> pa.Chun
 
 def _number(value: float | None) -> float | None:
     """A number as every JSON reader takes it: an integer beyond 64 bits as the nearest double."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
         try:
             return float(value)
         except OverflowError:
