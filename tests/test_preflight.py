@@ -173,6 +173,18 @@ def test_models_that_do_not_fit_each_other_or_the_windows_are_not_valid(copy: Pa
     assert "teacher and hard have different tokenizers" in refused(copy, "audit")
 
 
+def test_of_a_screenings_corpus_the_first_rows_alone_are_read(copy: Path) -> None:
+    """It is to be written as parquet, whose types only all of its rows tell; that is for the screening."""
+    corpus = copy / "corpus.jsonl"
+    rows = [{**json.loads(line), "n": {}} for line in corpus.read_text().splitlines()]
+    whole = "".join(json.dumps(row) + "\n" for row in rows * (1 + 3000 // len(rows)))
+    corpus.write_text(whole + "not json\n")
+    done = validate(copy, "screen")
+    assert done.exit_code == 0, done.output
+    corpus.write_text(json.dumps({**rows[0], "n": "text"}) + "\n" + whole)
+    assert "from row 2 on" in refused(copy, "screen")
+
+
 def test_a_screening_names_a_predictor_that_is_none(copy: Path) -> None:
     (copy / "predictor.json").write_text("{}")
     assert "predictor.json" in refused(copy, "screen", f"predictor.labels={copy / 'predictor.json'}")

@@ -30,6 +30,7 @@ SLOW = {
     "kdaudit.stages.predicting:fit_predictor": r"predictor: trials",
     "kdaudit.pipeline:build_results": r"results: comparing",
     "kdaudit.pipeline:render_reports": r"reports: rendering",
+    "kdaudit.screen.run:check_writable": r"corpus: checking that kept/ can hold its rows",
     "kdaudit.screen.run:write_flagged": r"flagged: writing",
     "kdaudit.screen.run:write_kept": r"kept: reading documents",
     "kdaudit.screen.run:render_screen": r"reports: rendering",

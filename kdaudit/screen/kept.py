@@ -6,6 +6,7 @@ cut again as the examples were, and every window is looked up among the flagged.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import Document, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.corpus.records import Records, first_records, read_records
+from kdaudit.corpus.tables import ROWS_AT_ONCE
 from kdaudit.corpus.windows import batched
 from kdaudit.errors import CorpusError, UsageError
 from kdaudit.extraction import read_examples
@@ -52,6 +54,20 @@ class Keeping(NamedTuple):
     """Share of the examples, and of the documents that are left out, above which nothing is written."""
 
 
+def check_first_rows(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
+    """As `check_writable`, but for the corpus's first rows alone, which takes no time.
+
+    Raises:
+        UsageError: they do not fit the format.
+        CorpusError: columns beside the text cannot be read.
+
+    """
+    schema = arrow_schema(config, key, most=ROWS_AT_ONCE) if form == "parquet" else None
+    for records in itertools.islice(first_records(config, key), 1):
+        if schema is None:  # else the types of these rows fit, and later ones decide what they become
+            _try(records, form, None, config)
+
+
 def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
     """Read the first rows of each file with all their columns, and convert them to what kept/ will hold.
 
@@ -66,15 +82,16 @@ def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> N
     open_documents(config, key)  # says what is wrong with the text's own column
     schema = arrow_schema(config, key) if form == "parquet" else None
     for records in first_records(config, key):
-        texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
-        kept = [KeptRow(row, text or None) for row, text in texts]
-        if form == "jsonl":
-            json_lines(records.rows, kept, config, {})
-        else:
-            _check_parquet(arrow_rows(records.rows, kept, schema, config), config)
+        _try(records, form, schema, config)
 
 
-def _check_parquet(table: pa.Table, config: CorpusConfig) -> None:
+def _try(records: Records, form: Format, schema: pa.Schema | None, config: CorpusConfig) -> None:
+    texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
+    kept = [KeptRow(row, text or None) for row, text in texts]
+    if form == "jsonl":
+        json_lines(records.rows, kept, config, {})
+        return
+    table = arrow_rows(records.rows, kept, schema, config)
     for place, name in enumerate(table.column_names):
         try:
             pq.write_table(table.select([place]), pa.BufferOutputStream())

@@ -113,6 +113,7 @@ def run_screen(
         screening = _Screening(config, work, source, given, warn)
         _write_config(screening)
         if not run.done(FEATURES):
+            progress("corpus: checking that kept/ can hold its rows", 0, 0)
             check_writable(source.config, config.format)
         corpus = write_examples(work, source, "corpus", EXAMPLES)
         _extract(screening, corpus.examples)

@@ -19,7 +19,7 @@ _ROWS = 1024
 """Rows whose types are found together."""
 
 
-def arrow_schema(config: CorpusConfig, key: str = "corpus") -> pa.Schema | None:
+def arrow_schema(config: CorpusConfig, key: str = "corpus", *, most: int | None = None) -> pa.Schema | None:
     """The schema that holds every row of a corpus of json, csv or txt; it takes a pass over the rows.
 
     Columns stand in order of first appearance. Numbers of which but some are whole become doubles; the values
@@ -28,6 +28,7 @@ def arrow_schema(config: CorpusConfig, key: str = "corpus") -> pa.Schema | None:
     Args:
         config: the corpus section.
         key: where the section stands in the configuration, for messages.
+        most: look at so many rows alone; columns of which these hold empty objects alone are let through.
 
     Returns:
         The schema, or None for a corpus that declares its types.
@@ -40,6 +41,7 @@ def arrow_schema(config: CorpusConfig, key: str = "corpus") -> pa.Schema | None:
     rows = read_fields(config, key)
     if rows is None:
         return None
+    rows = itertools.islice(rows, most)
     schema, first = pa.schema([]), 1
     while group := list(itertools.islice(rows, _ROWS)):
         try:
@@ -49,7 +51,7 @@ def arrow_schema(config: CorpusConfig, key: str = "corpus") -> pa.Schema | None:
             raise no_schema(config, why, first + row) from error
         first += len(group)
     for field in schema:
-        if _has_empty_struct(field.type):
+        if most is None and _has_empty_struct(field.type):
             raise no_schema(config, ValueError(f"{field.name!r} holds empty objects alone"))
     return schema
 

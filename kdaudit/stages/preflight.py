@@ -121,12 +121,12 @@ def _check_lengths(head: _Head, key: str, tokenizer: Any, least: int) -> None:  
 def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:
     """What a screening needs besides: a predictor that is named, and rows that can be written again."""
     from kdaudit.predictor import load_predictor
-    from kdaudit.screen.kept import check_writable
+    from kdaudit.screen.kept import check_first_rows
 
     if config.predictor.labels not in KINDS:
         load_predictor(Path(config.predictor.labels))
     if "corpus" in heads:
-        check_writable(config.corpus, config.format)
+        check_first_rows(config.corpus, config.format)
 
 
 def _check_models(config: AuditConfig | ScreenConfig, progress: Progress) -> tuple[list[str], Roster | None]:
