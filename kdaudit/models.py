@@ -22,7 +22,7 @@ from kdaudit.config.paths import nearest_name
 from kdaudit.description import check_model
 from kdaudit.errors import KdauditError, ModelError
 from kdaudit.files import sha256_file
-from kdaudit.hub.calls import LOOKUP_SECONDS, bytes_below, within
+from kdaudit.hub.calls import LOOKUP_SECONDS, bytes_fetched, within
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import Alike, ModelTokenizer, compare_readings, load_tokenizer, reading_fingerprint
 from kdaudit.tokenizer.reading import difference
@@ -134,9 +134,8 @@ def _fetch(config: ModelConfig, key: str) -> Path:
 
 
 def _download(config: ModelConfig, key: str, revision: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    cache = Path(constants.HF_HUB_CACHE) / f"models--{config.path.replace('/', '--')}"
     try:
         found = within(
             LOOKUP_SECONDS,
@@ -147,7 +146,7 @@ def _download(config: ModelConfig, key: str, revision: str | None, patterns: lis
                 ignore_patterns=_HUB_LEFT_OUT,
             ),
             f"{key}.path: {config.path}",
-            progress=lambda: bytes_below(cache),
+            progress=lambda: bytes_fetched(config.path),
         )
     except KdauditError:
         raise

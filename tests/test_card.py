@@ -22,7 +22,9 @@ from sample_results import HOSTILE, LOCAL_PATH, hostile_dict, leak_row, sample_d
 
 from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig, ModelConfig, ReportConfig
+from kdaudit.config.distill import DistillConfig
 from kdaudit.corpus import pin_source
+from kdaudit.distill.readers import family_readers
 from kdaudit.errors import RunError
 from kdaudit.hub.calls import bytes_below, within
 from kdaudit.manifest import Manifest
@@ -755,7 +757,7 @@ def test_a_silent_hub_is_not_waited_for_by_lookups(
 ) -> None:
     hub.silent = "/"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for place in ("corpus.fingerprint", "models"):
+    for place in ("corpus.fingerprint", "models", "distill.readers"):
         monkeypatch.setattr(f"kdaudit.{place}.LOOKUP_SECONDS", 0.3)
     with pytest.raises(
         RunError, match=r"^models.teacher.path: org/name: the hub at .* did not answer within"
@@ -763,6 +765,19 @@ def test_a_silent_hub_is_not_waited_for_by_lookups(
         resolve_model(ModelConfig(path="org/name"), "models.teacher")
     with pytest.raises(RunError, match=r"^corpus.path: org/texts: the hub at .* did not answer within"):
         pin_source(CorpusConfig(path="org/texts"))
+    config = DistillConfig.model_validate(
+        {
+            "name": "a",
+            "corpus": "org/texts",
+            "holdout": "org/held",
+            "tokenizer": "org/tokens",
+            "teacher": {"base": {"model_type": "llama"}, "epochs": 1, "learning_rate": 1e-3},
+            "student": {"base": {"model_type": "llama"}, "epochs": 1, "learning_rate": 1e-3},
+            "students": [{"name": "soft", "method": "soft"}],
+        }
+    )
+    with pytest.raises(RunError, match=r"^tokenizer: org/tokens: the hub at .* did not answer within"):
+        family_readers(config, {})
 
 
 def test_what_comes_in_slowly_is_waited_for() -> None:

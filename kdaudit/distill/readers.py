@@ -10,7 +10,8 @@ from kdaudit.config.distill import BpeConfig, DistillConfig
 from kdaudit.corpus import open_documents
 from kdaudit.distill.bases import Base
 from kdaudit.distill.families import train_bpe
-from kdaudit.errors import ModelError
+from kdaudit.errors import KdauditError, ModelError
+from kdaudit.hub.calls import LOOKUP_SECONDS, bytes_fetched, within
 from kdaudit.reasons import reason
 from kdaudit.tokenizer import (
     Alike,
@@ -118,7 +119,15 @@ def _tokenizer_folder(path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]))
+        found = within(
+            LOOKUP_SECONDS,
+            lambda: snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]),
+            f"tokenizer: {path}",
+            progress=lambda: bytes_fetched(path),
+        )
+        return Path(found)
+    except KdauditError:
+        raise
     except Exception as error:  # the hub's client raises errors of four unrelated families
         raise ModelError(
             f"tokenizer: {path} cannot be fetched from the hub ({reason(error)}); check the name and "

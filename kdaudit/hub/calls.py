@@ -66,8 +66,11 @@ def _answer(answer: Future[T], call: Callable[[], T]) -> None:
         answer.set_exception(error)
 
 
-def bytes_below(folder: Path) -> int:
-    """Bytes of all files in a folder of the hub's cache, which grow while a model comes in."""
+def bytes_fetched(repository: str) -> int:
+    """Bytes that the hub's cache holds of a model's repository, which grow while it comes in."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     total = 0
     with suppress(FileNotFoundError):  # the client renames a file once it is whole: then the sum is less
         for path in folder.rglob("*"):
