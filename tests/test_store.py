@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import replacing, write_bytes
-from kdaudit.manifest import check_files, read_manifest
-from kdaudit.store import RunStore, check_folder
+from kdaudit.files import replacing
+from kdaudit.manifest import check_files
+from kdaudit.store import RunStore
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -99,86 +97,6 @@ def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         assert run.shards("examples") == [f"examples/part-{number:05d}.parquet" for number in numbers]
 
 
-@pytest.mark.parametrize("private", [True, False])
-@pytest.mark.parametrize("where", ["target", "partial of an earlier version", "dangling"])
-def test_no_link_is_written_through(tmp_path: Path, where: str, private: bool) -> None:
-    victim = tmp_path / "victim"
-    if where != "dangling":
-        victim.write_text("theirs")
-        victim.chmod(0o600)
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    link = folder / ("README.md.partial" if where.startswith("partial") else "README.md")
-    link.symlink_to(victim)
-    with (
-        contextlib.nullcontext()
-        if where.startswith("partial")
-        else pytest.raises(RunStateError, match="is a link")
-    ):
-        write_bytes(folder / "README.md", b"ours", private=private)
-    assert link.is_symlink()
-    if where == "dangling":
-        assert not victim.exists()
-    else:
-        assert (victim.read_text(), victim.stat().st_mode & 0o777) == ("theirs", 0o600)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        {link.name, *(["README.md"] if where.startswith("partial") else [])}
-    )
-
-
-@pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "folder"])
-def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
-    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
-    run.mkdir()
-    lock = run / ".lock"
-    if kind == "fifo":
-        os.mkfifo(lock)
-    elif kind == "folder":
-        lock.mkdir()
-    else:
-        if kind == "link":
-            elsewhere.write_text("theirs")
-        lock.symlink_to(elsewhere)
-    with pytest.raises(RunStateError, match="not a regular file"):
-        RunStore(run, "run", {})
-    assert elsewhere.exists() == (kind == "link")
-
-
-@pytest.mark.parametrize(
-    "name", ["../out.parquet", "/etc/passwd", "a/../../b", "a//b", "a\nb", "a\\b", "", "./a"]
-)
-def test_a_manifest_that_names_files_outside_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    _finished(tmp_path / "run")
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["files"][name] = "0" * 64
-    path.write_text(json.dumps(manifest))
-    for read in (lambda: RunStore.reopen(tmp_path / "run"), lambda: read_manifest(tmp_path / "run")):
-        with pytest.raises(RunStateError, match="lies outside the run directory") as caught:
-            read()
-        assert "\n" not in str(caught.value)
-    (problem,) = check_files(tmp_path / "run")
-    assert "lies outside" in problem
-
-
-@pytest.mark.parametrize("kind", ["fifo", "zero", "folder", "nul", "deep"])
-@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "results.json"])
-def test_a_file_of_a_run_that_is_something_else_is_told(tmp_path: Path, name: str, kind: str) -> None:
-    _finished(tmp_path / "run")
-    path = tmp_path / "run" / name
-    path.unlink(missing_ok=True)
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "zero":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.write_bytes(b"\0" * 10 if kind == "nul" else b"[" * 100_000)
-    problems = check_files(tmp_path / "run")
-    assert any(name in problem for problem in problems)
-
-
 def test_private_files_are_known_by_name_as_they_are_by_mode_and_a_loosened_mode_is_told(
     tmp_path: Path,
 ) -> None:
@@ -189,13 +107,6 @@ def test_private_files_are_known_by_name_as_they_are_by_mode_and_a_loosened_mode
     assert check_files(tmp_path / "run") == [
         "examples/part-00000.parquet: holds training text and can be read by others than its owner"
     ]
-
-
-def test_a_refused_folder_keeps_nothing_of_ours(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(RunStateError, match="is not empty"):
-        check_folder(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_changed_inputs_are_named(tmp_path: Path) -> None:
