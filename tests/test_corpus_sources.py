@@ -22,6 +22,7 @@ from huggingface_hub.errors import GatedRepoError
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import open_documents, source_fingerprint
+from kdaudit.corpus.records import read_records
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.errors import CorpusError
 
@@ -403,7 +404,7 @@ def hub(tmp_path, monkeypatch):
     asked: list[object] = []
 
     def builder(path, revision=None, **options):
-        assert (path, revision) == ("owner/data", "v1")
+        assert (path, revision) == ("hf://datasets/owner/data", "v1")
         asked.append(options.get("columns"))
         return real(str(tmp_path), **options)
 
@@ -418,6 +419,18 @@ def test_a_hub_dataset_is_read_by_configuration_and_split(hub):
     assert read("owner/data", split="test", **HUB) == [("0", "de test", 0)]
     assert read("owner/data", id="id", **HUB) == [("1", "de train", 0)]
     assert hub == [None, ["text"], None, ["text", "id"]]
+
+
+@pytest.mark.parametrize("name", ["owner/data", "wikitext", "json"])
+def test_no_folder_of_the_working_directory_is_read_for_a_hub_dataset(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / "train.jsonl").write_text('{"text": "not this"}\n')
+    asked = CorpusConfig.model_validate({"path": f"hf://{name}"})
+    for rows in (open_documents, read_records):
+        with pytest.raises(CorpusError, match=rf"^corpus\.path: {name}: .*[Hh]ub"):
+            list(rows(asked))
 
 
 def test_wrong_parts_of_a_hub_dataset_are_named(hub):

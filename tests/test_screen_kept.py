@@ -663,7 +663,7 @@ def test_a_hub_dataset_is_streamed_with_all_its_columns(tmp_path, monkeypatch):
     real = datasets.load_dataset_builder
 
     def builder(path, revision=None, **options):
-        assert (path, revision) == ("owner/data", "v1")
+        assert (path, revision) == ("hf://datasets/owner/data", "v1")
         return real(str(data), **options)
 
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)

@@ -82,11 +82,21 @@ def hub_builder(source: HubDataset, key: str, **columns: list[str]) -> Any:  # n
         RunError: the hub said nothing for `LISTING_SECONDS`.
     """
     import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
+    if source.repository in _PACKAGED_DATASETS_MODULES:  # it would read files of the working directory
+        raise CorpusError(
+            f"{key}.path: {source.repository}: is a format and no dataset of the Hugging Face hub; name a file, "
+            "as in ./train.jsonl, or org/name"
+        )
     return within(
         LISTING_SECONDS,
         lambda: datasets.load_dataset_builder(
-            source.repository, name=source.name, revision=source.revision, **columns
+            # With its scheme, else a folder of that name in the working directory would be read in its place.
+            f"hf://datasets/{source.repository}",
+            name=source.name,
+            revision=source.revision,
+            **columns,
         ),
         f"{key}.path: {source.repository}",
     )
