@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kdaudit.checkpoint.copies import equal_models
@@ -34,6 +35,16 @@ _HUB_LEFT_OUT = ["*/*", "consolidated*"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
+class Stamp(NamedTuple):
+    """A file as the system knows it."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+    """Nanoseconds since 1970."""
+
+
 class ResolvedModel(NamedTuple):
     """A model that can be loaded."""
 
@@ -53,6 +64,8 @@ class ResolvedModel(NamedTuple):
     """The files that were fingerprinted, which are those that engines load, and their tensors."""
     warning: str | None = None
     """What the user should know of them."""
+    stamps: Mapping[Path, Stamp | None] = MappingProxyType({})
+    """What tells that a file was written to since it was fingerprinted."""
 
 
 def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> ResolvedModel:
@@ -69,9 +82,11 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
     folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
     weights, warning = check_model(folder, config, key)
     code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
+    files = [folder / CONFIG, *weights.files, *code]
+    stamps = {file: _stamp(file) for file in files}  # before they are read
     return ResolvedModel(
         folder,
-        _fingerprint([folder / CONFIG, *weights.files, *code], key) if hashed else "",
+        _fingerprint(files, key) if hashed else "",
         _count_parameters(weights),
         reading_fingerprint(_tokenizer_of(folder, config, key)),
         config.path,
@@ -79,7 +94,34 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
         None if Path(config.path).is_absolute() else _commit_of(folder),
         weights,
         warning,
+        stamps,
     )
+
+
+def check_model_unchanged(model: ResolvedModel, key: str) -> None:
+    """Check that a model's files still are those that were fingerprinted, once it has been loaded and used.
+
+    Files that the system knows to be untouched are not read again.
+
+    Raises:
+        ModelError: they changed, so that what was measured may be of other weights.
+
+    """
+    if all(_stamp(file) == stamp for file, stamp in model.stamps.items()):
+        return
+    if _fingerprint(list(model.stamps), key) != model.fingerprint:
+        raise ModelError(
+            f"{key}.path: {model.name}: changed while it was audited; what was measured of it is not kept. "
+            "Run again once nothing writes to it any more"
+        )
+
+
+def _stamp(file: Path) -> Stamp | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None  # to read it says why
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _commit_of(snapshot: Path) -> str | None:

@@ -17,7 +17,7 @@ from kdaudit.assemble import build_results
 from kdaudit.audited import gather
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.loading import dump_yaml, load_audit
-from kdaudit.corpus import first_texts, pin_source
+from kdaudit.corpus import first_texts, pin_source, refuse_equal_sources
 from kdaudit.engines import prepare
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.extraction import Progress
@@ -83,6 +83,7 @@ def run_audit(
     for key, section in corpora_of(config).items():
         progress(f"{key}: hashing", 0, 0)
         sources[key] = pin_source(section, key)
+    refuse_equal_sources(sources)
     roster = with_tokenizer_notes(roster, first_texts(sources["corpus"].config))
     for warning in roster.warnings:
         warn(warning)

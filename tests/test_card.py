@@ -26,10 +26,11 @@ from kdaudit.config.distill import DistillConfig
 from kdaudit.corpus import pin_source
 from kdaudit.distill.readers import family_readers
 from kdaudit.errors import RunError
-from kdaudit.hub.calls import bytes_below, within
+from kdaudit.hub.calls import bytes_fetched, within
 from kdaudit.manifest import Manifest
 from kdaudit.models import resolve_model
 from kdaudit.report.render import render_reports
+from kdaudit.store import RunStore
 
 CARDS = sorted((Path(__file__).parent / "cards").glob("*.md"))
 BEGIN, END = "<!-- kdaudit:begin", "<!-- kdaudit:end -->"
@@ -184,6 +185,22 @@ def test_the_card_counts_the_distinct_suffixes_of_the_leaks(tmp_path: Path) -> N
     assert f"{len(own)} examples memorized by this student; their suffixes are 3 distinct texts" in section
     older = made_run(tmp_path / "older", sample_dict())
     assert "suffixes" not in (older / "card.md").read_text()
+
+
+def test_results_that_were_changed_by_hand_make_no_card(tmp_path: Path) -> None:
+    folder, card = tmp_path / "run", tmp_path / "card.md"
+    with RunStore(folder, "sample", {}) as run:
+        made_run(folder, sample_dict())
+        run.adopt("results.json", "leaks.parquet", "report.html", "report.public.html", "card.md")
+        run.finish()
+    put(card, folder)
+    before = card.read_bytes()
+    results = folder / "results.json"
+    results.write_text(results.read_text().replace('"rate": 0.', '"rate": 0.0', 1))
+    refused = call(folder, "--student", "soft", "--card", card)
+    assert refused.exit_code == 2
+    assert f"{results}: was changed since the run wrote it" in refused.stderr
+    assert card.read_bytes() == before
 
 
 def test_a_new_audit_takes_the_place_of_the_old_one(run: Path, tmp_path: Path) -> None:
@@ -815,7 +832,7 @@ def test_files_that_go_while_they_are_counted_are_no_failure(
     (tmp_path / "a").write_bytes(b"123")
     listed = [tmp_path / "a", tmp_path / "gone.incomplete"]
     monkeypatch.setattr(Path, "rglob", lambda *_: iter(listed))
-    assert bytes_below(tmp_path) == 3
+    assert bytes_fetched("org/name") == 3
 
 
 def test_a_wrong_repository_id_is_wrong_use(run: Path, hub: StandIn, tmp_path: Path) -> None:

@@ -310,8 +310,11 @@ def test_windows_that_differ_only_behind_prefix_and_suffix_are_one_example(digit
 
 
 def test_a_limit_above_the_distinct_examples_keeps_all(digits, tmp_path):
-    assert len(sampled(tmp_path / "a", digits, numbers(40, 3), limit=41)) == 40
-    assert len(sampled(tmp_path / "b", digits, numbers(40, 3), limit=40)) == 40
+    """Nothing is left out, so it is a census and no sample."""
+    path = write(tmp_path / "a.jsonl", numbers(40, 3))
+    for limit, wanted in ((41, False), (40, False), (39, True)):
+        counts = build(path, digits, tmp_path / f"{limit}", minimum=5, limit=limit).counts
+        assert (counts.examples, counts.sampled) == (min(limit, 40), wanted)
 
 
 def test_a_sample_spans_the_corpus_evenly(digits, tmp_path):

@@ -21,6 +21,12 @@ import toys
 from conftest import needs_vllm
 from transformers import AutoModelForCausalLM
 
+from kdaudit import pipeline
+from kdaudit.config.loading import load_audit
+from kdaudit.errors import ModelError
+from kdaudit.pipeline import run_audit
+from kdaudit.results import AuditResults
+
 PRIVATE = ["report.html", "leaks.parquet", "hmac.key", "config.yaml", "results.json"]
 
 
@@ -264,6 +270,33 @@ def test_an_interrupted_run_exits_130_goes_on_and_finds_the_same(toy: Toy, tmp_p
     assert done.returncode == 0, done.stderr
     assert _kept(json.loads(done.stdout)) == _kept(toy.results)
     assert kdaudit("verify", "run", cwd=tmp_path).returncode == 0
+
+
+def test_a_model_that_changes_after_it_was_hashed_is_refused_and_nothing_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys.write_audit(tmp_path)
+    weights, swapped = tmp_path / "hard" / "model.safetensors", tmp_path / "teacher" / "model.safetensors"
+    own = weights.read_bytes()
+    config = load_audit(tmp_path / "audit.yaml", ["predictor.enabled=false"])
+
+    def audit() -> AuditResults:
+        return run_audit(config, tmp_path / "run", fresh=False, progress=lambda *_: None, warn=print)
+
+    write = pipeline.write_examples
+
+    def swap(*given: Any) -> Any:
+        weights.write_bytes(swapped.read_bytes())
+        return write(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_examples", swap)
+        with pytest.raises(ModelError, match=r"models\.students\.1\.path: .*: changed while it was audited"):
+            audit()
+    weights.write_bytes(own)
+    results = audit()
+    assert results.models["hard"].memorized == 2
+    assert results.models["hard"].engine_check is not None
 
 
 def test_a_folder_of_modules_named_like_the_librarys_does_no_harm(toy: Toy, tmp_path: Path) -> None:

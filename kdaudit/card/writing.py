@@ -19,11 +19,13 @@ from kdaudit.card.summary import escaped, section_text
 from kdaudit.config.loading import load_audit
 from kdaudit.errors import RunStateError, StorageError, UsageError
 from kdaudit.files import read_bounded, replacing, sha256_file
-from kdaudit.manifest import read_manifest
+from kdaudit.manifest import problem_of, read_manifest
 from kdaudit.report.redaction import visible
 from kdaudit.report.render import MOST_BYTES, PUBLIC_REPORT, read_results
 from kdaudit.report.view import without_private_parts
 from kdaudit.results import AuditResults
+
+RESULTS = "results.json"
 
 
 class Upload(NamedTuple):
@@ -70,6 +72,7 @@ def write_card(
         StorageError: the card could not be written.
 
     """
+    _refuse_changed_results(run_dir)
     results = read_results(run_dir)
     name = chosen_student(results, student)
     target = card if card or upload else _folder_of(run_dir, name) / CARD_FILE
@@ -162,6 +165,17 @@ def _write(path: Path, text: str) -> None:
     with replacing(path, private=True) as partial:
         partial.write_bytes(text.encode())
         partial.chmod(mode)
+
+
+def _refuse_changed_results(run_dir: Path) -> None:
+    """Raise a RunStateError where results.json is not the one that the run wrote."""
+    manifest = read_manifest(run_dir)
+    if (
+        manifest is not None
+        and RESULTS in manifest.files
+        and (found := problem_of(run_dir, RESULTS, manifest))
+    ):
+        raise RunStateError(f"{run_dir / RESULTS}: {found}; put it back, or repeat the audit with --fresh")
 
 
 def _public_report(run_dir: Path) -> bytes:

@@ -26,7 +26,13 @@ from __future__ import annotations
 
 from kdaudit.corpus.documents import Document, Documents, first_texts, open_documents
 from kdaudit.corpus.examples import Counts, Examples, build_examples, nothing_left
-from kdaudit.corpus.fingerprint import PinnedSource, check_unchanged, pin_source, source_fingerprint
+from kdaudit.corpus.fingerprint import (
+    PinnedSource,
+    check_unchanged,
+    pin_source,
+    refuse_equal_sources,
+    source_fingerprint,
+)
 from kdaudit.corpus.spool import EXAMPLES_SCHEMA
 
 __all__ = [
@@ -42,5 +48,6 @@ __all__ = [
     "nothing_left",
     "open_documents",
     "pin_source",
+    "refuse_equal_sources",
     "source_fingerprint",
 ]

@@ -66,6 +66,8 @@ class Ledger:
         self._limit = limit
         self._threshold = b"\xff" * DIGEST_BYTES
         self._hashes = bytearray()
+        self.sampled = False
+        """Whether an example was left out."""
         self._settled_copies = np.zeros(0, dtype=np.int32)
 
     def __len__(self) -> int:
@@ -75,6 +77,7 @@ class Ledger:
         """Note one window; False if its example cannot be in the sample and has no row."""
         digest = example_hash(token_ids, self._measured, self._key)
         if digest > self._threshold:
+            self.sampled = True
             return False
         self._hashes += digest
         return True
@@ -97,6 +100,7 @@ class Ledger:
         starts = np.flatnonzero(_leads(self._view(), order))
         totals = np.add.reduceat(copies[order], starts, dtype=np.int32) if len(starts) else copies
         smallest = order[starts[: self._limit]]
+        self.sampled |= len(smallest) < len(starts)
         if len(smallest) == self._limit:
             self._threshold = bytes(self._hashes[smallest[-1] * DIGEST_BYTES :][:DIGEST_BYTES])
         del order, starts, copies

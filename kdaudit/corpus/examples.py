@@ -147,7 +147,7 @@ def build_examples(
     if cutter.windows == 0:
         raise CorpusError(nothing_left(config, key, documents, cutter.too_short, minimum_tokens))
     distinct = ledger.settle()
-    counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=config.limit is not None)
+    counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=ledger.sampled)
     return Examples(counts, spool, distinct, tokens)
 
 

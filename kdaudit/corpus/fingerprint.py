@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ class PinnedSource(NamedTuple):
     """As configured, but for a hub dataset's revision, which is its commit."""
     fingerprint: str
     """See `source_fingerprint`."""
+    contents: tuple[str, ...] = ()
+    """SHA-256 of each local file, whatever its name, in ascending order."""
 
 
 def pin_source(config: CorpusConfig, key: str = "corpus") -> PinnedSource:
@@ -34,7 +37,27 @@ def pin_source(config: CorpusConfig, key: str = "corpus") -> PinnedSource:
     source = find_source(config, key)
     if isinstance(source, HubDataset):
         config = config.model_copy(update={"revision": _commit(source, key)})
-    return PinnedSource(config, source_fingerprint(config, key))
+        return PinnedSource(config, source_fingerprint(config, key))
+    hashes = _hashes(source.files, key)
+    return PinnedSource(config, f"sha256:{_digest(hashes)}", tuple(sorted(hashes.values())))
+
+
+def refuse_equal_sources(sources: Mapping[str, PinnedSource]) -> None:
+    """Refuse a holdout that has the corpus's content: under another name, behind a link, as a copy.
+
+    Raises:
+        CorpusError: it has.
+
+    """
+    corpus, holdout = sources["corpus"], sources.get("holdout")
+    if holdout is None or holdout.config.text != corpus.config.text:  # two columns of a file are other texts
+        return
+    same_files = holdout.contents == corpus.contents != ()
+    if same_files or holdout.fingerprint == corpus.fingerprint:
+        raise CorpusError(
+            f"holdout.path: {holdout.config.path}: holds the same data as the corpus ({corpus.config.path}); "
+            "name text that no model was trained on"
+        )
 
 
 def check_unchanged(source: PinnedSource, key: str = "corpus") -> None:
@@ -71,24 +94,27 @@ def source_fingerprint(config: CorpusConfig, key: str = "corpus") -> str:
     if isinstance(source, HubDataset):
         name = source.name or "default"
         return f"hub:{source.repository}@{_commit(source, key)}?name={name}&split={source.split}"
-    return f"sha256:{_digest(source.files, key)}"
+    return f"sha256:{_digest(_hashes(source.files, key))}"
 
 
-def _digest(files: tuple[Path, ...], key: str) -> str:
-    """SHA-256 over `NAME NUL SHA256 LF` of each file in order of name, below the folder of them all."""
-    digest = hashlib.sha256()
+def _hashes(files: tuple[Path, ...], key: str) -> dict[str, str]:
+    """SHA-256 of each file by its path below the folder of them all, in order of path."""
     folder = os.path.commonpath([file.parent for file in files]) if files else ""
+    hashes = {}
     for file in sorted(files):
         try:
-            content = sha256_file(file)
+            hashes[file.relative_to(folder).as_posix()] = sha256_file(file)
         except OSError as error:
             raise CorpusError(
                 f"{key}.path: {file}: cannot be read ({error.strerror}); check it or its permissions"
             ) from error
-        digest.update(
-            f"{file.relative_to(folder).as_posix()}\0{content}\n".encode("utf-8", "surrogateescape")
-        )
-    return digest.hexdigest()
+    return hashes
+
+
+def _digest(hashes: Mapping[str, str]) -> str:
+    """SHA-256 over `NAME NUL SHA256 LF` of each file."""
+    lines = (f"{name}\0{content}\n" for name, content in hashes.items())
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _commit(source: HubDataset, key: str) -> str:

@@ -181,7 +181,16 @@ def _below(folder: Path, root: Path, key: str, seen: set[tuple[int, int]]) -> It
             if not entry.name.startswith("__"):
                 yield from _below(entry, root, key, seen)
         elif _is_data(entry):
+            if entry.is_symlink():
+                _refuse_second_name(entry, root, key)
             yield entry.relative_to(root).as_posix()
+
+
+def _refuse_second_name(link: Path, root: Path, key: str) -> None:
+    """Refuse a link to another data file of the corpus, whose text would be read twice."""
+    target = link.resolve()
+    if target.is_relative_to(root.resolve()) and _is_data(target):
+        raise CorpusError(f"{key}.path: {link}: is a link to {target}, which is read too; remove the link")
 
 
 def _entries(folder: Path, key: str) -> set[Path]:

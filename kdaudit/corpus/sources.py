@@ -24,7 +24,7 @@ from kdaudit.corpus.folders import (
     saved_split,
     saved_splits,
 )
-from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_slices, shown
+from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_gaps, refuse_slices, shown
 from kdaudit.errors import CorpusError
 
 
@@ -119,7 +119,9 @@ def _of_repository(folder: Path, config: CorpusConfig, key: str) -> list[str]:
             f"{key}.path: {folder}: the folder holds no data files; it needs files that end in {SUPPORTED}"
         )
     names = [file.removeprefix(within) for file in files]
-    return [f"{within}{name}" for name in of_split(names, config.split, str(folder), key)]
+    chosen = of_split(names, config.split, str(folder), key)
+    refuse_gaps(chosen, str(folder), key)
+    return [f"{within}{name}" for name in chosen]
 
 
 def _no_name(path: Path, name: str, key: str) -> CorpusError:

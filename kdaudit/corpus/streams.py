@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -77,12 +77,55 @@ def _unpacked(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
     if suffix == ".gz":
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(raw)))
     if suffix == ".xz":
-        return io.BufferedReader(cast(io.RawIOBase, lzma.open(raw)))
+        return io.BufferedReader(_XzReader(raw))
     if suffix == ".zst":
         # Not `zstandard.open`: it ends quietly where a file was cut short, and after the first of several
         # frames.
         return io.BufferedReader(pa.CompressedInputStream(raw, "zstd"))
     return raw
+
+
+class _XzReader(io.RawIOBase):
+    """The streams of an xz file one after the other, with the padding that may stand between them.
+
+    `lzma.open` ignores whatever follows the first stream and does not begin like another: it would drop the
+    rest of a corpus without a word.
+    """
+
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self._raw = raw
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        self._packed = b""
+        """What was read and not given to the stream."""
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """See `io.RawIOBase.readinto`."""
+        while True:
+            if self._stream.eof and not self._next():
+                return 0
+            if self._stream.needs_input and not self._packed:
+                self._packed = self._raw.read(_PIECE)
+                if not self._packed:
+                    raise EOFError("it ends in the middle of its data")
+            piece = self._stream.decompress(self._packed, len(buffer))
+            self._packed = b""
+            if piece:
+                buffer[: len(piece)] = piece
+                return len(piece)
+
+    def _next(self) -> bool:
+        """Pass to the next stream; False where there is none."""
+        rest = self._stream.unused_data or self._raw.read(_PIECE)
+        while rest and not rest.strip(b"\0"):
+            rest = self._raw.read(_PIECE)
+        self._packed = rest.lstrip(b"\0")
+        if self._packed:
+            self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        return bool(self._packed)
 
 
 def _reason(error: Exception) -> str:

@@ -79,15 +79,16 @@ def hub_builder(source: HubDataset, key: str, **columns: list[str]) -> Any:  # n
     """The dataset's builder of `datasets`, with its files listed.
 
     Raises:
+        CorpusError: `datasets` takes its name for a format, and would read the working directory.
         RunError: the hub said nothing for `LISTING_SECONDS`.
     """
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-    if source.repository in _PACKAGED_DATASETS_MODULES:  # it would read files of the working directory
+    if source.repository in _PACKAGED_DATASETS_MODULES:
         raise CorpusError(
-            f"{key}.path: {source.repository}: is a format and no dataset of the Hugging Face hub; name a file, "
-            "as in ./train.jsonl, or org/name"
+            f"{key}.path: {source.repository} is the name of a format, not of a dataset on the Hugging Face "
+            "hub; name a file or folder (./train.jsonl), or OWNER/NAME"
         )
     return within(
         LISTING_SECONDS,

@@ -56,10 +56,10 @@ class _Sample(NamedTuple):
 def write_reference(work: Work, member: Member) -> None:
     """Let the reference say what the model says; where it cannot, note why, and warn."""
     run, depends = work.run, {"transformers": version("transformers"), "windows": WINDOWS}
-    if run.done(_stage(member), depends):
+    if run.done(_stage(member), depends) and any(map(run.has, check_files(member))):
         return
     with run.stage(_stage(member), depends):
-        run.discard(_said_file(member), _outcome_file(member))
+        run.discard(*check_files(member))
         work.progress(f"{member.name}: engine check, the reference writes", 0, 0)
         sample = _sample(work, member)
 
@@ -154,6 +154,11 @@ def _model(work: Work, member: Member) -> Model:
 
 def _write_outcome(work: Work, member: Member, checked: Checked) -> None:
     work.run.write_text(_outcome_file(member), checked.model_dump_json(indent=1) + "\n", private=False)
+
+
+def check_files(member: Member) -> list[str]:
+    """What a model's check is kept in; where it is discarded, the check is made again."""
+    return [_said_file(member), _outcome_file(member)]
 
 
 def _stage(member: Member) -> str:

@@ -7,6 +7,7 @@ continue the leaks' prefixes while they are loaded anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from kdaudit.extraction import (
 )
 from kdaudit.retreat import retreating
 from kdaudit.roster import Member, engine_options
-from kdaudit.stages.engine_check import check_remote, write_reference
+from kdaudit.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.stages.estimate import estimating
 from kdaudit.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.stats import Flags
@@ -64,9 +65,15 @@ class Extracting:
                 write_reference(self._work, member)
                 with run.stage(stage):
                     self._with_model(member, lambda one, engine: self._extract(one, engine, leaks))
+                    self._work.check_unchanged(member, partial(self._written, member))
         for member in members if leaks else ():
             if not run.has(continuations_file(member.name)):
                 self._with_model(member, self._continue)  # extracted before all leaks were known
+
+    def _written(self, member: Member) -> list[str]:
+        run, stage = self._work.run, extraction_of(member)
+        shards = [*run.shards(stage), *run.shards(f"holdout/{stage}")]
+        return [*shards, continuations_file(member.name), *check_files(member)]
 
     def _extract(self, member: Member, engine: RemoteEngine, leaks: bool) -> None:
         work, run, stage = self._work, self._work.run, extraction_of(member)

@@ -78,6 +78,7 @@ def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
                 run.write_table(_entropy_file(member), table, private=False)
 
     retreating(member.name, attempt, work.warn)
+    work.check_unchanged(member, lambda: _files(work, member))
 
 
 def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:

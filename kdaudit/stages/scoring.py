@@ -63,6 +63,8 @@ def write_features(work: Work, *, measures: bool = False) -> None:
         write_reference(work, member)
     with run.stage(FEATURES):
         retreating("features", lambda retreat: _write_shards(work, measures, retreat), work.warn)
+        for member in _scored(work):
+            work.check_unchanged(member, lambda: run.shards(FEATURES))
 
 
 def _scored(work: Work) -> tuple[Member, Member]:

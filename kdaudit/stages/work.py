@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kdaudit.config.audit import ExtractionBase, PredictorBase
+from kdaudit.errors import ModelError
 from kdaudit.extraction import Progress, Split
 from kdaudit.features import ModelFiles
+from kdaudit.models import check_model_unchanged
 from kdaudit.roster import Member, Roster, member_split
 from kdaudit.store import RunStore
 
@@ -38,6 +40,19 @@ class Work(NamedTuple):
     def split_of(self, member: Member) -> Split:
         """Where examples are cut for a model, with its own BOS token."""
         return member_split(self.extraction, member)
+
+    def check_unchanged(self, member: Member, written: Callable[[], Iterable[str]]) -> None:
+        """Check at the end of a stage that a model is what was fingerprinted; else discard what was written.
+
+        Raises:
+            ModelError: it is not.
+
+        """
+        try:
+            check_model_unchanged(member.model, member.key)
+        except ModelError:
+            self.run.discard(*written())
+            raise
 
     def files(self, member: Member) -> ModelFiles:
         """Where a model lies and how it is loaded for forward passes."""

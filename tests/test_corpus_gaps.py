@@ -1,0 +1,98 @@
+"""Data that would be missing, or read twice, without a word."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+import pytest
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus import open_documents, pin_source, refuse_equal_sources
+from kdaudit.errors import CorpusError
+
+
+def rows(*texts: str) -> bytes:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+
+
+def read(path: Path, **keys: str) -> list[str]:
+    return [document.text for document in open_documents(CorpusConfig(path=str(path), **keys))]
+
+
+FIRST, SECOND = lzma.compress(rows("one", "two")), lzma.compress(rows("three") * 5000)
+
+
+@pytest.mark.parametrize("between", [b"", b"\0" * 4, b"\0" * 8])
+def test_every_stream_of_an_xz_file_is_read(between: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.xz"
+    path.write_bytes(FIRST + between + SECOND + b"\0" * 4)
+    assert read(path) == ["one", "two", *["three"] * 5000]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [FIRST + b"x" + SECOND[1:], FIRST + b"\0\0\0\0garbage", FIRST + SECOND[:-9], FIRST[:-3]],
+)
+def test_a_damaged_stream_of_an_xz_file_is_refused(damaged: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.xz"
+    path.write_bytes(damaged)
+    with pytest.raises(CorpusError, match="cannot be read"):
+        read(path)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    for number in (0, 2):
+        (tmp_path / f"train-{number:05d}-of-00003.jsonl").write_bytes(rows(f"shard {number}"))
+    with pytest.raises(CorpusError, match=r"shard train-00001-of-00003 is missing"):
+        read(tmp_path)
+    (tmp_path / "train-00001-of-00003.jsonl").write_bytes(rows("shard 1"))
+    assert read(tmp_path) == ["shard 0", "shard 1", "shard 2"]
+
+
+def test_shards_of_two_uploads_are_refused(tmp_path: Path) -> None:
+    for number, total in ((0, 1), (0, 2), (1, 2)):
+        (tmp_path / f"train-{number:05d}-of-{total:05d}.jsonl").write_bytes(rows("text"))
+    with pytest.raises(CorpusError, match=r"several uploads \(of 1 and of 2\)"):
+        read(tmp_path)
+
+
+def test_a_missing_shard_of_a_split_that_is_not_read_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "train-00000-of-00001.jsonl").write_bytes(rows("one"))
+    (tmp_path / "test-00000-of-00002.jsonl").write_bytes(rows("two"))
+    assert read(tmp_path) == ["one"]
+
+
+def test_a_file_and_a_link_to_it_are_not_read_twice(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "part-0.jsonl").write_bytes(rows("one"))
+    link = tmp_path / "data" / "latest.jsonl"
+    link.symlink_to("part-0.jsonl")
+    with pytest.raises(CorpusError, match=r"is a link to .*part-0\.jsonl, which is read too"):
+        read(tmp_path)
+    link.unlink()
+    (tmp_path / "elsewhere").write_bytes(rows("two"))
+    link.symlink_to(tmp_path / "elsewhere")  # as the hub's cache has it
+    assert sorted(read(tmp_path)) == ["one", "two"]
+
+
+@pytest.mark.parametrize("copy", ["a link", "a copy"])
+def test_a_holdout_with_the_corpuss_content_is_refused(copy: str, tmp_path: Path) -> None:
+    corpus, holdout = tmp_path / "corpus.jsonl", tmp_path / "valid.jsonl"
+    corpus.write_bytes(rows("one", "two"))
+    if copy == "a link":
+        holdout.symlink_to(corpus)
+    else:
+        holdout.write_bytes(corpus.read_bytes())
+    sources = {
+        key: pin_source(CorpusConfig(path=str(path)), key)
+        for key, path in {"corpus": corpus, "holdout": holdout}.items()
+    }
+    with pytest.raises(
+        CorpusError, match=r"^holdout\.path: .*valid\.jsonl: holds the same data as the corpus"
+    ):
+        refuse_equal_sources(sources)
+    holdout.unlink()
+    holdout.write_bytes(rows("one", "three"))
+    refuse_equal_sources({**sources, "holdout": pin_source(CorpusConfig(path=str(holdout)), "holdout")})
