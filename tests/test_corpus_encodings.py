@@ -288,3 +288,27 @@ def test_every_type_of_string_is_text(form: str, kind: pa.DataType, tmp_path: Pa
         with (pa.ipc.new_file if form == "arrow" else pa.ipc.new_stream)(path, table.schema) as writer:
             writer.write_table(table)
     assert texts(path) == [row for row in rows if row]
+
+
+_SCRIPTS = {
+    "Thai": "สวัสดีชาวโลก วันนี้อากาศดีมาก เราไปเที่ยวทะเลกันเถอะ",
+    "Hindi": "नमस्ते दुनिया, आज मौसम बहुत अच्छा है और हम बाहर जा रहे हैं।",
+    "Burmese": "ဒီနေ့ ရာသီဥတု အရမ်းကောင်းတယ်",
+    "Tibetan": "དེ་རིང་གནམ་གཤིས་ཡག་པོ་འདུག",
+}
+
+
+@pytest.mark.parametrize("script", list(_SCRIPTS))
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@FORMS
+def test_utf_16_of_scripts_with_small_numbers(form: str, codec: str, script: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{form}"
+    path.write_bytes(content(form, [_SCRIPTS[script]] * 40).encode(codec))
+    assert "is encoded in UTF-16" in refusal(path)
+    path.write_bytes(content(form, [_SCRIPTS[script]] * 40).encode())
+    assert texts(path) == [_SCRIPTS[script]] * 40
+
+
+def test_japanese_of_mails_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("今日は天気がとても良い\n".encode("iso-2022-jp") * 9)
+    assert "is encoded in ISO-2022-JP" in refusal(tmp_path / "a.txt")

@@ -25,6 +25,8 @@ _BLANKS = b"\t\v\f"
 _CLEAR = 0.8
 """Share of characters that must fit for an encoding to be named."""
 _SAMPLE = 4096
+_FEWEST = 8
+"""Letters of a text that is told by the numbers of their scripts."""
 
 
 def wide_encoding(head: bytes) -> str | None:
@@ -41,9 +43,22 @@ def wide_encoding(head: bytes) -> str | None:
     few, many = sorted(_controls(half) for half in (body[::2], body[1::2]))
     if many > 1 and 2 * many > pairs and many >= 8 * few and _controls(body.translate(None, _BLANKS)):
         return "UTF-16"
+    if _halves_are_numbers(body[::2], body[1::2]) or _halves_are_numbers(body[1::2], body[::2]):
+        return "UTF-16"
     if not _is_utf8(body) and any(_is_east_asian(body, codec) for codec in ("utf-16-le", "utf-16-be")):
         return "UTF-16"
     return None
+
+
+def _halves_are_numbers(high: bytes, low: bytes) -> bool:
+    """Whether nearly every second byte is the number of a script, or 0 for a blank or an ASCII letter.
+
+    Of scripts such as Thai and Devanagari many letters have small numbers within it, too; and the number of
+    Devanagari is that of a tab, so there must be blanks.
+    """
+    small = bytes(range(32))
+    numbers, letters = (len(half) - len(half.translate(None, small)) for half in (high, low))
+    return 0 in high and len(high) >= _FEWEST and numbers > 0.95 * len(high) and letters < 0.75 * len(low)
 
 
 def _controls(text: bytes) -> int:

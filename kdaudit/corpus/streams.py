@@ -147,7 +147,7 @@ def _refuse_other_kinds(head: bytes, place: str) -> None:
     for magic, says in _BINARY:
         if head.startswith(magic):
             raise CorpusError(f"{place}: {says}")
-    encoding = wide_encoding(head)
+    encoding = wide_encoding(head) or ("ISO-2022-JP" if re.search(rb"\x1b\$[@B]", head) else None)
     if encoding is not None:
         raise CorpusError(
             f"{place}: is encoded in {encoding}, and text is read as UTF-8; {_convert(encoding)}"
