@@ -30,6 +30,10 @@ class KdauditError(Exception):
     exit_code: ClassVar[int] = 4
 
 
+class ToldElsewhere(SystemExit):
+    """Another process of the same command says what failed; this one ends with its exit code, in silence."""
+
+
 class UsageError(KdauditError):
     """The user's command, configuration or input is wrong; running again changes nothing."""
 

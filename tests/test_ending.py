@@ -218,6 +218,8 @@ def test_every_failure_ends_with_4(doing: Any, error: Exception) -> None:
 def test_a_library_that_ends_the_program_with_a_sentence_is_no_success(doing: Any) -> None:
     done = doing(lambda: sys.exit("no device"))
     assert (done.exit_code, done.stderr) == (4, "kdaudit: no device\n")
+    for code in (0, 1, None):
+        assert doing(lambda code=code: sys.exit(code)).exit_code == 4
 
 
 @pytest.mark.parametrize(

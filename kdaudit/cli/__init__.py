@@ -20,7 +20,7 @@ import click
 from kdaudit import __version__
 from kdaudit.cli.ending import INTERRUPTED, Program, interruption
 from kdaudit.cli.printing import OutputLostError, one_line, printable, say
-from kdaudit.errors import KdauditError, RunStateError, UsageError
+from kdaudit.errors import KdauditError, RunStateError, ToldElsewhere, UsageError
 
 if TYPE_CHECKING:
     from kdaudit.config.audit import AuditConfig
@@ -48,8 +48,12 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
         except KeyboardInterrupt as error:
             say(f"kdaudit: {interruption(error, fresh=bool(kwargs.get('fresh')))}", err=True)
             code = INTERRUPTED
-        except (click.ClickException, OutputLostError, MemoryError):
+        except (click.ClickException, OutputLostError, MemoryError, ToldElsewhere):
             raise
+        except SystemExit as end:  # a library's: the command itself returns, and 1 would be a failed gate
+            words = end.code if isinstance(end.code, str) else f"a library ended the program ({end.code})"
+            say(f"kdaudit: {one_line(words)}", err=True)
+            code = KdauditError.exit_code
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _MACHINE:
                 where = "" if error.filename is None else f"{error.filename}: "

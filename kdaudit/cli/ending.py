@@ -98,9 +98,6 @@ def _called(call: Callable[[], Any]) -> int:
         code = end.exit_code
     except SystemExit as end:
         code = end.code
-        if isinstance(code, str):  # a library's last words
-            say(f"kdaudit: {code}", err=True)
-            return KdauditError.exit_code
     return code if isinstance(code, int) else 0
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from kdaudit.errors import KdauditError, RunError, UsageError
+from kdaudit.errors import KdauditError, RunError, ToldElsewhere, UsageError
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -97,7 +97,7 @@ class Processes:
 
         Raises:
             RunError: another process died, too suddenly to say why.
-            SystemExit: another process tells what failed; the exit code is the same.
+            ToldElsewhere: another process tells what failed; the exit code is the same.
 
         """
         if self._store is None:
@@ -105,7 +105,7 @@ class Processes:
             return
         try:
             yield
-        except SystemExit:
+        except ToldElsewhere:
             raise
         except BaseException as error:
             mine = f"{self._rank} {_exit_code(error)}"
@@ -124,7 +124,7 @@ class Processes:
         code = int(store.get(_FAILED).decode().split()[1])
         store.add(_HEARD, 1)
         time.sleep(_GRACE)
-        raise SystemExit(code)
+        raise ToldElsewhere(code)
 
     def _wait_until_heard(self, store: Store) -> None:
         """Keep the store, which this process may hold, until the others know; those in a step cannot."""
