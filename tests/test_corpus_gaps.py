@@ -42,26 +42,11 @@ def test_a_damaged_stream_of_an_xz_file_is_refused(damaged: bytes, tmp_path: Pat
         read(path)
 
 
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    for number in (0, 2):
-        (tmp_path / f"train-{number:05d}-of-00003.jsonl").write_bytes(rows(f"shard {number}"))
-    with pytest.raises(CorpusError, match=r"shard train-00001-of-00003 is missing"):
-        read(tmp_path)
-    (tmp_path / "train-00001-of-00003.jsonl").write_bytes(rows("shard 1"))
-    assert read(tmp_path) == ["shard 0", "shard 1", "shard 2"]
-
-
 def test_shards_of_two_uploads_are_refused(tmp_path: Path) -> None:
     for number, total in ((0, 1), (0, 2), (1, 2)):
         (tmp_path / f"train-{number:05d}-of-{total:05d}.jsonl").write_bytes(rows("text"))
     with pytest.raises(CorpusError, match=r"several uploads \(of 1 and of 2\)"):
         read(tmp_path)
-
-
-def test_a_missing_shard_of_a_split_that_is_not_read_does_no_harm(tmp_path: Path) -> None:
-    (tmp_path / "train-00000-of-00001.jsonl").write_bytes(rows("one"))
-    (tmp_path / "test-00000-of-00002.jsonl").write_bytes(rows("two"))
-    assert read(tmp_path) == ["one"]
 
 
 def test_a_file_and_a_link_to_it_are_not_read_twice(tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_a_model_narrower_than_the_tokenizer_is_refused(tmp_path: Path, make: Ca
     narrow = "its output layer has 39 entries, fewer than the tokenizer's 40 tokens; teacher and student"
     with pytest.raises(ModelError, match="^teacher: " + narrow):
         make(tmp_path, RAGGED, teacher=random_model(llama(64, vocab_size=39), 2))
-    with pytest.raises(ModelError, match="^small: " + narrow):
+    with pytest.raises(ModelError, match="^student small: " + narrow):
         make(tmp_path, RAGGED, name="small", model=random_model(llama(vocab_size=39), 1))
 
 

@@ -212,7 +212,10 @@ def _write_results(path: Path) -> None:
             "inheritance_rate": 0.75,
         },
     }
-    comparison = {name: {**sample["comparison"][name], **changes} for name, changes in hand.items()}
+    students = {"soft": "soft", "hard": "hard", **kinds}
+    comparison = {
+        name: {**sample["comparison"][like], **hand.get(name, {})} for name, like in students.items()
+    }
     path.write_text(json.dumps(sample_dict(models=models, comparison=comparison)))
 
 

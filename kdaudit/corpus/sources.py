@@ -24,7 +24,7 @@ from kdaudit.corpus.folders import (
     saved_split,
     saved_splits,
 )
-from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_gaps, refuse_slices, shown
+from kdaudit.corpus.splits import check_split, of_file, of_split, refuse_slices, refuse_two_uploads, shown
 from kdaudit.errors import CorpusError
 
 
@@ -120,7 +120,7 @@ def _of_repository(folder: Path, config: CorpusConfig, key: str) -> list[str]:
         )
     names = [file.removeprefix(within) for file in files]
     chosen = of_split(names, config.split, str(folder), key)
-    refuse_gaps(chosen, str(folder), key)
+    refuse_two_uploads(chosen, str(folder), key)
     return [f"{within}{name}" for name in chosen]
 
 

@@ -23,7 +23,7 @@ _SPLITS = {
 _MEANING = {word: split for split, words in _SPLITS.items() for word in words}
 _WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_MEANING)})(?=[-._ 0-9]|$)", re.IGNORECASE)
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5,}-of-\d{5,}")
-_NUMBERED = re.compile(r"(.+?)-(\d{5,})-of-(\d{5,})(?=[-._])")
+_NUMBERED = re.compile(r"(.+?)-\d{5,}-of-(\d{5,})(?=[-._])")
 _SHOWN = 3
 """Names that a message gives as examples."""
 
@@ -99,30 +99,22 @@ def of_split(files: Sequence[str], split: str, where: str, key: str) -> list[str
     return [file for file, splits in stated.items() if chosen in splits]
 
 
-def refuse_gaps(files: Sequence[str], where: str, key: str) -> None:
-    """Refuse shards `NAME-00000-of-00004` of which some are missing, or which are of two uploads.
+def refuse_two_uploads(files: Sequence[str], where: str, key: str) -> None:
+    """Refuse shards `NAME-00000-of-00001` beside `NAME-00000-of-00004`: their text would be read twice.
 
     Raises:
-        CorpusError: they are.
+        CorpusError: there are such.
     """
-    totals: dict[str, dict[int, set[int]]] = {}
+    totals: dict[str, set[int]] = {}
     for file in files:
         shard = _NUMBERED.match(file)
         if shard is not None:
-            totals.setdefault(shard[1], {}).setdefault(int(shard[3]), set()).add(int(shard[2]))
+            totals.setdefault(shard[1], set()).add(int(shard[2]))
     for name, uploads in totals.items():
         if len(uploads) > 1:
             raise CorpusError(
                 f"{key}.path: {where}: holds shards of {name} from several uploads (of "
                 f"{' and of '.join(map(str, sorted(uploads)))}); remove the old ones"
-            )
-        ((total, numbers),) = uploads.items()
-        missing = sorted({*range(total)} - numbers)
-        if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise CorpusError(
-                f"{key}.path: {where}: shard {name}-{missing[0]:05d}-of-{total:05d} is missing{more}; fetch "
-                "what is missing, or put the shards to read into a folder under other names"
             )
 
 
