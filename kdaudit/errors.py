@@ -81,7 +81,7 @@ class OutOfMemoryError(EngineError):
 
 
 class NoReferenceError(EngineError):
-    """The engine check's reference cannot be had: transformers cannot load or run the model in float32."""
+    """The engine check's reference is not available: transformers cannot load or run the model in float32."""
 
 
 class StorageError(RunError):

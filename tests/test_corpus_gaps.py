@@ -60,6 +60,15 @@ def test_a_file_and_a_link_to_it_are_not_read_twice(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(rows("two"))
     link.symlink_to(tmp_path / "elsewhere")  # as the hub's cache has it
     assert sorted(read(tmp_path)) == ["one", "two"]
+    link.unlink()
+    (tmp_path / ".cache").mkdir()  # which is not read
+    (tmp_path / ".cache" / "b.jsonl").write_bytes(rows("three"))
+    link.symlink_to(tmp_path / ".cache" / "b.jsonl")
+    assert sorted(read(tmp_path)) == ["one", "three"]
+    link.unlink()
+    link.symlink_to("latest.jsonl")
+    with pytest.raises(CorpusError, match=r"latest\.jsonl"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("copy", ["a link", "a copy"])
