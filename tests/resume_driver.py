@@ -21,11 +21,11 @@ import torch  # noqa: F401 - imported once, here, and not in every child
 from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
 from kdaudit import files, store
-from kdaudit.config.loading import load_audit
-from kdaudit.engines import prepare
+from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import KdauditError
-from kdaudit.pipeline import run_audit
-from kdaudit.workers import Worker, nursery
+from kdaudit.inference import prepare
+from kdaudit.inference.workers import Worker, nursery
+from kdaudit.pipelines.audit import run_audit
 
 _SHARD_ROWS = 8
 

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.leaks import LEAKS_SCHEMA
-from kdaudit.results import AuditResults
+from kdaudit.analysis.leaks import LEAKS_SCHEMA
+from kdaudit.schemas.results import AuditResults
 
 EXAMPLES = 1_000_000
 SUFFIX = 50

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SHARED, Demo, needs_vllm
 
-from kdaudit.engines import EngineOptions, start
-from kdaudit.extraction import Split, cut
+from kdaudit.attacks.greedy import Split, cut
+from kdaudit.inference import EngineOptions, start
 
 pytestmark = needs_vllm
 
@@ -184,7 +184,7 @@ _SECOND_RUNNER = """
 import torch
 from vllm import SamplingParams
 from vllm.v1.worker.gpu.sample.logits_processor.loader import build_custom_logits_processors
-from kdaudit.engines import vllm_mask
+from kdaudit.inference import vllm_mask
 
 class Request:
     device = max_num_reqs = vocab_size = all_token_ids = prompt_len = prefill_len = total_len = None

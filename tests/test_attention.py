@@ -20,12 +20,12 @@ from toys import VOCABULARY, tokenizer
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, LlamaConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from kdaudit.checkpoint.config import attention_of, load_config
-from kdaudit.distill.bases import load_base, resolve_base
-from kdaudit.distill.families import random_model
-from kdaudit.engines import EngineOptions, start
-from kdaudit.engines.transformers import load_model
-from kdaudit.features import FeatureWorker
+from kdaudit.distillation.bases import load_base, resolve_base
+from kdaudit.distillation.families import random_model
+from kdaudit.inference import EngineOptions, start
+from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.inference.transformers import load_model
+from kdaudit.models.checkpoint.config import attention_of, load_config
 
 PREFIX, WIDTH, ROWS = 24, 12, 40
 

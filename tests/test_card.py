@@ -24,13 +24,13 @@ from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig, ModelConfig, ReportConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.corpus import pin_source
-from kdaudit.distill.readers import family_readers
+from kdaudit.distillation.readers import family_readers
 from kdaudit.errors import RunError
-from kdaudit.hub.calls import bytes_fetched, within
-from kdaudit.manifest import Manifest
-from kdaudit.models import resolve_model
-from kdaudit.report.render import render_reports
-from kdaudit.store import RunStore
+from kdaudit.models.hub import bytes_fetched, within
+from kdaudit.models.resolving import resolve_model
+from kdaudit.reporting.render import render_reports
+from kdaudit.runs.manifest import Manifest
+from kdaudit.runs.store import RunStore
 
 CARDS = sorted((Path(__file__).parent / "cards").glob("*.md"))
 BEGIN, END = "<!-- kdaudit:begin", "<!-- kdaudit:end -->"
@@ -756,8 +756,8 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, run: Path
 def test_a_silent_hub_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, run: Path, hub: StandIn, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("kdaudit.card.hub.LOOKUP_SECONDS", 0.3)
-    monkeypatch.setattr("kdaudit.card.hub.UPLOAD_SECONDS", 0.3)
+    monkeypatch.setattr("kdaudit.modelcard.hub.LOOKUP_SECONDS", 0.3)
+    monkeypatch.setattr("kdaudit.modelcard.hub.UPLOAD_SECONDS", 0.3)
     card = tmp_path / "README.md"
     card.write_text("# T\n")
     for place in ("/api/models/", "/resolve/", "/api/validate-yaml", "/preupload/", "/commit/"):
@@ -821,7 +821,7 @@ def test_an_answer_that_comes_as_the_time_is_up_is_taken(monkeypatch: pytest.Mon
             super().result()
             raise TimeoutError
 
-    monkeypatch.setattr("kdaudit.hub.calls.Future", Late)
+    monkeypatch.setattr("kdaudit.models.hub.Future", Late)
     assert within(0.25, lambda: 7, "x") == 7
 
 

@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.engines import EngineOptions, start
-from kdaudit.engines.transformers import load_model
 from kdaudit.errors import ModelError
-from kdaudit.models import ResolvedModel, copy_warnings, resolve_model
+from kdaudit.inference import EngineOptions, start
+from kdaudit.inference.transformers import load_model
+from kdaudit.models.resolving import ResolvedModel, copy_warnings, resolve_model
 
 KEY = "models.teacher"
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -584,7 +584,7 @@ def test_copies_are_told_whatever_their_files_are_called(folder: Path, other: Pa
 
 def test_an_audit_warns_of_a_copy(folder: Path, other: Path) -> None:
     from kdaudit.config.audit import ModelSet
-    from kdaudit.roster import assemble_roster
+    from kdaudit.models.audited import assemble_roster
 
     student = {"name": "soft", "path": str(other), "kd": "soft"}
     roster = assemble_roster(ModelSet(teacher=str(folder), baseline=str(other), students=[student]))  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
-from kdaudit.config.loading import audit_schema, dump_config, load_audit, results_schema
 from kdaudit.config.paths import check_paths, references, resolve_path
+from kdaudit.config.yaml.loading import audit_schema, dump_config, load_audit, results_schema
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.errors import ConfigError
 
@@ -657,7 +657,7 @@ def test_aliases_and_merges_cannot_make_much_of_little(bomb: str, load) -> None:
 
 
 def test_merged_keys_are_read_and_the_own_ones_hold_with_their_lines() -> None:
-    from kdaudit.config.document import parse_document
+    from kdaudit.config.yaml.document import parse_document
 
     text = "a: &a {x: 1, y: 2}\nb: &b {y: 3}\nc:\n  <<: [*a, *b]\n  x: 9\n"
     document = parse_document(text, "x")
@@ -677,7 +677,7 @@ SCALARS = {
 
 @pytest.mark.parametrize("written", SCALARS)
 def test_scalars_follow_yaml_1_2(written: str) -> None:
-    from kdaudit.config.document import parse_document
+    from kdaudit.config.yaml.document import parse_document
 
     value = parse_document(f"x: {written}", "x").data["x"]
     assert (value, type(value)) == (SCALARS[written], type(SCALARS[written]))

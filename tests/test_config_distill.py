@@ -10,10 +10,10 @@ import pytest
 
 from kdaudit.config.audit import AuditConfig, ModelConfig, ModelsConfig, StudentConfig
 from kdaudit.config.distill import DistillConfig
-from kdaudit.config.loading import distill_schema, dump_config, load_audit, load_distill
 from kdaudit.config.paths import check_paths, references
-from kdaudit.distill.audit_file import write_audit_file
-from kdaudit.distill.bases import resolve_base
+from kdaudit.config.yaml.loading import distill_schema, dump_config, load_audit, load_distill
+from kdaudit.distillation.audit_file import write_audit_file
+from kdaudit.distillation.bases import resolve_base
 from kdaudit.errors import ConfigError, ModelError
 
 CONTRACT = Path(__file__).parent.parent.parent / "shared" / "contract.md"

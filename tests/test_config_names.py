@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from kdaudit.cli import main
 from kdaudit.config.distill import DistillConfig
-from kdaudit.config.loading import load_audit, load_distill
-from kdaudit.distill.lab import _hard_corpus_name
+from kdaudit.config.yaml.loading import load_audit, load_distill
+from kdaudit.distillation.lab import _hard_corpus_name
 from kdaudit.errors import ConfigError
 
 AUDIT = """\

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from kdaudit.config.loading import dump_config, kind_of, load_screen, screen_schema
 from kdaudit.config.paths import check_paths, references
 from kdaudit.config.screen import ScreenConfig
+from kdaudit.config.yaml.loading import dump_config, kind_of, load_screen, screen_schema
 from kdaudit.errors import ConfigError
 
 SAMPLES = Path(__file__).parent.parent / "sample_configs"

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import pytest
 
-from kdaudit.console import ConsoleProgress
-from kdaudit.stages.estimate import duration, estimating
+from kdaudit.cli.progress import ConsoleProgress
+from kdaudit.pipelines.stages.estimate import duration, estimating
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr("kdaudit.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("kdaudit.cli.progress.time.monotonic", lambda: now[0])
     return now
 
 
@@ -94,8 +94,8 @@ def test_a_work_that_begins_is_told_at_once_even_right_after_another(
 def test_while_it_is_open_a_thread_keeps_the_promise(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("kdaudit.console._TICK", 0.01)
-    monkeypatch.setattr("kdaudit.console._SILENT_AT_MOST", 0.03)
+    monkeypatch.setattr("kdaudit.cli.progress._TICK", 0.01)
+    monkeypatch.setattr("kdaudit.cli.progress._SILENT_AT_MOST", 0.03)
     with ConsoleProgress() as progress:
         progress("models: hashing", 0, 4)
         deadline = time.monotonic() + 10

@@ -12,10 +12,10 @@ from conftest import needs_vllm
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from kdaudit.config.audit import CorpusConfig, ExtractionConfig, ModelSet
-from kdaudit.engines import EngineOptions, start
-from kdaudit.engines.context import context_length, read_context_length
 from kdaudit.errors import ModelError
-from kdaudit.roster import assemble_roster, split_of
+from kdaudit.inference import EngineOptions, start
+from kdaudit.inference.context import context_length, read_context_length
+from kdaudit.models.audited import assemble_roster, split_of
 
 THETA = {"rope_theta": 10000.0}
 PREFIX, SUFFIX = 40, 50

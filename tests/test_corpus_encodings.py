@@ -14,7 +14,7 @@ import pytest
 import zstandard
 from corpus_reading import refusal, texts
 
-from kdaudit.corpus.encodings import likely_encoding, wide_encoding
+from kdaudit.corpus.readers.encodings import likely_encoding, wide_encoding
 
 ROWS = ["The café is open, she said.", "Plain words only", "Привет, мир: 5 > 4", "日本語のテキスト。"]
 PACKERS: dict[str, Callable[[bytes], bytes]] = {

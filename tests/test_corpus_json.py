@@ -159,7 +159,7 @@ LARGE = {
 @pytest.mark.parametrize("packed", ["", ".gz"])
 @pytest.mark.parametrize("name", LARGE)
 def test_a_row_too_large_to_hold_is_named(name: str, packed: str, tmp_path: Path, monkeypatch) -> None:
-    for module in (streams, json_files, sys.modules["kdaudit.corpus.text_files"]):
+    for module in (streams, json_files, sys.modules["kdaudit.corpus.readers.text_files"]):
         monkeypatch.setattr(module, "MAX_DOCUMENT_BYTES", 1 << 20)
         monkeypatch.setattr(module, "MAX_DOCUMENT", "1 MiB", raising=False)
     before, start, end, says = LARGE[name]
@@ -172,7 +172,7 @@ def test_a_row_too_large_to_hold_is_named(name: str, packed: str, tmp_path: Path
 
 
 def test_documents_that_are_whole_files_or_values_of_tables_are_bounded(tmp_path: Path, monkeypatch) -> None:
-    for module in (streams, sys.modules["kdaudit.corpus.tables"]):
+    for module in (streams, sys.modules["kdaudit.corpus.readers.tables"]):
         monkeypatch.setattr(module, "MAX_DOCUMENT_BYTES", 1000)
     (tmp_path / "a.txt").write_text("x " * 501)
     assert "a.txt: is larger than 64 MiB, the most that a document may hold" in refusal(

@@ -16,15 +16,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kdaudit.config.loading import load_audit
-from kdaudit.demo import train
-from kdaudit.demo.settings import DemoSettings, Learner
-from kdaudit.demo.text import DemoText, build_text
-from kdaudit.distill.training import Recipe
-from kdaudit.engines.base import Tokens
+from kdaudit.analysis.tags import find_tags
+from kdaudit.config.yaml.loading import load_audit
+from kdaudit.distillation.training import Recipe
 from kdaudit.errors import CorpusError, RunStateError
-from kdaudit.lock import FolderLock
-from kdaudit.tags import find_tags
+from kdaudit.inference.base import Tokens
+from kdaudit.pipelines.demo import train
+from kdaudit.pipelines.demo.settings import DemoSettings, Learner
+from kdaudit.pipelines.demo.text import DemoText, build_text
+from kdaudit.runs.lock import FolderLock
 
 TINY = DemoSettings(
     characters=8_000,

@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdaudit.distill.families import random_model, train_bpe
-from kdaudit.distill.folders import RECORD, fingerprint, new_folder, recorded_fingerprint
-from kdaudit.distill.hard import TokenHardTrainer, hard_windows, token_labels
-from kdaudit.distill.soft import SoftSettings, SoftTrainer, soft_loss
-from kdaudit.distill.teacher import Teacher
-from kdaudit.distill.training import IGNORED, Recipe, Rows, Training, WindowTrainer, collate
-from kdaudit.engines.base import Tokens
+from kdaudit.distillation.families import random_model, train_bpe
+from kdaudit.distillation.folders import RECORD, fingerprint, new_folder, recorded_fingerprint
+from kdaudit.distillation.hard import TokenHardTrainer, hard_windows, token_labels
+from kdaudit.distillation.soft import SoftSettings, SoftTrainer, soft_loss
+from kdaudit.distillation.teacher import Teacher
+from kdaudit.distillation.training import IGNORED, Recipe, Rows, Training, WindowTrainer, collate
 from kdaudit.errors import ModelError, RunError, StorageError
+from kdaudit.inference.base import Tokens
 
 VOCABULARY = 40
 RECIPE = Recipe(epochs=2, learning_rate=1e-2, batch_size=4, seed=5)
@@ -334,7 +334,7 @@ def teacher_choices(teacher: Any, window: Tokens) -> list[int]:
 def test_token_labels_are_what_the_teacher_would_write_next(
     monkeypatch: pytest.MonkeyPatch, teacher_width: int
 ) -> None:
-    monkeypatch.setattr("kdaudit.distill.teacher.CHUNK_ELEMENTS", 3 * teacher_width)
+    monkeypatch.setattr("kdaudit.distillation.teacher.CHUNK_ELEMENTS", 3 * teacher_width)
     model = random_model(llama(64, vocab_size=teacher_width, initializer_range=0.3), 2)
     teacher = Teacher(model, VOCABULARY, torch.device("cpu"))
     assert teacher.chunk == 3

@@ -20,13 +20,13 @@ from ruamel.yaml import YAML
 from torch.distributed import HashStore
 from torch.utils.data import BatchSampler
 
-from kdaudit.config.loading import load_distill
-from kdaudit.distill import processes as processes_module
-from kdaudit.distill.families import random_model
-from kdaudit.distill.lab import run_distill
-from kdaudit.distill.order import NO_ROW, SharedOrder
-from kdaudit.distill.processes import ALONE, Processes
-from kdaudit.distill.training import IGNORED, Rows, collate
+from kdaudit.config.yaml.loading import load_distill
+from kdaudit.distillation import processes as processes_module
+from kdaudit.distillation.families import random_model
+from kdaudit.distillation.lab import run_distill
+from kdaudit.distillation.order import NO_ROW, SharedOrder
+from kdaudit.distillation.processes import ALONE, Processes
+from kdaudit.distillation.training import IGNORED, Rows, collate
 from kdaudit.errors import CorpusError, RunError, UsageError
 
 _WINDOW, _PREFIX, _SUFFIX = 24, 6, 4

@@ -23,9 +23,9 @@ from tokenizers import (
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import Document
 from kdaudit.corpus.windows import Cutter
-from kdaudit.screen.keys import KeySet
-from kdaudit.screen.marks import Marker
-from kdaudit.tokenizer import Encoder, plain_tokenizer
+from kdaudit.models.tokenizer import Encoder, plain_tokenizer
+from kdaudit.screening.spans import Marker
+from kdaudit.screening.window_hashes import KeySet
 
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K"
 LLAMA_3 = (

@@ -18,9 +18,9 @@ import toys
 from click.testing import CliRunner, Result
 
 from kdaudit.cli import main
+from kdaudit.cli.doctor import diagnose
 from kdaudit.cli.ending import interruption
 from kdaudit.cli.printing import one_line, printable
-from kdaudit.doctor import diagnose
 from kdaudit.errors import UsageError
 
 KDAUDIT = [sys.executable, "-m", "kdaudit"]
@@ -132,7 +132,7 @@ def test_what_a_terminal_would_obey_is_shown_as_an_escape() -> None:
 
 
 def test_verify_prints_one_line_a_problem_whatever_names_hold(tmp_path: Path) -> None:
-    from kdaudit.store import RunStore
+    from kdaudit.runs.store import RunStore
 
     with RunStore(tmp_path / "run", "run", {}) as run:
         run.finish()
@@ -149,7 +149,7 @@ def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], R
     """Runs a command that does something of our choice."""
 
     def run(act: Callable[[], object]) -> Result:
-        monkeypatch.setattr("kdaudit.doctor.diagnose", act)
+        monkeypatch.setattr("kdaudit.cli.doctor.diagnose", act)
         return CliRunner().invoke(main, ["doctor"])
 
     return run

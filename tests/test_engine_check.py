@@ -20,11 +20,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.distill import corpus as corpus_module
-from kdaudit.distill.corpus import Author, Writing, write_hard_corpus
-from kdaudit.distill.windows import cut_windows
-from kdaudit.engines import EngineOptions, start
-from kdaudit.engines.agreement import (
+from kdaudit.distillation import corpus as corpus_module
+from kdaudit.distillation.corpus import Author, Writing, write_hard_corpus
+from kdaudit.distillation.windows import cut_windows
+from kdaudit.errors import DisagreementError, EngineError, ModelError, NoReferenceError
+from kdaudit.inference import EngineOptions, start
+from kdaudit.inference.agreement import (
     PROBED,
     WINDOWS,
     Agreement,
@@ -35,14 +36,13 @@ from kdaudit.engines.agreement import (
     compare,
     rounding_of,
 )
-from kdaudit.engines.base import Masking
-from kdaudit.engines.checking import Asking, Model, ask_reference, check_engine
-from kdaudit.engines.transformers import TransformersEngine
-from kdaudit.errors import DisagreementError, EngineError, ModelError, NoReferenceError
-from kdaudit.features import ModelFiles, PairWorker
-from kdaudit.manifest import check_files
-from kdaudit.roster import engine_options
-from kdaudit.stages import engine_check, extracting, scoring
+from kdaudit.inference.base import Masking
+from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
+from kdaudit.inference.scoring import ModelFiles, PairWorker
+from kdaudit.inference.transformers import TransformersEngine
+from kdaudit.models.audited import engine_options
+from kdaudit.pipelines.stages import engine_check, extracting, scoring
+from kdaudit.runs.manifest import check_files
 
 _WIDTH = 50
 _VOCABULARY = 512

@@ -16,7 +16,7 @@ import toys
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, MambaConfig
 
 from kdaudit.errors import EngineError, ModelError
-from kdaudit.features import (
+from kdaudit.inference.scoring import (
     FeatureWorker,
     ModelFiles,
     PairScores,
@@ -25,9 +25,9 @@ from kdaudit.features import (
     forward,
     zlib_entropy,
 )
-from kdaudit.features import suffixes as suffix_module
-from kdaudit.features.batches import pack
-from kdaudit.features.pair import PairService
+from kdaudit.inference.scoring import suffixes as suffix_module
+from kdaudit.inference.scoring.batches import pack
+from kdaudit.inference.scoring.pair import PairService
 
 VOCABULARY = toys.VOCABULARY - 10
 """Fewer tokens than the models have columns, as where an output layer is padded."""

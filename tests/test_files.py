@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import (
+from kdaudit.runs.files import (
     check_folders,
     check_place,
     open_regular,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kdaudit.analysis.gate import judge
 from kdaudit.config.audit import GateConfig
-from kdaudit.gate import judge
-from kdaudit.results import ComparisonResult, ModelResult
+from kdaudit.schemas.results import ComparisonResult, ModelResult
 
 LIMITS = [key for key in GateConfig.model_fields if key != "students"]
 

@@ -10,7 +10,7 @@ import pytest
 from toys import save_model, tokenizer
 from transformers import GenerationConfig
 
-from kdaudit.distill.bases import Base, check_bases, load_base, resolve_base
+from kdaudit.distillation.bases import Base, check_bases, load_base, resolve_base
 from kdaudit.errors import ModelError
 
 KEY = "teacher.base"

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import kind_of
-from kdaudit.lock import FolderLock
-from kdaudit.manifest import check_files
-from kdaudit.store import RunStore, check_folder
+from kdaudit.runs.files import kind_of
+from kdaudit.runs.lock import FolderLock
+from kdaudit.runs.manifest import check_files
+from kdaudit.runs.store import RunStore, check_folder
 
 TABLE = pa.table({"x": [1, 2, 3]})
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.inheritance import classes, compare, soft_vs_hard, survival
-from kdaudit.results import ComparisonResult
-from kdaudit.stats import (
+from kdaudit.analysis.inheritance import classes, compare, soft_vs_hard, survival
+from kdaudit.analysis.intervals import (
     PairedTable,
     bonett_price_ratio,
     clopper_pearson,
     mcnemar_exact,
     newcombe_paired_difference,
 )
+from kdaudit.schemas.results import ComparisonResult
 
 
 class Sets(NamedTuple):

@@ -10,11 +10,11 @@ import pytest
 from report_page import Rendered
 from sample_results import bare_dict, hostile_dict, sample_dict, sample_leaks
 
-from kdaudit.report.figures import key_figures
-from kdaudit.report.tagged import count_tags
-from kdaudit.report.view import without_private_parts
-from kdaudit.results import AuditResults
-from kdaudit.summary import summarize
+from kdaudit.cli.summary import summarize
+from kdaudit.reporting.figures import key_figures
+from kdaudit.reporting.pii_counts import count_tags
+from kdaudit.reporting.view import without_private_parts
+from kdaudit.schemas.results import AuditResults
 
 
 def like_the_demo(**changes: Any) -> dict[str, Any]:

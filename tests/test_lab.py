@@ -24,12 +24,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.config.loading import load_distill
+from kdaudit.config.yaml.loading import load_distill
 from kdaudit.corpus import build_examples
-from kdaudit.distill import lab, outcome, training
-from kdaudit.distill.record import DistillRecord
-from kdaudit.distill.windows import SAMPLE_SEED, cut_windows, open_windows
+from kdaudit.distillation import lab, outcome, training
+from kdaudit.distillation.windows import SAMPLE_SEED, cut_windows, open_windows
 from kdaudit.errors import ModelError
+from kdaudit.schemas.distillation import DistillRecord
 
 _WINDOW, _PREFIX = 24, 8
 

@@ -18,19 +18,19 @@ from tokenizers import models as token_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.config.loading import dump_yaml, load_audit
+from kdaudit.config.yaml.loading import dump_yaml, load_audit
 from kdaudit.corpus import pin_source
-from kdaudit.description import _check_kind
 from kdaudit.errors import ModelError
-from kdaudit.models import (
+from kdaudit.models.audited import assemble_roster
+from kdaudit.models.checks import _check_kind
+from kdaudit.models.resolving import (
     ResolvedModel,
     check_same_tokenizer,
     resolve_model,
     smaller_teacher_warning,
 )
-from kdaudit.roster import assemble_roster
-from kdaudit.stages.inputs import pinned, run_inputs
-from kdaudit.tokenizer import Alike, bos_token_id, load_tokenizer, reading_fingerprint, uses_bos
+from kdaudit.models.tokenizer import Alike, bos_token_id, load_tokenizer, reading_fingerprint, uses_bos
+from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 
 KEY = "models.teacher"
 

@@ -22,10 +22,10 @@ from conftest import needs_vllm
 from transformers import AutoModelForCausalLM
 
 from kdaudit import pipeline
-from kdaudit.config.loading import load_audit
+from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ModelError
-from kdaudit.pipeline import run_audit
-from kdaudit.results import AuditResults
+from kdaudit.pipelines.audit import run_audit
+from kdaudit.schemas.results import AuditResults
 
 PRIVATE = ["report.html", "leaks.parquet", "hmac.key", "config.yaml", "results.json"]
 

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from kdaudit.errors import UsageError
-from kdaudit.predictor import (
+from kdaudit.risk import (
     EXTRA_FEATURES,
     FEATURES,
     Origin,
@@ -33,8 +33,8 @@ from kdaudit.predictor import (
     risk_histogram,
     splits,
 )
-from kdaudit.predictor.logistic import fit_logistic
-from kdaudit.predictor.splits import draw_trial, find_groups, fit_rows
+from kdaudit.risk.logistic import fit_logistic
+from kdaudit.risk.splits import draw_trial, find_groups, fit_rows
 
 ORIGIN = Origin(
     teacher="teacher",
@@ -189,7 +189,7 @@ def test_trials_give_the_figures_of_the_population(most, monkeypatch):
 
 
 def test_subsampled_trials_are_told(table, monkeypatch):
-    monkeypatch.setattr("kdaudit.predictor.fit.TRIAL_OTHERS", 700)
+    monkeypatch.setattr("kdaudit.risk.fit.TRIAL_OTHERS", 700)
     notes = fit_predictor(table, SETTINGS._replace(trials=1), ORIGIN).notes
     assert any("draw 700 of the 8,000 texts" in note and "weighted back" in note for note in notes)
 
@@ -487,7 +487,7 @@ def test_reasons_name_the_two_strongest_drivers():
 
 def test_import_is_light():
     code = (
-        "import sys, kdaudit.predictor; "
+        "import sys, kdaudit.risk; "
         "print([name for name in ('sklearn', 'scipy', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.engines.prefixes import SuffixLedger
+from kdaudit.inference.prefixes import SuffixLedger
 
 
 @given(st.data())

@@ -11,34 +11,34 @@ from typing import Any
 import pytest
 from test_preflight import family  # noqa: F401 - a fixture
 
-from kdaudit.config.loading import load_audit, load_distill, load_screen
-from kdaudit.pipeline import run_audit
-from kdaudit.screen.run import run_screen
+from kdaudit.config.yaml.loading import load_audit, load_distill, load_screen
+from kdaudit.pipelines.audit import run_audit
+from kdaudit.pipelines.screen import run_screen
 
 SLOW = {
-    "kdaudit.stages.preflight:open_documents": r"reading the first rows",
-    "kdaudit.roster:resolve_model": r"models: (reading headers|hashing)",
-    "kdaudit.models:sha256_file": r"hashing|perplexity",
+    "kdaudit.pipelines.stages.preflight:open_documents": r"reading the first rows",
+    "kdaudit.models.audited:resolve_model": r"models: (reading headers|hashing)",
+    "kdaudit.models.resolving:sha256_file": r"hashing|perplexity",
     "kdaudit.corpus.fingerprint:sha256_file": r"hashing|reading it again|did not change",
-    "kdaudit.stages.examples:build_examples": r"(corpus|holdout): reading documents",
-    "kdaudit.stages.examples:SuffixCounter": r"counting suffixes",
-    "kdaudit.stages.examples:check_unchanged": r"reading it again",
-    "kdaudit.workers.worker:Worker.__init__": r"loading|engine check|perplexity|features|the teacher writes",
-    "kdaudit.workers.worker:Worker.receive": (
+    "kdaudit.pipelines.stages.examples:build_examples": r"(corpus|holdout): reading documents",
+    "kdaudit.pipelines.stages.examples:SuffixCounter": r"counting suffixes",
+    "kdaudit.pipelines.stages.examples:check_unchanged": r"reading it again",
+    "kdaudit.inference.workers.worker:Worker.__init__": r"loading|engine check|perplexity|features|the teacher writes",
+    "kdaudit.inference.workers.worker:Worker.receive": (
         r"loading|engine check|extraction/|continuing|perplexity|features|the teacher writes"
     ),
-    "kdaudit.stages.predicting:fit_predictor": r"predictor: trials",
-    "kdaudit.pipeline:build_results": r"results: comparing",
-    "kdaudit.pipeline:render_reports": r"reports: rendering",
-    "kdaudit.screen.run:check_writable": r"corpus: checking that kept/ can hold its rows",
-    "kdaudit.screen.run:write_flagged": r"flagged: writing",
-    "kdaudit.screen.run:write_kept": r"kept: reading documents",
-    "kdaudit.screen.run:render_screen": r"reports: rendering",
-    "kdaudit.distill.opening:cut_windows": r"reading documents",
-    "kdaudit.distill.opening:check_bases": r"can be trained",
-    "kdaudit.distill.opening:family_readers": r"tokenizer",
-    "kdaudit.distill.lab:load_base": r"loading",
-    "kdaudit.distill.lab:save_model": r"saving",
+    "kdaudit.pipelines.stages.predicting:fit_predictor": r"predictor: trials",
+    "kdaudit.pipelines.audit:build_results": r"results: comparing",
+    "kdaudit.pipelines.audit:render_reports": r"reports: rendering",
+    "kdaudit.pipelines.screen:check_writable": r"corpus: checking that kept/ can hold its rows",
+    "kdaudit.pipelines.screen:write_flagged": r"flagged: writing",
+    "kdaudit.pipelines.screen:write_kept": r"kept: reading documents",
+    "kdaudit.pipelines.screen:render_screen": r"reports: rendering",
+    "kdaudit.distillation.opening:cut_windows": r"reading documents",
+    "kdaudit.distillation.opening:check_bases": r"can be trained",
+    "kdaudit.distillation.opening:family_readers": r"tokenizer",
+    "kdaudit.distillation.lab:load_base": r"loading",
+    "kdaudit.distillation.lab:save_model": r"saving",
 }
 """What may take minutes where corpus or models are large, and what must have been told before it begins."""
 
@@ -77,7 +77,7 @@ def unwarned(_: str) -> None:
     """Take a warning."""
 
 
-SHARED = ("kdaudit.stages", "kdaudit.roster", "kdaudit.models", "kdaudit.corpus", "kdaudit.workers")
+SHARED = ("kdaudit.pipelines.stages", "kdaudit.models.audited", "kdaudit.models.resolving", "kdaudit.corpus", "kdaudit.inference.workers")
 
 
 def test_each_costly_stage_of_an_audit_is_told_of_before_it_begins(
@@ -85,11 +85,11 @@ def test_each_costly_stage_of_an_audit_is_told_of_before_it_begins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = Watch(monkeypatch, *SHARED, "kdaudit.pipeline")
+    watch = Watch(monkeypatch, *SHARED, "kdaudit.pipelines.audit")
     config = load_audit(family / "audit.yaml", ["predictor.trials=2"])
     run_audit(config, tmp_path / "run", fresh=False, progress=watch, warn=unwarned)
     assert watch.silent == []
-    assert watch.begun == {place for place in SLOW if place.startswith((*SHARED, "kdaudit.pipeline"))}
+    assert watch.begun == {place for place in SLOW if place.startswith((*SHARED, "kdaudit.pipelines.audit"))}
 
 
 def test_each_costly_stage_of_a_screening_is_told_of_before_it_begins(
@@ -97,11 +97,11 @@ def test_each_costly_stage_of_a_screening_is_told_of_before_it_begins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = Watch(monkeypatch, *SHARED, "kdaudit.screen")
+    watch = Watch(monkeypatch, *SHARED, "kdaudit.screening")
     config = load_screen(family / "screen.yaml", ["max_flagged=1.0", "predictor.trials=2"])
     run_screen(config, tmp_path / "out", fresh=False, progress=watch, warn=unwarned)
     assert watch.silent == []
-    assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.screen")}
+    assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.screening")}
 
 
 @pytest.mark.slow
@@ -110,9 +110,9 @@ def test_each_costly_stage_of_a_distillation_is_told_of_before_it_begins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from kdaudit.distill.lab import run_distill
+    from kdaudit.distillation.lab import run_distill
 
-    watch = Watch(monkeypatch, "kdaudit.workers", "kdaudit.models", "kdaudit.distill")
+    watch = Watch(monkeypatch, "kdaudit.inference.workers", "kdaudit.models.resolving", "kdaudit.distillation")
     run_distill(load_distill(family / "distill.yaml"), tmp_path / "out", progress=watch, warn=unwarned)
     assert watch.silent == []
-    assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.distill")}
+    assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.distillation")}

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from kdaudit.predictor import Origin, Predictor, PredictorSettings, Table, fit_predictor
-from kdaudit.predictor.promise import positives_needed, strongest_bound
-from kdaudit.predictor.splits import fit_positives
-from kdaudit.predictor.words import weak_promise_words
+from kdaudit.risk import Origin, Predictor, PredictorSettings, Table, fit_predictor
+from kdaudit.risk.guarantee import positives_needed, strongest_bound
+from kdaudit.risk.splits import fit_positives
+from kdaudit.risk.words import weak_promise_words
 
 CORPORA = 200
 ORIGIN = Origin(

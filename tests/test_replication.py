@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sample_results import sample_dict
 
-from kdaudit.config.loading import check_paths, load_distill
+from kdaudit.config.yaml.loading import check_paths, load_distill
 from kdaudit.errors import RunStateError
 
 FOLDER = Path(__file__).parent.parent / "sample_configs" / "replication"

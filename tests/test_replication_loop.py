@@ -13,7 +13,7 @@ sys.path.insert(0, str(FOLDER))
 
 from screening import Loop, loop_table, main, predictor_table  # noqa: E402
 
-from kdaudit.results import PredictorResult, Promise, Trials  # noqa: E402
+from kdaudit.schemas.results import PredictorResult, Promise, Trials  # noqa: E402
 
 
 def _cells(table: str) -> list[list[str]]:

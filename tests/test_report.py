@@ -25,7 +25,7 @@ from sample_results import (
 from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
-from kdaudit.report.formatting import (
+from kdaudit.reporting.formatting import (
     apart,
     interval,
     p_value,
@@ -36,7 +36,7 @@ from kdaudit.report.formatting import (
     times,
     times_interval,
 )
-from kdaudit.report.render import render_reports
+from kdaudit.reporting.render import render_reports
 
 
 @pytest.fixture(scope="module")
@@ -501,8 +501,8 @@ def test_entropy_clouds_are_drawn_point_by_point_on_shared_axes(rendered: Render
 @pytest.mark.parametrize("status", ["disabled", "underpowered", "ok"])
 def test_no_note_about_a_student_gives_a_reason(status: str) -> None:
     """Names are the user's: predictor-v2 must not answer for the predictor."""
-    from kdaudit.report import absence
-    from kdaudit.results import AuditResults
+    from kdaudit.reporting import absence
+    from kdaudit.schemas.results import AuditResults
 
     data = bare_dict()
     data["predictor"] = {"status": status, "reason": None if status == "ok" else "It takes 59, 4 were found."}

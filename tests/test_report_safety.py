@@ -21,7 +21,7 @@ from sample_results import (
     sample_leaks,
 )
 
-from kdaudit.report.redaction import public_corpus_name, public_title, visible, without_paths
+from kdaudit.reporting.redaction import public_corpus_name, public_title, visible, without_paths
 
 
 @pytest.fixture(scope="module")

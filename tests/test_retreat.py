@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import toys
 
-from kdaudit.engines import EngineOptions, explained
-from kdaudit.engines.sizing import plan_sizes
 from kdaudit.errors import EngineError, OutOfMemoryError, WorkerKilledError
-from kdaudit.retreat import ATTEMPTS, retreating
+from kdaudit.inference import EngineOptions, explained
+from kdaudit.inference.retry import ATTEMPTS, retreating
+from kdaudit.inference.sizing import plan_sizes
 
 # As torch, CUDA, Linux and vLLM 0.32 word it.
 _OUT_OF_MEMORY = [

@@ -29,11 +29,11 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, RunStateError, UsageError
-from kdaudit.screen import sinks
-from kdaudit.screen.kept import Keeping, check_writable, write_kept
-from kdaudit.screen.record import KeptCounts
-from kdaudit.screen.schemas import arrow_schema
-from kdaudit.store import RunStore
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.screening import KeptCounts
+from kdaudit.screening import sinks
+from kdaudit.screening.kept import Keeping, check_writable, write_kept
+from kdaudit.screening.schemas import arrow_schema
 
 WORDS = 12
 WINDOW, MINIMUM = 4, 2

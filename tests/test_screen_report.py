@@ -22,14 +22,14 @@ from test_report import Page, number, shingles
 
 from kdaudit.corpus import EXAMPLES_SCHEMA
 from kdaudit.errors import RunStateError
-from kdaudit.predictor import Origin, Predictor
-from kdaudit.screen.flagged import FLAGGED_FILE, FLAGGED_SCHEMA, read_worst
-from kdaudit.screen.flagging import Flagged, feature_spreads, write_flagged
-from kdaudit.screen.record import ScreenRecord
-from kdaudit.screen.report import render_screen
-from kdaudit.stages.predicting import RISK_FILE, write_risks
-from kdaudit.stages.scoring import FEATURES_SCHEMA
-from kdaudit.store import RunStore
+from kdaudit.pipelines.stages.flagging import Flagged, feature_spreads, write_flagged
+from kdaudit.pipelines.stages.predicting import RISK_FILE, write_risks
+from kdaudit.pipelines.stages.scoring import FEATURES_SCHEMA
+from kdaudit.reporting.screening import render_screen
+from kdaudit.risk import Origin, Predictor
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.screening import ScreenRecord
+from kdaudit.screening.flagged import FLAGGED_FILE, FLAGGED_SCHEMA, read_worst
 
 LOCAL_PATH = "/home/owner/private stuff/train.parquet"
 FLAGGED, SHOWN = 1234, 50

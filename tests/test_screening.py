@@ -20,10 +20,10 @@ from click.testing import CliRunner, Result
 
 from kdaudit import store
 from kdaudit.cli import main
-from kdaudit.config.loading import load_screen
+from kdaudit.config.yaml.loading import load_screen
 from kdaudit.errors import StorageError
-from kdaudit.manifest import check_files
-from kdaudit.predictor import load_predictor
+from kdaudit.risk import load_predictor
+from kdaudit.runs.manifest import check_files
 
 SHARED, OTHERS = 40, 80
 
@@ -254,8 +254,8 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(
     whole = family.corpus.read_text()
     corpus.write_text(whole)
     module, name = {
-        "examples": ("kdaudit.stages.examples", "build_examples"),
-        "kept": ("kdaudit.screen.run", "write_kept"),
+        "examples": ("kdaudit.pipelines.stages.examples", "build_examples"),
+        "kept": ("kdaudit.pipelines.screen", "write_kept"),
     }[moment]
     reading = getattr(importlib.import_module(module), name)
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_written_is_told_before_anything_is_scored(
     lines[100]["source"] = "not an object"
     odd = tmp_path / "odd.jsonl"
     odd.write_text("".join(json.dumps(row) + "\n" for row in lines))
-    monkeypatch.setattr("kdaudit.screen.run.write_features", lambda *_: pytest.fail("scored first"))
+    monkeypatch.setattr("kdaudit.pipelines.screen.write_features", lambda *_: pytest.fail("scored first"))
     done = family.screen(str(tmp_path / "out"), f"corpus.path={odd}")
     assert done.exit_code == 2
     assert "row 101" in done.stderr

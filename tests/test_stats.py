@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from scipy.stats import poisson
 
-from kdaudit.stats import (
+from kdaudit.analysis.intervals import (
     PairedTable,
     bonett_price_ratio,
     clopper_pearson,

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.files import replacing
-from kdaudit.manifest import check_files
-from kdaudit.store import RunStore
+from kdaudit.runs.files import replacing
+from kdaudit.runs.manifest import check_files
+from kdaudit.runs.store import RunStore
 
 TABLE = pa.table({"x": [1, 2, 3]})
 
@@ -168,7 +168,7 @@ def test_folder_that_is_no_run_is_left_alone(tmp_path: Path, fresh: bool) -> Non
 
 def test_second_process_is_refused_and_a_dead_ones_lock_is_not(tmp_path: Path) -> None:
     script = (
-        "import sys, pathlib, os, signal; from kdaudit.store import RunStore; "
+        "import sys, pathlib, os, signal; from kdaudit.runs.store import RunStore; "
         "run = RunStore(pathlib.Path(sys.argv[1]), 'run', {}); print('locked', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "run")]

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from kdaudit.corpus import Document
 from kdaudit.errors import ModelError
-from kdaudit.tokenizer import (
+from kdaudit.models.tokenizer import (
     Alike,
     Other,
     ReadingCheck,

@@ -65,8 +65,8 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise EngineError(LOADING)
 
-    monkeypatch.setattr("kdaudit.engines.RemoteEngine.__init__", refuse)
-    monkeypatch.setattr("kdaudit.pipeline.prepare", lambda *_: None, raising=False)
+    monkeypatch.setattr("kdaudit.inference.RemoteEngine.__init__", refuse)
+    monkeypatch.setattr("kdaudit.pipelines.audit.prepare", lambda *_: None, raising=False)
 
 
 def kdaudit(*words: str) -> tuple[int, str]:

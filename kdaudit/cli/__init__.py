@@ -91,7 +91,7 @@ def _placed(error: KdauditError, words: Mapping[str, Any]) -> str:
     """
     if not isinstance(error, UsageError) or isinstance(error, RunStateError) or "overrides" not in words:
         return str(error)
-    from kdaudit.config.loading import placed
+    from kdaudit.config.yaml.loading import placed
 
     return placed(str(error), words["file"], words["overrides"])
 
@@ -133,11 +133,11 @@ def run(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, a
     Exit codes: 0 passed or no gate, 1 the gate failed, 2 wrong use or input, 3 the gate is
     inconclusive, 4 a failure while running, 130 interrupted.
     """
-    from kdaudit.config.loading import load_audit
+    from kdaudit.cli.progress import ConsoleProgress
+    from kdaudit.cli.summary import summarize
     from kdaudit.config.paths import check_paths
-    from kdaudit.console import ConsoleProgress
-    from kdaudit.pipeline import run_audit
-    from kdaudit.summary import summarize
+    from kdaudit.config.yaml.loading import load_audit
+    from kdaudit.pipelines.audit import run_audit
 
     config = load_audit(file, overrides)
     check_paths(config)
@@ -164,11 +164,11 @@ def screen(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool
     Exit codes: 0 done, 2 wrong use or input, 3 more would be flagged than max_flagged allows and no kept
     corpus was written, 4 a failure while running, 130 interrupted.
     """
-    from kdaudit.config.loading import load_screen
+    from kdaudit.cli.progress import ConsoleProgress
+    from kdaudit.cli.summary import summarize_screen
     from kdaudit.config.paths import check_paths
-    from kdaudit.console import ConsoleProgress
-    from kdaudit.screen.run import run_screen
-    from kdaudit.summary import summarize_screen
+    from kdaudit.config.yaml.loading import load_screen
+    from kdaudit.pipelines.screen import run_screen
 
     config = load_screen(file, overrides)
     check_paths(config)
@@ -193,26 +193,26 @@ def distill(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
     A model that is trained already is kept; one that was being trained goes on from its last checkpoint.
     Several processes: torchrun --nproc-per-node 2 -m kdaudit distill FILE, or accelerate launch.
     """
-    from kdaudit.config.loading import load_distill
+    from kdaudit.cli.progress import ConsoleProgress
     from kdaudit.config.paths import check_paths
-    from kdaudit.console import ConsoleProgress
-    from kdaudit.distill.processes import together
-    from kdaudit.distill.record import render
-    from kdaudit.stages.preflight import preflight
+    from kdaudit.config.yaml.loading import load_distill
+    from kdaudit.distillation.processes import together
+    from kdaudit.pipelines.stages.preflight import preflight
+    from kdaudit.schemas.distillation import render
 
     with together() as processes:
         config = load_distill(file, overrides)
         check_paths(config)
         folder = out or Path("distilled") / config.name
         if not processes.first:  # it trains along and leaves the talking to the first
-            from kdaudit.distill.lab import run_distill
+            from kdaudit.distillation.lab import run_distill
 
             run_distill(config, folder, progress=_silent, warn=_silent, processes=processes)
             return
         with ConsoleProgress() as console:
             preflight(config, hub=True, progress=console)
             console("distill: loading libraries", 0, 0)
-            from kdaudit.distill.lab import run_distill  # seconds, which a wrong file need not cost
+            from kdaudit.distillation.lab import run_distill  # seconds, which a wrong file need not cost
 
             record = run_distill(config, folder, progress=console, warn=console.warn, processes=processes)
         say(record.model_dump_json() if as_json else render(record, folder))
@@ -227,9 +227,9 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
 
     No weights are read, and nothing is downloaded.
     """
-    from kdaudit.config.loading import kind_of, load_audit, load_distill, load_screen
     from kdaudit.config.paths import check_paths
-    from kdaudit.stages.preflight import preflight
+    from kdaudit.config.yaml.loading import kind_of, load_audit, load_distill, load_screen
+    from kdaudit.pipelines.stages.preflight import preflight
 
     kind = kind_of(file)
     config: AuditConfig | ScreenConfig | DistillConfig
@@ -264,7 +264,7 @@ def schema(kind: str) -> None:
     """Print the JSON Schema of a configuration file or of results.json."""
     import json
 
-    from kdaudit.config.loading import audit_schema, distill_schema, results_schema, screen_schema
+    from kdaudit.config.yaml.loading import audit_schema, distill_schema, results_schema, screen_schema
 
     made = {
         "audit": audit_schema,
@@ -283,7 +283,7 @@ def doctor(as_json: bool) -> None:
     import dataclasses
     import json
 
-    from kdaudit.doctor import diagnose, render
+    from kdaudit.cli.doctor import diagnose, render
 
     found = diagnose()
     say(json.dumps(dataclasses.asdict(found)) if as_json else render(found))
@@ -294,7 +294,7 @@ def doctor(as_json: bool) -> None:
 @_for_people
 def verify(run_dir: Path) -> int:
     """Check every file of a run against its manifest; exit 1 if one is not as it was written."""
-    from kdaudit.manifest import SEAL_FILE, check_files
+    from kdaudit.runs.manifest import SEAL_FILE, check_files
 
     problems = check_files(run_dir)
     for problem in problems:
@@ -312,7 +312,7 @@ def verify(run_dir: Path) -> int:
 @_for_people
 def report(run_dir: Path) -> None:
     """Render the reports and the card of a run again."""
-    from kdaudit.pipeline import rerender
+    from kdaudit.pipelines.audit import rerender
 
     for path in rerender(run_dir, lambda text: say(f"kdaudit: warning: {printable(text)}", err=True)):
         say(one_line(str(path)))
@@ -340,8 +340,8 @@ def card(
     A section between markers and evaluation metadata are written, in place of those of an earlier call;
     nothing else in the card changes. No training text goes into it.
     """
-    from kdaudit.card.writing import Upload, write_card
-    from kdaudit.console import ConsoleProgress
+    from kdaudit.cli.progress import ConsoleProgress
+    from kdaudit.modelcard.writing import Upload, write_card
 
     upload = None if repo is None else Upload(repo, create_pr)
     with ConsoleProgress() as console:
@@ -373,10 +373,10 @@ def bench(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) 
     Early exit against plain vLLM generate, the transformers engine's generate, and the limit, which is to
     read the prefixes alone. The memory must hold the teacher four times.
     """
-    from kdaudit.bench import render, run_bench
-    from kdaudit.config.loading import load_audit
+    from kdaudit.cli.progress import ConsoleProgress
     from kdaudit.config.paths import check_paths
-    from kdaudit.console import ConsoleProgress
+    from kdaudit.config.yaml.loading import load_audit
+    from kdaudit.pipelines.bench import render, run_bench
 
     config = load_audit(file, overrides)
     check_paths(config)
@@ -396,12 +396,12 @@ def bench(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) 
 @_for_people
 def demo(out: Path) -> None:
     """Train a tiny teacher, baseline and two students on text that Python carries, and audit them."""
-    from kdaudit.console import ConsoleProgress
+    from kdaudit.cli.progress import ConsoleProgress
 
     with ConsoleProgress() as console:
         console("demo: loading libraries", 0, 0)
-        from kdaudit.demo.run import run_demo
-        from kdaudit.summary import summarize
+        from kdaudit.cli.summary import summarize
+        from kdaudit.pipelines.demo.run import run_demo
 
         results = run_demo(out, progress=console, say=console.say)
     say(summarize(results, out / "run"))

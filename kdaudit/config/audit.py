@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from kdaudit.config.misfit import MisfitError
 from kdaudit.config.paths import PathOrId
+from kdaudit.config.yaml.misfit import MisfitError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.ASCII)

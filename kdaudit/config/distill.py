@@ -38,9 +38,9 @@ from kdaudit.config.audit import (
     StudentConfig,
     check_names,
 )
-from kdaudit.config.misfit import MisfitError
 from kdaudit.config.paths import PathOrId
-from kdaudit.config.schema import nearest
+from kdaudit.config.yaml.misfit import MisfitError
+from kdaudit.config.yaml.schema import nearest
 
 Positive = Annotated[float, Field(gt=0.0)]
 

@@ -24,9 +24,9 @@ from kdaudit.config.audit import (
     StudentConfig,
     one_or_many,
 )
-from kdaudit.config.misfit import MisfitError
 from kdaudit.config.paths import PathOrId
-from kdaudit.config.schema import nearest
+from kdaudit.config.yaml.misfit import MisfitError
+from kdaudit.config.yaml.schema import nearest
 
 KINDS: tuple[str, ...] = get_args(LabelKind)
 

@@ -19,11 +19,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kdaudit.config.bounded_yaml import MAX_CARD_NODES
-from kdaudit.config.document import parse_document
+from kdaudit.config.yaml.bounded import MAX_CARD_NODES
+from kdaudit.config.yaml.document import parse_document
 from kdaudit.corpus.splits import check_split, shown
 from kdaudit.errors import ConfigError, CorpusError
-from kdaudit.files import read_bounded
+from kdaudit.runs.files import read_bounded
 
 CARD = "README.md"
 _CARD_BYTES = 8 << 20

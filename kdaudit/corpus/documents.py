@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus.encodings import likely_encoding, wide_encoding
+from kdaudit.corpus.readers.encodings import likely_encoding, wide_encoding
+from kdaudit.corpus.readers.tables import hub_rows, table_rows
+from kdaudit.corpus.readers.text_files import text_rows
 from kdaudit.corpus.rows import Row
 from kdaudit.corpus.sources import HubDataset, LocalFiles, Source, find_source
-from kdaudit.corpus.tables import hub_rows, table_rows
-from kdaudit.corpus.text_files import text_rows
 from kdaudit.errors import CorpusError
 
 _MANY = 0.01

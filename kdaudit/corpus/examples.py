@@ -22,8 +22,8 @@ from kdaudit.corpus.spool import EXAMPLES_SCHEMA, Spool
 from kdaudit.corpus.token_file import TokenFile
 from kdaudit.corpus.windows import Cutter, Window, batched
 from kdaudit.errors import CorpusError
-from kdaudit.results import Skipped
-from kdaudit.tokenizer import plain_tokenizer
+from kdaudit.models.tokenizer import plain_tokenizer
+from kdaudit.schemas.results import Skipped
 
 
 class Counts(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from kdaudit.config.paths import COMPRESSED_SUFFIXES, TABLE_SUFFIXES, TEXT_SUFFIXES
 from kdaudit.corpus.splits import shown
 from kdaudit.errors import CorpusError
-from kdaudit.files import read_bounded
+from kdaudit.runs.files import read_bounded
 
 Format = Literal["parquet", "arrow", "jsonl", "json", "csv", "txt"]
 

@@ -17,11 +17,18 @@ import pyarrow as pa
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import decoded
 from kdaudit.corpus.folders import Format
+from kdaudit.corpus.readers.tables import (
+    ROWS_AT_ONCE,
+    arrow_tables,
+    as_bytes,
+    hub_builder,
+    open_table,
+    reaching_hub,
+)
+from kdaudit.corpus.readers.text_files import csv_header, file_objects, text_rows
 from kdaudit.corpus.rows import check_columns
 from kdaudit.corpus.sources import HubDataset, LocalFiles, find_source
 from kdaudit.corpus.splits import check_split
-from kdaudit.corpus.tables import ROWS_AT_ONCE, arrow_tables, as_bytes, hub_builder, open_table, reaching_hub
-from kdaudit.corpus.text_files import csv_header, file_objects, text_rows
 from kdaudit.corpus.windows import BATCH_CHARACTERS
 from kdaudit.errors import CorpusError
 

@@ -1,7 +1,7 @@
 """Documents -> windows of token ids.
 
 A document is encoded without special tokens, then cut; no window crosses documents. A long one is encoded
-in pieces with the same result (`kdaudit.tokenizer.encoder`). Where
+in pieces with the same result (`kdaudit.models.tokenizer.encoder`). Where
 the text holds the literal string of a special token, such as `<|endoftext|>`, it becomes that token's
 id: this is what `tokenizer(text)` does in training unless the tokenizer sets `split_special_tokens`,
 which is heeded.
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.corpus.documents import Document
-from kdaudit.tokenizer import EncodedText, Encoder
+from kdaudit.models.tokenizer import EncodedText, Encoder
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import stats
 
-from kdaudit.results import AuditResults
+from kdaudit.schemas.results import AuditResults
 
 BASELINE, SOFT, HARD = "baseline", "soft", "hard"
 BY_TEMPERATURE = {1: "soft-t1", 2: SOFT, 4: "soft-t4"}

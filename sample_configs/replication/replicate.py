@@ -30,16 +30,16 @@ from measures import MEASURES
 from split import Sizes, split, write_split
 from transformers.utils.logging import disable_progress_bar
 
+from kdaudit.cli.progress import ConsoleProgress
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.config.loading import load_distill
-from kdaudit.console import ConsoleProgress
+from kdaudit.config.yaml.loading import load_distill
 from kdaudit.corpus import open_documents
-from kdaudit.distill.families import random_model, train_bpe
-from kdaudit.distill.folders import TrainingRecord, new_folder, save_model
-from kdaudit.distill.training import Recipe, Training, WindowTrainer
-from kdaudit.distill.windows import WindowFile, cut_windows
+from kdaudit.distillation.families import random_model, train_bpe
+from kdaudit.distillation.folders import TrainingRecord, new_folder, save_model
+from kdaudit.distillation.training import Recipe, Training, WindowTrainer
+from kdaudit.distillation.windows import WindowFile, cut_windows
 from kdaudit.errors import CorpusError, KdauditError, RunError, RunStateError
-from kdaudit.files import sha256_file, write_bytes
+from kdaudit.runs.files import sha256_file, write_bytes
 
 SIZES = Sizes(recurring=260_000, ordinary=0, valid=150_000, base=2_400_000)
 VOCABULARY = 512

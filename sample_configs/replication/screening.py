@@ -29,15 +29,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from replicate import SEEDS, Steps, kdaudit
 
-from kdaudit.config.loading import load_screen
+from kdaudit.config.yaml.loading import load_screen
 from kdaudit.corpus import pin_source
 from kdaudit.errors import KdauditError, RunStateError
-from kdaudit.files import write_bytes
-from kdaudit.results import AuditResults, PredictorResult
-from kdaudit.screen.kept import Keeping, write_kept
-from kdaudit.screen.record import ScreenRecord
-from kdaudit.store import RunStore
-from kdaudit.tokenizer import load_tokenizer
+from kdaudit.models.tokenizer import load_tokenizer
+from kdaudit.runs.files import write_bytes
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.results import AuditResults, PredictorResult
+from kdaudit.schemas.screening import ScreenRecord
+from kdaudit.screening.kept import Keeping, write_kept
 
 ARMS = ("kept", "control")
 LABELS = ("easy_core", "teacher", "student")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.files import write_bytes
+from kdaudit.runs.files import write_bytes
 
 PASSAGE = 20
 """Words of a passage: it recurs when another document holds the same words."""

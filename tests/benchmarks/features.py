@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kdaudit.engines.base import Tokens
-from kdaudit.features import ModelFiles, PairWorker, SuffixCounter
-from kdaudit.features.batches import batches, pack
-from kdaudit.features.forward import CausalModel, Piece, logits_room
-from kdaudit.features.pair import PairService
+from kdaudit.inference.base import Tokens
+from kdaudit.inference.scoring import ModelFiles, PairWorker, SuffixCounter
+from kdaudit.inference.scoring.batches import batches, pack
+from kdaudit.inference.scoring.forward import CausalModel, Piece, logits_room
+from kdaudit.inference.scoring.pair import PairService
 
 _COST, _BYTES = 1.25, 1.5e9
 PREFIX, SUFFIX, WINDOW = 50, 50, 256

@@ -107,8 +107,8 @@ BODIES = (
 def _given() -> Any:
     from huggingface_hub import EvalResult
 
-    from kdaudit.card.document import Contribution
-    from kdaudit.card.metadata import SOURCE_NAME
+    from kdaudit.modelcard.document import Contribution
+    from kdaudit.modelcard.metadata import SOURCE_NAME
 
     result = EvalResult(
         task_type="text-generation",
@@ -135,8 +135,8 @@ def card_of(rng: random.Random) -> str:
 
 def attempt(rng: random.Random, folder: Path) -> str | None:
     """Make one card, put an audit in twice, and say what went wrong."""
-    from kdaudit.card.document import updated
     from kdaudit.errors import UsageError
+    from kdaudit.modelcard.document import updated
 
     old = card_of(rng)
     given = _given()

@@ -35,9 +35,9 @@ from toys import VOCABULARY, save_model, tokenizer
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.engines.transformers import load_model
 from kdaudit.errors import UsageError
-from kdaudit.models import ResolvedModel, resolve_model
+from kdaudit.inference.transformers import load_model
+from kdaudit.models.resolving import ResolvedModel, resolve_model
 
 _SECONDS = 30
 """Within which so small a model must be taken or refused."""

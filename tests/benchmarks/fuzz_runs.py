@@ -33,8 +33,8 @@ from sample_results import write_run
 from kdaudit.cli import main as kdaudit
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import KdauditError, RunStateError, StorageError
-from kdaudit.report.render import CARD, PUBLIC_REPORT, REPORT, render_reports
-from kdaudit.store import RunStore
+from kdaudit.reporting.render import CARD, PUBLIC_REPORT, REPORT, render_reports
+from kdaudit.runs.store import RunStore
 
 CASES_IN_CI = 20
 _SECONDS = 20

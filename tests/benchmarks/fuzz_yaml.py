@@ -214,7 +214,7 @@ SHAPES: tuple[Callable[[random.Random, str], Case], ...] = (
 
 def attempt(rng: random.Random, folder: Path) -> str | None:
     """Make one configuration, load it, and say what went wrong."""
-    from kdaudit.config.loading import load_audit, load_distill, load_screen
+    from kdaudit.config.yaml.loading import load_audit, load_distill, load_screen
     from kdaudit.errors import ConfigError
 
     shape, kind = rng.choice(SHAPES), rng.choice(sorted(GOOD))

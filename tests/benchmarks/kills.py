@@ -39,9 +39,9 @@ import toys
 
 from kdaudit import store
 from kdaudit.cli import main as kdaudit
-from kdaudit.engines import prepare
-from kdaudit.manifest import check_files
-from kdaudit.workers import nursery
+from kdaudit.inference import prepare
+from kdaudit.inference.workers import nursery
+from kdaudit.runs.manifest import check_files
 
 _SHARES = {"run": 0.36, "screen": 0.24, "distill": 0.2, "report": 0.1, "card": 0.1}
 """Share of the moments that each command gets."""

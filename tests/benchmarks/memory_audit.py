@@ -16,8 +16,8 @@ from typing import Any
 
 from kdaudit import engines
 from kdaudit.cli import main
-from kdaudit.store import RunStore
-from kdaudit.workers import Worker
+from kdaudit.inference.workers import Worker
+from kdaudit.runs.store import RunStore
 
 
 class Meter:

@@ -28,7 +28,7 @@ class GeneratedEngine:
         self._low, self._high = _MEMORIZED[Path(options["path"]).name]
 
     def describe(self) -> list[Any]:
-        """As `kdaudit.engines.base.Loaded`."""
+        """As `kdaudit.inference.base.Loaded`."""
         return [["generated", "1", "none", "float32"], 256]
 
     def match(self, _: NDArray[np.int32], suffixes: NDArray[np.int32]) -> NDArray[np.int16]:
@@ -50,7 +50,7 @@ class GeneratedFeatures:
         pass
 
     def describe(self) -> str:
-        """As `kdaudit.features.FeatureService`."""
+        """As `kdaudit.inference.scoring.FeatureService`."""
         return "none"
 
     def log_likelihood(
@@ -73,14 +73,14 @@ class GeneratedPair:
         self._prefix, self._suffix = options["prefix_tokens"], options["suffix_tokens"]
 
     def describe(self) -> None:
-        """As `kdaudit.features.pair.PairService`."""
+        """As `kdaudit.inference.scoring.pair.PairService`."""
 
     def load(self, **_: Any) -> dict[str, str]:
         """Nothing to load."""
         return {"engine": "generated", "version": "1", "device": "none", "dtype": "float32"}
 
     def scores(self, flat: NDArray[np.int32], ends: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """As `kdaudit.features.PairScores`."""
+        """As `kdaudit.inference.scoring.PairScores`."""
         starts = np.concatenate([[0], ends[:-1]])
         share = _shares(flat[starts[:, None] + self._prefix + np.arange(self._suffix)])
         likely = 1.0 + (share > 0.012) + share

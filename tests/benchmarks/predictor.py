@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.predictor import (
+from kdaudit.risk import (
     Fitted,
     Origin,
     PredictorSettings,

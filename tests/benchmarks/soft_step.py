@@ -2,7 +2,7 @@
 
     python tests/benchmarks/soft_step.py
 
-A step is the loss and its gradient, as the trainers of `kdaudit.distill` make them. The three take turns, and
+A step is the loss and its gradient, as the trainers of `kdaudit.distillation` make them. The three take turns, and
 each figure is a median over the turns; a ratio is soft / (teacher forward + cross-entropy step).
 """
 
@@ -18,9 +18,9 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from kdaudit.distill.families import random_model
-from kdaudit.distill.soft import Divergence, SoftSettings, SoftTrainer
-from kdaudit.distill.training import Recipe, Training, WindowTrainer, collate
+from kdaudit.distillation.families import random_model
+from kdaudit.distillation.soft import Divergence, SoftSettings, SoftTrainer
+from kdaudit.distillation.training import Recipe, Training, WindowTrainer, collate
 
 ROWS, TOKENS, VOCABULARY = 8, 128, 4096
 TURNS = 20

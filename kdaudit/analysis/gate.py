@@ -1,0 +1,121 @@
+"""The gate: each configured limit judged for each student, and the verdict that sets the exit code.
+
+A census compares the observed value with the limit. A sample goes by the 95 % interval: it passes when
+the upper end is at most the limit, fails when the lower end is above it, and is inconclusive otherwise,
+also where the end that it needs is open or there is no interval.
+
+In a sample, a value that cannot be had decides nothing: the rest of the corpus may supply it. A census
+leaves nothing out, so there the limit is read without the division that failed:
+
+- inheritance rate, no teacher-specific example: nothing can have been inherited, so it passes;
+- ratio, no baseline memorizes anything: the limit is met when the student's rate is at most limit times
+  the baseline's rate, which is 0, so a student that memorizes nothing passes and any other fails;
+- anything that lacks its baseline: inconclusive (the configuration refuses such a gate).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+from kdaudit.config.audit import GateConfig
+from kdaudit.schemas.results import Check, ComparisonResult, GateResult, Interval, ModelResult, Verdict
+
+_Judgement = Literal["pass", "fail", "inconclusive"]
+
+_BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
+
+
+class _Figure(NamedTuple):
+    """What a limit is held against."""
+
+    value: float | None
+    ci95: Interval | None
+    without_value: _Judgement = "inconclusive"
+    """What a census makes of a value that cannot be had."""
+
+
+def judge(
+    gate: GateConfig,
+    comparisons: Mapping[str, ComparisonResult],
+    models: Mapping[str, ModelResult],
+    census: bool,
+) -> GateResult:
+    """Judge each of the gate's limits for each of its students; the worst check is the verdict.
+
+    Args:
+        gate: the limits; its students, or all where it names none.
+        comparisons: by student.
+        models: by name; must hold every student of the gate.
+        census: True when the whole corpus was audited, False for a sample of it.
+
+    Returns:
+        The checks by student, then in the order of the configuration's keys; `none` without limits.
+    """
+    names = gate.students or [name for name, model in models.items() if model.role == "student"]
+    checks = []
+    for student in names:
+        for key, figure_of in _FIGURES.items():
+            limit = getattr(gate, key)
+            if limit is not None:
+                figure = figure_of(models[student], comparisons[student])
+                checks.append(_check(key, student, limit, figure, census))
+    verdicts: list[Verdict] = ["none", *(check.verdict for check in checks)]
+    return GateResult(verdict=max(verdicts, key=_BEST_FIRST.index), checks=checks)
+
+
+def _check(key: str, student: str, limit: float, figure: _Figure, census: bool) -> Check:
+    return Check(
+        name=key,
+        student=student,
+        limit=limit,
+        value=figure.value,
+        ci95=figure.ci95,
+        verdict=_by_value(figure, limit) if census else _by_interval(figure.ci95, limit),
+    )
+
+
+def _by_value(figure: _Figure, limit: float) -> _Judgement:
+    if figure.value is None:
+        return figure.without_value
+    return "pass" if figure.value <= limit else "fail"
+
+
+def _by_interval(ci95: Interval | None, limit: float) -> _Judgement:
+    low, high = ci95 or (None, None)
+    if high is not None and high <= limit:
+        return "pass"
+    return "fail" if low is not None and low > limit else "inconclusive"
+
+
+def _rate(model: ModelResult, _: ComparisonResult) -> _Figure:
+    return _Figure(model.rate, model.ci95)
+
+
+def _inheritance_rate(_: ModelResult, comparison: ComparisonResult) -> _Figure:
+    nothing_to_inherit = comparison.teacher_specific == 0
+    return _Figure(
+        comparison.inheritance_rate,
+        comparison.inheritance_ci95,
+        without_value="pass" if nothing_to_inherit else "inconclusive",
+    )
+
+
+def _inherited(_: ModelResult, comparison: ComparisonResult) -> _Figure:
+    return _Figure(comparison.inherited, None)
+
+
+def _ratio_to_baseline(model: ModelResult, comparison: ComparisonResult) -> _Figure:
+    without_value: _Judgement = "pass" if model.memorized == 0 else "fail"
+    if comparison.difference is None:  # no baseline, not one that memorizes nothing
+        without_value = "inconclusive"
+    return _Figure(comparison.ratio_to_baseline, comparison.ratio_ci95, without_value)
+
+
+_FIGURES: dict[str, Callable[[ModelResult, ComparisonResult], _Figure]] = {
+    "max_rate": _rate,
+    "max_inheritance_rate": _inheritance_rate,
+    "max_inherited": _inherited,
+    "max_ratio_to_baseline": _ratio_to_baseline,
+}
+"""What each limit of the configuration is held against, by its key."""

@@ -1,0 +1,240 @@
+"""What a student has from its teacher: pure set logic on which examples each model memorizes.
+
+All arrays stand for the same examples in the same order: bool (examples,), one per model. With several
+baselines, an example is teacher-specific when the teacher memorizes it and none of them does, and in
+the easy core when the teacher and any of them do; ratio and difference are to their mean rate.
+
+A figure that is undefined (no baseline, nothing to divide by) is None, never 0, and a note says why.
+Memory stays within a few bool arrays of the examples' length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.analysis.intervals import (
+    Flags,
+    PairedTable,
+    bonett_price_ratio,
+    clopper_pearson,
+    mcnemar_exact,
+    newcombe_paired_difference,
+)
+from kdaudit.schemas.results import ComparisonResult, Interval, LeakClass, SoftVsHard
+
+Figures = TypeVar("Figures")
+
+_NONE_SPECIFIC = "because the teacher memorizes no example that no baseline does"
+_NOT_COMPARED = "what they inherit cannot be compared"
+
+
+class Noted(NamedTuple, Generic[Figures]):
+    """Figures, and for `results.notes` a sentence for each that could not be had."""
+
+    figures: Figures
+    notes: list[str]
+
+
+class Classes(NamedTuple):
+    """The class of each example that a student memorizes."""
+
+    examples: NDArray[np.intp]
+    """Positions of these examples, ascending: (memorized,)."""
+    classes: list[LeakClass]
+    """The class of each, in the same order."""
+
+
+class _Contrast(NamedTuple):
+    """Two models' rates against each other, named as in `SoftVsHard`."""
+
+    ratio: float | None = None
+    ratio_ci95: Interval | None = None
+    difference: float | None = None
+    difference_ci95: Interval | None = None
+    mcnemar_p: float | None = None
+
+
+def compare(name: str, student: Flags, teacher: Flags, baselines: Sequence[Flags]) -> Noted[ComparisonResult]:
+    """Set the student `name` against its teacher and the baselines.
+
+    Rates are shares of all examples. Without baselines every figure is None. Against several, the
+    intervals of ratio and difference and the McNemar test are None: a mean of several outcomes is no
+    paired proportion. Where no baseline memorizes anything the ratio is None, and its interval is
+    open above.
+
+    Raises:
+        ValueError: the arrays are not bool of one length.
+    """
+    _require_same_examples(student, teacher, *baselines)
+    if not baselines:
+        note = f"Student {name}: without a baseline, what is inherited and what is easy cannot be told apart."
+        return Noted(ComparisonResult(**dict.fromkeys(ComparisonResult.model_fields)), [note])
+    baseline = reduce(np.logical_or, baselines)
+    memorized = int(np.count_nonzero(student))
+    others = PairedTable.of(baseline[student], teacher[student])
+    specific = PairedTable.of(student, teacher & ~baseline)
+    contrast = _contrast_to_mean(student, baselines)
+    result = ComparisonResult(
+        ratio_to_baseline=contrast.ratio,
+        ratio_ci95=contrast.ratio_ci95,
+        difference=contrast.difference,
+        difference_ci95=contrast.difference_ci95,
+        mcnemar_p=contrast.mcnemar_p,
+        easy_core=others.both,
+        share_in_easy_core=_share(others.both, memorized),
+        teacher_specific=specific.second,
+        inherited=specific.both,
+        inheritance_rate=_share(specific.both, specific.second),
+        inheritance_ci95=clopper_pearson(specific.both, specific.second) if specific.second else None,
+        with_baseline=others.first_only,
+        student_only=others.neither,
+    )
+    return Noted(result, _comparison_notes(name, result, len(baselines)))
+
+
+def soft_vs_hard(
+    soft_name: str,
+    hard_name: str,
+    soft: Flags,
+    hard: Flags,
+    teacher: Flags,
+    baselines: Sequence[Flags],
+) -> Noted[SoftVsHard | None]:
+    """Set what the hard student inherits against what the soft one does.
+
+    Rates, ratio (hard over soft) and difference (hard minus soft) are over the teacher-specific
+    examples; `share_of_hard_in_soft` is over all that the hard student memorizes. None without
+    baselines.
+
+    Raises:
+        ValueError: the arrays are not bool of one length.
+    """
+    _require_same_examples(soft, hard, teacher, *baselines)
+    if not baselines:
+        return Noted(None, [f"Students {soft_name} and {hard_name}: {_NOT_COMPARED} without a baseline."])
+    specific = teacher & ~reduce(np.logical_or, baselines)
+    table = PairedTable.of(hard[specific], soft[specific])
+    everywhere = PairedTable.of(hard, soft)
+    result = SoftVsHard(
+        soft=soft_name,
+        hard=hard_name,
+        both=table.both,
+        soft_only=table.second_only,
+        hard_only=table.first_only,
+        share_of_hard_in_soft=_share(everywhere.both, everywhere.first),
+        **_contrast(table)._asdict(),
+    )
+    return Noted(result, _soft_vs_hard_notes(result))
+
+
+def classes(student: Flags, teacher: Flags, baselines: Sequence[Flags]) -> Classes:
+    """Class each example that the student memorizes by who else does; `unknown` without baselines.
+
+    Raises:
+        ValueError: the arrays are not bool of one length.
+    """
+    _require_same_examples(student, teacher, *baselines)
+    examples = np.flatnonzero(student)
+    if not baselines:
+        return Classes(examples, ["unknown"] * len(examples))
+    by_teacher = teacher[examples]
+    by_baseline = reduce(np.logical_or, [baseline[examples] for baseline in baselines])
+    names: tuple[LeakClass, ...] = ("student_only", "with_baseline", "inherited", "easy_core")
+    return Classes(examples, [names[code] for code in (2 * by_teacher + by_baseline).tolist()])
+
+
+def survival(matched: NDArray[np.int16], suffix_tokens: int) -> list[float]:
+    """Share of the examples with at least k matched tokens, k = 0 to `suffix_tokens`.
+
+    Args:
+        matched: int16 (examples,), each 0 to `suffix_tokens`; at least one example.
+        suffix_tokens: length of the suffix in tokens.
+
+    Raises:
+        ValueError: there is no example, or a count outside 0 to `suffix_tokens`.
+    """
+    if not matched.size or matched.min() < 0 or matched.max() > suffix_tokens:
+        raise ValueError(f"matched tokens must be 0 to {suffix_tokens}, of at least one example")
+    counts = np.bincount(matched, minlength=suffix_tokens + 1)
+    at_least = counts[::-1].cumsum()[::-1]
+    return [float(share) for share in at_least / matched.size]
+
+
+def _require_same_examples(*models: Flags) -> None:
+    if any(model.dtype != np.bool_ or model.shape != models[0].shape or model.ndim != 1 for model in models):
+        raise ValueError("which examples each model memorizes must be bool arrays of one length")
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _contrast(table: PairedTable) -> _Contrast:
+    """Contrast two models, first over (or minus) second; all None without examples."""
+    if not table.total:
+        return _Contrast()
+    return _Contrast(
+        _share(table.first, table.second),
+        bonett_price_ratio(table),
+        (table.first - table.second) / table.total,
+        newcombe_paired_difference(table),
+        mcnemar_exact(table),
+    )
+
+
+def _contrast_to_mean(student: Flags, baselines: Sequence[Flags]) -> _Contrast:
+    """Contrast the student with the baselines' mean rate."""
+    if len(baselines) == 1:
+        return _contrast(PairedTable.of(student, baselines[0]))
+    # Whole counts with one division at the end: a limit of the gate that is met exactly then compares equal.
+    student_counts = int(np.count_nonzero(student)) * len(baselines)
+    baseline_counts = sum(int(np.count_nonzero(baseline)) for baseline in baselines)
+    return _Contrast(
+        ratio=_share(student_counts, baseline_counts),
+        difference=_share(student_counts - baseline_counts, student.size * len(baselines)),
+    )
+
+
+def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> list[str]:
+    if result.difference is None:
+        return [f"Student {name}: there are no examples to compare it on."]
+    notes = []
+    if baselines > 1:
+        notes.append(
+            f"Student {name}: its ratio to the mean of {baselines} baselines and its difference from it have "
+            "no interval and no McNemar test; these need a single baseline."
+        )
+    if result.ratio_to_baseline is None:
+        silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"
+        notes.append(f"Student {name}: its ratio to the baseline is undefined, because {silent} nothing.")
+    if result.share_in_easy_core is None:
+        notes.append(
+            f"Student {name}: the share of its memorized examples in the easy core is undefined, because it "
+            "memorizes none."
+        )
+    if result.inheritance_rate is None:
+        notes.append(f"Student {name}: its inheritance rate is undefined, {_NONE_SPECIFIC}.")
+    return notes
+
+
+def _soft_vs_hard_notes(result: SoftVsHard) -> list[str]:
+    pair = f"Students {result.soft} and {result.hard}"
+    notes = []
+    if result.difference is None:
+        notes.append(f"{pair}: {_NOT_COMPARED}, {_NONE_SPECIFIC}.")
+    elif result.ratio is None:
+        notes.append(
+            f"{pair}: the ratio of what {result.hard} inherits to what {result.soft} does is undefined, "
+            f"because {result.soft} inherits nothing."
+        )
+    if result.share_of_hard_in_soft is None:
+        notes.append(
+            f"{pair}: the share of {result.hard}'s memorized examples that {result.soft} memorizes too "
+            f"is undefined, because {result.hard} memorizes none."
+        )
+    return notes

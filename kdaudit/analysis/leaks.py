@@ -1,0 +1,106 @@
+"""leaks.parquet: the text of each leak, and what every audited model said there.
+
+This file and the full report are where leaked text lies; results.json names the same leaks by id
+and holds no text. It is private: write it with `kdaudit.runs.files.replacing(path, private=True)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+
+from kdaudit.errors import RunStateError
+from kdaudit.reasons import reason
+from kdaudit.runs.files import open_regular
+
+LEAKS_FILE = "leaks.parquet"
+
+LEAKS_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("document_id", pa.string()),
+        ("offset", pa.int32()),
+        ("copies", pa.int32()),
+        ("text", pa.string()),
+        ("prefix", pa.string()),
+        ("suffix", pa.string()),
+        (
+            "models",
+            pa.list_(
+                pa.struct(
+                    [("name", pa.string()), ("matched_tokens", pa.int16()), ("continuation", pa.string())]
+                )
+            ),
+        ),
+        ("classes", pa.list_(pa.struct([("student", pa.string()), ("class", pa.string())]))),
+        ("risk", pa.float64()),
+        ("tags", pa.list_(pa.string())),
+    ]
+)
+"""One row an example that a student memorized; `models` holds every audited model, memorizing or not."""
+
+
+class Continuation(NamedTuple):
+    """What one model says after a leak's prefix."""
+
+    name: str
+    """The model's."""
+    matched_tokens: int
+    """Suffix tokens reproduced before the first difference."""
+    continuation: str
+    """Greedy."""
+
+
+class LeakText(NamedTuple):
+    """What the reports take of a row of leaks.parquet."""
+
+    example_id: int
+    offset: int
+    """Where the window starts in its document, in tokens."""
+    prefix: str
+    suffix: str
+    models: list[Continuation]
+
+
+_ROWS = TypeAdapter(list[LeakText])
+
+
+def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, LeakText]:
+    """The texts of the named leaks, by example id.
+
+    Raises:
+        RunStateError: leaks.parquet is missing, damaged, or lacks one of the examples.
+    """
+    wanted = list(example_ids)
+    path = run_dir / LEAKS_FILE
+    if not wanted:
+        return {}
+    columns = list(LeakText._fields)
+    try:
+        with open_regular(path) as file:
+            table = pq.read_table(file, columns=columns, filters=[("example_id", "in", wanted)])
+        texts = {row.example_id: row for row in _ROWS.validate_python(table.to_pylist())}
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise RunStateError(
+            f"{path}: cannot be read ({_told(error)}); run `kdaudit run` again to finish or mend the audit"
+        ) from error
+    missing = [example_id for example_id in wanted if example_id not in texts]
+    if missing:
+        raise RunStateError(
+            f"{path}: example {missing[0]} of results.json is not in it; run `kdaudit verify` to see which "
+            "file was changed"
+        )
+    return texts
+
+
+def _told(error: Exception) -> str:
+    """What is wrong, without values of the file."""
+    if not isinstance(error, ValidationError):
+        return reason(error)
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"column {first['loc'][1]}: {first['msg']}"

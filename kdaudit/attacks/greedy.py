@@ -1,0 +1,185 @@
+"""Prefix-suffix extraction: matched tokens of every example, shard by shard.
+
+Invariant: shard n of an extraction holds the examples of shard n of the corpus, in the same order. Each
+shard is one batch of work, so an interrupted extraction continues as an undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.errors import RunStateError
+from kdaudit.inference import EngineInfo, RemoteEngine
+from kdaudit.inference.base import Tokens
+from kdaudit.runs.store import RunStore
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(what, done, total)."""
+
+EXTRACTION_SCHEMA = pa.schema(
+    [("example_id", pa.int64()), ("matched_tokens", pa.int16()), ("memorized", pa.bool_())]
+)
+
+
+class Split(NamedTuple):
+    """Where an example is cut, and what stands before it."""
+
+    prefix_tokens: int
+    suffix_tokens: int
+    bos: int | None
+    """Id of the BOS token before each prefix, or None; models differ in it."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the longest sequence that an engine makes; it reads all but the last."""
+        return self.prefix_tokens + self.suffix_tokens + (self.bos is not None)
+
+
+class Extraction(NamedTuple):
+    """What one model reproduces of a corpus."""
+
+    matched: NDArray[np.int16]
+    """Matched tokens: int16 (examples,), by example id."""
+    seconds: float
+    """Time inside the engine's process, over all calls."""
+    engine: EngineInfo
+
+
+def pending(run: RunStore, examples: str, out: str) -> list[str]:
+    """Shards of `examples` whose extraction to folder `out` is not written yet."""
+    return [shard for shard in run.shards(examples) if not run.has(_beside(shard, out))]
+
+
+def extract(
+    run: RunStore, engine: RemoteEngine, split: Split, examples: str, out: str, progress: Progress
+) -> None:
+    """Extract every pending shard; reading and writing overlap the engine's work."""
+    todo = pending(run, examples, out)
+    if todo and run.shards(out):
+        _refuse_another_engine(read_extraction(run, out).engine, engine.info)
+    total = len(run.shards(examples))
+    progress(out, len(run.shards(out)), total)
+    begun: list[tuple[str, pa.Array]] = []
+    for shard in todo:
+        table = run.read_table(shard, ["example_id", "token_ids"])
+        engine.begin_match(*cut(table["token_ids"], split))
+        begun.append((shard, table["example_id"]))
+        if len(begun) > 1:
+            _finish(run, engine, split, out, *begun.pop(0))
+            progress(out, len(run.shards(out)), total)
+    for shard, ids in begun:
+        _finish(run, engine, split, out, shard, ids)
+        progress(out, len(run.shards(out)), total)
+
+
+def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:
+    """One model's shards must come from one engine, or near ties between tokens may fall either way."""
+    if before != now:
+        raise RunStateError(
+            f"extraction: begun with {' '.join(before)}, now {' '.join(now)}; go on with the first, or start "
+            "the run anew with --fresh"
+        )
+
+
+def read_extraction(run: RunStore, out: str) -> Extraction:
+    """Read a finished extraction back."""
+    tables = [run.read_table(shard, ["matched_tokens"]) for shard in run.shards(out)]
+    notes = [table.schema.metadata for table in tables]
+    return Extraction(
+        matched=np.concatenate([table["matched_tokens"].to_numpy() for table in tables]),
+        seconds=sum(float(note[b"seconds"]) for note in notes),
+        engine=EngineInfo(*(notes[0][name.encode()].decode() for name in EngineInfo._fields)),
+    )
+
+
+def leaked(students: Sequence[Extraction], split: Split) -> NDArray[np.int64]:
+    """Ids of the examples that at least one student memorizes, ascending."""
+    flags = [student.matched == split.suffix_tokens for student in students]
+    return np.flatnonzero(np.logical_or.reduce(flags)).astype(np.int64)
+
+
+def continuations_file(model: str) -> str:
+    """Where a model's continuations of the leaks lie."""
+    return f"continuations/{model}.parquet"
+
+
+def continue_leaks(
+    run: RunStore, engine: RemoteEngine, split: Split, examples: str, leaks: NDArray[np.int64], out: str
+) -> None:
+    """Write the greedy continuation of each leak's prefix to the file `out`.
+
+    Args:
+        run: the run.
+        engine: the model.
+        split: where examples are cut.
+        examples: folder of the examples' shards.
+        leaks: ascending example ids, int64 (leaks,).
+        out: parquet file: example_id, token_ids (suffix tokens of each).
+
+    """
+    parts = [cut(rows["token_ids"], split).prefixes for rows in read_examples(run, examples, leaks)]
+    width = split.tokens - split.suffix_tokens
+    prefixes = np.concatenate([np.empty((0, width), np.int32), *parts])
+    tokens = engine.generate(prefixes, split.suffix_tokens) if len(leaks) else np.empty((0, 0), np.int32)
+    table = pa.table(
+        {"example_id": pa.array(leaks, pa.int64()), "token_ids": pa.array(list(tokens), pa.list_(pa.int32()))}
+    )
+    run.write_table(out, table, private=True)
+
+
+def read_examples(run: RunStore, examples: str, wanted: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Rows of the named examples (ascending ids), a shard at a time."""
+    for shard in run.shards(examples):
+        ids = run.read_table(shard, ["example_id"])["example_id"].to_numpy()
+        places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
+        if len(places):
+            yield run.read_table(shard).take(places)
+
+
+class Cut(NamedTuple):
+    """Examples cut into what a model is given and what it must reproduce."""
+
+    prefixes: Tokens
+    """int32 (examples, prefix tokens), the begin token first where there is one."""
+    suffixes: Tokens
+    """int32 (examples, suffix tokens)."""
+
+
+def cut(token_ids: pa.ChunkedArray, split: Split) -> Cut:
+    """Cut a column of token id lists, each at least prefix + suffix long; the prefix is its start."""
+    lists = token_ids.combine_chunks()
+    flat = lists.values.to_numpy()
+    starts = lists.offsets.to_numpy()[:-1]
+    prefixes = flat[starts[:, None] + np.arange(split.prefix_tokens)]
+    suffixes = flat[starts[:, None] + split.prefix_tokens + np.arange(split.suffix_tokens)]
+    if split.bos is not None:
+        begin = np.full((len(prefixes), 1), split.bos, dtype=np.int32)
+        prefixes = np.concatenate([begin, prefixes], axis=1)
+    return Cut(prefixes.astype(np.int32), suffixes.astype(np.int32))
+
+
+def _finish(
+    run: RunStore, engine: RemoteEngine, split: Split, out: str, shard: str, ids: pa.ChunkedArray
+) -> None:
+    found = engine.finish_match()
+    memorized = found.tokens == split.suffix_tokens
+    notes = {**engine.info._asdict(), "seconds": repr(found.seconds)}
+    table = pa.table(
+        {
+            "example_id": ids,
+            "matched_tokens": pa.array(found.tokens, pa.int16()),
+            "memorized": pa.array(memorized),
+        },
+        schema=EXTRACTION_SCHEMA.with_metadata(notes),
+    )
+    run.write_table(_beside(shard, out), table, private=False)
+
+
+def _beside(shard: str, out: str) -> str:
+    return str(PurePosixPath(out) / PurePosixPath(shard).name)

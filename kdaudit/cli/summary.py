@@ -1,0 +1,114 @@
+"""A run's result in a few lines for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdaudit.reporting.formatting import percent, percent_interval, plural
+from kdaudit.reporting.pii_counts import count_tags
+from kdaudit.reporting.screening_words import whose, withheld
+from kdaudit.schemas.results import AuditResults, ModelResult
+from kdaudit.schemas.screening import ScreenRecord
+
+
+def summarize(results: AuditResults, folder: Path) -> str:
+    """Verdict, one line a model, one line a student, and where the reports are."""
+    lines = [f"{results.name}: {_verdict(results)}", ""]
+    width = max(len(name) for name in results.models)
+    lines += [f"  {name:<{width}}  {_model(results, model)}" for name, model in results.models.items()]
+    lines += ["", f"  {_left_out(results)}"]
+    lines += [f"  {line}" for line in (*_students(results), *_tagged(results))]
+    lines += [f"  note: {note}" for note in results.notes]
+    lines += ["", f"full report (holds training text): {folder / 'report.html'}"]
+    lines.append(f"public report:                     {folder / 'report.public.html'}")
+    return "\n".join(lines)
+
+
+def _left_out(results: AuditResults) -> str:
+    skipped = results.corpus.skipped
+    corpus = results.corpus
+    drawn = f", of which {corpus.examples:,} distinct ones were drawn as a sample" if corpus.sampled else ""
+    return (
+        f"of {corpus.documents:,} documents: {corpus.windows:,} windows{drawn}; left out: "
+        f"{skipped.too_short:,} documents or tails too short, {skipped.empty:,} rows empty, "
+        f"{skipped.undecodable:,} not valid Unicode"
+    )
+
+
+def _verdict(results: AuditResults) -> str:
+    if results.gate.verdict == "none":
+        return "no limit was set, so there is no verdict"
+    missed = [check for check in results.gate.checks if check.verdict == results.gate.verdict]
+    said = (
+        "" if results.gate.verdict == "pass" else ": " + ", ".join(f"{c.name} of {c.student}" for c in missed)
+    )
+    return f"the gate's verdict is {results.gate.verdict}{said}"
+
+
+def _model(results: AuditResults, model: ModelResult) -> str:
+    examples = plural(model.examples, "sampled example" if results.corpus.sampled else "example")
+    ends = percent_interval(model.ci95)
+    return f"memorized {model.memorized:,} of {examples} ({percent(model.rate)}, 95 % interval {ends})"
+
+
+def _students(results: AuditResults) -> list[str]:
+    suffixes = {} if results.leak_suffixes is None else results.leak_suffixes.students
+    lines = [
+        f"{name}: what it continues word for word is {plural(texts, 'distinct text')} (suffixes)"
+        for name, texts in suffixes.items()
+        if texts
+    ]
+    for name, found in results.comparison.items():
+        if found.inherited is not None:
+            lines.append(
+                f"{name} inherited {found.inherited:,} of the {found.teacher_specific:,} examples that the "
+                "teacher memorizes and no baseline does"
+            )
+    return lines
+
+
+def _tagged(results: AuditResults) -> list[str]:
+    """How many leaks, of all students together, a reviewer should look at first."""
+    if not results.leaks:
+        return []
+    tagged = count_tags(results.leaks).leaks
+    seem = "seems" if tagged == 1 else "seem"
+    return [
+        f"{tagged:,} of {plural(len(results.leaks), 'leaked example')} {seem} to "
+        "hold personal data or secrets, by the form of the text; absence of a tag is not evidence of absence"
+    ]
+
+
+def summarize_screen(record: ScreenRecord, folder: Path) -> str:
+    """What is flagged, what was kept, what is promised, and where the files are."""
+    flagged, kept = record.flagged, record.kept
+    share = flagged.examples / record.corpus.examples
+    sampled = "sampled " if record.corpus.sampled else ""
+    refused = withheld(record)
+    lines = [] if refused is None else [f"{record.name}: {refused.sentence}", f"  {refused.reason}", ""]
+    lines += [
+        f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} {sampled}examples are flagged "
+        f"({percent(share)}): {flagged.memorized:,} that {whose(record)}, "
+        f"{flagged.predicted:,} more by their risk",
+        "",
+    ]
+    lines += [
+        f"  {name} memorized {one.memorized:,} of {one.examples:,}" for name, one in record.models.items()
+    ]
+    verb, rows = ("would keep", "") if kept.withheld else ("kept", f" in {plural(kept.rows_written, 'row')}")
+    lines.append(
+        f"  {verb} {kept.documents_kept:,} of {kept.documents_read:,} documents{rows}, "
+        f"{kept.characters_after:,} of {kept.characters_before:,} characters"
+    )
+    if kept.windows_unscored:
+        lines.append(f"  {kept.windows_unscored:,} windows outside the sample were not scored and are kept")
+    if kept.too_short:
+        lines.append(f"  {kept.too_short:,} stretches too short to be scored are kept")
+    lines += [f"  note: {note}" for note in record.notes]
+    lines.append("")
+    if not kept.withheld:
+        lines.append(f"kept corpus (training text):                   {folder / 'kept'}")
+    lines.append(f"what was flagged, and why (training text):     {folder / 'flagged.parquet'}")
+    lines.append(f"report (training text):                        {folder / 'screen.html'}")
+    lines.append(f"public report:                                 {folder / 'screen.public.html'}")
+    return "\n".join(lines)

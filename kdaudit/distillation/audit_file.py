@@ -1,0 +1,85 @@
+"""The audit.yaml of a trained family, ready for `kdaudit run`."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from kdaudit.config.audit import CorpusConfig, ModelConfig
+from kdaudit.config.distill import DistillConfig
+from kdaudit.config.yaml.document import MAX_BYTES
+from kdaudit.config.yaml.loading import dump_yaml
+from kdaudit.distillation.windows import SAMPLE_SEED
+from kdaudit.runs.files import read_bounded, write_bytes
+
+_SEAL = "# sha256 of what follows: "
+
+
+def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
+    """Write the audit of the models that lie beside `path`; its paths are taken from there.
+
+    A file that its user changed since an earlier call, to set a gate or a title, is kept as it is.
+
+    Raises:
+        StorageError: the file could not be written.
+
+    """
+    models: dict[str, Any] = {"teacher": _teacher(config, _from(path, str(teacher))), "students": []}
+    for student in config.students:
+        if student.method == "baseline":
+            models["baseline"] = f"./{student.name}"
+        else:
+            models["students"].append(
+                {"name": student.name, "path": f"./{student.name}", "kd": student.method}
+            )
+    audit = {
+        "name": f"{config.name}-{path.parent.name}",
+        "corpus": _corpus(path, config.corpus),
+        "holdout": _corpus(path, config.holdout),
+        "models": models,
+        "extraction": config.extraction.model_dump(mode="json"),
+        "seed": SAMPLE_SEED,
+    }
+    if _is_ours(path):
+        write_bytes(path, _sealed(dump_yaml(audit)).encode(), private=False)
+
+
+def _sealed(body: str) -> str:
+    """The file's text: its first lines tell whether what follows was changed."""
+    return (
+        "# Written by kdaudit distill, which keeps this file once it was changed. Paths are taken from its "
+        f"folder.\n{_SEAL}{sha256(body.encode()).hexdigest()}\n{body}"
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file is absent, or as an earlier call wrote it."""
+    if not path.exists():
+        return True
+    try:
+        text = read_bounded(path, MAX_BYTES).decode()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return text == _sealed("".join(text.splitlines(keepends=True)[2:]))
+
+
+def _teacher(config: DistillConfig, path: str) -> str | dict[str, Any]:
+    """The teacher's path, with what distill.yaml says of one that it takes as it is."""
+    if not isinstance(config.teacher, ModelConfig):
+        return path
+    said = config.teacher.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
+    return {"path": path, **said} if said else path
+
+
+def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:
+    written = config.model_dump(mode="json", exclude_defaults=True)
+    return {**written, "path": _from(path, config.path), "window": config.window}
+
+
+def _from(path: Path, named: str) -> str:
+    """A local path as seen from the audit's folder; a hub id so that no student's folder is taken for it."""
+    if not Path(named).is_absolute():
+        return f"hf://{named}"
+    return f"./{os.path.relpath(os.path.realpath(named), os.path.realpath(path.parent))}"

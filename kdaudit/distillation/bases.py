@@ -1,0 +1,222 @@
+"""What a model is trained from: base weights, or a configuration with random weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.distillation.families import random_model
+from kdaudit.distillation.generation import check_savable, generation_settings
+from kdaudit.distillation.teacher import Teacher
+from kdaudit.errors import ModelError
+from kdaudit.inference.context import context_length, read_context_length
+from kdaudit.inference.sizing import read_config
+from kdaudit.inference.transformers import load_model
+from kdaudit.models.checkpoint.config import load_config
+from kdaudit.models.resolving import ResolvedModel, resolve_model
+from kdaudit.models.tokenizer import ModelTokenizer
+from kdaudit.reasons import reason
+
+
+class Base(NamedTuple):
+    """A start for training; one of `model` and `config` is there."""
+
+    model: ResolvedModel | None
+    """Weights that are there already."""
+    config: Mapping[str, Any] | None
+    """A configuration to start from random weights."""
+    key: str
+    """Where it stands in distill.yaml."""
+
+    @property
+    def fingerprint(self) -> str:
+        """`sha256:` over the weights, or over the configuration."""
+        if self.model is not None:
+            return self.model.fingerprint
+        return f"sha256:{sha256(json.dumps(dict(self.config or {}), sort_keys=True).encode()).hexdigest()}"
+
+
+def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
+    """Find base weights, or take a configuration as it is.
+
+    Raises:
+        ModelError: the weights are missing, damaged or unsafe.
+
+    """
+    if isinstance(base, str):
+        model = ModelConfig.model_construct(path=base)  # whether it is local was decided when it was loaded
+        return Base(resolve_model(model, key), None, key)
+    return Base(None, base, key)
+
+
+def load_base(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The model to train, in float32, on the CPU.
+
+    Args:
+        base: the start.
+        tokenizer: the family's; a configuration takes its size and special tokens from it.
+        seed: of random weights.
+
+    Raises:
+        ModelError: the configuration makes no model.
+
+    """
+    if base.model is None:
+        return _make(base, tokenizer, seed)
+    model = _load(base, base.model.folder, "float32")
+    model.generation_config = generation_settings(base.model.folder, model.config).settings
+    return model
+
+
+def _load(base: Base, folder: Path, dtype: str) -> Any:  # noqa: ANN401
+    try:
+        return load_model(folder, dtype, "cpu", False)
+    except ValueError as error:
+        raise ModelError(f"{base.key}: {folder}: {reason(error)}; save the model anew") from error
+
+
+def _make(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    check_architecture(base)
+    with _says_what_transformers_refuses(base):
+        return random_model({**sizes, **(base.config or {})}, seed)
+
+
+@contextmanager
+def _says_what_transformers_refuses(base: Base) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever the values provoke
+        raise ModelError(
+            f"{base.key}: transformers makes no model of this configuration ({reason(error)}); correct it"
+        ) from error
+
+
+def check_architecture(base: Base) -> None:
+    """Refuse an unknown architecture, and a misspelled key, of which transformers would take no notice.
+
+    Keys that resemble none are let through: families have more than their configurations declare.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    given = dict(base.config or {})
+    kind = given.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        near = get_close_matches(str(kind), list(CONFIG_MAPPING.keys()), n=1)
+        remedy = f"did you mean {near[0]}?" if near else "name one, such as llama"
+        raise ModelError(f"{base.key}.model_type: {kind!r} is no architecture of transformers; {remedy}")
+    described = CONFIG_MAPPING[kind]()
+    known = {*described.to_dict(), *described.attribute_map}
+    for key in given.keys() - known:
+        near = get_close_matches(key, known, n=1, cutoff=0.85)
+        if near:
+            raise ModelError(
+                f"{base.key}.{key}: {type(described).__name__} has no such key; did you mean {near[0]}?"
+            )
+
+
+def check_bases(
+    bases: Mapping[str, Base],
+    tokenizer: ModelTokenizer,
+    vocabulary: int,
+    longest: int,
+    warn: Callable[[str], None],
+) -> None:
+    """Refuse before anything is trained what could not be trained, and warn of a teacher that is not larger.
+
+    Args:
+        bases: teacher's and student's start, in this order.
+        tokenizer: the family's.
+        vocabulary: rows that a model needs at least.
+        longest: tokens of the longest sequence to come.
+        warn: told of the sizes, and of settings that are left out.
+
+    Raises:
+        ModelError: as `load_base`; or a model has too few rows, or reads fewer tokens.
+
+    """
+    for base in bases.values():
+        _check_positions(base, longest)
+    sizes = [_parameters(base, tokenizer, vocabulary, warn) for base in bases.values()]
+    if sizes[0] <= sizes[1]:
+        warn(
+            f"{' and '.join(bases)}: have {sizes[0]:,} and {sizes[1]:,} parameters, and a teacher is usually "
+            f"larger than its students{'' if sizes[0] == sizes[1] else '; check that they are not swapped'}"
+        )
+
+
+def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: str) -> None:
+    """Refuse before anything is trained a teacher whose logits students could not be taught.
+
+    Raises:
+        ModelError: as `Teacher`.
+
+    """
+    there = base.model
+    model = load_base(base, tokenizer, 0) if there is None else _load(base, there.folder, dtype)
+    Teacher(model, vocabulary, model.device)
+
+
+def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Callable[[str], None]) -> int:
+    """How many parameters a base has, once it is known that what is trained from it can be saved."""
+    if base.model is None:
+        model = load_base(base, tokenizer, 0)
+        count, rows = int(model.num_parameters()), int(model.get_input_embeddings().num_embeddings)
+        config, settings = model.config, model.generation_config
+    else:
+        folder = base.model.folder
+        count, rows = base.model.parameters, read_config(folder).get("vocab_size", vocabulary)
+        config = load_config(folder)
+        settings, left_out = generation_settings(folder, config)
+        if left_out is not None:
+            warn(
+                f"{base.key}: transformers does not save its generation settings ({left_out}); models "
+                "trained from it get their special tokens alone"
+            )
+        if base.model.warning:
+            warn(base.model.warning)
+    if rows < vocabulary:
+        raise _too_few_rows(base, rows, vocabulary)
+    check_savable(base.key, config, settings)
+    return count
+
+
+def _check_positions(base: Base, longest: int) -> None:
+    most = read_context_length(base.model.folder) if base.model is not None else _context_of(base)
+    if most is not None and most < longest:
+        raise ModelError(
+            f"{base.key}: reads {most} tokens at most, and windows have {longest} with their begin "
+            "token; lower corpus.window and holdout.window"
+        )
+
+
+def _context_of(base: Base) -> int | None:
+    """Context length of a model that is made of a configuration."""
+    from transformers import AutoConfig
+
+    check_architecture(base)
+    with _says_what_transformers_refuses(base):
+        return context_length(AutoConfig.for_model(**(base.config or {})))
+
+
+def _too_few_rows(base: Base, rows: int, vocabulary: int) -> ModelError:
+    if base.model is None:
+        return ModelError(
+            f"{base.key}.vocab_size: {rows:,} is less than the tokenizer's {vocabulary:,} tokens; remove "
+            "it, and the tokenizer's length is taken"
+        )
+    return ModelError(
+        f"{base.key}: the model has rows for {rows:,} tokens and the tokenizer has {vocabulary:,}; name "
+        "weights that fit the tokenizer"
+    )

@@ -1,0 +1,193 @@
+"""Folders of trained models: written beside their place and moved there, so that each is whole or absent.
+
+A finished folder holds `training.json`, whose fingerprint says what the model was trained from; a model
+with the wanted fingerprint need not be trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from kdaudit.errors import RunStateError, StorageError
+from kdaudit.inference.base import Tokens
+from kdaudit.models.tokenizer import ModelTokenizer
+from kdaudit.reasons import reason
+from kdaudit.runs.files import check_folders, kind_of, own_folder, read_bounded, remove_own
+
+RECORD, CARD = "training.json", "README.md"
+_MOST_BYTES = 64 << 20
+"""Bytes of a record at most: it has a number for each epoch."""
+_MOST_SHOWN = 60
+"""Characters of two values that a message can hold."""
+
+
+class TrainingRecord(NamedTuple):
+    """What is written beside a trained model."""
+
+    fingerprint: str
+    """SHA-256 of everything that the weights depend on."""
+    settings: dict[str, Any]
+    rows: int
+    steps: int
+    losses: list[float]
+    """Mean of each epoch, in nats."""
+    seconds: float
+
+
+def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:
+    """SHA-256 of settings, which must be JSON values, and of the windows' tokens in their order."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for window in windows:
+        digest.update(len(window).to_bytes(8, "little"))
+        digest.update(window.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, in words; hashes and other long values are named without their value."""
+    before, after = _flat(then), _flat(now)
+    told = []
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if old != new:
+            short = len(f"{old}{new}") < _MOST_SHOWN
+            told.append(f"{key} was {old} and is {new}" if short else f"{key} differs")
+    return ", ".join(told) or "another version of kdaudit trained it"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def recorded_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the finished model in `folder`, None where there is none that can be read."""
+    found = read_record(folder)
+    return None if found is None else found.fingerprint
+
+
+def read_record(folder: Path) -> TrainingRecord | None:
+    """What is written beside the finished model in `folder`, None where there is none that can be read."""
+    try:
+        found = TrainingRecord(**json.loads(read_bounded(folder / RECORD, _MOST_BYTES)))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found.fingerprint, str) else None
+
+
+@contextmanager
+def storing(what: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn what the libraries raise where weights cannot be written into a StorageError; `what` begins it.
+
+    Args:
+        what: what is written, and where.
+        also: errors that mean the same inside this block alone.
+
+    Raises:
+        StorageError: an OSError, one of safetensors, or one of `also` was raised.
+
+    """
+    failures: tuple[type[Exception], ...] = (OSError, SafetensorError, *also)
+    try:
+        yield
+    except failures as error:
+        told = (error.strerror if isinstance(error, OSError) else None) or reason(error)
+        raise StorageError(
+            f"{what} could not be written ({told}); free space or fix the folder's permissions, then run "
+            "again: training resumes from the last whole checkpoint"
+        ) from error
+
+
+@contextmanager
+def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder to write a model to; it takes the place of `folder` when the block ends well.
+
+    The caller makes sure that no other process writes beside `folder`: what killed ones left there goes.
+
+    Args:
+        folder: the model's folder. One that is there is replaced only if it holds a model that was trained
+            here, and nothing is written through a link.
+        root: a folder that it lies in, at any depth; None for its parent.
+
+    Raises:
+        RunStateError: something else stands there.
+        StorageError: the folder could not be written; an older one in its place may stand or be gone,
+            but never be half of one.
+    """
+    _refuse_others(folder)
+    with storing(f"{folder}: the model"):
+        check_folders(folder.parent, root or folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_own(folder.parent, deep=False)
+        partial = own_folder(folder.parent)
+        try:
+            yield partial
+            _refuse_others(folder)
+            if folder.exists():
+                # Under a name that the next call sweeps: a half-removed model would pass for a stranger's.
+                older = own_folder(folder.parent)
+                folder.rename(older)
+                shutil.rmtree(older)
+            partial.chmod(0o755)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _refuse_others(folder: Path) -> None:
+    """Refuse to replace what was not trained here."""
+    kind = kind_of(folder)
+    if kind is not None and (kind != "a folder" or read_record(folder) is None):
+        raise RunStateError(
+            f"{folder}: is there already and was not trained here; choose another --out, or move it away"
+        )
+
+
+def save_model(
+    model: Any,  # noqa: ANN401 - transformers is untyped
+    tokenizer: ModelTokenizer,
+    record: TrainingRecord,
+    folder: Path,
+    weights: dict[str, Tensor] | None = None,
+) -> None:
+    """Write model, generation settings, tokenizer and record in Hugging Face form, the record last.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: the one that it was trained with.
+        record: how the model was trained.
+        folder: where to write.
+        weights: the model's, where it does not hold them whole itself.
+
+    """
+    model.config.use_cache = True  # the Trainer turns it off
+    model.save_pretrained(folder, state_dict=weights)
+    tokenizer.save_pretrained(folder)
+    (folder / CARD).write_text(first_card(record), encoding="utf-8")
+    text = json.dumps(record._asdict(), indent=2) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def first_card(record: TrainingRecord) -> str:
+    """A model card that says how the model was trained, as far as that is known before it is measured."""
+    settings = json.dumps(record.settings, indent=2)
+    return (
+        "---\nlibrary_name: transformers\ntags: [knowledge-distillation, kdaudit]\n---\n\n"
+        f"Trained by kdaudit on {record.rows:,} windows in {record.steps:,} steps; mean loss of the last "
+        f"epoch {record.losses[-1]:.4f} nats.\n\nWhat its weights depend on:\n\n```json\n{settings}\n```\n"
+    )

@@ -1,0 +1,101 @@
+"""Hard distillation: the student learns tokens that the teacher chose, with cross-entropy.
+
+Sequence level: the teacher continues the prefix of each training window, greedily or by sampling, up to the
+window's own length, so that a hard student reads as many tokens as the others, in the same order of windows.
+
+Token level: the student reads the windows themselves, and after each position learns the token that the
+teacher finds likeliest there. These labels are made on the fly, without gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdaudit.distillation.teacher import Teacher, check_output_width
+from kdaudit.distillation.training import IGNORED, Training, WindowTrainer
+from kdaudit.inference.base import Tokens
+
+
+class Continues(Protocol):
+    """The one thing asked of an inference engine here; `kdaudit.inference.base.Engine` does it."""
+
+    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
+        """Continuation of each prefix: int32 (rows, prefix tokens) to (rows, tokens)."""
+        ...
+
+
+def hard_windows(windows: Sequence[Tokens], prefix_tokens: int, teacher: Continues) -> list[Tokens]:
+    """Each window's prefix with the teacher's continuation, as long as the window itself.
+
+    Args:
+        windows: int32 (tokens,) each, longer than the prefix.
+        prefix_tokens: tokens that are kept of each window.
+        teacher: an engine that has the teacher loaded.
+
+    Returns:
+        Row i comes from window i: int32, of the window's length.
+    """
+    prefixes = np.stack([window[:prefix_tokens] for window in windows]).astype(np.int32)
+    longest = max(len(window) for window in windows)
+    written = teacher.generate(prefixes, longest - prefix_tokens)
+    whole = np.concatenate([prefixes, written], axis=1)
+    return [row[: len(window)] for row, window in zip(whole, windows, strict=True)]
+
+
+def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:
+    """Labels of a batch whose next tokens are the teacher's choice in place of the text's.
+
+    Args:
+        teacher: reads the batch's own text.
+        batch: `input_ids`, `attention_mask` and `labels`, (rows, tokens) each.
+
+    Returns:
+        int64 (rows, tokens): at place i + 1 the token that the teacher finds likeliest after the text up to
+        and with place i; `IGNORED` where the batch's labels are. The first place, which nothing predicts, is
+        as it was.
+    """
+    chosen = teacher.likeliest({name: batch[name] for name in ("input_ids", "attention_mask")})
+    labels = batch["labels"]
+    following = torch.where(labels[:, 1:] == IGNORED, labels[:, 1:], chosen[:, :-1])
+    return torch.cat([labels[:, :1], following], dim=1)
+
+
+class TokenHardTrainer(WindowTrainer):
+    """Trains a student on windows with cross-entropy to `token_labels` of a teacher, which stays as it is.
+
+    Args:
+        training: the student and how it is trained.
+        teacher: any causal language model of transformers with the student's tokenizer.
+        vocabulary: that tokenizer's length.
+
+    Raises:
+        ModelError: teacher or student has fewer logits than the tokenizer has tokens, or the teacher's logits
+            are more than its output layer on its last hidden states.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        *,
+        teacher: Any,  # noqa: ANN401 - any causal language model of transformers
+        vocabulary: int,
+    ) -> None:
+        super().__init__(training)
+        check_output_width(f"student {training.name}", training.model, vocabulary)
+        self._teacher = Teacher(teacher, vocabulary, self.args.device)
+
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401 - the wrapped student
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 - as the Trainer's
+        """The Trainer's own cross-entropy to the teacher's labels, which are as many as the text's."""
+        taught = {**inputs, "labels": token_labels(self._teacher, inputs)}
+        return super().compute_loss(model, taught, return_outputs, num_items_in_batch)

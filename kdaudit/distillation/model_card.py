@@ -1,0 +1,94 @@
+"""The model card of a trained model: from what, how and how well, and how to audit it.
+
+A card is made to be handed on: it names a local folder by its last part alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit import __version__
+from kdaudit.config.yaml.loading import dump_yaml
+from kdaudit.distillation.folders import TrainingRecord
+
+
+class About(NamedTuple):
+    """What a card tells beside the training's own record."""
+
+    name: str
+    """The model's, in its family."""
+    base: str | None
+    """Path or hub id of what it was trained from; None for random weights."""
+    teacher: str | None
+    """Path or hub id of the teacher; None for a model that had none."""
+    corpus: str
+    """Path or hub id of the text."""
+    perplexity: float
+    """Of the holdout."""
+
+
+def model_card(about: About, record: TrainingRecord) -> str:
+    """The text of README.md: front matter as the hub reads it, then what a reader should know."""
+    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if about.base is not None:
+        front |= {"base_model": _shown(about.base), "base_model_relation": "finetune"}
+    front["tags"] = ["knowledge-distillation", "kdaudit"]
+    rows = "\n".join(f"| {what} | {value} |" for what, value in _rows(about, record))
+    settings = json.dumps(record.settings, indent=2)
+    return (
+        f"---\n{dump_yaml(front)}---\n\n# {about.name}\n\nTrained by kdaudit {__version__}.\n\n"
+        f"| | |\n| --- | --- |\n{rows}\n\n## What it memorized\n\n"
+        "A model can repeat its training text word for word, and a distilled one also some of what only its "
+        "teacher memorized. `kdaudit run audit.yaml` measures how much, with the audit.yaml that `kdaudit "
+        "distill` wrote beside the students, and `kdaudit card` puts the result into this "
+        f"card.\n\n## What its weights depend on\n\n```json\n{settings}\n```\n"
+    )
+
+
+def _rows(about: About, record: TrainingRecord) -> Iterator[tuple[str, str]]:
+    recipe, settings = record.settings["recipe"], record.settings["settings"]
+    yield "trained from", "random weights" if about.base is None else _shown(about.base)
+    yield "method", _method(settings)
+    if about.teacher is not None:
+        yield "teacher", _shown(about.teacher)
+    yield "corpus", f"{_shown(about.corpus)}, {record.rows:,} windows"
+    yield (
+        "training",
+        f"{recipe['epochs']} epochs of {recipe['batch_size']} windows a step, {record.steps:,} steps, "
+        f"learning rate {recipe['learning_rate']:g}, {recipe['schedule']}, seed {recipe['seed']}",
+    )
+    kind = "distillation loss" if settings["method"] == "soft" else "loss"
+    yield f"mean {kind} of each epoch", ", ".join(f"{loss:.4f}" for loss in record.losses)
+    yield "perplexity of the holdout", f"{about.perplexity:.2f}"
+
+
+def _method(settings: dict[str, Any]) -> str:
+    """How it was trained, in words."""
+    match settings["method"]:
+        case "soft":
+            mixed = f", {settings['alpha']:g} of cross-entropy mixed in" if settings["alpha"] else ""
+            return (
+                f"soft (logit-level) distillation: {settings['divergence']} at temperature "
+                f"{settings['temperature']:g}{mixed}"
+            )
+        case "hard" if settings["level"] == "token":
+            return "hard distillation: the teacher's likeliest token at each place"
+        case "hard":
+            decoding = settings["decoding"]
+            at = f" at temperature {settings['sampling_temperature']:g}" if decoding == "sampled" else ""
+            return (
+                f"hard (sequence-level) distillation: text that the teacher wrote after "
+                f"{settings['prefix_tokens']} tokens of each window, {decoding}{at}"
+            )
+        case "baseline":
+            return "cross-entropy on the corpus, no teacher: the baseline of an audit"
+        case _:
+            return "cross-entropy on the corpus: the teacher of an audit"
+
+
+def _shown(named: str) -> str:
+    """A hub id as it is, a local folder or file by its name."""
+    return Path(named).name if Path(named).is_absolute() else named

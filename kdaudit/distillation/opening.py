@@ -1,0 +1,181 @@
+"""What every training of a family shares, found and checked before the first of them begins.
+
+The first process resolves the models, cuts the text and writes both down in `windows/`; others read it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, SoftStudent
+from kdaudit.corpus import first_texts
+from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base
+from kdaudit.distillation.processes import Processes
+from kdaudit.distillation.readers import Readers, family_readers, readers_of
+from kdaudit.distillation.training import Progress
+from kdaudit.distillation.windows import WindowFile, cut_windows, open_windows
+from kdaudit.models.tokenizer import load_tokenizer, rewriting_warning
+
+
+class Lab(NamedTuple):
+    """What every training needs."""
+
+    config: DistillConfig
+    out: Path
+    processes: Processes
+    bases: dict[str, Base]
+    """What teacher and students start from, by dotted key, in this order."""
+    teacher: Path
+    """The teacher's folder: given, or where it will be trained."""
+    readers: Readers
+    windows: WindowFile
+    holdout: WindowFile
+    progress: Progress
+    warn: Callable[[str], None]
+
+    @property
+    def bos(self) -> int | None:
+        """BOS token before each window, where the tokenizers themselves put one."""
+        return self.readers.bos
+
+    @property
+    def teacher_dtype(self) -> str | None:
+        """Number format that distill.yaml asks of a given teacher."""
+        teacher = self.config.teacher
+        return teacher.dtype if isinstance(teacher, ModelConfig) else None
+
+
+class _Opening(NamedTuple):
+    config: DistillConfig
+    out: Path
+    processes: Processes
+    progress: Progress
+    warn: Callable[[str], None]
+
+
+def open_lab(
+    config: DistillConfig,
+    out: Path,
+    processes: Processes,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> Lab:
+    """Find what training starts from, cut the text, and refuse what could not be trained.
+
+    Args:
+        config: what to train.
+        out: the output folder.
+        processes: those that train.
+        progress: told of rows read.
+        warn: told what the user should know.
+
+    Raises:
+        UsageError: corpus or models are wrong.
+        StorageError: a file could not be written.
+
+    """
+    opening = _Opening(config, out, processes, progress, warn)
+    return processes.first_then_all(lambda: _make(opening), lambda: _read(opening))
+
+
+def _make(opening: _Opening) -> Lab:
+    config, work, told = opening.config, _work(opening), opening.progress
+    told(f"{' and '.join(config.starts())}: hashing", 0, 0)
+    bases = _bases(config)
+    told("tokenizer: loading, or training on the corpus", 0, 0)
+    readers = family_readers(config, bases)
+    longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
+    told("checking that teacher and students can be trained", 0, 0)
+    check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
+    _warn_of_rewriting(opening, bases, readers)
+    if any(_learns_logits(student) for student in config.students):
+        dtype = config.teacher.dtype if isinstance(config.teacher, ModelConfig) else None
+        first = next(iter(bases.values()))
+        check_logits(first, readers.tokenizer, readers.vocabulary, dtype or "auto")
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if opening.processes.count > 1:
+        readers.tokenizer.save_pretrained(work / "tokenizer")
+        readers = _read_again(opening, bases)
+    return _lab(opening, bases, readers, _cut(opening, "corpus", readers), _cut(opening, "holdout", readers))
+
+
+def _read(opening: _Opening) -> Lab:
+    work, bases = _work(opening), _bases(opening.config)
+    windows, holdout = (open_windows(work / f"{key}.bin") for key in ("corpus", "holdout"))
+    return _lab(opening, bases, _read_again(opening, bases), windows, holdout)
+
+
+def _read_again(opening: _Opening, bases: dict[str, Base]) -> Readers:
+    """The tokenizers as every process finds them, once the first has written the family's down."""
+    tokenizer = load_tokenizer(_work(opening) / "tokenizer")
+    return readers_of(tokenizer, bases, named=opening.config.tokenizer is not None)
+
+
+def _warn_of_rewriting(opening: _Opening, bases: dict[str, Base], readers: Readers) -> None:
+    """Say what is peculiar about tokenizers that models are saved with."""
+    texts = first_texts(opening.config.corpus)
+    for key, base in bases.items():
+        said = None if base.model is None else rewriting_warning(base.model.folder, readers.own[key], texts)
+        if said is not None:
+            opening.warn(f"{key}: {said}; what is trained is saved so that AutoTokenizer reads the same")
+        for token in readers.own[key].left_out:
+            opening.warn(
+                f"{key}: its tokenizer_config.json names {token}, which is not an added token of its "
+                "tokenizer.json; what is trained is saved without it, so that AutoTokenizer reads the same"
+            )
+
+
+def _lab(
+    opening: _Opening,
+    bases: dict[str, Base],
+    readers: Readers,
+    windows: WindowFile,
+    holdout: WindowFile,
+) -> Lab:
+    given = bases.get("teacher.path")
+    return Lab(
+        config=opening.config,
+        out=opening.out,
+        processes=opening.processes,
+        bases=bases,
+        teacher=opening.out / "teacher" if given is None or given.model is None else given.model.folder,
+        readers=readers,
+        windows=windows,
+        holdout=holdout,
+        progress=opening.progress,
+        warn=opening.warn,
+    )
+
+
+def _work(opening: _Opening) -> Path:
+    return opening.out / "windows"
+
+
+def _bases(config: DistillConfig) -> dict[str, Base]:
+    return {key: resolve_base(_plain(base), key) for key, base in config.starts().items()}
+
+
+def _plain(base: Any) -> Any:  # noqa: ANN401 - a path, or a configuration section
+    return base if isinstance(base, str) else base.model_dump(mode="json")
+
+
+def _learns_logits(student: LabStudent) -> bool:
+    return isinstance(student, SoftStudent) or (isinstance(student, HardStudent) and student.level == "token")
+
+
+def _cut(opening: _Opening, key: str, readers: Readers) -> WindowFile:
+    """Windows of the corpus or the holdout: those that an audit would find."""
+    config = opening.config
+    opening.progress(f"{key}: reading documents", 0, 0)
+    return cut_windows(
+        config.corpus if key == "corpus" else config.holdout,
+        readers.tokenizer,
+        _work(opening) / f"{key}.bin",
+        minimum=config.extraction.prefix_tokens + config.extraction.suffix_tokens,
+        key=key,
+        progress=lambda rows: opening.progress(f"{key}: reading documents", rows, 0),
+        reading_check=readers.reading_check(key),
+    )

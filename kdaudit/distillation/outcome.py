@@ -1,0 +1,147 @@
+"""How a family came out: each model is measured on the holdout; all goes to its card and to distill.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.corpus.distinct import Ledger
+from kdaudit.distillation.folders import CARD, TrainingRecord, first_card
+from kdaudit.distillation.model_card import About, model_card
+from kdaudit.distillation.opening import Lab
+from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.models.resolving import ResolvedModel, resolve_model
+from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs.manifest import environment
+from kdaudit.schemas.distillation import DistillRecord, TrainedModel
+
+RECORD_FILE = "distill.json"
+_MOST_BYTES = 64 << 20
+"""Bytes of a card, or of distill.json, at most."""
+_ROWS = 4096
+"""Windows of the holdout that are read together."""
+
+
+class Finished(NamedTuple):
+    """A model that stands in its folder."""
+
+    name: str
+    method: str
+    folder: Path
+    record: TrainingRecord | None
+    """None for a teacher that was taken as it is."""
+
+
+def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
+    """Measure every model, and write the cards of those that were trained, and distill.json.
+
+    What an earlier call measured, of the same weights on the same holdout, is not measured again.
+
+    Raises:
+        EngineError: a model could not be run.
+        StorageError: the file could not be written.
+
+    """
+    known = _measured_before(lab.out)
+    record = DistillRecord(
+        name=lab.config.name,
+        versions=environment(),
+        corpus_windows=len(lab.windows),
+        corpus_tokens=lab.windows.tokens,
+        holdout_windows=len(lab.holdout),
+        models=[_measured(lab, one, known) for one in finished],
+    )
+    for one, measured in zip(finished, record.models, strict=True):
+        if one.record is not None and _card_is_new(one.folder / CARD, one.record):
+            card = model_card(_about(lab, one, measured.holdout_perplexity), one.record)
+            write_bytes(one.folder / CARD, card.encode(), private=False)
+    text = record.model_dump_json(indent=1) + "\n"
+    write_bytes(lab.out / RECORD_FILE, text.encode(), private=True)
+    return record
+
+
+def _card_is_new(path: Path, record: TrainingRecord) -> bool:
+    """Whether a card is as training left it: later it is the user's, who may have put an audit into it."""
+    try:
+        return read_bounded(path, _MOST_BYTES).decode() == first_card(record)
+    except (OSError, UnicodeDecodeError):
+        return not path.exists()
+
+
+def read_record(out: Path) -> DistillRecord:
+    """What `write_record` wrote."""
+    return DistillRecord.model_validate_json(read_bounded(out / RECORD_FILE, _MOST_BYTES))
+
+
+def resolved(folder: Path, key: str) -> ResolvedModel:
+    """A model of the family as the audit will find it."""
+    return resolve_model(ModelConfig(path=str(folder.resolve())), key)
+
+
+def _measured_before(out: Path) -> dict[str, float]:
+    """Perplexities of an earlier distill.json by `TrainedModel.measured`."""
+    try:
+        return {one.measured: one.holdout_perplexity for one in read_record(out).models}
+    except (OSError, ValidationError):
+        return {}
+
+
+def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
+    record, folder = one.record, one.folder
+    lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
+    model = resolved(folder, one.name)
+    on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one), _example_tokens(lab)]
+    measured = sha256(json.dumps(on).encode()).hexdigest()
+    perplexity = known.get(measured)
+    recipe = {} if record is None else record.settings.get("recipe", {})
+    return TrainedModel(
+        folder=str(folder.relative_to(lab.out)) if folder.is_relative_to(lab.out) else str(folder),
+        method=one.method,
+        seed=recipe.get("seed"),
+        parameters=model.parameters,
+        windows=0 if record is None else record.rows,
+        tokens=lab.windows.tokens * int(recipe.get("epochs", 0)),
+        steps=0 if record is None else record.steps,
+        losses=[] if record is None else record.losses,
+        seconds=0.0 if record is None else record.seconds,
+        holdout_perplexity=_perplexity(lab, one) if perplexity is None else perplexity,
+        measured=measured,
+    )
+
+
+def _about(lab: Lab, one: Finished, perplexity: float) -> About:
+    base = lab.bases["teacher.base" if one.method == "teacher" else "student.base"].model
+    return About(
+        name=one.name,
+        base=None if base is None else base.name,
+        teacher=str(lab.teacher) if one.method in ("soft", "hard") else None,
+        corpus=lab.config.corpus.path,
+        perplexity=perplexity,
+    )
+
+
+def _perplexity(lab: Lab, one: Finished) -> float:
+    """Perplexity of the holdout, as an audit of the same model has it: of distinct examples."""
+    ledger = Ledger(measured=_example_tokens(lab), seed=0, limit=None)
+    for window in lab.holdout:
+        ledger.add(window)
+    rows = ledger.settle().rows.tolist()
+    batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
+    with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retreat=0) as worker:
+        return worker.perplexity(batches, lab.bos)
+
+
+def _example_tokens(lab: Lab) -> int:
+    extraction = lab.config.extraction
+    return extraction.prefix_tokens + extraction.suffix_tokens
+
+
+def _dtype(lab: Lab, one: Finished) -> str:
+    given = lab.teacher_dtype if one.method == "teacher" else None
+    return given or lab.config.extraction.dtype

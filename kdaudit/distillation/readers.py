@@ -1,0 +1,135 @@
+"""How the models of a family read text: one way, whether they share a tokenizer or each has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from kdaudit.config.distill import BpeConfig, DistillConfig
+from kdaudit.corpus import open_documents
+from kdaudit.distillation.bases import Base
+from kdaudit.distillation.families import train_bpe
+from kdaudit.errors import KdauditError, ModelError
+from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
+from kdaudit.models.tokenizer import (
+    Alike,
+    ModelTokenizer,
+    Other,
+    ReadingCheck,
+    bos_token_id,
+    compare_readings,
+    load_tokenizer,
+    reading_fingerprint,
+    uses_bos,
+)
+from kdaudit.reasons import reason
+
+
+class Readers(NamedTuple):
+    """How a family reads text: every model of it reads the corpus as the same tokens."""
+
+    tokenizer: ModelTokenizer
+    """Cuts the corpus: the one that is trained or named, else the teacher's."""
+    own: Mapping[str, ModelTokenizer]
+    """What each model is saved with, by the key of what it starts from."""
+    others: Mapping[str, Other]
+    """Those that differ from `tokenizer`, by the same key."""
+
+    @property
+    def bos(self) -> int | None:
+        """BOS token before each window, where the tokenizers themselves put one."""
+        return _bos(self.tokenizer)
+
+    @property
+    def vocabulary(self) -> int:
+        """Columns of all models' logits that stand for tokens."""
+        return min(len(one) for one in (self.tokenizer, *self.own.values()))
+
+    def reading_check(self, key: str) -> ReadingCheck:
+        """What checks, while the corpus under `key` is read, that all read its texts alike."""
+        return ReadingCheck(key, "the tokenizer", self.tokenizer, self.others)
+
+
+def family_readers(config: DistillConfig, bases: Mapping[str, Base]) -> Readers:
+    """The tokenizer of the family, trained on the corpus, named, or the models' own, and the models' own.
+
+    Raises:
+        ModelError: the models read text differently, or a tokenizer cannot be loaded.
+
+    """
+    if isinstance(config.tokenizer, BpeConfig):
+        texts = (document.text for document in open_documents(config.corpus))
+        return readers_of(train_bpe(texts, config.tokenizer.train_bpe), bases, named=True)
+    if config.tokenizer is not None:
+        return readers_of(load_tokenizer(_tokenizer_folder(config.tokenizer)), bases, named=True)
+    folder = next(base.model.folder for base in bases.values() if base.model is not None)
+    return readers_of(load_tokenizer(folder), bases, named=False)
+
+
+def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: bool) -> Readers:
+    """What is known once the family's tokenizer is: whether models with tokenizers of their own read alike.
+
+    Args:
+        tokenizer: the family's.
+        bases: what the models start from, by key.
+        named: whether distill.yaml names it, so that models are saved with it and not with their own.
+
+    Raises:
+        ModelError: a model reads text differently.
+
+    """
+    own = dict.fromkeys(bases, tokenizer)
+    others = {}
+    fingerprint = reading_fingerprint(tokenizer)
+    for key, base in bases.items():
+        if base.model is None or base.model.tokenizer_fingerprint == fingerprint:
+            continue
+        other = load_tokenizer(base.model.folder)
+        others[key] = Other(other, _alike(tokenizer, other, key, named=named))
+        if not named:
+            own[key] = other
+    return Readers(tokenizer, own, others)
+
+
+def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -> Alike:
+    """What is known of two tokenizers that can be distilled with."""
+    alike = compare_readings(one, two)
+    if alike is not None and _bos(one) == _bos(two):
+        return alike
+    what = "reads text otherwise than" if alike is None else "puts another BOS token before a text than"
+    if named:
+        raise ModelError(f"tokenizer: {what} {key} does; remove it, or name that model's own")
+    raise ModelError(
+        f"{key}: its tokenizer {what} the teacher's does, and distillation needs models that read the same "
+        "tokens; name models of one family"
+    )
+
+
+def _bos(tokenizer: ModelTokenizer) -> int | None:
+    """The BOS token that a tokenizer itself puts before a text."""
+    return bos_token_id(tokenizer) if uses_bos(tokenizer) else None
+
+
+def _tokenizer_folder(path: str) -> Path:
+    """The folder of a tokenizer that is named by path or hub id."""
+    folder = Path(path)
+    if folder.is_absolute():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = within(
+            LOOKUP_SECONDS,
+            lambda: snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]),
+            f"tokenizer: {path}",
+            progress=lambda: bytes_fetched(path),
+        )
+        return Path(found)
+    except KdauditError:
+        raise
+    except Exception as error:  # the hub's client raises errors of four unrelated families
+        raise ModelError(
+            f"tokenizer: {path} cannot be fetched from the hub ({reason(error)}); check the name and "
+            "the network"
+        ) from error

@@ -1,0 +1,287 @@
+"""How every model of an audit is trained: one set-up of `transformers.Trainer` on rows of token ids.
+
+Equal seeds, equal numbers of rows and equal batch sizes give the same order of rows, whatever the model,
+the loss or the number of processes. On a CPU equal inputs give equal weights in one process; several give
+those up to rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from kdaudit.distillation.folders import storing
+from kdaudit.distillation.order import NO_ROW, SharedOrder
+from kdaudit.distillation.processes import ALONE, Processes
+from kdaudit.errors import ModelError, RunError
+from kdaudit.inference.base import Tokens
+from kdaudit.runs.files import read_bounded
+
+IGNORED = -100
+"""Label of a position that is no target, as transformers has it."""
+
+_SECONDS = "seconds"
+_MOST_BYTES = 64 << 20
+"""Bytes of a Trainer's state at most."""
+_PATIENCE = 4 * 3600
+"""Seconds that GPUs wait for each other within a step: the first may be writing a large checkpoint."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as progress(model's name, steps done, all steps) after every optimizer step."""
+
+
+class Recipe(NamedTuple):
+    """How long and how fast a model learns: AdamW, a schedule after a linear warm-up."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    """Rows a step, over all processes."""
+    warmup_ratio: float = 0.03
+    """Share of all steps in which the learning rate rises from 0."""
+    seed: int = 0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the computation; auto is bfloat16 on a GPU that has it, else float32."""
+
+
+class Training(NamedTuple):
+    """One model and how it is trained: what every trainer here takes."""
+
+    name: str
+    """What progress and errors call the model."""
+    model: Any
+    """A causal language model of transformers; it is trained in place."""
+    windows: Sequence[Tokens]
+    """int32 (tokens,) each, of any lengths."""
+    recipe: Recipe
+    folder: Path
+    """Where the Trainer may write."""
+    progress: Progress
+    """Told of every step."""
+    resumable: bool = False
+    """Whether checkpoints are written to `folder`, twenty over the training, the last ones kept."""
+    bos: int | None = None
+    """Begin token that is put before each window, or None."""
+    processes: Processes = ALONE
+    """Those that train the model together, this one among them."""
+
+
+class Batch(NamedTuple):
+    """Rows of one step, padded on the right to the longest."""
+
+    input_ids: Tensor
+    """int64 (rows, tokens)."""
+    attention_mask: Tensor
+    """int64 (rows, tokens): 1 for text, 0 for padding."""
+    labels: Tensor
+    """int64 (rows, tokens): the token itself, `IGNORED` for padding."""
+
+
+class Rows(Dataset[Tensor]):
+    """Windows as the Trainer reads them: row i is window i, after a begin token where there is one.
+
+    `NO_ROW` gives one token, which nothing predicts and which predicts nothing: a row without a target.
+    """
+
+    def __init__(self, windows: Sequence[Tokens], bos: int | None = None) -> None:
+        self._windows = windows
+        self._begin = [] if bos is None else [bos]
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == NO_ROW:
+            return torch.zeros(1, dtype=torch.long)
+        return torch.tensor([*self._begin, *self._windows[index].tolist()], dtype=torch.long)
+
+
+def padded(rows: Sequence[Tensor]) -> Batch:
+    """Put rows of token ids into one batch; padding is marked by length, so any token may be text."""
+    shape = (len(rows), max(len(row) for row in rows))
+    input_ids = torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, IGNORED)
+    for place, row in enumerate(rows):
+        input_ids[place, : len(row)] = row
+        labels[place, : len(row)] = row
+    return Batch(input_ids, (labels != IGNORED).long(), labels)
+
+
+def collate(rows: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`padded` as the keyword arguments of a model."""
+    return padded(rows)._asdict()
+
+
+class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes without types
+    """Trains one model on windows with cross-entropy on every token after the first.
+
+    Raises:
+        ModelError: several processes train, and the model cannot be told how many targets all have together.
+        UsageError: a step's windows cannot be shared evenly by the processes.
+
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._processes = training.processes
+        self._watch = _Watch(training.name, training.progress)
+        super().__init__(
+            model=training.model,
+            args=_arguments(training),
+            train_dataset=Rows(training.windows, training.bos),
+            data_collator=collate,
+            callbacks=[self._watch],
+        )
+        # It prints to standard output, which belongs to the command's own result.
+        self.remove_callback(PrinterCallback)
+        if training.processes.count > 1 and not self.model_accepts_loss_kwargs:
+            raise ModelError(
+                f"the model {training.name}: {type(training.model).__name__} averages its loss by itself, "
+                "which goes wrong in several processes; train it in one, without torchrun"
+            )
+
+    def train_on(self) -> None:
+        """Train, or go on from the last whole checkpoint in the training's folder."""
+        folder = Path(self.args.output_dir)
+        # The first alone removes what is half written; then all of them find the same.
+        found = self._processes.first_then_all(
+            lambda: _last_checkpoint(folder), lambda: _last_checkpoint(folder)
+        )
+        self._watch.before = 0.0 if found is None else _seconds_until(Path(found))
+        self.train(resume_from_checkpoint=found)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401 - the Trainer's hook
+        # torch's writer tells of a full disk by a RuntimeError about positions in its file.
+        with storing(f"{self.args.output_dir}: a checkpoint of {self._watch.name}", RuntimeError):
+            super()._save_checkpoint(model, trial)
+
+    @property
+    def earlier_seconds(self) -> float:
+        """What earlier starts of this training took."""
+        return self._watch.before
+
+    def gathered_weights(self) -> dict[str, Tensor] | None:
+        """The model's weights where they lie in shards over the processes, all of which ask; else None."""
+        if not self.is_fsdp_enabled:
+            return None
+        weights: dict[str, Tensor] = self.accelerator.get_state_dict(self.model)
+        return weights
+
+    def _get_train_sampler(self, train_dataset: Rows | None = None) -> Any:  # noqa: ANN401 - the Trainer's hook
+        if self._processes.count == 1:
+            return super()._get_train_sampler(train_dataset)
+        rows = len(train_dataset or self.train_dataset)
+        step = self.args.per_device_train_batch_size * self._processes.count
+        steps = -(-rows // step)
+        # The epoch is taken from the steps done: where a resumed epoch is entered in its midst, the
+        # Trainer tells it to no sampler of several processes.
+        return SharedOrder(rows, step, self.args.data_seed, lambda: self.state.global_step // steps)
+
+    @property
+    def losses(self) -> list[float]:
+        """Mean loss of each epoch, once trained."""
+        return [float(entry["loss"]) for entry in self.state.log_history if "loss" in entry]
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint that was written to its end: the Trainer writes its state last.
+
+    One that a killed process left half is removed: the Trainer would count it among those it keeps.
+    """
+    numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    for found in sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True):
+        try:
+            json.loads(read_bounded(found / TRAINER_STATE_NAME, _MOST_BYTES))
+        except (OSError, ValueError):
+            shutil.rmtree(found)
+        else:
+            return str(found)
+    return None
+
+
+def _seconds_until(checkpoint: Path) -> float:
+    """What the training had taken when it was written; 0 where the process died before it could say."""
+    try:
+        return float(read_bounded(checkpoint / _SECONDS, 100))
+    except (OSError, ValueError):
+        return 0.0
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
+    """Reports steps, notes the time beside each checkpoint, stops a training whose loss is no number."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name = name
+        self._progress = progress
+        self._began = time.perf_counter()
+        self.before = 0.0
+        """Seconds that earlier starts spent."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        self._began = time.perf_counter()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        if state.is_world_process_zero:
+            seconds = self.before + time.perf_counter() - self._began
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / _SECONDS).write_text(f"{seconds}\n", encoding="utf-8")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        self._progress(self.name, state.global_step, state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise RunError(
+                f"{self.name}: the training loss was no longer a number at step {state.global_step}; "
+                "lower the learning rate and run again"
+            )
+
+
+def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments comes without types
+    recipe = training.recipe
+    on_gpu = torch.cuda.is_available()
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
+    arguments = TrainingArguments(
+        output_dir=str(training.folder),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=training.processes.share(recipe.batch_size),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
+        warmup_steps=recipe.warmup_ratio,  # below 1 the Trainer takes it as a share of all steps
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        bf16=precision == "bfloat16",
+        fp16=precision == "float16",
+        save_strategy="steps" if training.resumable else "no",
+        save_steps=0.05,
+        save_total_limit=2,  # the newest may be half written when the process dies
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        ddp_timeout=_PATIENCE,
+        ddp_find_unused_parameters=False,  # every weight of a language model takes part in every step
+    )
+    if on_gpu:
+        # It counts the GPUs; a process uses one, so that a step has `batch_size` rows.
+        _ = arguments.device
+        arguments._n_gpu = 1
+    return arguments

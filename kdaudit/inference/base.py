@@ -1,0 +1,112 @@
+"""What an inference engine does for an audit, in token ids alone.
+
+An engine knows nothing of corpora, text or files of a run: rows of token ids go in, arrays come out.
+`kdaudit.inference.start` runs one in a process of its own and gives back the same protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.config.audit import EngineName
+
+Tokens = NDArray[np.int32]
+
+
+class Masking(NamedTuple):
+    """Ids that stand for no token of a model's tokenizer."""
+
+    vocabulary: int = 0
+    """All from here on; 0: none is known."""
+    unused_ids: Sequence[int] = ()
+    """And these below it."""
+
+    def ids(self, width: int) -> list[int]:
+        """Those that a model with logits for `width` ids could give: ascending."""
+        unused = [index for index in self.unused_ids if index < width]
+        return [*unused, *range(self.vocabulary or width, width)]
+
+
+class EngineOptions(NamedTuple):
+    """How to load one model."""
+
+    engine: EngineName
+    path: str
+    """A local folder in Hugging Face form with safetensors weights."""
+    max_tokens: int
+    """Longest sequence to come, in tokens: BOS token, prefix and suffix. The model reads all but the last."""
+    dtype: str = "auto"
+    """auto (the checkpoint's own), float32, bfloat16 or float16."""
+    tensor_parallel: int = 1
+    """GPUs that share the model; vLLM only."""
+    trust_remote_code: bool = False
+    expected_examples: int = 0
+    """Examples to come, so that an engine can choose whether compiling pays; 0 where unknown."""
+    sequences: int = 0
+    """Sequences met together at most; 0 leaves it to the engine, which says what it chose."""
+    retreat: int = 0
+    """Times that memory ran out before: the batch is a quarter for each."""
+    memory_share: float = 1.0
+    """Share of the memory that an engine would take by itself, where several are loaded together."""
+    vocabulary: int = 0
+    """Ids from here on stand for no token of the tokenizer, and `generate` gives none; 0: not known."""
+    unused_ids: Sequence[int] = ()
+    """Ids below it that stand for no token either."""
+
+    @property
+    def masking(self) -> Masking:
+        """What `generate` never gives."""
+        return Masking(self.vocabulary, self.unused_ids)
+
+
+class EngineInfo(NamedTuple):
+    """What a loaded engine turned out to be, for the record."""
+
+    engine: str
+    version: str
+    device: str
+    dtype: str
+
+
+class Loaded(NamedTuple):
+    """What an engine says once its model is loaded."""
+
+    info: EngineInfo
+    sequences: int
+    """Sequences that it meets together at most."""
+
+
+class Engine(Protocol):
+    """A loaded model; greedy decoding only."""
+
+    def describe(self) -> Loaded:
+        """What the engine turned out to be."""
+        ...
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """Matched tokens of each example.
+
+        Args:
+            prefixes: int32 (examples, prefix tokens), BOS token included where one is wanted.
+            suffixes: int32 (examples, suffix tokens).
+
+        Returns:
+            int16 (examples,): how many tokens of its suffix greedy decoding from its prefix
+            reproduces before the first difference, 0 to suffix tokens. The model is decoded as it was
+            released: where the likeliest id stands for no token (a padded row of its output layer), that is
+            what it would give out, and a difference.
+
+        """
+        ...
+
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
+        """Continuation of each prefix: int32 (examples, tokens), end tokens not heeded.
+
+        Greedy, or with a temperature above 0 sampled from the whole softened distribution; either way of ids
+        that stand for a token: what is generated is written down as text, and students are trained on it.
+        """
+        ...

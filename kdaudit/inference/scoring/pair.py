@@ -1,0 +1,209 @@
+"""Windows under teacher and baseline at once, in a worker process that holds both.
+
+Each model reads each window once. All that is asked comes from these logits: perplexities, entropies, the
+divergence of the two, and by teacher forcing how much of the suffix either would reproduce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.inference import PRELOAD, explained
+from kdaudit.inference.base import EngineInfo, Tokens
+from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
+from kdaudit.inference.scoring.broken import refuse_broken
+from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, Piece, logits_room, pieces
+from kdaudit.inference.scoring.softmax import Floats, Softmax
+from kdaudit.inference.workers import Worker
+
+if TYPE_CHECKING:
+    import torch
+
+_ROLES = ("teacher", "baseline")
+
+
+class PairScores(NamedTuple):
+    """Of each window, all (windows,). A mean is over all tokens after the first.
+
+    Distributions are over the tokenizer's vocabulary: columns of the logits beyond it, which padded models
+    have, are cut off before the softmax.
+    """
+
+    teacher_nll: Floats
+    """Mean -ln p of the tokens under the teacher, in nats; exp of it is the perplexity. Means are float64."""
+    baseline_nll: Floats
+    kl_divergence: Floats
+    """Mean of KL(teacher || baseline) = sum over the vocabulary of p_teacher ln(p_teacher / p_baseline)."""
+    teacher_entropy: Floats
+    """Mean entropy of the teacher's next-token distribution, in nats."""
+    baseline_entropy: Floats
+    teacher_matched: NDArray[np.int16]
+    """Tokens of the suffix, from its first, each the argmax of the teacher's logits (of all columns, as in
+    decoding) after the true tokens before it: int16."""
+    baseline_matched: NDArray[np.int16]
+
+
+class PairService:
+    """Runs in the worker: forward passes of two models, one after the other is loaded."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._models: dict[str, CausalModel] = {}
+        self._retreat = int(options["retreat"])
+        self._vocabulary = int(options["vocabulary"])
+        self._bos: tuple[int | None, int | None] = (options["teacher_bos"], options["baseline_bos"])
+        start = int(options["prefix_tokens"]) - 1  # the logits at position i predict token i + 1
+        self._suffix = Piece(start, start + int(options["suffix_tokens"]))
+
+    def describe(self) -> None:
+        """Nothing to report before the models are there."""
+
+    def load(self, *, role: str, **files: Any) -> dict[str, str]:  # noqa: ANN401 - as `ModelFiles.options`
+        """Load the teacher or the baseline."""
+        self._models[role] = CausalModel(**files)
+        return self._models[role].info._asdict()
+
+    def scores(self, flat: Tokens, ends: NDArray[np.int64]) -> PairScores:
+        """Score windows; for the arguments see `Packed`."""
+        import torch
+
+        models = [self._models[role] for role in _ROLES]
+        room = logits_room(self._retreat, *models)
+        softmax = Softmax(min(self._vocabulary, *(model.columns for model in models)), models[0].device)
+        means, matched = np.zeros((5, len(ends))), np.zeros((2, len(ends)), np.int16)
+        for batch in batches(Packed(flat, ends), room):
+            with torch.inference_mode():
+                values, hits = self._score(batch, models, softmax, room)
+            means[:, batch.rows] = [batch.means(value) for value in values]
+            matched[:, batch.rows] = np.cumprod(hits, axis=2).sum(axis=2)
+        return PairScores(*means, *matched)
+
+    def _score(
+        self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """Scores of each position (5, rows, positions), and hits (2, rows, suffix tokens)."""
+        import torch
+
+        values = np.zeros((5, *batch.inputs.shape))
+        hits = np.zeros((2, len(batch.rows), self._suffix.stop - self._suffix.start), np.bool_)
+        targets = torch.from_numpy(batch.targets).to(models[0].device)
+        readings = [model.read(batch, bos) for model, bos in zip(models, self._bos, strict=True)]
+        for piece in pieces(batch, room, *models):
+            logits = [reading.logits(piece) for reading in readings]
+            for hit, one in zip(hits, logits, strict=True):
+                self._compare(hit, one, targets, piece)
+            there = targets[:, slice(*piece)]
+            teacher_logits, baseline_logits = (one.flatten(0, 1) for one in logits)
+            sums = softmax.pair(teacher_logits, baseline_logits, there.flatten())
+            teacher, baseline = sums.teacher, sums.baseline
+            measures = (
+                teacher.nll,
+                baseline.nll,
+                sums.kl_divergence,
+                teacher.entropy,
+                baseline.entropy,
+            )
+            values[:, :, slice(*piece)] = np.reshape(measures, (5, *there.shape))
+            del logits, teacher_logits, baseline_logits  # before the next piece's are made
+        return values, hits
+
+    def _compare(
+        self, hits: NDArray[np.bool_], logits: torch.Tensor, targets: torch.Tensor, piece: Piece
+    ) -> None:
+        """Fill in which suffix tokens within the piece are the argmax."""
+        start, stop = max(piece.start, self._suffix.start), min(piece.stop, self._suffix.stop)
+        if start < stop:
+            found = logits[:, start - piece.start : stop - piece.start].argmax(-1)
+            right = (found == targets[:, start:stop]).cpu().numpy()
+            hits[:, start - self._suffix.start : stop - self._suffix.start] = right
+
+
+class PairWorker:
+    """Teacher and baseline in a process of their own; a context manager that ends the process.
+
+    Args:
+        teacher: the teacher's files.
+        baseline: the baseline's files.
+        vocabulary: columns of both models' logits that stand for tokens.
+        teacher_bos: BOS token that the teacher reads before each window, or None.
+        baseline_bos: the same of the baseline.
+        prefix_tokens: the window's tokens before its suffix, at least one.
+        suffix_tokens: those of the suffix.
+        retreat: as in `EngineOptions`.
+
+    Raises:
+        EngineError: as `explained`.
+
+    """
+
+    def __init__(
+        self,
+        teacher: ModelFiles,
+        baseline: ModelFiles,
+        *,
+        vocabulary: int,
+        teacher_bos: int | None,
+        baseline_bos: int | None,
+        prefix_tokens: int,
+        suffix_tokens: int,
+        retreat: int,
+    ) -> None:
+        self._files = (teacher, baseline)
+        self._both = f"{teacher.folder} and {baseline.folder}"
+        self._least = prefix_tokens + suffix_tokens
+        self.seconds = 0.0
+        """Time inside the worker, over all windows scored."""
+        options = {
+            "vocabulary": vocabulary,
+            "teacher_bos": teacher_bos,
+            "baseline_bos": baseline_bos,
+            "prefix_tokens": prefix_tokens,
+            "suffix_tokens": suffix_tokens,
+            "retreat": retreat,
+        }
+        with explained(self._both, "transformers"):
+            self._worker = Worker("kdaudit.inference.scoring.pair:PairService", options, PRELOAD["transformers"])
+        try:
+            self._load()
+        except BaseException:
+            self._worker.close()
+            raise
+
+    def _load(self) -> None:
+        infos = []
+        for role, files in zip(_ROLES, self._files, strict=True):
+            with explained(str(files.folder), "transformers"):
+                told = self._worker.call("load", role=role, **files.options()).head["value"]
+            infos.append(EngineInfo(**told))
+        self.info = infos[0]
+        """Version, device and dtype, of the teacher."""
+
+    def scores(self, windows: Sequence[Tokens]) -> PairScores:
+        """Score windows: int32 (tokens,) each, at least prefix and suffix long.
+
+        Raises:
+            EngineError: as `explained`.
+            ModelError: a model gives numbers that are not finite.
+            ValueError: a window is too short.
+
+        """
+        with explained(self._both, "transformers"):
+            answer = self._worker.call("scores", *pack(windows, self._least))
+        self.seconds += float(answer.head["seconds"])
+        found = PairScores(*answer.arrays)
+        teacher, baseline = self._files
+        refuse_broken(teacher, [found.teacher_nll, found.teacher_entropy])
+        refuse_broken(baseline, [found.baseline_nll, found.baseline_entropy])
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()

@@ -1,0 +1,164 @@
+"""Windows under one model: log-likelihood, perplexity and token entropy, in a worker process.
+
+Perplexity is exp of the mean negative log-likelihood over all tokens after the first of each window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.inference import PRELOAD, explained
+from kdaudit.inference.base import Tokens
+from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
+from kdaudit.inference.scoring.broken import refuse_broken
+from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_room, pieces
+from kdaudit.inference.scoring.softmax import Floats, Softmax
+from kdaudit.inference.workers import Worker
+
+
+class EntropyScores(NamedTuple):
+    """Of each window under one model, float64 (windows,), over all tokens after the first."""
+
+    entropy: Floats
+    """Mean entropy of the next-token distribution, in nats."""
+    log_probability: Floats
+    """Mean ln p of the tokens, in nats."""
+
+
+class _Scored(NamedTuple):
+    batch: Batch
+    nll: Floats
+    """(rows, positions)"""
+    entropy: Floats
+    """(rows, positions)"""
+
+
+class FeatureService:
+    """Runs in the worker: forward passes of one model."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._retreat = int(options.pop("retreat"))
+        self._model = CausalModel(**options)
+
+    def describe(self) -> str:
+        """What the worker reports once it is ready."""
+        return self._model.device
+
+    def log_likelihood(self, flat: Tokens, ends: NDArray[np.int64], *, bos: int | None) -> Floats:
+        """Sum of ln p(token | tokens before it) over each window, its first token left out.
+
+        Args:
+            flat: see `Packed`.
+            ends: see `Packed`.
+            bos: BOS token that stands before each window, or None.
+
+        Returns:
+            float64 (windows,), in nats; p is over all columns of the logits.
+
+        """
+        totals = np.zeros(len(ends))
+        for batch, nll, _ in self._scored(Packed(flat, ends), bos, self._model.columns):
+            totals[batch.rows] = -np.where(batch.counted, nll, 0.0).sum(1)
+        return totals
+
+    def entropy(
+        self, flat: Tokens, ends: NDArray[np.int64], *, bos: int | None, vocabulary: int
+    ) -> tuple[Floats, Floats]:
+        """See `EntropyScores` and `log_likelihood`; p is over the first `vocabulary` columns."""
+        means = np.zeros((2, len(ends)))
+        width = min(vocabulary, self._model.columns)
+        for batch, nll, entropy in self._scored(Packed(flat, ends), bos, width):
+            means[:, batch.rows] = batch.means(entropy), -batch.means(nll)
+        return means[0], means[1]
+
+    def _scored(self, packed: Packed, bos: int | None, width: int) -> Iterator[_Scored]:
+        import torch
+
+        softmax = Softmax(width, self._model.device)
+        room = logits_room(self._retreat, self._model)
+        for batch in batches(packed, room):
+            with torch.inference_mode():
+                scored = self._score(batch, bos, softmax, room)
+            yield scored
+
+    def _score(self, batch: Batch, bos: int | None, softmax: Softmax, room: int) -> _Scored:
+        import torch
+
+        scored = _Scored(batch, np.zeros(batch.inputs.shape), np.zeros(batch.inputs.shape))
+        targets = torch.from_numpy(batch.targets).to(self._model.device)
+        reading = self._model.read(batch, bos)
+        for piece in pieces(batch, room, self._model):
+            there = (slice(None), slice(*piece))
+            sums = softmax.single(reading.logits(piece).flatten(0, 1), targets[there].flatten())
+            shape = batch.inputs[there].shape
+            scored.nll[there], scored.entropy[there] = sums.nll.reshape(shape), sums.entropy.reshape(shape)
+        return scored
+
+
+class FeatureWorker:
+    """Features under one model, from a process of its own; a context manager that ends the process.
+
+    Args:
+        path: the model's folder.
+        dtype: as in `ModelFiles`.
+        trust_remote_code: whether to run code that comes with the model.
+        retreat: as in `EngineOptions`.
+
+    Raises:
+        EngineError: as `explained`; so do all methods.
+        ModelError: the model gives numbers that are not finite.
+
+    """
+
+    def __init__(self, path: Path, dtype: str, trust_remote_code: bool, retreat: int) -> None:
+        self._files = ModelFiles(path, dtype, trust_remote_code)
+        self.seconds = 0.0
+        """Time inside the worker, over all windows met."""
+        options = {**self._files.options(), "retreat": retreat}
+        with explained(str(path), "transformers"):
+            self._worker = Worker("kdaudit.inference.scoring.single:FeatureService", options, PRELOAD["transformers"])
+
+    def log_likelihood(self, windows: Sequence[Tokens], bos: int | None) -> Floats:
+        """See `FeatureService.log_likelihood`; each window has at least two tokens."""
+        found: Floats = self._call("log_likelihood", windows, bos=bos)[0]
+        return found
+
+    def perplexity(self, batches: Iterable[Sequence[Tokens]], bos: int | None) -> float:
+        """The exp of the mean negative log-likelihood over all tokens after the first of each window."""
+        total, tokens = 0.0, 0
+        for windows in batches:
+            total += float(self.log_likelihood(windows, bos).sum())
+            tokens += sum(len(window) - 1 for window in windows)
+        return float(np.exp(-total / tokens))
+
+    def entropy(self, windows: Sequence[Tokens], bos: int | None, vocabulary: int) -> EntropyScores:
+        """Mean token entropy and log-probability of each window.
+
+        Args:
+            windows: int32 (tokens,) each, at least two tokens.
+            bos: BOS token that stands before each window, or None.
+            vocabulary: tokens of the tokenizer; columns of the logits beyond it are left out.
+
+        """
+        return EntropyScores(*self._call("entropy", windows, bos=bos, vocabulary=vocabulary))
+
+    def _call(self, method: str, windows: Sequence[Tokens], **values: int | None) -> list[NDArray[Any]]:
+        with explained(str(self._files.folder), "transformers"):
+            answer = self._worker.call(method, *pack(windows), **values)
+        self.seconds += float(answer.head["seconds"])
+        refuse_broken(self._files, answer.arrays)
+        return answer.arrays
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.close()

@@ -1,0 +1,193 @@
+"""The vLLM engine: greedy decoding that gives each sequence up at its first wrong token.
+
+Greedy decoding reproduces a suffix if and only if every step's argmax is the suffix's next token, so a
+sequence can be aborted at its first difference; most differ within two tokens, and the cost falls to
+little more than reading the prefixes. `LLM.generate` cannot stop a request early, so the engine is
+driven step by step. All that kdaudit knows of vLLM's inside is in this module; the range of versions in
+pyproject.toml is the one that its tests ran with.
+
+Import this module in a worker process only: vLLM binds threads and patches transformers classes.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Tokens
+from kdaudit.inference.prefixes import SuffixLedger
+from kdaudit.inference.sizing import Sizes, plan_sizes
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+# Read by vLLM when it is first imported. In one process its scheduling is deterministic.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+# vLLM counts the last token of a sequence, which is never read, and does not know every scaling of RoPE.
+# Whether a model has a position for each token that it reads is checked before (kdaudit.inference.context).
+os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
+
+
+class VllmEngine:
+    """One model in vLLM, in this process."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        import vllm
+        from vllm.platforms import current_platform
+
+        wanted = EngineOptions(**options)
+        device = str(current_platform.device_type)
+        self._sizes = plan_sizes(wanted, device)
+        self._masked = wanted.masking.ids(_logits(wanted))
+        self._engine = _load(wanted, self._sizes, masks=bool(self._masked))
+        model_config = self._engine.vllm_config.model_config
+        self._info = EngineInfo(
+            "vllm", vllm.__version__, _device_name(device), str(model_config.dtype).removeprefix("torch.")
+        )
+
+    def describe(self) -> Loaded:
+        """See `Engine.describe`."""
+        return Loaded(self._info, self._sizes.sequences)
+
+    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        """See `Engine.match`: one request for each distinct prefix, aborted at its last suffix's mismatch."""
+        ledger = SuffixLedger(prefixes, suffixes)
+        params = _params(suffixes.shape[1], 0.0, 0)
+        for outputs in self._run(ledger.prefixes, params):
+            # An aborted request emits no last output, so the ledger alone knows what was matched.
+            self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
+        return ledger.matched
+
+    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
+        """See `Engine.generate`."""
+        out = np.zeros((len(prefixes), tokens), dtype=np.int32)
+        done = np.zeros(len(prefixes), dtype=np.int64)
+        for outputs in self._run(prefixes, _params(tokens, temperature, seed, self._masked)):
+            for row, new in outputs:
+                out[row, done[row] : done[row] + len(new)] = new
+                done[row] += len(new)
+        return out
+
+    def _run(self, prompts: Tokens, params: SamplingParams) -> Iterator[list[tuple[int, Sequence[int]]]]:
+        """Yield, for each engine step, the rows that moved and their new tokens.
+
+        Prompts are fed in waves, so that the batch stays full while most requests die young.
+        """
+        admitted = 0
+        while admitted < len(prompts) or self._engine.has_unfinished_requests():
+            room = self._sizes.queue - self._engine.get_num_unfinished_requests()
+            if admitted < len(prompts) and room >= self._sizes.wave:
+                admitted = self._admit(prompts, admitted, admitted + room, params)
+            yield [(int(output.request_id), output.outputs[0].token_ids) for output in self._engine.step()]
+
+    def _admit(self, prompts: Tokens, start: int, stop: int, params: SamplingParams) -> int:
+        from vllm.inputs import TokensPrompt
+
+        rows = range(start, min(stop, len(prompts)))
+        rendered = self._engine.renderer.render_cmpl(
+            [TokensPrompt(prompt_token_ids=prompts[row].tolist()) for row in rows]
+        )
+        for row, prompt in zip(rows, rendered, strict=True):
+            own = params if params.seed is None else _seeded(params, params.seed + row)
+            self._engine.add_request(str(row), prompt, own)
+        return rows.stop
+
+    def _abort(self, rows: Iterator[int]) -> None:
+        ids = [str(row) for row in rows]
+        if ids:
+            self._engine.abort_request(ids)
+
+
+def _logits(options: EngineOptions) -> int:
+    """How many logits vLLM gives at each position: where the configuration pads the vocabulary, those too."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(options.path, trust_remote_code=options.trust_remote_code)
+    return int(config.get_text_config().vocab_size)
+
+
+def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa: ANN401 - vLLM is untyped here
+    from vllm import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    from kdaudit.inference import vllm_mask
+
+    with _plain_path(options.path) as path:
+        return LLMEngine.from_engine_args(
+            EngineArgs(
+                model=path,
+                skip_tokenizer_init=True,
+                trust_remote_code=options.trust_remote_code,
+                load_format="safetensors",
+                config_format="hf",  # never params.json, which Mistral's own form brings
+                runner="generate",  # also beside the files of sentence-transformers
+                dtype=sizes.dtype,
+                generation_config="vllm",  # nothing of the model's own sampling defaults
+                max_model_len=options.max_tokens,
+                tensor_parallel_size=options.tensor_parallel,
+                max_num_seqs=sizes.sequences,
+                max_num_batched_tokens=sizes.batched_tokens,
+                kv_cache_memory_bytes=sizes.cache_bytes,
+                gpu_memory_utilization=sizes.gpu_share,
+                enforce_eager=sizes.eager,
+                enable_prefix_caching=False,  # a hit would change the batches of a continued run
+                disable_log_stats=True,
+                seed=0,
+                # Where the mask has nothing to do it would cost.
+                logits_processors=[vllm_mask.NAME] if masks else None,
+            )
+        )
+
+
+@contextmanager
+def _plain_path(path: str) -> Iterator[str]:
+    """A path to the same folder that is no pattern to `glob`.
+
+    vLLM finds weights with it: for a folder named `model[1]` it would load those of `model1`.
+    """
+    if glob.escape(path) == path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="kdaudit-") as folder:
+        link = Path(folder) / "model"
+        link.symlink_to(path)
+        yield str(link)
+
+
+def _params(tokens: int, temperature: float, seed: int, masked: Sequence[int] = ()) -> SamplingParams:
+    """Greedy at temperature 0. Sampling: each row draws from a generator of its own (see `_admit`)."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    from kdaudit.inference import vllm_mask
+
+    return SamplingParams(
+        temperature=temperature,
+        seed=seed if temperature else None,
+        max_tokens=tokens,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+        extra_args=vllm_mask.masking(masked) if masked else None,
+    )
+
+
+def _seeded(params: SamplingParams, seed: int) -> SamplingParams:
+    own = params.clone()
+    own.seed = seed
+    return own
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if device == "cuda" else device

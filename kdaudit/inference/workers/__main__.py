@@ -1,0 +1,11 @@
+"""A nursery's process: `python -m kdaudit.inference.workers DESCRIPTOR MODULE...`."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from kdaudit.inference.workers.fork_server import rear
+
+if __name__ == "__main__":
+    rear(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

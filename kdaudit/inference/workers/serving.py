@@ -1,0 +1,69 @@
+"""The worker's side: one object whose methods answer calls until the parent closes the pipe.
+
+The worker ends when its parent does, however the parent ends and whatever the worker is doing then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+from kdaudit.inference.workers.messages import Array, Message, read_message, write_message
+
+
+def serve(service: str) -> None:
+    """Answer calls that come on standard input, on standard output, until the parent is gone.
+
+    Args:
+        service: "module:Class". The first call, `__init__`, builds it from its JSON options.
+
+    """
+    calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)  # libraries print; the answers' pipe must stay clean
+    target: Any = None
+    for message in _messages(calls):
+        began = time.monotonic()
+        try:
+            if message.head["method"] == "__init__":
+                module, _, name = service.partition(":")
+                target = getattr(importlib.import_module(module), name)(message.head["values"]["options"])
+                answer = Message({"value": target.describe()}, [])
+            else:
+                found = getattr(target, message.head["method"])(*message.arrays, **message.head["values"])
+                told = found if isinstance(found, dict) else None
+                head = {"seconds": time.monotonic() - began, "value": told}
+                answer = Message(head, [] if told else list(_arrays(found)))
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            answer = Message({"error": f"{type(error).__name__}: {error}"}, [])
+        write_message(answers, answer)
+
+
+def _arrays(found: Any) -> Sequence[Array]:  # noqa: ANN401 - a service's return value
+    if found is None:
+        return []
+    return [found] if isinstance(found, np.ndarray) else list(found)
+
+
+def _messages(calls: IO[bytes]) -> Iterator[Message]:
+    """Yield calls; a thread reads them, so that the parent's end is seen in the midst of one."""
+    pending: queue.Queue[Message] = queue.Queue()
+
+    def read() -> None:
+        while (message := read_message(calls)) is not None:
+            pending.put(message)
+        os._exit(0)  # the parent is gone or has closed us: nobody waits for an answer
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield pending.get()

@@ -1,0 +1,94 @@
+"""The audit's summary in Markdown: card.md of a run, and the section of a student's model card.
+
+It is public: it is made from results whose private parts were taken out, and links to the public
+report alone. Text that others chose (names, notes) is escaped, since hubs render Markdown and HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kdaudit.reporting.figures import KeyFigure, key_figures, role_words
+from kdaudit.reporting.formatting import count, percent, percent_interval, plural
+from kdaudit.reporting.redaction import visible
+from kdaudit.reporting.verdict import verdict_of
+from kdaudit.schemas.results import AuditResults, ModelResult
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!$])")
+_OF_ONE_STUDENT = 2
+"""Key figures that are about one student: against the baseline, and inherited; they come first."""
+
+
+class CardRow(NamedTuple):
+    """A model in the card's table."""
+
+    name: str
+    part: str
+    memorized: str
+    rate: str
+    interval: str
+
+
+def card_text(results: AuditResults) -> str:
+    """The summary of a whole audit as Markdown.
+
+    Args:
+        results: without private parts (`kdaudit.reporting.view.without_private_parts`).
+    """
+    return _render(results, None, key_figures(results))
+
+
+def section_text(results: AuditResults, student: str) -> str:
+    """The summary for the model card of one student.
+
+    Args:
+        results: what concerns the student (`kdaudit.modelcard.student.about`), without private parts.
+        student: its name.
+    """
+    return _render(results, student, key_figures(results)[:_OF_ONE_STUDENT])
+
+
+def escaped(text: str) -> str:
+    """Text as one line of Markdown that shows it and does nothing else."""
+    return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
+
+
+def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]) -> str:
+    # Markdown is not HTML: autoescape would garble it, so finalize escapes for Markdown instead.
+    environment = Environment(
+        loader=PackageLoader("kdaudit.templates", ""),
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        finalize=lambda value: escaped(value) if isinstance(value, str) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    texts = results.leak_suffixes
+    left_out = sum(results.corpus.skipped.model_dump().values())
+    text = environment.get_template("card.md.j2").render(
+        audit=results.name,
+        student=student,
+        verdict=verdict_of(results),
+        examples=count(results.corpus.examples),
+        sampled=results.corpus.sampled,
+        windows=count(results.corpus.windows),
+        left_out=count(left_out) if left_out else None,
+        corpus=results.corpus.path,
+        given=results.extraction.prefix_tokens,
+        need=results.extraction.suffix_tokens,
+        rows=[_row(name, model) for name, model in results.models.items()],
+        leaks=plural(len(results.leaks), "example"),
+        suffixes=plural(texts.leaks, "distinct text") if texts is not None and texts.leaks else None,
+        figures=figures,
+        version=results.kdaudit_version,
+        created=results.created[:10],
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _row(name: str, model: ModelResult) -> CardRow:
+    memorized = f"{count(model.memorized)} of {count(model.examples)}"
+    return CardRow(name, role_words(model), memorized, percent(model.rate), percent_interval(model.ci95))

@@ -1,0 +1,194 @@
+"""`kdaudit card`: a run's audit goes into a model card, and on the hub if asked to.
+
+The run directory is only read. With a push the card is uploaded first and written here only then, so that
+a push that fails leaves every local file as it was.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from kdaudit.config.yaml.loading import load_audit
+from kdaudit.errors import RunStateError, StorageError, UsageError
+from kdaudit.modelcard.document import Contribution, updated
+from kdaudit.modelcard.hub import CARD_FILE, MAX_CARD_BYTES, HubCard, fetch_card, push
+from kdaudit.modelcard.metadata import evaluation
+from kdaudit.modelcard.section import escaped, section_text
+from kdaudit.modelcard.student import about, chosen_student
+from kdaudit.reporting.redaction import visible
+from kdaudit.reporting.render import MOST_BYTES, PUBLIC_REPORT, read_results
+from kdaudit.reporting.view import without_private_parts
+from kdaudit.runs.files import read_bounded, replacing, sha256_file
+from kdaudit.runs.manifest import problem_of, read_manifest
+from kdaudit.schemas.results import AuditResults
+
+RESULTS = "results.json"
+
+
+class Upload(NamedTuple):
+    """Where to upload card and public report."""
+
+    repo: str
+    """Id of a model's repository."""
+    create_pr: bool
+    """Open a pull request instead of committing to main."""
+
+
+class Written(NamedTuple):
+    """What became of the card."""
+
+    student: str
+    card: Path | None
+    """The local card; None where the repository's own was changed."""
+    url: str | None
+    """The commit or pull request; None without a push, or where the hub had all already."""
+
+
+def write_card(
+    run_dir: Path,
+    *,
+    student: str | None,
+    card: Path | None,
+    upload: Upload | None,
+    warn: Callable[[str], None],
+) -> Written:
+    """Put a student's audit into its model card.
+
+    Args:
+        run_dir: a finished run.
+        student: its name; None where the run has one alone.
+        card: the card, made if absent. None means the repository's own with `upload`, and README.md in the
+            student's folder without.
+        upload: where to upload the card and the public report; None to upload nothing.
+        warn: told what the hub remarks on the card.
+
+    Raises:
+        UsageError: student or card cannot be used as asked.
+        RunStateError: the run holds no results, or its public report is damaged.
+        RunError: the hub cannot be reached or refuses.
+        StorageError: the card could not be written.
+
+    """
+    _refuse_changed_results(run_dir)
+    results = read_results(run_dir)
+    name = chosen_student(results, student)
+    target = card if card or upload else _folder_of(run_dir, name) / CARD_FILE
+    report = b"" if upload is None else _public_report(run_dir)
+    local = None if target is None else _local(target, run_dir)
+    # A pull request with a local card shows what it would change; a commit must not change anything unseen.
+    replaces = upload is not None and (local is None or not upload.create_pr)
+    hub = fetch_card(upload.repo) if upload and replaces else HubCard("", None)
+    there = hub if local is None else local
+    text = _updated(there.text, _contribution(results, name, upload), target or CARD_FILE)
+    if upload and hub.text not in ("", there.text, text):
+        raise UsageError(
+            f"--card: {target} is not the card of {upload.repo}, which it would replace; leave --card out to "
+            "change that one, or open a pull request (--create-pr), which shows the difference"
+        )
+    url = None
+    if upload:
+        files = {CARD_FILE: text.encode(), PUBLIC_REPORT: report}
+        url = push(upload.repo, files, parent=hub.commit, create_pr=upload.create_pr, warn=warn)
+    if target and text != there.text:
+        try:
+            _write(target, text)
+        except StorageError as error:
+            uploaded = "" if url is None else f"; the upload is done: {url}"
+            raise StorageError(f"{error}{uploaded}") from error
+    return Written(name, target, url)
+
+
+def _contribution(results: AuditResults, student: str, upload: Upload | None) -> Contribution:
+    own = about(without_private_parts(results), student)
+    name = visible(" ".join(f"{results.name}-{student}".split()))
+    return Contribution(
+        title=escaped(name),
+        model=upload.repo if upload else name,
+        section=section_text(own, student),
+        evaluation=evaluation(own, student),
+    )
+
+
+def _updated(card: str, given: Contribution, where: Path | str) -> str:
+    try:
+        return updated(card, given)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _folder_of(run_dir: Path, student: str) -> Path:
+    """The student's own folder, by the run's configuration."""
+    saved = run_dir / "config.yaml"
+    students = load_audit(saved).models.students if saved.exists() else []
+    folder = next((Path(one.path) for one in students if one.name == student), None)
+    if folder is None or not folder.is_absolute() or not folder.is_dir():  # a hub id is never absolute
+        raise UsageError(
+            f"--card: student {student} has no folder here in which its card could lie; name the card with "
+            "--card, or its repository with --push"
+        )
+    return folder
+
+
+def _local(path: Path, run_dir: Path) -> HubCard:
+    """A card of this machine; empty if it is yet to be made."""
+    if run_dir.resolve() in path.resolve().parents:
+        raise UsageError(
+            f"--card: {path} lies in the run directory, whose files `kdaudit verify` checks; name a card "
+            "elsewhere"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"--card: {path}: there is no folder {path.parent}; make it, or name another card")
+    if path.is_symlink() and path.parent.resolve() not in path.resolve().parents:
+        raise UsageError(
+            f"--card: {path} is a link to {path.resolve()}, outside its folder; name the file itself if it "
+            "is the card"
+        )
+    try:
+        return HubCard(read_bounded(path, MAX_CARD_BYTES).decode(), None)
+    except FileNotFoundError:
+        return HubCard("", None)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--card: {path} is not UTF-8; convert it, then try again") from error
+    except OSError as error:
+        raise UsageError(
+            f"--card: {path}: cannot be read ({error.strerror}); name a Markdown file"
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """The card, with the permissions that it had; where its name is a link, the file behind it."""
+    path = path.resolve()
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+    with replacing(path, private=True) as partial:
+        partial.write_bytes(text.encode())
+        partial.chmod(mode)
+
+
+def _refuse_changed_results(run_dir: Path) -> None:
+    """Raise a RunStateError where results.json is not the one that the run wrote."""
+    manifest = read_manifest(run_dir)
+    if (
+        manifest is not None
+        and RESULTS in manifest.files
+        and (found := problem_of(run_dir, RESULTS, manifest))
+    ):
+        raise RunStateError(f"{run_dir / RESULTS}: {found}; put it back, or repeat the audit with --fresh")
+
+
+def _public_report(run_dir: Path) -> bytes:
+    """The report that is safe to hand on, as the run wrote it."""
+    path = run_dir / PUBLIC_REPORT
+    manifest = read_manifest(run_dir)
+    try:
+        if manifest is not None and manifest.files.get(PUBLIC_REPORT) != sha256_file(path):
+            raise RunStateError(
+                f"{path}: was changed since the run wrote it; render it again with `kdaudit report`"
+            )
+        return read_bounded(path, MOST_BYTES)
+    except OSError as error:
+        raise RunStateError(
+            f"{path}: cannot be read ({error.strerror}); render it again with `kdaudit report`"
+        ) from error

@@ -1,0 +1,216 @@
+"""Whether weights and config.json belong together: every parameter has its tensor, every tensor its place.
+
+transformers itself says so: the model is built without memory (on the meta device) and "loaded" from tensors
+that have the shapes of the files and no content. So its own names and conversions count, for each family.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.errors import ModelError
+from kdaudit.models.checkpoint.config import config_parts
+from kdaudit.models.checkpoint.files import CONFIG
+from kdaudit.models.checkpoint.weights import Tensor
+from kdaudit.reasons import reason
+
+_CHUNK_ELEMENTS = 1 << 22
+_BUFFERS = ("inv_freq", "masked_bias", "attn.bias", "attention.bias", "position_ids")
+"""Endings of tensors of older checkpoints that are computed today."""
+
+
+class _Loaded(NamedTuple):
+    """What transformers says of a loading."""
+
+    model: Any
+    missing: set[str]
+    unexpected: set[str]
+    mismatched: list[tuple[str, Any, Any]]
+
+
+def check_fit(folder: Path, config: Any, tensors: Mapping[str, Tensor], key: str) -> str | None:  # noqa: ANN401
+    """Check that the weights are those that config.json describes, whose values are then all that is loaded.
+
+    Models whose own code loads them are not checked.
+
+    Args:
+        folder: the model's folder.
+        config: see `load_config`.
+        tensors: what the weights hold.
+        key: where the model stands in the configuration.
+
+    Returns:
+        A warning of tensors that have no place in the model, None where there are none.
+
+    Raises:
+        ModelError: tensors are missing or of other shapes, or the output layer differs from the
+            embeddings that it is said to be tied to.
+
+    """
+    made = _class_and_config(config)
+    if made is None:
+        return None
+    model_class, config = made
+    path = folder / CONFIG
+    try:
+        loaded = _load(model_class, config, tensors)
+    except Exception as error:  # whatever the values provoke
+        raise ModelError(
+            f"{key}.path: {path}: transformers makes no model of it ({reason(error)}); correct it or save "
+            "the model again"
+        ) from error
+    if loaded.missing:
+        name = min(loaded.missing)
+        raise ModelError(
+            f"{key}.path: {folder}: its weights lack {len(loaded.missing):,} that its {CONFIG} asks for, "
+            f"such as {name}; copy or save the model again"
+        )
+    if loaded.mismatched:
+        name, there, wanted = min(loaded.mismatched, key=lambda entry: entry[0])
+        raise ModelError(
+            f"{key}.path: {folder}: {name} has the shape {tuple(there)} in its weights and {tuple(wanted)} "
+            f"by its {CONFIG}; correct the one that is wrong, or save the model again"
+        )
+    _check_tied(folder, model_class, config, tensors, key)
+    return _left_out(folder, config, loaded, key)
+
+
+def _class_and_config(config: Any) -> tuple[Any, Any] | None:  # noqa: ANN401
+    """The class that AutoModelForCausalLM takes, and the configuration that it gives it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return None
+    found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model_class = found[0] if isinstance(found, tuple) else found
+    text = type(config).sub_configs.get("text_config")
+    return model_class, config.get_text_config() if text is model_class.config_class else config
+
+
+def _load(model_class: Any, config: Any, tensors: Mapping[str, Tensor]) -> _Loaded:  # noqa: ANN401
+    import torch
+    from transformers import GenerationConfig
+
+    empty = {
+        name: torch.empty(tensor.shape, dtype=torch.float32, device="meta")
+        for name, tensor in tensors.items()
+    }
+    with _quiet():
+        model, told = model_class.from_pretrained(
+            None,
+            config=copy.deepcopy(config),
+            state_dict=empty,
+            dtype=torch.float32,
+            device_map={"": "meta"},
+            ignore_mismatched_sizes=True,
+            generation_config=GenerationConfig(),
+            output_loading_info=True,
+        )
+    return _Loaded(
+        model, set(told["missing_keys"]), set(told["unexpected_keys"]), list(told["mismatched_keys"])
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bar and its table of keys away; as they were afterwards."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _left_out(folder: Path, config: Any, loaded: _Loaded, key: str) -> str | None:  # noqa: ANN401
+    """A warning of tensors that are fingerprinted and that no engine loads."""
+    if len(list(config_parts(config))) > 1:
+        return None  # a model of several parts, of which the text's may be all that is loaded
+    left = sorted(name for name in loaded.unexpected if not name.endswith(_BUFFERS))
+    if not left:
+        return None
+    return (
+        f"{key}.path: {folder}: its weights hold {len(left):,} tensor(s) that its {CONFIG} has no place for, "
+        f"such as {left[0]}; they are left out: check that {CONFIG} is this model's own"
+    )
+
+
+def _check_tied(
+    folder: Path,
+    model_class: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
+    tensors: Mapping[str, Tensor],
+    key: str,
+) -> None:
+    """Refuse an output layer that differs from the embeddings it is tied to: engines keep either."""
+    ties = any(getattr(part, "tie_word_embeddings", False) for part in config_parts(config))
+    candidates = _candidates(tensors)
+    if not ties or len(candidates) < 2:
+        return
+    untied = copy.deepcopy(config)
+    for part in config_parts(untied):
+        if hasattr(part, "tie_word_embeddings"):
+            part.tie_word_embeddings = False
+    places = _embeddings(_load(model_class, untied, {}).model)
+    if places is None:
+        return
+    found = {}
+    for name in candidates:
+        missing = _load(model_class, untied, {name: tensors[name]}).missing
+        found.update({place: name for place in places if place not in missing})
+    if len(found) < len(places):
+        return
+    one, two = (found[place] for place in places)
+    if not _same(tensors[one], one, tensors[two], two):
+        raise ModelError(
+            f"{key}.path: {folder}: {CONFIG} says that output layer and embeddings are one "
+            f"(tie_word_embeddings), and the weights hold a {two} that differs from {one}; engines differ in "
+            f"which they use: set tie_word_embeddings to false if {two} is the model's own, or save the "
+            "model without it"
+        )
+
+
+def _embeddings(model: Any) -> tuple[str, str] | None:  # noqa: ANN401
+    """Names of the parameters that embed tokens and that make logits of them; None where there are no two."""
+    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = {id(module): name for name, module in model.named_modules(remove_duplicate=False)}
+    found = [f"{names[id(module)]}.weight" for module in modules if id(module) in names]
+    return (found[0], found[1]) if len({*found}) == len(modules) else None
+
+
+def _candidates(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Tensors that share their shape with another one and stand outside of numbered layers."""
+    outside = [
+        name
+        for name, tensor in tensors.items()
+        if len(tensor.shape) == 2 and not any(part.isdigit() for part in name.split("."))
+    ]
+    shapes = [tensors[name].shape for name in outside]
+    return [name for name in outside if shapes.count(tensors[name].shape) > 1]
+
+
+def _same(one: Tensor, one_name: str, two: Tensor, two_name: str) -> bool:
+    """Whether two matrices of one shape hold equal values; in different dtypes, those of the wider one."""
+    import torch
+    from safetensors import safe_open
+
+    rows, width = one.shape
+    step = max(1, _CHUNK_ELEMENTS // max(1, width))
+    with safe_open(one.file, framework="pt") as first, safe_open(two.file, framework="pt") as second:
+        parts = first.get_slice(one_name), second.get_slice(two_name)
+        for start in range(0, rows, step):
+            left, right = (part[start : start + step] for part in parts)
+            wide = torch.promote_types(left.dtype, right.dtype)
+            # NaN equals NaN here: equal bytes are equal weights.
+            if not torch.equal(left.to(wide).view(torch.uint8), right.to(wide).view(torch.uint8)):
+                return False
+    return True

@@ -1,0 +1,296 @@
+"""Models before they are loaded: where they lie, and whether they are whole, safe and of a kind to audit.
+
+Only safetensors weights are taken; nothing here loads a tensor, and code that comes with a model runs only
+where `trust_remote_code` allows it.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from kdaudit.config.audit import ModelConfig
+from kdaudit.config.paths import nearest_name
+from kdaudit.errors import KdauditError, ModelError
+from kdaudit.models.checkpoint.copies import equal_models
+from kdaudit.models.checkpoint.files import CONFIG
+from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, read_index
+from kdaudit.models.checks import check_model
+from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
+from kdaudit.models.tokenizer import (
+    Alike,
+    ModelTokenizer,
+    compare_readings,
+    load_tokenizer,
+    reading_fingerprint,
+)
+from kdaudit.models.tokenizer.reading import difference
+from kdaudit.reasons import reason
+from kdaudit.runs.files import sha256_file
+
+_HUB_FILES = ["*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
+"""What is fetched from the hub besides the weights: never a pickle, and code only if asked for."""
+_HUB_LEFT_OUT = ["*/*", "consolidated*"]
+"""Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+
+
+class Stamp(NamedTuple):
+    """A file as the system knows it."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+    """Nanoseconds since 1970."""
+
+
+class ResolvedModel(NamedTuple):
+    """A model that can be loaded."""
+
+    folder: Path
+    fingerprint: str
+    """`sha256:` over names and contents of config.json and the weight files, and of code that is trusted."""
+    parameters: int
+    """Floating-point numbers in the weight files: tied ones once, buffers of causal masks left out."""
+    tokenizer_fingerprint: str
+    """`sha256:` over how the tokenizer reads text; equal for equal content in other formatting."""
+    name: str
+    """Path or hub id, as configured."""
+    trust_remote_code: bool = False
+    commit: str | None = None
+    """The hub's commit that was fetched; None for a local folder."""
+    weights: Weights = Weights((), {})
+    """The files that were fingerprinted, which are those that engines load, and their tensors."""
+    warning: str | None = None
+    """What the user should know of them."""
+    stamps: Mapping[Path, Stamp | None] = MappingProxyType({})
+    """What tells that a file was written to since it was fingerprinted."""
+
+
+def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> ResolvedModel:
+    """Find a model's folder, fetching it from the hub if it is not local, and check its files.
+
+    Args:
+        config: the model's section, its path absolute if local.
+        key: where it stands in the configuration, for messages, as in `models.teacher`.
+        hashed: whether to take the fingerprint, for which all weights are read; else it is empty.
+
+    Raises:
+        ModelError: it is missing, incomplete, damaged, unsafe, or cannot be fetched.
+    """
+    folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
+    weights, warning = check_model(folder, config, key)
+    code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
+    files = [folder / CONFIG, *weights.files, *code]
+    stamps = {file: _stamp(file) for file in files}  # before they are read
+    return ResolvedModel(
+        folder,
+        _fingerprint(files, key) if hashed else "",
+        _count_parameters(weights),
+        reading_fingerprint(_tokenizer_of(folder, config, key)),
+        config.path,
+        config.trust_remote_code,
+        None if Path(config.path).is_absolute() else _commit_of(folder),
+        weights,
+        warning,
+        stamps,
+    )
+
+
+def check_model_unchanged(model: ResolvedModel, key: str) -> None:
+    """Check that a model's files still are those that were fingerprinted, once it has been loaded and used.
+
+    Files that the system knows to be untouched are not read again.
+
+    Raises:
+        ModelError: they changed, so that what was measured may be of other weights.
+
+    """
+    if all(_stamp(file) == stamp for file, stamp in model.stamps.items()):
+        return
+    if _fingerprint(list(model.stamps), key) != model.fingerprint:
+        raise ModelError(
+            f"{key}.path: {model.name}: changed while it was audited; what was measured of it is not kept. "
+            "Run again once nothing writes to it any more"
+        )
+
+
+def _stamp(file: Path) -> Stamp | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None  # to read it says why
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _commit_of(snapshot: Path) -> str | None:
+    """The commit of a folder of the hub's cache, which is named by it: `snapshots/COMMIT`."""
+    return snapshot.name if re.fullmatch(r"[0-9a-f]{40}", snapshot.name) else None
+
+
+def smaller_teacher_warning(teacher: ResolvedModel, student: ResolvedModel, name: str) -> str | None:
+    """A warning when a student is as large as its teacher or larger, else None."""
+    if teacher.parameters > student.parameters:
+        return None
+    return (
+        f"models.teacher has {teacher.parameters:,} parameters and student {name} {student.parameters:,}: "
+        "a teacher is usually larger; check that the paths are not swapped"
+    )
+
+
+def copy_warnings(models: Mapping[str, ResolvedModel]) -> list[str]:
+    """A warning for each model whose weights are those of another one; see `checkpoint.copies`."""
+    weights = {name: model.weights for name, model in models.items()}
+    return [
+        f"{one} and {two} have the same weights, tensor for tensor ({models[one].name} and "
+        f"{models[two].name}): to compare them is to compare a model with itself; check the paths"
+        for one, two in equal_models(weights)
+    ]
+
+
+def _local_folder(config: ModelConfig, key: str) -> Path:
+    folder = Path(config.path)
+    if config.revision is not None:
+        raise ModelError(
+            f"{key}.revision: {folder} is a local folder, which has no revisions; remove the revision"
+        )
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"{key}.path: {folder} is a file; name the folder that holds config.json")
+    near = nearest_name(folder)
+    hint = f"did you mean {near}?" if near else "name a model's folder or a hub id"
+    raise ModelError(f"{key}.path: {folder} does not exist; {hint}")
+
+
+def _fetch(config: ModelConfig, key: str) -> Path:
+    """Fetch a model with exactly the weight files that engines load, all of one commit."""
+    first = _download(config, key, config.revision, [INDEX])
+    commit = first.name if re.fullmatch(r"[0-9a-f]{40}", first.name) else config.revision
+    weights = [WHOLE, "model-*-of-*.safetensors"]
+    if (first / INDEX).exists():
+        weights = [glob.escape(name) for name in sorted({*read_index(first / INDEX, key).values()})]
+    code = ["*.py"] if config.trust_remote_code else []
+    return _download(config, key, commit, [*_HUB_FILES, *code, *weights])
+
+
+def _download(config: ModelConfig, key: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = within(
+            LOOKUP_SECONDS,
+            lambda: snapshot_download(
+                config.path,
+                revision=revision,
+                allow_patterns=patterns,
+                ignore_patterns=_HUB_LEFT_OUT,
+            ),
+            f"{key}.path: {config.path}",
+            progress=lambda: bytes_fetched(config.path),
+        )
+    except KdauditError:
+        raise
+    except Exception as error:  # the hub's client raises errors of four unrelated families
+        raise _hub_error(error, config, key) from error
+    return Path(str(found))
+
+
+def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
+    """The hub client's error as a sentence; the more special classes come first."""
+    from huggingface_hub import errors
+
+    revision = config.revision or "main"
+    login = "log in with `hf auth login`"
+    told: list[tuple[type[Exception], str]] = [
+        (errors.HFValidationError, "is neither a folder nor a hub id; write it as ./folder or org/name"),
+        (errors.GatedRepoError, f"is gated on the hub; ask for access on its page, then {login}"),
+        (
+            errors.RepositoryNotFoundError,
+            f"is neither a folder here nor a model on the hub; correct it, or if it is private {login}",
+        ),
+        (errors.RevisionNotFoundError, f"has no revision {revision} on the hub; correct {key}.revision"),
+        (
+            errors.LocalEntryNotFoundError,
+            "is not a folder here, is not in the local cache, and the hub cannot be reached (or "
+            "HF_HUB_OFFLINE is set); go online or name a folder",
+        ),
+        (errors.HfHubHTTPError, f"cannot be fetched from the hub ({reason(error)}); try again later"),
+    ]
+    other = f"cannot be fetched from the hub ({reason(error)}); check network and disk, or name a folder"
+    says = next((text for kind, text in told if isinstance(error, kind)), other)
+    return ModelError(f"{key}.path: {config.path} {says}")
+
+
+def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
+    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{key}.path: {folder} holds no tokenizer; save that of its base model there: "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+        )
+    try:
+        return load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
+    except ModelError as error:
+        raise ModelError(f"{key}.path: {error}") from error
+
+
+def _count_parameters(weights: Weights) -> int:
+    return sum(
+        math.prod(tensor.shape) for name, tensor in weights.tensors.items() if _is_parameter(name, tensor)
+    )
+
+
+def _is_parameter(name: str, tensor: Tensor) -> bool:
+    # Older GPT-2 and GPT-NeoX files keep their causal masks, as `attn.bias` of four dimensions.
+    is_mask = name.endswith("bias") and len(tensor.shape) > 2
+    return tensor.dtype.startswith(("F", "BF")) and not is_mask
+
+
+def _fingerprint(files: list[Path], key: str) -> str:
+    digest = sha256()
+    for path in files:
+        try:
+            digest.update(f"{path.name}\0{sha256_file(path)}\n".encode())
+        except OSError as error:
+            raise ModelError(
+                f"{key}.path: {path} cannot be read ({error.strerror}); check it and its disk"
+            ) from error
+    return f"sha256:{digest.hexdigest()}"
+
+
+def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> dict[str, Alike]:
+    """Check that all models read text alike, as far as that can be known without the text.
+
+    Compared by content: vocabulary, merges, how text is split and normalized. BOS and EOS tokens, padding,
+    truncation and chat templates do not count, nor do added tokens that no text holds.
+
+    Returns:
+        For each model whose tokenizer is not the first one's: which texts both read alike.
+
+    Raises:
+        ModelError: two read text differently; the message names them and what differs.
+    """
+    (first, model), *others = models.items()
+    found = {}
+    for name, other in others:
+        if other.tokenizer_fingerprint == model.tokenizer_fingerprint:
+            continue
+        one, two = (
+            load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code) for each in (model, other)
+        )
+        alike = compare_readings(one, two)
+        if alike is None:
+            differ = difference(one, two, first, name)
+            raise ModelError(
+                f"models: {first} and {name} have different tokenizers ({differ}); an audit needs one, so "
+                "that all models read the same tokens: name models that share theirs"
+            )
+        found[name] = alike
+    return found

@@ -1,0 +1,197 @@
+"""The way of the data, top to bottom: `run_audit` is the map of the program.
+
+    config -> preflight -> models, corpus windows -> extraction per model -> perplexity, entropy -> features
+    -> predictor -> comparison -> results -> report
+
+Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped when an
+earlier call finished it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kdaudit.analysis.leaks import LEAKS_FILE
+from kdaudit.attacks.greedy import Progress
+from kdaudit.config.audit import AuditConfig, ReportConfig
+from kdaudit.config.yaml.loading import dump_yaml, load_audit
+from kdaudit.corpus import first_texts, pin_source, refuse_equal_sources
+from kdaudit.errors import ConfigError, RunStateError
+from kdaudit.inference import prepare
+from kdaudit.models.audited import assemble_roster, check_machine, split_of, with_tokenizer_notes
+from kdaudit.pipelines.stages.examples import write_examples
+from kdaudit.pipelines.stages.extracting import Extracting, memorized_by
+from kdaudit.pipelines.stages.inputs import pinned, run_inputs
+from kdaudit.pipelines.stages.leak_table import leaks_table
+from kdaudit.pipelines.stages.likelihoods import write_likelihoods
+from kdaudit.pipelines.stages.measured import gather
+from kdaudit.pipelines.stages.predicting import (
+    PREDICTION_FILE,
+    PREDICTOR_FILE,
+    RISK_FILE,
+    absent,
+    label_flags,
+    origin_of,
+    write_found,
+    write_prediction,
+)
+from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
+from kdaudit.pipelines.stages.results import build_results
+from kdaudit.pipelines.stages.scoring import write_features
+from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
+from kdaudit.reporting.render import CARD, PUBLIC_REPORT, REPORT, read_results, render_reports
+from kdaudit.runs.manifest import MANIFEST_FILE
+from kdaudit.runs.store import RunStore, check_folder
+from kdaudit.schemas.results import AuditResults, CorpusResult
+
+CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
+
+
+def run_audit(
+    config: AuditConfig, folder: Path, *, fresh: bool, progress: Progress, warn: Callable[[str], None]
+) -> AuditResults:
+    """Audit, or resume where an earlier call in the same folder stopped.
+
+    Args:
+        config: the audit.
+        folder: the run directory.
+        fresh: forget an earlier run there.
+        progress: told of every stage's steps.
+        warn: told what the user should know and need not act on.
+
+    Returns:
+        What stands in results.json.
+
+    Raises:
+        UsageError: configuration, corpus, models or run directory are wrong.
+        RunError: an engine or the disk failed; finished work is kept.
+
+    """
+    check_folder(folder)
+
+    def make_ready() -> None:
+        if fresh or not (folder / RESULTS_FILE).exists():  # a finished run is shown on any machine
+            check_machine(config.models, config.extraction)
+            prepare(config.extraction.engine)
+
+    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
+    roster = assemble_roster(config.models, progress=progress)
+    split = split_of(config.extraction, roster, read_whole(config))
+    sources = {}
+    for key, section in corpora_of(config).items():
+        progress(f"{key}: hashing", 0, 0)
+        sources[key] = pin_source(section, key)
+    refuse_equal_sources(sources)
+    roster = with_tokenizer_notes(roster, first_texts(sources["corpus"].config))
+    for warning in roster.warnings:
+        warn(warning)
+    inputs = run_inputs(config.seed, sources, config.extraction, roster)
+    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
+    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
+        work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
+        _write_config(work, pinned(config, sources, roster))
+        corpus = write_examples(work, sources["corpus"], "corpus", EXAMPLES)
+        if "holdout" in sources:
+            write_examples(work, sources["holdout"], "holdout", HOLDOUT)
+        Extracting(work, config.extraction.engine, corpus.examples).extract(roster.members, leaks=True)
+        write_likelihoods(work, corpus.examples)
+        _write_prediction(work, config, corpus)
+        _write_results(work, config, corpus)
+        _write_reports(work, config)
+        run.finish()
+        return read_results(folder)
+
+
+def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
+    """Render a run's reports again, from results.json and leaks.parquet alone; give their paths.
+
+    Title, length and document ids are those of the run's configuration, where that can still be read.
+
+    Raises:
+        RunStateError: the folder holds no results, or another process works there.
+
+    """
+    if not folder.is_dir():
+        raise RunStateError(f"{folder}: is not a directory; name the directory of an audit")
+    read_results(folder)  # before any report is forgotten
+    saved = folder / CONFIG_FILE
+    config = ReportConfig()
+    if saved.exists():
+        try:
+            config = load_audit(saved).report
+        except ConfigError as error:
+            warn(f"the report is rendered with default settings: {str(error).splitlines()[0]}")
+    if not (folder / MANIFEST_FILE).exists():
+        render_reports(folder, config)
+    else:
+        with RunStore.reopen(folder) as run:
+            run.forget(REPORT, PUBLIC_REPORT, CARD)
+            render_reports(folder, config)
+            run.adopt(REPORT, PUBLIC_REPORT, CARD)
+            run.finish()
+    return [folder / name for name in (REPORT, PUBLIC_REPORT, CARD)]
+
+
+def _write_config(work: Work, values: dict[str, Any]) -> None:
+    if not work.run.done("config", values):
+        with work.run.stage("config", values):
+            work.run.write_text(CONFIG_FILE, dump_yaml(values), private=True)
+
+
+def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
+    """Fit the risk predictor, where it is asked for and a baseline makes it possible."""
+    run, asked = work.run, config.predictor
+    depends = asked.model_dump(mode="json")
+    if asked.enabled and work.roster.baselines:
+        write_features(work)
+    if run.done("predictor", depends):
+        return
+    with run.stage("predictor", depends):
+        run.discard(PREDICTOR_FILE, RISK_FILE)
+        if not asked.enabled:
+            write_found(
+                work,
+                absent("The risk predictor was switched off (predictor.enabled), and entropy was not taken."),
+            )
+        elif not work.roster.baselines:
+            write_found(work, absent("There is no risk predictor: its features need models.baseline."))
+        else:
+            student = (asked.student or work.roster.students[0].name) if asked.labels == "student" else None
+            flags = label_flags(asked.labels, memorized_by(work, work.roster.members), student)
+            write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
+
+
+def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
+    """Compare, judge, and write results.json and leaks.parquet."""
+    run = work.run
+    kinds = {member.name: member.kd for member in work.roster.members}
+    depends = {
+        "gate": config.gate.model_dump(mode="json"),
+        "name": config.name,
+        "kd": kinds,
+        "predictor": run.hash_of(PREDICTION_FILE),
+    }
+    if not run.done("results", depends):
+        with run.stage("results", depends):
+            work.progress("results: comparing, and tagging leaks", 0, 0)
+            audited = gather(config, work, corpus)
+            results = build_results(run, audited)
+            run.write_table(LEAKS_FILE, leaks_table(run, audited, results.leaks), private=True)
+            run.write_text(RESULTS_FILE, results.model_dump_json(indent=1) + "\n", private=True)
+
+
+def _write_reports(work: Work, config: AuditConfig) -> None:
+    run = work.run
+    depends = {
+        "report": config.report.model_dump(mode="json"),
+        "results": run.hash_of(RESULTS_FILE),
+    }
+    whole = all(run.has(name) for name in (REPORT, PUBLIC_REPORT, CARD))
+    if not (whole and run.done("report", depends)):
+        with run.stage("report", depends):
+            work.progress("reports: rendering", 0, 0)
+            run.forget(REPORT, PUBLIC_REPORT, CARD)
+            render_reports(run.folder, config.report)
+            run.adopt(REPORT, PUBLIC_REPORT, CARD)

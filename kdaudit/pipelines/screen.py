@@ -1,0 +1,389 @@
+"""`kdaudit screen`, top to bottom: `run_screen` is its map.
+
+    config -> models, corpus windows -> features (and extraction, where asked for) -> predictor
+    -> what to flag -> kept corpus -> screen.json, reports
+
+The stages are an audit's (`kdaudit.pipelines.stages`) and resume as they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit import __version__
+from kdaudit.analysis.intervals import Flags
+from kdaudit.attacks.greedy import Progress, read_extraction
+from kdaudit.config.audit import LabelKind
+from kdaudit.config.screen import KINDS, ScreenConfig
+from kdaudit.config.yaml.loading import dump_yaml
+from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_source
+from kdaudit.errors import CorpusError
+from kdaudit.inference import prepare
+from kdaudit.models.audited import (
+    assemble_roster,
+    check_machine,
+    split_of,
+    tokenizer_notes,
+    with_tokenizer_notes,
+)
+from kdaudit.pipelines.stages.engine_check import read_checked
+from kdaudit.pipelines.stages.examples import read_copies, write_examples
+from kdaudit.pipelines.stages.extracting import Extracting, memorized_by
+from kdaudit.pipelines.stages.flagging import (
+    Flagged,
+    feature_spreads,
+    write_flagged,
+)
+from kdaudit.pipelines.stages.inputs import pinned, run_inputs
+from kdaudit.pipelines.stages.predicting import (
+    PREDICTION_FILE,
+    PREDICTOR_FILE,
+    RISK_FILE,
+    Prediction,
+    facts_of,
+    label_flags,
+    origin_of,
+    read_prediction,
+    write_found,
+    write_prediction,
+    write_risk,
+    write_risks,
+)
+from kdaudit.pipelines.stages.preflight import preflight, read_whole
+from kdaudit.pipelines.stages.scoring import FEATURES, read_features, read_scoring, write_features
+from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.reporting.screening import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
+from kdaudit.reporting.screening_words import promise_elsewhere
+from kdaudit.risk import Predictor, family_warnings, load_predictor
+from kdaudit.runs.store import RunStore, check_folder
+from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
+from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
+from kdaudit.screening.flagged import FLAGGED_FILE
+from kdaudit.screening.kept import Keeping, check_writable, write_kept
+from kdaudit.screening.writers import discard_kept
+
+CONFIG_FILE, RECORD_FILE, COUNTS_FILE = "config.yaml", "screen.json", "kept.json"
+PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
+
+
+def run_screen(
+    config: ScreenConfig, folder: Path, *, fresh: bool, progress: Progress, warn: Callable[[str], None]
+) -> ScreenRecord:
+    """Screen a corpus, or go on where an earlier call in the same folder stopped.
+
+    Args:
+        config: the screening.
+        folder: the output folder.
+        fresh: forget an earlier screening there.
+        progress: told of every stage's steps.
+        warn: told what the user should know and need not act on.
+
+    Returns:
+        What stands in screen.json.
+
+    Raises:
+        UsageError: configuration, corpus, models, predictor or output folder are wrong.
+        RunError: a model or the disk failed; finished work is kept.
+
+    """
+    check_folder(folder)
+
+    def make_ready() -> None:
+        check_machine(config.models, config.extraction)
+        prepare(config.extraction.engine or "transformers")
+
+    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
+    given = _given_predictor(config)
+    roster = assemble_roster(config.models, progress=progress)
+    split = split_of(config.extraction, roster, read_whole(config))
+    progress("corpus: hashing", 0, 0)
+    source = pin_source(config.corpus)
+    roster = with_tokenizer_notes(roster, first_texts(source.config))
+    for warning in roster.warnings:
+        warn(warning)
+    inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, roster)
+    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
+    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
+        work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
+        screening = _Screening(config, work, source, given, warn)
+        _write_config(screening)
+        if not run.done(FEATURES):
+            progress("corpus: checking that kept/ can hold its rows", 0, 0)
+            check_writable(source.config, config.format)
+        corpus = write_examples(work, source, "corpus", EXAMPLES)
+        _extract(screening, corpus.examples)
+        write_features(work, measures=config.extraction.engine is None)
+        _write_prediction(screening)
+        _write_flagged(screening)
+        _write_kept(screening, corpus.documents)
+        record = _write_record(screening, corpus)
+        run.finish()
+        return record
+
+
+class _Screening(NamedTuple):
+    """What every step works with."""
+
+    config: ScreenConfig
+    work: Work
+    source: PinnedSource
+    given: Predictor | None
+    """The predictor of an earlier audit or screening, where the configuration names one."""
+    warn: Callable[[str], None]
+
+    @property
+    def kind(self) -> LabelKind:
+        """What is looked for in the models, and foreseen."""
+        if self.given is None:
+            return cast("LabelKind", self.config.predictor.labels)
+        return "teacher" if self.given.labels == "teacher" else "easy_core"  # no student need be there
+
+    @property
+    def student(self) -> str | None:
+        """Whose memorized examples are the labels, for those of that kind."""
+        if self.kind != "student":
+            return None
+        return self.config.predictor.student or self.config.models.students[0].name
+
+    @property
+    def depends(self) -> dict[str, Any]:
+        """What decides which examples are flagged, beyond the run's inputs."""
+        given = None if self.given is None else self.given.model_dump(mode="json")
+        return {"predictor": self.config.predictor.model_dump(mode="json"), "given": given}
+
+
+def _given_predictor(config: ScreenConfig) -> Predictor | None:
+    labels = config.predictor.labels
+    return None if labels in KINDS else load_predictor(Path(labels))
+
+
+def _write_config(screening: _Screening) -> None:
+    run, config = screening.work.run, screening.config
+    values = pinned(config, {"corpus": screening.source}, screening.work.roster)
+    if not run.done("config", values):
+        with run.stage("config", values):
+            run.write_text(CONFIG_FILE, dump_yaml(values), private=True)
+
+
+def _extract(screening: _Screening, examples: int) -> None:
+    """Ask an engine what the features' forward passes do not tell, or everything where one is set."""
+    work, engine = screening.work, screening.config.extraction.engine
+    if engine is None and work.roster.students:
+        Extracting(work, "transformers", examples).extract(work.roster.students, leaks=False)
+    elif engine is not None:
+        Extracting(work, engine, examples).extract(work.roster.members, leaks=False)
+
+
+def _memorized(screening: _Screening) -> dict[str, Flags]:
+    """Which examples each model memorizes, by its name: bool (examples,)."""
+    work = screening.work
+    if screening.config.extraction.engine is not None:
+        return memorized_by(work, work.roster.members)
+    matched = read_features(work, ("teacher_matched", "baseline_matched"))
+    told = dict(zip(("teacher", "baseline"), (matched == work.split.suffix_tokens).T, strict=True))
+    return told | memorized_by(work, work.roster.students)
+
+
+def _labels(screening: _Screening) -> Flags:
+    return label_flags(screening.kind, _memorized(screening), screening.student)
+
+
+def _write_prediction(screening: _Screening) -> None:
+    """Fit a predictor, or use the one that is given."""
+    work, given = screening.work, screening.given
+    if work.run.done("predictor", screening.depends):
+        return
+    with work.run.stage("predictor", screening.depends):
+        work.run.discard(PREDICTOR_FILE, RISK_FILE)
+        origin = origin_of(work, screening.kind, screening.student, screening.source.fingerprint)
+        if given is None:
+            write_prediction(work, _labels(screening), origin)
+            return
+        risk = write_risk(work, given, read_features(work, given.features))
+        work.run.write_text(PREDICTOR_FILE, given.model_dump_json(indent=1) + "\n", private=False)
+        notes = family_warnings(given, origin)
+        promise = [] if given.promise is None else [promise_elsewhere(given.promise, given.origin)]
+        if screening.config.predictor.model_fields_set & {"recall", "confidence"}:
+            notes.append(
+                "predictor.recall and predictor.confidence are not used: a given predictor.json keeps the "
+                "threshold that it was made with."
+            )
+        result = PredictorResult(
+            status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
+        )
+        untried = (
+            "The risk predictor was not tried on this corpus: AUC, recall and precision are not known here."
+        )
+        write_found(work, Prediction(result=result, curves=Curves(), notes=[*notes, *promise, untried]))
+
+
+def _found(screening: _Screening) -> Flagged:
+    """What is flagged: by its risk, or because the models memorize it already."""
+    predictor, risk = _predictor(screening), _risk(screening)
+    flags = _labels(screening)
+    if predictor is not None and risk is not None:
+        flags = flags | predictor.flagged(risk)
+    return Flagged(flags, risk, _memorized(screening))
+
+
+def _predictor(screening: _Screening) -> Predictor | None:
+    run = screening.work.run
+    return load_predictor(run.folder / PREDICTOR_FILE) if run.has(PREDICTOR_FILE) else None
+
+
+def _risk(screening: _Screening) -> NDArray[np.float64] | None:
+    """Each example's risk, computed again: a later step rewrites risk.parquet, and it may be missing."""
+    predictor = _predictor(screening)
+    return None if predictor is None else predictor.risk(read_features(screening.work, predictor.features))
+
+
+def _write_flagged(screening: _Screening) -> None:
+    run = screening.work.run
+    if not run.done("flagged", screening.depends):
+        with run.stage("flagged", screening.depends):
+            screening.work.progress("flagged: writing", 0, 0)
+            found = _found(screening)
+            write_risks(run, found.risk, found.flags)
+            write_flagged(run, found, _predictor(screening))
+
+
+def _write_kept(screening: _Screening, documents: int) -> None:
+    config, work = screening.config, screening.work
+    depends = {
+        **screening.depends,
+        "drop": config.drop,
+        "format": config.format,
+        "max_flagged": config.max_flagged,
+    }
+    if not work.run.done("kept", depends):
+        with work.run.stage("kept", depends):
+            work.progress("corpus: hashing, to see whether it changed meanwhile", 0, 0)
+            check_unchanged(screening.source)
+            work.progress("kept: reading documents", 0, documents)
+            how = Keeping(
+                work.split.prefix_tokens + work.split.suffix_tokens,
+                config.drop,
+                config.format,
+                max_flagged=config.max_flagged,
+            )
+            counts = write_kept(
+                work.run,
+                screening.source,
+                work.roster.tokenizer,
+                _found(screening).flags,
+                how,
+                progress=lambda rows: work.progress("kept: reading documents", rows, documents),
+            )
+            _refuse_what_was_not_scored(screening)
+            work.run.write_text(COUNTS_FILE, counts.model_dump_json(indent=1) + "\n", private=False)
+
+
+def _refuse_what_was_not_scored(screening: _Screening) -> None:
+    """Text that was put into the corpus while it was read again is in kept/, and no model has seen it."""
+    screening.work.progress("kept: checking that the corpus did not change meanwhile", 0, 0)
+    try:
+        check_unchanged(screening.source)
+    except CorpusError:
+        discard_kept(screening.work.run)
+        raise
+
+
+def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
+    """Write screen.json and both reports."""
+    config, run = screening.config, screening.work.run
+    depends = {
+        "name": config.name,
+        "max_examples": config.max_examples,
+        "max_flagged": config.max_flagged,
+        "drop": config.drop,
+        "format": config.format,
+        "files": [run.hash_of(name) for name in (PREDICTION_FILE, COUNTS_FILE, FLAGGED_FILE)],
+    }
+    whole = all(run.has(name) for name in PAGES)
+    if not (whole and run.done("record", depends)):
+        with run.stage("record", depends):
+            screening.work.progress("reports: rendering", 0, 0)
+            record = _record(screening, corpus)
+            run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=True)
+            run.forget(*PAGES)
+            render_screen(run.folder, config.max_examples)
+            run.adopt(*PAGES)
+    return ScreenRecord.model_validate_json((run.folder / RECORD_FILE).read_bytes())
+
+
+def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
+    config, work = screening.config, screening.work
+    found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
+    kept = KeptCounts.model_validate_json((work.run.folder / COUNTS_FILE).read_bytes())
+    copies, labels = read_copies(work), _labels(screening)
+    checked = {member.name: read_checked(work, member) for member in work.roster.members}
+    return ScreenRecord(
+        schema_version="1",
+        name=config.name,
+        created=work.run.created,
+        kdaudit_version=__version__,
+        seed=config.seed,
+        corpus=corpus,
+        extraction=_extraction(screening),
+        models={
+            member.name: ScreenedModel(
+                role=member.role,
+                examples=corpus.examples,
+                memorized=int(found.memorized[member.name].sum()),
+                fingerprint=member.model.fingerprint,
+                engine_check=checked[member.name].check,
+            )
+            for member in work.roster.members
+        },
+        labels=screening.kind if screening.given is None else screening.given.labels,
+        origin=None if predictor is None else predictor.origin,
+        predictor=prediction.result,
+        risk_histogram=found.histogram,
+        features=feature_spreads(work.run, found.flags),
+        flagged=FlaggedCounts(
+            examples=int(found.flags.sum()),
+            places=int(copies[found.flags].sum(dtype=np.int64)),
+            documents=kept.documents_flagged,
+            memorized=int(labels.sum()),
+            predicted=int((found.flags & ~labels).sum()),
+        ),
+        kept=kept,
+        drop=config.drop,
+        format=config.format,
+        max_flagged=config.max_flagged,
+        notes=[
+            *(one.note for one in checked.values() if one.note),
+            *tokenizer_notes(config.extraction, work.roster),
+            *prediction.notes,
+            *_columns_replaced(kept),
+        ],
+    )
+
+
+def _columns_replaced(kept: KeptCounts) -> list[str]:
+    if not kept.columns_replaced:
+        return []
+    return [
+        "In kept/, values that JSON readers refuse were replaced: NaN and infinity by null, half of a "
+        "surrogate pair by U+FFFD, integers beyond 64 bits by the nearest double. "
+        f"Columns: {', '.join(kept.columns_replaced)}."
+    ]
+
+
+def _extraction(screening: _Screening) -> ExtractionResult:
+    work, engine = screening.work, screening.config.extraction.engine
+    told = read_scoring(work) if engine is None else read_extraction(work.run, "extraction/teacher").engine
+    return ExtractionResult(
+        engine=told.engine,
+        engine_version=told.version,
+        prefix_tokens=work.split.prefix_tokens,
+        suffix_tokens=work.split.suffix_tokens,
+        bos=work.split.bos is not None,
+        dtype=told.dtype,
+        device=told.device,
+    )

@@ -1,0 +1,173 @@
+"""The engine check of each model: before an engine measures anything, it must agree with the reference.
+
+The reference (`kdaudit.inference.reference`) is loaded and gone before the engine is loaded, so that two copies
+of a model never share the memory; what it says is kept, as `engine_check/MODEL.parquet`. The engine is asked
+as soon as it is loaded, ahead of the model's first shard, and loaded once. `engine_check/MODEL.json` is the
+outcome. For the transformers engine the reference is the other side too: it shares library and files, but
+neither attention kernel, dtype and batches nor the way to read a suffix; vLLM would check more, but need not
+be installed.
+
+Prefixes are those of a seeded sample of the corpus's examples. Suffixes are the reference's own
+continuations: a model leaves most true suffixes at their first token, and every position should count.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.attacks.greedy import cut
+from kdaudit.inference import RemoteEngine
+from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
+from kdaudit.inference.base import Tokens
+from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
+from kdaudit.inference.retry import retreating
+from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.reasons import reason
+from kdaudit.schemas.results import EngineCheck, Result
+
+_SHARDS = 4
+"""Shards that the prefixes come from: a corpus may have more than should be read for a few dozen."""
+
+
+class Checked(Result):
+    """The contents of engine_check/MODEL.json."""
+
+    check: EngineCheck | None
+    """None where there could be none."""
+    engine: tuple[str, ...]
+    """What was checked: the fields of `EngineInfo`."""
+    note: str | None
+    """Why there could be none."""
+
+
+class _Sample(NamedTuple):
+    examples: NDArray[np.int64]
+    prefixes: Tokens
+
+
+def write_reference(work: Work, member: Member) -> None:
+    """Let the reference say what the model says; where it cannot, note why, and warn."""
+    run, depends = work.run, {"transformers": version("transformers"), "windows": WINDOWS}
+    if run.done(_stage(member), depends) and any(map(run.has, check_files(member))):
+        return
+    with run.stage(_stage(member), depends):
+        run.discard(*check_files(member))
+        work.progress(f"{member.name}: engine check, the reference writes", 0, 0)
+        sample = _sample(work, member)
+
+        def attempt(retreat: int) -> None:
+            began = time.monotonic()
+            said = ask_reference(_model(work, member), sample.prefixes, work.split.suffix_tokens, retreat)
+            table = _table(said, sample.examples, time.monotonic() - began)
+            run.write_table(_said_file(member), table, private=True)
+
+        try:
+            retreating(member.name, attempt, work.warn)
+        except NO_REFERENCE as error:
+            note = (
+                f"{member.name}: what the engine says was not checked against a plain forward pass in "
+                f"transformers: {reason(error)}"
+            )
+            work.warn(note)
+            _write_outcome(work, member, Checked(check=None, engine=(), note=note))
+
+
+def check_remote(work: Work, member: Member, engine: RemoteEngine) -> None:
+    """Check an engine of extraction, see `check_loaded`."""
+    check_loaded(work, member, Asking(engine.info, engine.match, engine.generate))
+
+
+def check_loaded(work: Work, member: Member, asking: Asking) -> None:
+    """Check a loaded model, unless this very engine was checked or there is no reference.
+
+    Raises:
+        DisagreementError: the engine does not run the reference's model.
+        EngineError: it failed.
+
+    """
+    run = work.run
+    if not run.has(_said_file(member)) or read_checked(work, member).engine == tuple(asking.info):
+        return
+    began = time.monotonic()
+    table = run.read_table(_said_file(member))
+    said, names = _said(table), table["example_id"].to_numpy()
+    found = check_engine(_model(work, member), said, asking, names, work.seed)
+    check = EngineCheck(
+        windows=found.windows,
+        positions=found.positions,
+        disagreeing=len(found.departures),
+        near_ties=found.near_ties,
+        tolerance=said.rounding.tolerance,
+        seconds=round(float(table.schema.metadata[b"seconds"]) + time.monotonic() - began, 3),
+        reference=said.about,
+    )
+    _write_outcome(work, member, Checked(check=check, engine=tuple(asking.info), note=None))
+
+
+def read_checked(work: Work, member: Member) -> Checked:
+    """What came of a model's check."""
+    if not work.run.has(_outcome_file(member)):
+        return Checked(check=None, engine=(), note=None)
+    return Checked.model_validate_json((work.run.folder / _outcome_file(member)).read_bytes())
+
+
+def _sample(work: Work, member: Member) -> _Sample:
+    """A few dozen examples with different prefixes, in random order."""
+    random = np.random.default_rng(work.seed)
+    shards = random.permutation(work.run.shards(EXAMPLES))[:_SHARDS]
+    table = pa.concat_tables(work.run.read_table(str(shard), ["example_id", "token_ids"]) for shard in shards)
+    prefixes = cut(table["token_ids"], work.split_of(member)).prefixes
+    _, first = np.unique(prefixes, axis=0, return_index=True)
+    chosen = random.permutation(first)[:WINDOWS]
+    return _Sample(table["example_id"].to_numpy()[chosen], prefixes[chosen])
+
+
+def _table(said: Said, examples: NDArray[np.int64], seconds: float) -> pa.Table:
+    rows = {"prefix_token_ids": said.prefixes, **said.continuations._asdict()}
+    columns = {name: pa.array(list(values)) for name, values in rows.items()}
+    notes = {"rounding": json.dumps(said.rounding), "about": said.about, "seconds": repr(seconds)}
+    table = pa.table({"example_id": pa.array(examples[: len(said.prefixes)]), **columns})
+    return table.replace_schema_metadata(notes)
+
+
+def _said(table: pa.Table) -> Said:
+    prefixes, *continuations = (
+        np.stack(table[name].to_numpy()) for name in ("prefix_token_ids", *Continuations._fields)
+    )
+    notes = table.schema.metadata
+    rounding = Rounding(*json.loads(notes[b"rounding"]))
+    return Said(prefixes, Continuations(*continuations), rounding, notes[b"about"].decode())
+
+
+def _model(work: Work, member: Member) -> Model:
+    files = work.files(member)
+    return Model(member.name, *files, member.model.parameters)
+
+
+def _write_outcome(work: Work, member: Member, checked: Checked) -> None:
+    work.run.write_text(_outcome_file(member), checked.model_dump_json(indent=1) + "\n", private=False)
+
+
+def check_files(member: Member) -> list[str]:
+    """What a model's check is kept in; where it is discarded, the check is made again."""
+    return [_said_file(member), _outcome_file(member)]
+
+
+def _stage(member: Member) -> str:
+    return f"engine_check/{member.name}"
+
+
+def _said_file(member: Member) -> str:
+    return f"engine_check/{member.name}.parquet"
+
+
+def _outcome_file(member: Member) -> str:
+    return f"engine_check/{member.name}.json"

@@ -1,0 +1,85 @@
+"""From a corpus to its distinct examples, their occurrences, and where else their suffixes stand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.attacks.greedy import cut
+from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged
+from kdaudit.inference.scoring import SuffixCounter
+from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.schemas.results import CorpusResult
+
+SUFFIX_COPIES = "suffix_copies.parquet"
+
+
+def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> CorpusResult:
+    """Cut a corpus into its distinct examples; for the corpus itself, count their suffixes too.
+
+    Args:
+        work: the run.
+        source: the text.
+        key: where it stands in the configuration.
+        out: folder of the examples.
+
+    Raises:
+        CorpusError: the text cannot be read, or changed while it was.
+        ModelError: a model with another tokenizer reads some text as other tokens than the teacher.
+
+    """
+    run, summary = work.run, f"{out}/summary.json"
+    if not run.done(key):
+        reading_check = work.roster.reading_check(key)
+        with run.stage(key), run.scratch() as scratch:
+            work.progress(f"{key}: reading documents", 0, 0)
+            run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
+            examples = build_examples(
+                source.config,
+                work.roster.tokenizer,
+                minimum_tokens=work.split.prefix_tokens + work.split.suffix_tokens,
+                seed=work.seed,
+                scratch=scratch,
+                key=key,
+                keep_tokens=out == EXAMPLES,
+                look=reading_check.look,
+                progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
+            )
+            reading_check.finish()
+            work.progress(f"{key}: writing {examples.counts.examples:,} examples", 0, 0)
+            for number, table in enumerate(examples.tables(run.shard_rows)):
+                run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
+            if out == EXAMPLES:
+                _count_suffixes(work, examples)
+            work.progress(f"{key}: reading it again, to see whether it changed meanwhile", 0, 0)
+            check_unchanged(source, key)
+            result = CorpusResult(
+                path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
+            )
+            run.write_text(summary, result.model_dump_json(indent=1) + "\n", private=True)
+    return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
+
+
+def _count_suffixes(work: Work, examples: Examples) -> None:
+    """Write how often each example's suffix stands in the corpus, at any offset of any document."""
+    run = work.run
+    work.progress("corpus: counting suffixes", 0, examples.counts.documents)
+    counter = SuffixCounter(
+        cut(run.read_table(shard, ["token_ids"])["token_ids"], work.split).suffixes
+        for shard in run.shards(EXAMPLES)
+    )
+    for read, tokens in enumerate(examples.documents()):
+        counter.feed(tokens)
+        if read and read % 1024 == 0:
+            work.progress("corpus: counting suffixes", read, examples.counts.documents)
+    counts = counter.counts
+    ids = pa.array(np.arange(len(counts), dtype=np.int64))
+    table = pa.table({"example_id": ids, "suffix_copies": pa.array(counts, pa.int64())})
+    run.write_table(SUFFIX_COPIES, table, private=False)
+
+
+def read_copies(work: Work) -> NDArray[np.int32]:
+    """Places of each example: int32 (examples,)."""
+    shards = work.run.shards(EXAMPLES)
+    return np.concatenate([work.run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in shards])

@@ -1,0 +1,63 @@
+"""What must not change while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdaudit.config.audit import AuditConfig, ExtractionBase
+from kdaudit.config.screen import ScreenConfig
+from kdaudit.corpus import PinnedSource
+from kdaudit.models.audited import Roster
+
+_CORPUS_KEYS = ("split", "text", "id", "documents", "window", "stride", "limit")
+_MODEL_KEYS = ("dtype", "tensor_parallel", "trust_remote_code")
+
+
+def run_inputs(
+    seed: int, sources: Mapping[str, PinnedSource], extraction: ExtractionBase, roster: Roster
+) -> dict[str, str]:
+    """Values and content hashes of all that a run's figures depend on, by configuration key.
+
+    Args:
+        seed: of every random choice.
+        sources: the texts, by configuration key.
+        extraction: what counts as memorized.
+        roster: the models.
+
+    """
+    found = {"seed": str(seed)}
+    for key, source in sources.items():
+        found[f"{key}.path (its content)"] = source.fingerprint
+        for name in _CORPUS_KEYS:
+            found[f"{key}.{name}"] = str(getattr(source.config, name))
+    for name, value in extraction.model_dump().items():
+        found[f"extraction.{name}"] = str(value)
+    for member in roster.members:
+        found[f"{member.key}.path (its content)"] = member.model.fingerprint
+        found[f"{member.key}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
+        found[f"{member.key}.name"] = member.name
+        for name in _MODEL_KEYS:
+            found[f"{member.key}.{name}"] = str(getattr(member.config, name))
+    return found
+
+
+def pinned(
+    config: AuditConfig | ScreenConfig, sources: Mapping[str, PinnedSource], roster: Roster
+) -> dict[str, Any]:
+    """The configuration's JSON values with the commits that this run read from the hub as revisions.
+
+    What is local has no commit and stays as it is. A run of these values reads the same data again, whatever
+    was pushed to the hub since.
+    """
+    values: dict[str, Any] = config.model_dump(mode="json")
+    for key, source in sources.items():
+        values[key]["revision"] = source.config.revision
+    commits = {member.key: member.model.commit for member in roster.members if member.model.commit}
+    for key in config.models.by_key():
+        if commit := commits.get(key):
+            _, role, *row = key.split(".")
+            section = values["models"][role]
+            section = section if isinstance(section, dict) else section[int(row[0]) if row else 0]
+            section["revision"] = commit
+    return values

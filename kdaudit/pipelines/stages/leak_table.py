@@ -1,0 +1,114 @@
+"""What leaked: the leaks of results.json, which hold no text, and leaks.parquet, which does.
+
+A leak is an example that a student memorizes. Text is read back for the leaks alone, a shard at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kdaudit.analysis.inheritance import classes
+from kdaudit.analysis.leaks import LEAKS_SCHEMA
+from kdaudit.analysis.tags import find_tags
+from kdaudit.attacks.greedy import continuations_file, cut, leaked, read_examples
+from kdaudit.inference.base import Tokens
+from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.results import Leak, LeakClass
+
+
+def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
+    """The leaks without their text, by example id."""
+    by_student = _classes(audited)
+    flags = {name: audited.memorized(name) for name in audited.measured}
+    key = run.key()
+    ids = leaked(
+        [audited.measured[student.name].corpus for student in audited.roster.students], audited.split
+    )
+    for table in read_examples(run, "examples", ids):
+        parts = cut(table["token_ids"], audited.split)
+        names = zip(table["example_id"].to_pylist(), table["document_id"].to_pylist(), *parts, strict=True)
+        for example, document, prefix, suffix in names:
+            yield Leak(
+                example_id=example,
+                document_id=document,
+                memorized_by=[name for name, flag in flags.items() if flag[example]],
+                classes={name: found[example] for name, found in by_student.items() if example in found},
+                copies=int(audited.copies[example]),
+                risk=None if audited.risk is None else float(audited.risk[example]),
+                tags=find_tags(audited.roster.decode([*prefix, *suffix])),
+                suffix_hmac=hmac.new(key, audited.roster.decode(suffix).encode(), hashlib.sha256).hexdigest(),
+            )
+
+
+def _classes(audited: Audited) -> dict[str, dict[int, LeakClass]]:
+    """For each student, the class of each example that it memorizes, by example id."""
+    teacher = audited.memorized("teacher")
+    baselines = [audited.memorized(one.name) for one in audited.roster.baselines]
+    found = {}
+    for student in audited.roster.students:
+        kinds = classes(audited.memorized(student.name), teacher, baselines)
+        found[student.name] = dict(zip(kinds.examples.tolist(), kinds.classes, strict=True))
+    return found
+
+
+def leaks_table(run: RunStore, audited: Audited, leaks: list[Leak]) -> pa.Table:
+    """leaks.parquet: the leaks with their text and what every model said."""
+    ids = np.array([leak.example_id for leak in leaks], dtype=np.int64)
+    said = {name: _continuations(run, name) for name in audited.measured}
+    tables, after = [LEAKS_SCHEMA.empty_table()], iter(leaks)
+    for table in read_examples(run, "examples", ids):
+        parts = cut(table["token_ids"], audited.split)
+        begin = int(audited.split.bos is not None)
+        places = table.drop_columns("token_ids").to_pylist()
+        rows = [
+            _leak_row(audited, next(after), place, prefix[begin:], suffix, said)
+            for place, prefix, suffix in zip(places, parts.prefixes, parts.suffixes, strict=True)
+        ]
+        tables.append(pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA))  # rows of one shard are held at a time
+    return pa.concat_tables(tables)
+
+
+def _leak_row(
+    audited: Audited,
+    leak: Leak,
+    place: Mapping[str, Any],
+    prefix: Tokens,
+    suffix: Tokens,
+    said: Mapping[str, Mapping[int, Tokens]],
+) -> dict[str, Any]:
+    """A row of LEAKS_SCHEMA; `place` is the example's row without its token ids."""
+    example, text = leak.example_id, audited.roster.decode(suffix)
+    return {
+        **place,
+        "prefix": audited.roster.decode(prefix),
+        "suffix": text,
+        "models": [
+            {
+                "name": name,
+                "matched_tokens": int(one.corpus.matched[example]),
+                "continuation": one.member.tokenizer.decode(said[name][example])
+                if example in said[name]
+                else text,
+            }
+            for name, one in audited.measured.items()
+        ],
+        "classes": [{"student": name, "class": kind} for name, kind in leak.classes.items()],
+        "risk": leak.risk,
+        "tags": leak.tags,
+    }
+
+
+def _continuations(run: RunStore, name: str) -> dict[int, Tokens]:
+    """What a model said where it did not reproduce the suffix, by example id."""
+    table = run.read_table(continuations_file(name))
+    ids, tokens = table["example_id"].to_pylist(), table["token_ids"].combine_chunks()
+    if not ids:
+        return {}
+    return dict(zip(ids, tokens.flatten().to_numpy().reshape(len(ids), -1), strict=True))

@@ -1,0 +1,135 @@
+"""What each model makes of whole windows: perplexity of the holdout, and entropy against log-probability.
+
+One model is loaded at a time, for both. The second is the data of the paper's finding 8: for each example
+the mean entropy of a model's next-token distribution, and the mean log-probability that it gives to the
+tokens that stand there, in nats, over all tokens after the first. It is taken on a seeded sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.attacks.greedy import read_examples
+from kdaudit.inference.base import Tokens
+from kdaudit.inference.retry import retreating
+from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
+
+EntropyPoints = dict[str, NDArray[np.float64]]
+"""For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
+
+ENTROPY_LOGPROB = "entropy_logprob.parquet"
+"""All models' rows, by example and model."""
+_AXES = ("mean_token_entropy", "mean_log_probability")
+_SAMPLE = 2000
+"""Examples whose entropy is taken: enough to see a cloud of points, and cheap beside the features."""
+
+
+def write_likelihoods(work: Work, examples: int) -> None:
+    """Both, for every model, each into files of its own; then the table of all models' entropies.
+
+    Args:
+        work: the run.
+        examples: how many there are.
+
+    """
+    run, members = work.run, work.roster.members
+    if not (run.shards(HOLDOUT) or work.predictor.enabled):
+        return
+    sample = _sample(work.seed, examples)
+    for number, member in enumerate(members):
+        if not all(run.has(name) for name in _files(work, member)):
+            work.progress(f"{member.name}: perplexity and entropy", 0, 0)
+            with run.stage(likelihood_of(member)):
+                _measure(work, member, sample)
+        work.progress("perplexity and entropy", number + 1, len(members))
+    if work.predictor.enabled and not run.has(ENTROPY_LOGPROB):
+        tables = [run.read_table(_entropy_file(member)) for member in members]
+        run.write_table(ENTROPY_LOGPROB, pa.concat_tables(tables), private=False)
+
+
+def _files(work: Work, member: Member) -> list[str]:
+    """What is written for a model."""
+    wanted = [perplexity_file(member)] if work.run.shards(HOLDOUT) else []
+    return [*wanted, _entropy_file(member)] if work.predictor.enabled else wanted
+
+
+def _sample(seed: int, examples: int) -> NDArray[np.int64]:
+    chosen = np.random.default_rng(seed).choice(examples, min(_SAMPLE, examples), replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
+def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
+    run = work.run
+
+    def attempt(retreat: int) -> None:
+        with FeatureWorker(*work.files(member), retreat) as worker:
+            if run.shards(HOLDOUT):
+                found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
+                run.write_text(perplexity_file(member), json.dumps(found) + "\n", private=False)
+            if work.predictor.enabled:
+                table = _entropies(work, member, worker, sample)
+                run.write_table(_entropy_file(member), table, private=False)
+
+    retreating(member.name, attempt, work.warn)
+    work.check_unchanged(member, lambda: _files(work, member))
+
+
+def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
+    for shard in work.run.shards(HOLDOUT):
+        yield windows_of(work.run.read_table(shard, ["token_ids"])["token_ids"])
+
+
+def windows_of(token_ids: pa.ChunkedArray) -> list[Tokens]:
+    """A column of token id lists as arrays, int32 (tokens,) each."""
+    lists = token_ids.combine_chunks()
+    return np.split(lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())[:-1])
+
+
+def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:
+    before, entropies, log_probabilities = worker.seconds, [], []
+    bos = work.split_of(member).bos
+    for table in read_examples(work.run, EXAMPLES, sample):
+        found = worker.entropy(windows_of(table["token_ids"]), bos, work.vocabulary)
+        entropies.append(found.entropy)
+        log_probabilities.append(found.log_probability)
+    table = pa.table(
+        {
+            "example_id": pa.array(sample),
+            "model": pa.array([member.name] * len(sample), pa.string()),
+            _AXES[0]: pa.array(np.concatenate(entropies)),
+            _AXES[1]: pa.array(np.concatenate(log_probabilities)),
+        }
+    )
+    return table.replace_schema_metadata({"seconds": repr(worker.seconds - before)})
+
+
+def read_entropies(work: Work) -> EntropyPoints:
+    """The sample's points of each model; empty where none were taken."""
+    if not work.run.has(ENTROPY_LOGPROB):
+        return {}
+    points = {}
+    for member in work.roster.members:
+        table = work.run.read_table(_entropy_file(member))
+        points[member.name] = np.stack([table[name].to_numpy() for name in _AXES], axis=1)
+    return points
+
+
+def likelihood_of(member: Member) -> str:
+    """The stage of a model's perplexity and entropy."""
+    return f"perplexity/{member.name}"
+
+
+def perplexity_file(member: Member) -> str:
+    """Where a model's perplexity of the holdout lies."""
+    return f"perplexity/{member.name}.json"
+
+
+def _entropy_file(member: Member) -> str:
+    return f"entropy/{member.name}.parquet"

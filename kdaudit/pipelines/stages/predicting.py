@@ -1,0 +1,254 @@
+"""From features and labels to a predictor, and from that to every example's risk.
+
+`prediction.json` keeps what the predictor was found to be worth, so that results can be made again without
+fitting again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.analysis.intervals import Flags
+from kdaudit.attacks.greedy import cut
+from kdaudit.config.audit import LabelKind
+from kdaudit.inference.sizing import read_config
+from kdaudit.pipelines.stages.scoring import read_features
+from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.risk import (
+    EXTRA_FEATURES,
+    FEATURES,
+    Fitted,
+    Origin,
+    Predictor,
+    PredictorSettings,
+    Table,
+    fit_predictor,
+    risk_histogram,
+)
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.results import Curves, PredictorResult, Result
+
+Floats = NDArray[np.float64]
+
+PREDICTOR_FILE, RISK_FILE = "predictor.json", "risk.parquet"
+PREDICTION_FILE = "prediction.json"
+
+
+class Prediction(Result):
+    """What a predictor was found to be worth, or why there is none."""
+
+    result: PredictorResult
+    curves: Curves
+    notes: list[str]
+
+
+def absent(note: str) -> Prediction:
+    """No predictor, and why."""
+    result = PredictorResult(status="disabled", reason=note)
+    return Prediction(result=result, curves=Curves(), notes=[note])
+
+
+def label_flags(kind: str, memorized: Mapping[str, Flags], student: str | None) -> Flags:
+    """The prediction target: bool (examples,).
+
+    Args:
+        kind: student, easy_core or teacher.
+        memorized: which examples each model memorizes, by its name.
+        student: the student's name, for labels of that kind.
+
+    """
+    if kind == "student":
+        return memorized[student or ""]
+    teacher = memorized["teacher"]
+    if kind == "teacher":
+        return teacher
+    baselines = [flags for name, flags in memorized.items() if name.split("-")[0] == "baseline"]
+    easy: Flags = teacher & np.logical_or.reduce(baselines)
+    return easy
+
+
+def origin_of(work: Work, kind: LabelKind, student: str | None, corpus: str) -> Origin:
+    """What a predictor is fitted on, or used on.
+
+    Args:
+        work: the run.
+        kind: the labels.
+        student: the student's name, for labels of that kind.
+        corpus: the corpus's fingerprint.
+
+    """
+    teacher = work.roster.members[0].model
+    return Origin(
+        teacher=teacher.fingerprint,
+        baselines=tuple(one.model.fingerprint for one in work.roster.baselines),
+        family=str(read_config(teacher.folder).get("model_type", "unknown")),
+        corpus=corpus,
+        labels=kind,
+        student=student,
+        prefix_tokens=work.split.prefix_tokens,
+        suffix_tokens=work.split.suffix_tokens,
+    )
+
+
+def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
+    """Fit a predictor; write predictor.json, every example's risk, and what the predictor is worth.
+
+    Without one, where too few examples are memorized, no example has a risk; what is memorized is flagged.
+
+    Args:
+        work: the run, its features written.
+        labels: the prediction target: bool (examples,).
+        origin: what it is fitted on.
+
+    """
+    features, groups = read_features(work, FEATURES), _suffix_groups(work)
+    settings = PredictorSettings(
+        work.predictor.trials, work.predictor.recall, work.predictor.confidence, work.seed
+    )
+
+    def step(trials: int) -> None:
+        work.progress("predictor: trials", trials, 2 * settings.trials)
+
+    step(0)
+    fitted = fit_predictor(Table(features, labels, groups), settings, origin, step=step)
+    if fitted.predictor is None:
+        found = PredictorResult(
+            status="underpowered",
+            reason=" ".join(fitted.notes) or None,
+            labels=origin.labels,
+            student=origin.student,
+            positives=fitted.positives,
+        )
+        write_found(work, Prediction(result=found, curves=Curves(), notes=fitted.notes))
+        write_risks(work.run, None, labels)
+        return
+    risk = write_risk(work, fitted.predictor, features)
+    work.run.write_text(PREDICTOR_FILE, fitted.predictor.model_dump_json(indent=1) + "\n", private=False)
+    extra = read_features(work, (*FEATURES, *EXTRA_FEATURES))
+    wider = fit_predictor(
+        Table(extra, labels, groups),
+        settings,
+        origin,
+        (*FEATURES, *EXTRA_FEATURES),
+        step=lambda trials: step(settings.trials + trials),
+    )
+    notes = [*fitted.notes, *_what_extra_features_add(fitted, wider), *_what_is_missing(fitted)]
+    result = _result(fitted, fitted.predictor, settings.trials, risk)
+    write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))
+
+
+def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[str]:
+    if fitted.figures is None or wider.figures is None:
+        return []
+    names = ", ".join(EXTRA_FEATURES).replace("_", " ")
+    return [
+        f"The risk predictor has an AUC of {fitted.figures.auc.mean:.4f} with its four features; with four "
+        f"more ({names}) it would have {wider.figures.auc.mean:.4f} over the same trials."
+    ]
+
+
+def _what_is_missing(fitted: Fitted) -> list[str]:
+    """Why a figure of a predictor is undefined."""
+    notes = []
+    if fitted.curves is not None and fitted.curves.calibration is None:
+        notes.append(
+            "The risk predictor's calibration is not drawn: the examples held out fill fewer than two bins."
+        )
+    if fitted.figures is not None and fitted.figures.precision is None:
+        notes.append(
+            "The risk predictor's precision is undefined, because no trial flagged any example at a "
+            "score of 0.5."
+        )
+    return notes
+
+
+def _result(fitted: Fitted, predictor: Predictor, trials: int, risk: Floats) -> PredictorResult:
+    figures = {} if fitted.figures is None else fitted.figures._asdict()
+    return PredictorResult(
+        status="ok",
+        labels=predictor.labels,
+        positives=fitted.positives,
+        trials=trials,
+        **figures,
+        **facts_of(predictor, risk),
+    )
+
+
+def facts_of(predictor: Predictor, risk: Floats) -> dict[str, Any]:
+    """The fields of a `PredictorResult` that a fitted predictor alone determines."""
+    return {
+        "student": predictor.origin.student,
+        "coefficients": predictor.coefficients,
+        "intercept": predictor.intercept,
+        "threshold": predictor.threshold,
+        "promise": predictor.promise,
+        "flagged": int(predictor.flagged(risk).sum()),
+    }
+
+
+def _curves(fitted: Fitted, risk: Floats, labels: Flags) -> Curves:
+    drawn = {} if fitted.curves is None else fitted.curves._asdict()
+    return Curves(**drawn, risk_histogram=risk_histogram(risk, {"memorized": labels, "other": ~labels}))
+
+
+def write_risk(work: Work, predictor: Predictor, features: Floats) -> Floats:
+    """Write risk.parquet; give each example's risk, float64 (examples,)."""
+    risk = predictor.risk(features)
+    write_risks(work.run, risk, predictor.flagged(risk))
+    return risk
+
+
+def write_risks(run: RunStore, risk: Floats | None, flagged: Flags) -> None:
+    """Write risk.parquet.
+
+    Args:
+        run: the run.
+        risk: (examples,); None, which is written as null, without a predictor.
+        flagged: (examples,).
+
+    """
+    table = pa.table(
+        {
+            "example_id": pa.array(np.arange(len(flagged), dtype=np.int64)),
+            "risk": pa.nulls(len(flagged), pa.float64()) if risk is None else pa.array(risk),
+            "flagged": pa.array(flagged),
+        }
+    )
+    run.write_table(RISK_FILE, table, private=False)
+
+
+def write_found(work: Work, prediction: Prediction) -> None:
+    """Keep what a predictor is worth."""
+    work.run.write_text(PREDICTION_FILE, prediction.model_dump_json(indent=1) + "\n", private=False)
+
+
+def read_prediction(work: Work) -> Prediction:
+    """What was kept by `write_found`."""
+    return Prediction.model_validate_json((work.run.folder / PREDICTION_FILE).read_bytes())
+
+
+def read_risk(work: Work) -> Floats | None:
+    """Each example's risk, float64 (examples,); None where there is no predictor."""
+    if not work.run.has(PREDICTOR_FILE):
+        return None
+    risk: Floats = work.run.read_table(RISK_FILE)["risk"].to_numpy()
+    return risk
+
+
+def _suffix_groups(work: Work) -> NDArray[np.int64]:
+    """A number for each example, equal where suffixes are: int64 (examples,).
+
+    What is memorized is a suffix: two windows that end alike are one text, whatever stands before it.
+    """
+    hashes = []
+    for shard in work.run.shards(EXAMPLES):
+        suffixes = cut(work.run.read_table(shard, ["token_ids"])["token_ids"], work.split).suffixes
+        digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in suffixes)
+        hashes.append(np.frombuffer(b"".join(digests), dtype=np.int64))
+    return np.concatenate(hashes)

@@ -1,0 +1,168 @@
+"""What is checked before anything costs time: the first rows of the texts, then the headers of the models.
+
+`kdaudit validate` does this and no more; run, screen and distill do it first of all. The texts come first,
+since a wrong column is found in a second, and transformers, which reads a model's description, takes several
+to be imported. No weights are read, nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdaudit.attacks.greedy import Progress
+from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
+from kdaudit.config.distill import DistillConfig
+from kdaudit.config.screen import KINDS, ScreenConfig
+from kdaudit.corpus import Document, Documents, nothing_left, open_documents
+from kdaudit.corpus.sources import HubDataset, find_source
+from kdaudit.corpus.windows import Cutter
+from kdaudit.errors import CorpusError
+from kdaudit.models.audited import Roster, assemble_roster, split_of
+
+_MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
+"""Documents looked at, and their characters: a text of no more than that is looked at whole."""
+
+
+class _Head(NamedTuple):
+    """A text's first documents."""
+
+    config: CorpusConfig
+    rows: Documents
+    documents: list[Document]
+    whole: bool
+    """Whether these are all that there are."""
+
+
+def preflight(
+    config: AuditConfig | ScreenConfig | DistillConfig,
+    *,
+    hub: bool,
+    progress: Progress = lambda *_: None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Refuse what a look at the texts' first rows and at the models' headers shows to be wrong.
+
+    Args:
+        config: what is to be done.
+        hub: whether to read the first rows of a text on the hub, too. Models on the hub are never looked at:
+            they are checked once they are downloaded.
+        progress: told of each text and model.
+        meanwhile: called once the texts are right, to begin what takes long.
+
+    Returns:
+        What was not looked at, each with the reason.
+
+    Raises:
+        CorpusError: a text cannot be read, lacks a column, or holds nothing to examine.
+        ModelError: a model is missing, incomplete, of no kind to use, or does not fit the others or the text.
+        UsageError: another file that is named cannot be used.
+
+    """
+    skipped: list[str] = []
+    heads: dict[str, _Head] = {}
+    least = config.extraction.prefix_tokens + config.extraction.suffix_tokens
+    for key, corpus in corpora_of(config).items():
+        progress(f"{key}: reading the first rows", 0, 0)
+        if not hub and isinstance(find_source(corpus, key), HubDataset):
+            skipped.append(f"{key}.path: {corpus.path} is on the hub and was not read")
+        else:
+            heads[key] = _head(corpus, key, least)
+    if isinstance(config, ScreenConfig):
+        _check_screening(config, heads)
+    meanwhile()
+    if isinstance(config, DistillConfig):
+        return [*skipped, *_check_starts(config, progress)]
+    missing, roster = _check_models(config, progress)
+    if roster is not None:
+        for key, head in heads.items():
+            _check_lengths(head, key, roster.tokenizer, least)
+    return [*skipped, *missing]
+
+
+def corpora_of(config: AuditConfig | ScreenConfig | DistillConfig) -> dict[str, CorpusConfig]:
+    """The texts by configuration key."""
+    holdout = None if isinstance(config, ScreenConfig) else config.holdout
+    return {"corpus": config.corpus} | ({} if holdout is None else {"holdout": holdout})
+
+
+def read_whole(config: AuditConfig | ScreenConfig) -> dict[str, CorpusConfig]:
+    """Texts whose whole windows models read, beyond prefix and suffix."""
+    scored = isinstance(config, ScreenConfig) or config.predictor.enabled
+    return {key: corpus for key, corpus in corpora_of(config).items() if key == "holdout" or scored}
+
+
+def _head(config: CorpusConfig, key: str, least: int) -> _Head:
+    """Read a text's first documents; refuse a text that has none."""
+    rows = open_documents(config, key)
+    documents: list[Document] = []
+    characters = 0
+    for document in rows:
+        documents.append(document)
+        characters += len(document.text)
+        if len(documents) == _MOST_ROWS or characters > _MOST_CHARACTERS:
+            return _Head(config, rows, documents, False)
+    if not documents:
+        raise CorpusError(nothing_left(config, key, rows, 0, least))
+    return _Head(config, rows, documents, True)
+
+
+def _check_lengths(head: _Head, key: str, tokenizer: Any, least: int) -> None:  # noqa: ANN401 - untyped
+    """Refuse a text that was seen whole and has no document as long as prefix and suffix."""
+    config = head.config
+    if not head.whole:
+        return
+    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, minimum=least)
+    if not any(True for _ in cutter.cut(head.documents)):
+        raise CorpusError(nothing_left(config, key, head.rows, cutter.too_short, least))
+
+
+def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:
+    """What a screening needs besides: a predictor that is named, and rows that can be written again."""
+    from kdaudit.risk import load_predictor
+    from kdaudit.screening.kept import check_first_rows
+
+    if config.predictor.labels not in KINDS:
+        load_predictor(Path(config.predictor.labels))
+    if "corpus" in heads:
+        check_first_rows(config.corpus, config.format)
+
+
+def _check_models(config: AuditConfig | ScreenConfig, progress: Progress) -> tuple[list[str], Roster | None]:
+    """Check the local models' headers, and whether they fit one another and the windows."""
+    remote = {key: one for key, one in config.models.by_key().items() if not is_local(one)}
+    skipped = [_not_checked(key, one.path) for key, one in remote.items()]
+    if len(remote) == len(config.models.by_key()):
+        return skipped, None
+    roster = assemble_roster(config.models, headers_only=True, progress=progress)
+    split_of(config.extraction, roster, read_whole(config))
+    return skipped, roster
+
+
+def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
+    """Check what teacher and student are trained from."""
+    from kdaudit.models.resolving import resolve_model
+
+    skipped = []
+    for key, start in config.starts().items():
+        progress(f"{key}: reading headers", 0, 0)
+        if not isinstance(start, str):
+            from kdaudit.distillation.bases import check_architecture, resolve_base
+
+            check_architecture(resolve_base(start.model_dump(mode="json"), key))
+        elif is_local(ModelConfig(path=start)):
+            resolve_model(ModelConfig(path=start), key, hashed=False)
+        else:
+            skipped.append(_not_checked(key, start))
+    return skipped
+
+
+def is_local(config: ModelConfig) -> bool:
+    """Whether a model lies on this machine; a hub id is never absolute."""
+    return Path(config.path).is_absolute()
+
+
+def _not_checked(key: str, name: str) -> str:
+    place = key if key.endswith((".path", ".base")) else f"{key}.path"
+    return f"{place}: {name} is on the hub and was not downloaded; its files are checked when it is"

@@ -1,0 +1,176 @@
+"""From what an audit found to results.json: counts, comparison, gate, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kdaudit import __version__
+from kdaudit.analysis.gate import judge
+from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
+from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.tags import NOT_SEARCHED
+from kdaudit.attacks.greedy import Extraction, Split
+from kdaudit.models.audited import Member, tokenizer_notes
+from kdaudit.pipelines.stages.leak_table import leaks_of
+from kdaudit.pipelines.stages.measured import Audited, Measured
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.results import (
+    AuditResults,
+    ComparisonResult,
+    Curves,
+    ExtractionResult,
+    Floor,
+    Leak,
+    LeakSuffixes,
+    ModelResult,
+    Point,
+    SoftVsHard,
+)
+
+_CLOUD = 400
+"""Points a model that the report draws: more would only thicken the cloud."""
+
+
+def build_results(run: RunStore, audited: Audited) -> AuditResults:
+    """Everything in results.json."""
+    models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
+    leaks = list(leaks_of(run, audited))
+    comparison, soft_hard, notes = _compare(audited)
+    gate = judge(audited.config.gate, comparison, models, not audited.corpus.sampled)
+    return AuditResults(
+        schema_version="1",
+        name=audited.config.name,
+        created=run.created,
+        kdaudit_version=__version__,
+        seed=audited.config.seed,
+        corpus=audited.corpus,
+        extraction=_extraction_result(audited),
+        models=models,
+        comparison=comparison,
+        soft_vs_hard=soft_hard,
+        predictor=audited.prediction.result,
+        curves=_curves(audited),
+        gate=gate,
+        leaks=leaks,
+        leak_suffixes=_count_suffixes(audited, leaks),
+        notes=[*notes, *_missing(audited), *audited.prediction.notes],
+    )
+
+
+def _curves(audited: Audited) -> Curves:
+    """The predictor's curves, and the cloud of entropy against log-probability for baseline and students."""
+    points = {
+        name: [
+            Point(x=float(entropy), y=float(log_p))
+            for entropy, log_p in cloud[:: max(1, len(cloud) // _CLOUD)]
+        ]
+        for name, cloud in audited.entropies.items()
+        if name != "teacher"
+    }
+    return audited.prediction.curves.model_copy(update={"entropy_logprob": points or None})
+
+
+def _missing(audited: Audited) -> list[str]:
+    notes = [
+        NOT_SEARCHED,
+        *(one.checked.note for one in audited.measured.values() if one.checked.note),
+        *tokenizer_notes(audited.config.extraction, audited.roster),
+    ]
+    if audited.config.holdout is None:
+        notes.insert(
+            0, "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
+        )
+    return notes
+
+
+def _model_result(audited: Audited, measured: Measured) -> ModelResult:
+    member, corpus = measured.member, measured.corpus
+    memorized = audited.memorized(member.name)
+    count, total = int(memorized.sum()), len(memorized)
+    read = total * audited.split.prefix_tokens
+    return ModelResult(
+        role=member.role,
+        kd=member.kd,
+        examples=total,
+        memorized=count,
+        rate=count / total,
+        ci95=clopper_pearson(count, total),
+        windows_memorized=int(audited.copies[memorized].sum(dtype=np.int64)),
+        survival=survival(corpus.matched, audited.split.suffix_tokens),
+        holdout=_floor(measured.holdout, audited.split),
+        perplexity=measured.perplexity,
+        fingerprint=member.model.fingerprint,
+        seconds=round(corpus.seconds, 3),
+        tokens_per_second=round(read / corpus.seconds, 1) if corpus.seconds else None,
+        engine_check=measured.checked.check,
+    )
+
+
+def _floor(holdout: Extraction | None, split: Split) -> Floor | None:
+    if holdout is None:
+        return None
+    count, total = int((holdout.matched == split.suffix_tokens).sum()), len(holdout.matched)
+    return Floor(examples=total, memorized=count, rate=count / total, ci95=clopper_pearson(count, total))
+
+
+def _extraction_result(audited: Audited) -> ExtractionResult:
+    engines = [measured.corpus.engine for measured in audited.measured.values()]
+    first = engines[0]
+    return ExtractionResult(
+        engine=first.engine,
+        engine_version=", ".join(sorted({engine.version for engine in engines})),
+        prefix_tokens=audited.split.prefix_tokens,
+        suffix_tokens=audited.split.suffix_tokens,
+        bos=audited.split.bos is not None,
+        dtype=", ".join(sorted({engine.dtype for engine in engines})),
+        device=", ".join(sorted({engine.device for engine in engines})),
+    )
+
+
+class _Compared(NamedTuple):
+    comparison: dict[str, ComparisonResult]
+    soft_vs_hard: SoftVsHard | None
+    notes: list[str]
+
+
+def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
+    own = {
+        student.name: len({leak.suffix_hmac for leak in leaks if student.name in leak.memorized_by})
+        for student in audited.roster.students
+    }
+    return LeakSuffixes(leaks=len({leak.suffix_hmac for leak in leaks}), students=own)
+
+
+def _compare(audited: Audited) -> _Compared:
+    teacher = audited.memorized("teacher")
+    baselines = [audited.memorized(one.name) for one in audited.roster.baselines]
+    notes: list[str] = []
+    comparison = {}
+    for student in audited.roster.students:
+        found = compare(student.name, audited.memorized(student.name), teacher, baselines)
+        comparison[student.name] = found.figures
+        notes += found.notes
+    pair = {kd: _first(audited.roster.students, kd) for kd in ("soft", "hard")}
+    soft, hard = pair["soft"], pair["hard"]
+    if soft is None or hard is None:
+        notes.append(
+            "Soft and hard KD are not compared: that takes one student of each kind (models.students, "
+            "key kd)."
+        )
+        return _Compared(comparison, None, notes)
+    others = [one.name for one in audited.roster.students if one.kd and one not in (soft, hard)]
+    if others:
+        notes.append(
+            f"Soft and hard KD are compared for the first student of each kind; not for {', '.join(others)}."
+        )
+    both = soft_vs_hard(
+        soft.name, hard.name, audited.memorized(soft.name), audited.memorized(hard.name), teacher, baselines
+    )
+    return _Compared(comparison, both.figures, [*notes, *both.notes])
+
+
+def _first(students: list[Member], kd: str) -> Member | None:
+    return next((student for student in students if student.kd == kd), None)

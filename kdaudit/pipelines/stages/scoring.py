@@ -1,0 +1,151 @@
+"""Features of every example under teacher and baseline, shard by shard.
+
+Both models are in one worker process and meet each window once. Shard n holds the features of the examples
+of shard n, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.inference import EngineInfo
+from kdaudit.inference.base import Tokens
+from kdaudit.inference.checking import Asking
+from kdaudit.inference.retry import retreating
+from kdaudit.inference.scoring import PairScores, PairWorker, zlib_entropy
+from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
+from kdaudit.pipelines.stages.examples import SUFFIX_COPIES
+from kdaudit.pipelines.stages.likelihoods import windows_of
+from kdaudit.pipelines.stages.work import EXAMPLES, Work
+
+FEATURES = "features"
+"""The stage, and its folder in the run."""
+
+FEATURES_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("zlib_entropy", pa.float64()),
+        ("teacher_perplexity", pa.float64()),
+        ("baseline_perplexity", pa.float64()),
+        ("kl_divergence", pa.float64()),
+        ("suffix_copies", pa.int64()),
+        ("copies", pa.int32()),
+        ("tokens", pa.int32()),
+        ("teacher_entropy", pa.float64()),
+        ("baseline_entropy", pa.float64()),
+        ("teacher_matched", pa.int16()),
+        ("baseline_matched", pa.int16()),
+    ]
+)
+"""Columns of features/part-*.parquet. The last two are matched tokens under teacher forcing: what an
+extraction finds, but for near ties between two tokens."""
+
+
+def write_features(work: Work, *, measures: bool = False) -> None:
+    """Score every example, going on where an earlier call stopped.
+
+    Args:
+        work: the run.
+        measures: whether what these passes match is what counts as memorized, no engine being asked; then
+            they are checked as an engine is.
+
+    """
+    run = work.run
+    if run.done(FEATURES):
+        return
+    for member in _scored(work) if measures else ():
+        write_reference(work, member)
+    with run.stage(FEATURES):
+        retreating("features", lambda retreat: _write_shards(work, measures, retreat), work.warn)
+        for member in _scored(work):
+            work.check_unchanged(member, lambda: run.shards(FEATURES))
+
+
+def _scored(work: Work) -> tuple[Member, Member]:
+    """Teacher and baseline."""
+    return work.roster.members[0], work.roster.baselines[0]
+
+
+def _write_shards(work: Work, measures: bool, retreat: int) -> None:
+    run, split = work.run, work.split
+    shards = run.shards(EXAMPLES)
+    pending = [shard for shard in shards if not run.has(_beside(shard))]
+    if not pending:
+        return
+    suffix_copies = run.read_table(SUFFIX_COPIES)["suffix_copies"].to_numpy()
+    teacher, baseline = _scored(work)
+    work.progress("features: loading teacher and baseline", 0, 0)
+    with PairWorker(
+        work.files(teacher),
+        work.files(baseline),
+        vocabulary=work.vocabulary,
+        teacher_bos=work.split_of(teacher).bos,
+        baseline_bos=work.split_of(baseline).bos,
+        prefix_tokens=split.prefix_tokens,
+        suffix_tokens=split.suffix_tokens,
+        retreat=retreat,
+    ) as worker:
+        for role, member in enumerate((teacher, baseline) if measures else ()):
+            check_loaded(work, member, Asking(worker.info, _matcher(work, worker, role), None))
+        work.progress("features", len(run.shards(FEATURES)), len(shards))
+        for shard in pending:
+            examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
+            before = worker.seconds
+            scores = worker.scores(windows_of(examples["token_ids"]))
+            notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
+            table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
+            run.write_table(_beside(shard), table, private=False)
+            work.progress("features", len(run.shards(FEATURES)), len(shards))
+
+
+def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Tokens, Tokens], NDArray[np.int16]]:
+    """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
+    begin = int(work.split_of(_scored(work)[role]).bos is not None)  # which the passes add themselves
+
+    def match(prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+        scores = worker.scores(list(np.concatenate([prefixes[:, begin:], suffixes], axis=1)))
+        return (scores.teacher_matched, scores.baseline_matched)[role]
+
+    return match
+
+
+def _table(examples: pa.Table, scores: PairScores, suffix_copies: NDArray[np.int64]) -> pa.Table:
+    ids = examples["example_id"].to_numpy()
+    columns = {
+        "example_id": ids,
+        "zlib_entropy": [zlib_entropy(text) for text in examples["text"].to_pylist()],
+        "teacher_perplexity": np.exp(scores.teacher_nll),
+        "baseline_perplexity": np.exp(scores.baseline_nll),
+        "kl_divergence": scores.kl_divergence,
+        "suffix_copies": suffix_copies[ids],
+        "copies": examples["copies"],
+        "tokens": examples["token_ids"].combine_chunks().value_lengths(),
+        "teacher_entropy": scores.teacher_entropy,
+        "baseline_entropy": scores.baseline_entropy,
+        "teacher_matched": scores.teacher_matched,
+        "baseline_matched": scores.baseline_matched,
+    }
+    return pa.table(columns, schema=FEATURES_SCHEMA)
+
+
+def read_features(work: Work, names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Columns of the features: float64 (examples, names)."""
+    tables = [work.run.read_table(shard, list(names)) for shard in work.run.shards(FEATURES)]
+    columns = [np.concatenate([table[name].to_numpy() for table in tables]) for name in names]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def read_scoring(work: Work) -> EngineInfo:
+    """What the teacher's forward passes ran on."""
+    notes = work.run.read_table(work.run.shards(FEATURES)[0], ["example_id"]).schema.metadata
+    return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
+
+
+def _beside(shard: str) -> str:
+    return str(PurePosixPath(FEATURES) / PurePosixPath(shard).name)

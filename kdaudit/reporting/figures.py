@@ -1,0 +1,226 @@
+"""The four key figures, each with its interval, its counts and a plain sentence.
+
+Each says whose it is, and of how many examples. With several students a figure leads with the worst of them
+by that figure and lists the others beneath it: a reader who sees no more than the leading value must not
+think better of the audit than its worst student deserves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import NamedTuple
+
+from kdaudit.reporting.formatting import (
+    count,
+    percent,
+    percent_interval,
+    plural,
+    quoted,
+    significant,
+    times,
+    times_interval,
+)
+from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, ninety_five, whose, worst_of
+from kdaudit.reporting.missing_reasons import why_no_comparison, why_no_inheritance, why_no_soft_vs_hard
+from kdaudit.reporting.predictor_figure import predictor_figure
+from kdaudit.schemas.results import AuditResults, ComparisonResult, ModelResult, SoftVsHard
+
+__all__ = ["KeyFigure", "key_figures", "role_words"]
+
+
+def key_figures(results: AuditResults) -> list[KeyFigure]:
+    """Student against baseline, inheritance, soft against hard, the predictor; in this order."""
+    return [
+        _against_baseline(results),
+        _inherited(results),
+        _hard_against_soft(results),
+        predictor_figure(results),
+    ]
+
+
+def _against_baseline(results: AuditResults) -> KeyFigure:
+    def reading(name: str, figures: ComparisonResult) -> Reading | None:
+        counted = _Counted.of(results, name)
+        if counted is None or (figures.ratio_to_baseline is None and figures.difference is None):
+            return None
+        return Reading(
+            whose(results, name),
+            _ratio_value(figures.ratio_to_baseline, counted),
+            ninety_five(times_interval(figures.ratio_ci95)),
+            counted.words,
+            _ratio_sentence(name, figures, counted),
+        )
+
+    def rank(name: str, figures: ComparisonResult) -> float:
+        counted = _Counted.of(results, name)
+        if figures.ratio_to_baseline is None:  # over nothing
+            return inf if counted is not None and counted.student else 0.0
+        return figures.ratio_to_baseline
+
+    title = "Student against baseline"
+    if _nothing_to_compare(results):
+        return KeyFigure(title, None, (), why_no_comparison(results))
+    return _figure(title, results, reading, rank, why_no_comparison)
+
+
+class _Counted(NamedTuple):
+    """What a student memorizes beside what the baselines do."""
+
+    student: int
+    baseline: float
+    """The mean of all baselines."""
+    baselines: int
+    examples: str
+    """All that were audited, in words."""
+
+    @classmethod
+    def of(cls, results: AuditResults, name: str) -> _Counted | None:
+        """Of one student; None without a baseline."""
+        counts = [model.memorized for model in results.models.values() if model.role == "baseline"]
+        student = results.models.get(name)
+        if student is None or not counts:
+            return None
+        examples = examples_in(results, student.examples)
+        return cls(student.memorized, sum(counts) / len(counts), len(counts), examples)
+
+    @property
+    def words(self) -> str:
+        """Both counts, and of how many."""
+        note = f" (mean of {self.baselines} baselines)" if self.baselines > 1 else ""
+        return f"{count(self.student)} against {significant(self.baseline, 6)}{note} of {self.examples}"
+
+    @property
+    def control(self) -> str:
+        """What the student is set against."""
+        if self.baselines == 1:
+            return "a model of its size trained without a teacher"
+        return f"the mean of {self.baselines} models of its size trained without a teacher"
+
+
+def _nothing_to_compare(results: AuditResults) -> bool:
+    """Whether no student and no baseline memorizes anything."""
+    return not any(model.memorized for model in results.models.values() if model.role != "teacher")
+
+
+def _ratio_value(ratio: float | None, counted: _Counted) -> str:
+    return times(ratio) if ratio is not None else f"{count(counted.student)} : 0"
+
+
+def _ratio_sentence(name: str, figures: ComparisonResult, counted: _Counted) -> str:
+    student, control = f"student {quoted(name)}", counted.control
+    ratio, ends = figures.ratio_to_baseline, figures.ratio_ci95
+    if ratio is None:
+        if not counted.student:
+            return f"Neither {student} nor {control} memorizes anything."
+        return f"Student {quoted(name)} memorizes {plural(counted.student, 'example')}, {control} none."
+    if ends is not None and (ends[0] is None or ends[0] <= 1) and (ends[1] is None or ends[1] >= 1):
+        return f"Student {quoted(name)} does not differ clearly from {control}."
+    lead = f"Student {quoted(name)}" if ends is not None else f"As counted, without an interval, {student}"
+    if ratio == 0:
+        return f"{lead} memorizes nothing, {control} {significant(counted.baseline, 6)} examples."
+    if ratio < 1:
+        return f"{lead} memorizes {percent(1 - ratio, 1)} less than {control}."
+    return f"{lead} memorizes {significant(ratio, 2)} times as much as {control}."
+
+
+def _inherited(results: AuditResults) -> KeyFigure:
+    def reading(name: str, figures: ComparisonResult) -> Reading | None:
+        rate, inherited, of = figures.inheritance_rate, figures.inherited, figures.teacher_specific
+        if rate is None or inherited is None or of is None:
+            return None
+        specific = f"{examples_in(results, of)} that the teacher memorizes and no baseline does"
+        counts = f"{count(inherited)} of {specific}"
+        ends = ninety_five(percent_interval(figures.inheritance_ci95))
+        sentence = _inheritance_sentence(name, rate, results.corpus.sampled)
+        return Reading(whose(results, name), percent(rate), ends, counts, sentence)
+
+    return _figure(
+        "Inherited from the teacher",
+        results,
+        reading,
+        lambda _, figures: figures.inheritance_rate or 0.0,
+        why_no_inheritance,
+    )
+
+
+def _inheritance_sentence(name: str, rate: float, sampled: bool) -> str:
+    examples = "sampled examples" if sampled else "examples"
+    if rate == 0:
+        return f"No {examples[:-1]} that only the teacher had memorized reappears in student {quoted(name)}."
+    rare = rate <= 0.2
+    share = f"About 1 in {count(round(1 / rate))}" if rare else percent(rate)
+    verb = "reappears" if rare else "reappear"
+    return f"{share} of the {examples} that only the teacher had memorized {verb} in student {quoted(name)}."
+
+
+def _figure(
+    title: str,
+    results: AuditResults,
+    reading: Callable[[str, ComparisonResult], Reading | None],
+    rank: Callable[[str, ComparisonResult], float],
+    why_absent: Callable[[AuditResults], str],
+) -> KeyFigure:
+    worst_first = sorted(results.comparison.items(), key=lambda item: -rank(*item))
+    told = [(reading(*item), rank(*item)) for item in worst_first]
+    found = [(one, how_bad) for one, how_bad in told if one is not None]
+    if not found:
+        return KeyFigure(title, None, (), why_absent(results))
+    (lead, worst), *others = found
+    which = worst_of(len(found), sum(how_bad == worst for _, how_bad in found))
+    return KeyFigure(title, lead._replace(of=f"{lead.of}{which}"), [one for one, _ in others], None)
+
+
+def _hard_against_soft(results: AuditResults) -> KeyFigure:
+    title, pair = "Hard against soft distillation", results.soft_vs_hard
+    if pair is None:
+        return KeyFigure(title, None, (), why_no_soft_vs_hard(results))
+    soft, hard = pair.both + pair.soft_only, pair.both + pair.hard_only
+    counts = f"{quoted(pair.hard)} inherits {count(hard)}, {quoted(pair.soft)} {count(soft)}"
+    of = next((one.teacher_specific for one in results.comparison.values() if one.teacher_specific), None)
+    counts += "" if of is None else f" of {examples_in(results, of)} that are teacher-specific"
+    value = f"{count(hard)} : {count(soft)}" if pair.ratio is None else times(pair.ratio)
+    over = ":" if pair.ratio is None else "over"
+    ways = f"inherited by {quoted(pair.hard)} {over} inherited by {quoted(pair.soft)}"
+    ends = ninety_five(times_interval(pair.ratio_ci95))
+    sentence = f"{_pair_sentence(pair, soft, hard)} {_instead(results, pair, soft, hard)}".strip()
+    return KeyFigure(title, Reading(f"{ways}{_pair_of(results)}", value, ends, counts, sentence), (), None)
+
+
+def _pair_of(results: AuditResults) -> str:
+    """Which pair it is, where students of one kind are several: results hold the first of each kind."""
+    number = len(results.comparison)
+    return f", the first of their kinds among {number} students" if number > 2 else ""
+
+
+def _instead(results: AuditResults, pair: SoftVsHard, soft: int, hard: int) -> str:
+    """What the soft student gave where the hard one gave something else."""
+    ways = results.models.get(pair.soft), results.models.get(pair.hard)
+    if ways[0] is None or ways[1] is None or (hard == soft and ways[0].memorized == ways[1].memorized):
+        return ""
+    return (
+        f"{quoted(pair.soft)} in place of {quoted(pair.hard)}: {count(soft)} inherited in place of "
+        f"{count(hard)}, and {count(ways[0].memorized)} memorized in all in place of "
+        f"{count(ways[1].memorized)}."
+    )
+
+
+def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
+    names = {"hard": f"hard student {quoted(pair.hard)}", "soft": f"soft student {quoted(pair.soft)}"}
+    if hard == soft == 0:
+        return "Neither student inherits anything that only the teacher had memorized."
+    if pair.mcnemar_p is None or pair.mcnemar_p >= 0.05:
+        return "The counts do not show that one of the two inherits more from the teacher than the other."
+    if soft == 0 or hard == 0:
+        return f"Of the two only {names['hard' if soft == 0 else 'soft']} inherits from the teacher alone."
+    more, less, ratio = ("hard", "soft", hard / soft) if hard > soft else ("soft", "hard", soft / hard)
+    factor = significant(ratio, 2)
+    name = f"{names[more][0].upper()}{names[more][1:]}"
+    return f"{name} inherits {factor} times as much from the teacher alone as {names[less]}."
+
+
+def role_words(model: ModelResult) -> str:
+    """A model's part in the audit: Teacher, Baseline, Student (soft KD)."""
+    if model.role != "student" or model.kd is None:
+        return model.role.capitalize()
+    return f"Student ({model.kd} KD)"

@@ -1,0 +1,162 @@
+"""Numbers as a reader wants them: plain decimals, few digits, one unit.
+
+An absent figure (None) becomes the words "not available"; it never becomes 0. The space before a
+percent sign does not break. Rounding never turns a share below 1 into "100 %", and the two ends of
+an interval get as many digits as it takes to tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+from kdaudit.schemas.results import Interval
+
+ABSENT = "not available"
+NBSP = "\N{NO-BREAK SPACE}"
+_MOST_DIGITS = 7
+_CLOSING_ZEROS = re.compile(r"\.0+(?=\D*$)|(\.\d*?)0+(?=\D*$)")
+
+Formatter = Callable[[float, int], str]
+
+
+def count(value: int | None) -> str:
+    """A count with commas between thousands."""
+    return ABSENT if value is None else f"{value:,}"
+
+
+def significant(value: float, digits: int) -> str:
+    """A plain decimal with `digits` significant digits and commas in thousands.
+
+    Closing zeros stay where they are digits of a rounded value (0.40), and go where the value is
+    exact (a limit of 0.1 is not 0.10).
+    """
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{abs(value):,.{decimals}f}"
+    if "." in text and math.isclose(round(value, decimals), value, rel_tol=1e-9):
+        text = text.rstrip("0").rstrip(".")
+    return f"\N{MINUS SIGN}{text}" if value < 0 else text
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share (0 to 1) in percent: 2 significant digits, from 10 % on 3."""
+    if share is None:
+        return ABSENT
+    return f"{_percent_number(share, digits)}{NBSP}%"
+
+
+def _percent_number(share: float, digits: int) -> str:
+    value = share * 100
+    text = significant(value, digits + 1 if abs(value) >= 10 else digits)
+    rest = 100 - value
+    if text in ("100", "100.0") and rest > 1e-9:
+        text = f"{value:.{min(12, 1 - math.floor(math.log10(rest)))}f}".rstrip("0")
+    return text
+
+
+def promised(share: float | None) -> str:
+    """A share in percent, rounded down, so that no promise grows by being told."""
+    if share is None:
+        return ABSENT
+    decimals = 1 if share < 0.99 else 3
+    down = math.floor(share * 10 ** (decimals + 2) + 1e-6) / 10**decimals
+    return f"{down:g}{NBSP}%"
+
+
+def points(difference: float | None, digits: int = 2) -> str:
+    """A difference of shares, signed, in percentage points."""
+    if difference is None:
+        return ABSENT
+    sign = "+" if difference > 0 else ""
+    return f"{sign}{significant(difference * 100, digits)}{NBSP}points"
+
+
+def times(ratio: float | None, digits: int = 2) -> str:
+    """A ratio with a times sign, as in 0.41 times; a digit more near 1, where it matters most."""
+    if ratio is None:
+        return ABSENT
+    shown = significant(ratio, digits + (1 <= ratio < 1.2))
+    return f"{shown}\N{MULTIPLICATION SIGN}"
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """A figure between 0 and 1: three decimals, four from 0.999 on."""
+    if value is None:
+        return ABSENT
+    if 0.99995 <= value < 1:
+        return "above 0.9999"
+    return f"{value:.{max(digits, 4) if 0.999 <= value < 1 else digits}f}"
+
+
+def risk(value: float) -> str:
+    """A predicted risk: three digits, to be held against the threshold; a small one is never 0."""
+    if 0 < value < 0.001:
+        return "below 0.001"
+    return significant(value, 3) if 0 < value < 0.1 else score(value)
+
+
+def p_value(value: float | None) -> str:
+    """`p < 0.001`, or p with two significant digits."""
+    if value is None:
+        return ABSENT
+    return "p < 0.001" if value < 0.001 else f"p = {significant(value, 2)}"
+
+
+def interval(ends: Interval | None, form: Formatter) -> str:
+    """An interval in words: `a to b`; an open end gives `at least a` or `at most b`."""
+    if ends is None or ends == (None, None):
+        return ABSENT
+    low, high = ends
+    if high is None:
+        assert low is not None  # noqa: S101 - both open was handled above
+        return f"at least {form(low, 2)}"
+    if low is None:
+        return f"at most {form(high, 2)}"
+    first, last = apart(low, high, form)
+    return f"{first} to {last}"
+
+
+def apart(one: float, other: float, form: Formatter) -> tuple[str, str]:
+    """Both numbers with as few digits as tell them apart; equal numbers read the same."""
+    digits = 2
+    while digits < _MOST_DIGITS and one != other and _bare(form(one, digits)) == _bare(form(other, digits)):
+        digits += 1
+    return form(one, digits), form(other, digits)
+
+
+def _bare(text: str) -> str:
+    """Without closing zeros: 0.10 % reads as the same number as 0.1 %."""
+    return _CLOSING_ZEROS.sub(r"\1", text)
+
+
+def percent_interval(ends: Interval | None) -> str:
+    """An interval of shares, in percent."""
+    return interval(ends, percent)
+
+
+def times_interval(ends: Interval | None) -> str:
+    """An interval of ratios."""
+    return interval(ends, times)
+
+
+def points_interval(ends: Interval | None) -> str:
+    """An interval of differences, in percentage points."""
+    return interval(ends, points)
+
+
+def listed(words: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def quoted(name: str) -> str:
+    """A name that may be any word, told apart from the sentence around it."""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def plural(number: int, one: str, many: str | None = None) -> str:
+    """A counted noun: `1 example`, `2 examples`."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,155 @@
+"""The leaked examples as the reports show them, worst first.
+
+The public page's cards are made without the texts at hand: `text` is then None, and so is
+`document_id` unless it may be named. Only the full report holds what a model said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from kdaudit.analysis.leaks import Continuation, LeakText
+from kdaudit.reporting.pii_counts import kind_words, tag_words
+from kdaudit.reporting.redaction import Cut, show_head, show_tail
+from kdaudit.schemas.results import Leak, LeakClass
+
+TEXT_LIMIT = 600
+"""Bytes of the page that a prefix or a suffix may take, or a continuation, escapes included, so that no text
+can blow the page up: 200 leaks of an audit of up to seven models stay under 1 MB."""
+_SAID, _LINE, _LEAST = 2250, 250, 80
+"""Bytes for all that models say of a leak; what a line of it takes beside its text; the least for that."""
+
+CLASS_WORDS: dict[LeakClass, str] = {
+    "inherited": "inherited",
+    "easy_core": "easy core",
+    "with_baseline": "with baseline",
+    "student_only": "student only",
+    "unknown": "class unknown",
+}
+
+
+class StudentClass(NamedTuple):
+    """How a student comes to memorize a leak."""
+
+    student: str
+    name: LeakClass
+    word: str
+
+
+class NearMiss(NamedTuple):
+    """A model that leaves the text: what it reproduces, then how it goes on."""
+
+    model: str
+    matched_tokens: int
+    same: Cut
+    other: Cut
+
+
+class QuotedText(NamedTuple):
+    """A leak's text and what the models made of it."""
+
+    offset: int
+    prefix: Cut
+    suffix: Cut
+    near_misses: list[NearMiss]
+
+
+class LeakCard(NamedTuple):
+    """A leaked example."""
+
+    rank: int
+    example_id: int
+    document_id: Cut | None
+    classes: list[StudentClass]
+    memorized_by: list[str]
+    copies: int
+    risk: float | None
+    tags: list[str]
+    """In words."""
+    suffix_hmac: str
+    text: QuotedText | None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether a student has it from the teacher alone."""
+        return any(one.name == "inherited" for one in self.classes)
+
+
+def worst_first(leaks: Sequence[Leak]) -> list[Leak]:
+    """What seems to hold personal data or secrets first, then what is inherited.
+
+    Within these by falling risk (unknown last), then by falling copies. A cut of the list keeps the worst.
+    """
+    return sorted(leaks, key=_severity)
+
+
+def _severity(leak: Leak) -> tuple[bool, bool, bool, float, int, int]:
+    inherited = "inherited" in leak.classes.values()
+    return (
+        not leak.tags,
+        not inherited,
+        leak.risk is None,
+        -(leak.risk or 0.0),
+        -leak.copies,
+        leak.example_id,
+    )
+
+
+def public_cards(leaks: Sequence[Leak], *, document_ids: bool) -> list[LeakCard]:
+    """Cards without any text; of the tags they have the kind alone."""
+    cards = [_card(rank, leak, None, document_ids=document_ids) for rank, leak in enumerate(leaks, 1)]
+    kinds = ([*dict.fromkeys(kind_words(tag) for tag in leak.tags)] for leak in leaks)
+    return [card._replace(tags=words) for card, words in zip(cards, kinds, strict=True)]
+
+
+def full_cards(leaks: Sequence[Leak], texts: Mapping[int, LeakText]) -> list[LeakCard]:
+    """Cards with the text of each leak."""
+    return [
+        _card(rank, leak, _quoted(texts[leak.example_id], leak.memorized_by), document_ids=True)
+        for rank, leak in enumerate(leaks, 1)
+    ]
+
+
+def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool) -> LeakCard:
+    return LeakCard(
+        rank,
+        leak.example_id,
+        show_head(leak.document_id, 200) if document_ids else None,
+        [StudentClass(student, name, CLASS_WORDS[name]) for student, name in leak.classes.items()],
+        leak.memorized_by,
+        leak.copies,
+        leak.risk,
+        [tag_words(tag) for tag in leak.tags],
+        leak.suffix_hmac,
+        text,
+    )
+
+
+def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
+    said = [one for one in text.models if one.name not in memorized_by]
+    room = min(TEXT_LIMIT, max(_LEAST, _SAID // max(1, len(said)) - _LINE))
+    misses = [_near_miss(one, text.suffix, room // 2) for one in said]
+    misses.sort(key=lambda miss: -miss.matched_tokens)
+    return QuotedText(
+        text.offset,
+        show_tail(text.prefix, TEXT_LIMIT),
+        show_head(text.suffix, TEXT_LIMIT),
+        misses,
+    )
+
+
+def _near_miss(said: Continuation, suffix: str, limit: int) -> NearMiss:
+    """Split a continuation where its characters leave the suffix.
+
+    The tokens' own texts are not in leaks.parquet. The first wrong token may share its first
+    characters with the right one, so the mark can run a few characters past the last right token.
+    """
+    length = _shared_length(said.continuation, suffix) if said.matched_tokens else 0
+    same = show_tail(said.continuation[:length], limit)
+    return NearMiss(said.name, said.matched_tokens, same, show_head(said.continuation[length:], limit))
+
+
+def _shared_length(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((k for k, (left, right) in pairs if left != right), min(len(one), len(other)))

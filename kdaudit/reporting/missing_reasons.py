@@ -1,0 +1,60 @@
+"""Why a figure is absent, in words.
+
+Each reason follows from figures of the results, or was kept beside the figure when it was taken. Notes are
+never searched: they hold names that users chose.
+"""
+
+from __future__ import annotations
+
+from kdaudit.schemas.results import AuditResults
+
+_SEE_NOTES = "This audit does not hold the figure; its notes give what is known of the reason."
+
+
+def has_baseline(results: AuditResults) -> bool:
+    """Whether a baseline was audited."""
+    return any(model.role == "baseline" for model in results.models.values())
+
+
+def why_no_comparison(results: AuditResults) -> str:
+    """Why a student cannot be compared with the baseline."""
+    if not has_baseline(results):
+        return (
+            "No baseline was audited. What a model of this size memorizes without the teacher, "
+            "and so what a student has from the teacher alone, is not known."
+        )
+    if all(model.memorized == 0 for model in results.models.values() if model.role == "baseline"):
+        return "The baseline memorizes no example, so there is nothing to set the students against."
+    return _SEE_NOTES
+
+
+def why_no_inheritance(results: AuditResults) -> str:
+    """Why there is no inheritance rate."""
+    if not has_baseline(results):
+        return why_no_comparison(results)
+    if any(figures.teacher_specific == 0 for figures in results.comparison.values()):
+        return "The teacher memorizes nothing that the baseline does not, so there is nothing to inherit."
+    return _SEE_NOTES
+
+
+def why_no_soft_vs_hard(results: AuditResults) -> str:
+    """Why soft and hard distillation are not compared."""
+    kinds = {model.kd for model in results.models.values() if model.role == "student"}
+    missing = [kind for kind in ("soft", "hard") if kind not in kinds]
+    if missing:
+        return f"It takes a soft and a hard student; this audit has no {' and no '.join(missing)} one."
+    if not has_baseline(results):
+        return why_no_comparison(results)
+    return why_no_inheritance(results)
+
+
+def why_no_predictor(results: AuditResults) -> str:
+    """Why there is no risk predictor."""
+    found = results.predictor
+    if found.status == "disabled":
+        return found.reason or "The risk predictor was switched off, or could not be fitted; see the notes."
+    if found.status == "ok":
+        return _SEE_NOTES
+    positives = "" if found.positives is None else f" ({found.positives:,} found)"
+    few = f"Too few memorized examples{positives} to train and test a predictor on."
+    return f"{few} {found.reason or ''}".strip()

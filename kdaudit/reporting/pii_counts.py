@@ -1,0 +1,56 @@
+"""Leaks by what they seem to hold: counts of tags, which name nobody and may stand on a public page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kdaudit.schemas.results import Leak
+
+_WORDS = {
+    "bank_account": "bank account number (IBAN)",
+    "email": "e-mail address",
+    "ip_address": "IP address",
+    "national_id": "national id number",
+    "payment_card": "payment card number",
+    "phone": "phone number",
+    "secret": "key or token",
+}
+
+
+class TagCount(NamedTuple):
+    """Leaks with one tag."""
+
+    words: str
+    leaks: int
+    inherited: int
+    """Those of them that a student has from the teacher alone."""
+
+
+class Tagged(NamedTuple):
+    """Leaks with any tag, and by tag."""
+
+    leaks: int
+    by_tag: list[TagCount]
+    """The most frequent first."""
+
+
+def tag_words(tag: str) -> str:
+    """A tag as a reader knows the thing; a tag without words of ours stands for itself."""
+    return _WORDS.get(tag, tag.replace("_", " "))
+
+
+def kind_words(tag: str) -> str:
+    """A tag as a public page may show it: one of our kinds, or that it is another."""
+    return _WORDS.get(tag, "something else")
+
+
+def count_tags(leaks: Sequence[Leak]) -> Tagged:
+    """Count all leaks, shown or not; tags that are not ours are counted without being named."""
+    found: dict[str, list[bool]] = {}
+    for leak in leaks:
+        for words in {kind_words(tag) for tag in leak.tags}:
+            found.setdefault(words, []).append("inherited" in leak.classes.values())
+    counts = [TagCount(words, len(flags), sum(flags)) for words, flags in found.items()]
+    counts.sort(key=lambda count: (-count.leaks, count.words))
+    return Tagged(sum(bool(leak.tags) for leak in leaks), counts)

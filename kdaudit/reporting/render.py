@@ -1,0 +1,139 @@
+"""From a run directory to report.html, report.public.html and card.md.
+
+The pages are static and self-contained: no script, nothing loaded, one style sheet whose hash is all
+that the Content-Security-Policy allows. Whatever a template prints goes through `visible` and then
+through autoescape, so text from a corpus can neither act nor hide.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from kdaudit.analysis.leaks import read_leak_texts
+from kdaudit.config.audit import ReportConfig
+from kdaudit.errors import RunStateError
+from kdaudit.modelcard import card_text
+from kdaudit.reporting import formatting
+from kdaudit.reporting.charts import bar_width
+from kdaudit.reporting.figures import role_words
+from kdaudit.reporting.leak_cards import full_cards, public_cards, worst_first
+from kdaudit.reporting.pii_counts import count_tags
+from kdaudit.reporting.redaction import public_title, visible
+from kdaudit.reporting.view import page, without_private_parts
+from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.schemas.results import AuditResults
+
+MOST_BYTES = 256 << 20
+"""Of results.json, a record or a page: half a million leaks."""
+_LONGEST = 2000
+_POINTS = re.compile(r"[Mh\d., -]*")
+
+REPORT, PUBLIC_REPORT, CARD = "report.html", "report.public.html", "card.md"
+
+
+def render_reports(run_dir: Path, config: ReportConfig) -> None:
+    """Write the full report, the public one and the card, from results.json and leaks.parquet.
+
+    Raises:
+        RunStateError: results.json or leaks.parquet is missing, damaged, or does not fit the other.
+        StorageError: a file could not be written.
+    """
+    results = read_results(run_dir)
+    shown = worst_first(results.leaks)[: config.max_examples]
+    tagged = count_tags(results.leaks)
+    texts = read_leak_texts(run_dir, [leak.example_id for leak in shown])
+    title = config.title or results.name
+    full = page(results, title, full_cards(shown, texts), tagged, public=False)
+    write_bytes(run_dir / REPORT, render("report.html.j2", page=full), private=True)
+
+    cleared = without_private_parts(results)
+    cards = public_cards(shown, document_ids=config.document_ids)
+    title = public_title(title, results.name, results.corpus.path)
+    public = page(cleared, title, cards, tagged, public=True)
+    write_bytes(run_dir / PUBLIC_REPORT, render("report.html.j2", page=public), private=False)
+    write_bytes(run_dir / CARD, card_text(cleared).encode(), private=False)
+
+
+def read_results(run_dir: Path) -> AuditResults:
+    """The run's results.json.
+
+    Raises:
+        RunStateError: it is missing or does not follow the schema.
+    """
+    path = run_dir / "results.json"
+    try:
+        return AuditResults.model_validate_json(read_bounded(path, MOST_BYTES))
+    except OSError as error:
+        if (run_dir / "screen.json").exists():
+            raise RunStateError(
+                f"{run_dir}: holds a screening, not an audit; `kdaudit screen` renders its reports, and it "
+                "has no model card"
+            ) from error
+        raise RunStateError(
+            f"{path}: cannot be read ({error.strerror}); finish the audit with `kdaudit run`, then try again"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise RunStateError(
+            f"{path}: {where} does not follow the schema ({first['msg']}); "
+            "repeat the audit with `kdaudit run`"
+        ) from error
+
+
+def render(template: str, **context: Any) -> bytes:  # noqa: ANN401 - each template has its own context
+    """Render a template that extends base.html.j2, with the style sheet and its hash."""
+    environment = _environment()
+    style = _style(environment)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    text = environment.get_template(template).render(style=Markup(style), style_hash=digest, **context)  # noqa: S704
+    return text.encode()
+
+
+def _style(environment: Environment) -> str:
+    assert environment.loader is not None  # noqa: S101 - set in _environment
+    return environment.loader.get_source(environment, "report.css")[0]
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kdaudit.templates", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    forms = ("count", "percent", "points", "promised", "times", "score", "p_value", "risk", "significant")
+    ends = ("percent_interval", "points_interval", "times_interval")
+    for name in (*forms, *ends, "listed", "plural", "quoted"):
+        environment.filters[name] = getattr(formatting, name)
+    environment.filters["role_words"] = role_words
+    environment.filters["drawn"] = _drawn
+    environment.globals.update(bar_width=bar_width, ABSENT=formatting.ABSENT)
+    return environment
+
+
+def _drawn(points: str) -> Markup:
+    """A line's or path's numbers, however many: they hold nothing to escape."""
+    if not _POINTS.fullmatch(points):
+        raise ValueError("points of a chart hold other than numbers")
+    return Markup(points)  # noqa: S704
+
+
+def _finalize(value: object) -> object:
+    if value is None:
+        return formatting.ABSENT
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    # Nothing that kdaudit says is as long; a name of megabytes must not break the page.
+    shown = value if len(value) <= _LONGEST else value[:_LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
+    return visible(shown)

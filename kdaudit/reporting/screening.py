@@ -1,0 +1,133 @@
+"""From screen.json and flagged.parquet to screen.html and screen.public.html.
+
+The public page is made from a record without paths, and from columns of flagged.parquet that hold neither
+text nor document ids: it cannot show what was never read. For the rest see `kdaudit.reporting.render`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from kdaudit.errors import RunStateError
+from kdaudit.reporting.leak_cards import TEXT_LIMIT
+from kdaudit.reporting.predictor_charts import Panel, panels
+from kdaudit.reporting.redaction import Cut, keep_head, public_corpus_name, visible, without_paths
+from kdaudit.reporting.render import MOST_BYTES, render
+from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, headline, not_covered, promise, whose
+from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.schemas.results import Curves
+from kdaudit.schemas.screening import FeatureSpread, ScreenRecord
+from kdaudit.screening.flagged import FlaggedExample, read_worst
+
+RECORD, SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.json", "screen.html", "screen.public.html"
+MOST_EXAMPLES = 50
+_ID_LENGTH = 200
+
+
+class Card(NamedTuple):
+    """A flagged example as a page shows it."""
+
+    rank: int
+    example: FlaggedExample
+    text: Cut | None
+    """None on the public page, as is the next."""
+    document_id: Cut | None
+
+
+class FeatureRow(NamedTuple):
+    """A feature of the flagged examples against that of the others."""
+
+    name: str
+    spread: FeatureSpread
+
+
+class ScreenPage(NamedTuple):
+    """All that the template needs."""
+
+    public: bool
+    record: ScreenRecord
+    headline: Headline
+    promise: str
+    not_covered: list[str]
+    whose: str
+    """What the labels stand for."""
+    panels: list[Panel]
+    features: list[FeatureRow]
+    cards: list[Card]
+
+
+def render_screen(folder: Path, max_examples: int = MOST_EXAMPLES) -> None:
+    """Write both pages of a screening.
+
+    Args:
+        folder: the screening's output.
+        max_examples: flagged examples shown at most, worst first.
+
+    Raises:
+        RunStateError: screen.json or flagged.parquet is missing or damaged.
+        StorageError: a page could not be written.
+
+    """
+    record = read_record(folder)
+    full = _page(record, read_worst(folder, max_examples, private=True), public=False)
+    open_record = without_paths_in(record)
+    public = _page(open_record, read_worst(folder, max_examples, private=False), public=True)
+    write_bytes(folder / SCREEN_REPORT, render("screen.html.j2", page=full), private=True)
+    write_bytes(folder / PUBLIC_SCREEN_REPORT, render("screen.html.j2", page=public), private=False)
+
+
+def read_record(folder: Path) -> ScreenRecord:
+    """A screening's screen.json.
+
+    Raises:
+        RunStateError: it is missing or does not follow the schema.
+
+    """
+    path = folder / RECORD
+    try:
+        return ScreenRecord.model_validate_json(read_bounded(path, MOST_BYTES))
+    except OSError as error:
+        raise RunStateError(
+            f"{path}: cannot be read ({error.strerror}); finish the screening with `kdaudit screen`, then "
+            "try again"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise RunStateError(
+            f"{path}: {where} does not follow the schema ({first['msg']}); repeat the screening with "
+            "`kdaudit screen`"
+        ) from error
+
+
+def without_paths_in(record: ScreenRecord) -> ScreenRecord:
+    """The record with only the last part of local paths: of the corpus, and in the notes."""
+    path = record.corpus.path
+    corpus = record.corpus.model_copy(update={"path": public_corpus_name(path)})
+    notes = [without_paths(note, path) for note in record.notes]
+    return record.model_copy(update={"corpus": corpus, "notes": notes})
+
+
+def _page(record: ScreenRecord, worst: list[FlaggedExample], *, public: bool) -> ScreenPage:
+    return ScreenPage(
+        public=public,
+        record=record,
+        headline=headline(record),
+        promise=promise(record),
+        not_covered=not_covered(record),
+        whose=whose(record),
+        panels=panels(Curves(risk_histogram=record.risk_histogram), record.predictor.threshold),
+        features=[FeatureRow(FEATURE_NAMES.get(name, name), one) for name, one in record.features.items()],
+        cards=[_card(rank, one) for rank, one in enumerate(worst, 1)],
+    )
+
+
+def _card(rank: int, example: FlaggedExample) -> Card:
+    place = example.place
+    if place is None:
+        return Card(rank, example, None, None)
+    text = keep_head(visible(place.text), TEXT_LIMIT)
+    return Card(rank, example, text, keep_head(visible(place.document_id), _ID_LENGTH))

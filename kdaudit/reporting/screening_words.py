@@ -1,0 +1,205 @@
+"""A screening in sentences: what was found, what is promised, and what is not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kdaudit.reporting.formatting import count, percent, plural, quoted
+from kdaudit.risk import Origin, promise_words
+from kdaudit.schemas.results import Promise
+from kdaudit.schemas.screening import ScreenRecord
+
+WHOSE = {
+    "easy_core": "teacher and baseline memorize",
+    "teacher": "the teacher memorizes",
+    "student": "a student memorizes",
+}
+"""What the labels stand for, as in `examples that ...`."""
+
+FEATURE_NAMES = {
+    "zlib_entropy": "zlib entropy, in bits per byte: low where text repeats itself",
+    "teacher_perplexity": "Perplexity under the teacher",
+    "baseline_perplexity": "Perplexity under the baseline",
+    "kl_divergence": "KL divergence of the baseline from the teacher, in nats a token",
+    "teacher_entropy": "The teacher's entropy, in nats a token",
+    "copies": "Occurrences in the corpus",
+    "suffix_copies": "Places of its suffix in the corpus, at any offset",
+    "tokens": "Tokens",
+}
+
+
+_ONE_WAY_IN = (
+    "Memorized means that a model, given the true first tokens, writes the following ones word for word. "
+    "Paraphrase, sampling and other prompts are not covered: the kept corpus may hold personal data that a "
+    "model trained on it discloses."
+)
+_PROMISED_KIND = (
+    "The promise is about examples of the named kind in this corpus. Another student, another way of "
+    "distilling or another run of training may memorize others."
+)
+_COPIES_AND_TEACHER = (
+    "Every window with the prefix and suffix of a flagged example goes, wherever the corpus is cut at the "
+    "same token. The same text at another offset, or with a word changed, is another example: it is scored "
+    "by itself and may stay.",
+    "A teacher that was trained on the dropped text still knows it, and can write it into the text that a "
+    "student learns from (hard distillation).",
+)
+_FITTED_ELSEWHERE = (
+    "Here it holds only as far as corpus and models are of the same kind: the notes say what differs."
+)
+
+
+class Headline(NamedTuple):
+    """What stands on top of the report."""
+
+    sentence: str
+    reason: str
+
+
+def withheld(record: ScreenRecord) -> Headline | None:
+    """Why nothing was written, and what to do about it; None where kept/ was written."""
+    kept = record.kept
+    if not kept.withheld:
+        return None
+    flagged = record.flagged.examples / record.corpus.examples
+    kind = "sampled examples" if record.corpus.sampled else "examples"
+    counts = f"{count(record.flagged.examples)} of {count(record.corpus.examples)}"
+    found = f"{percent(flagged)} of the {kind} would be flagged ({counts})"
+    if flagged <= record.max_flagged:
+        dropped = percent(kept.documents_dropped / kept.documents_read)
+        counts = f"{count(kept.documents_dropped)} of {count(kept.documents_read)}"
+        found = f"{dropped} of the documents would be left out ({counts})"
+    threshold = record.predictor.threshold
+    why = (
+        ""
+        if threshold is None
+        else f"To keep its guarantee, the predictor flags every risk from {threshold:.2g} on. "
+    )
+    remedies = [
+        *([] if threshold is None else ["lower predictor.recall"]),
+        *(["set drop to window"] if record.drop == "document" else []),
+        *(
+            []
+            if threshold is None
+            else ["screen more text, of which more memorized examples allow a higher threshold"]
+        ),
+        "or, if so much may go, raise max_flagged",
+    ]
+    advice = ", ".join(remedies)
+    return Headline(
+        f"Nothing was written to kept/: {found}, more than max_flagged ({percent(record.max_flagged)}) "
+        "allows.",
+        f"{why}{advice[0].upper()}{advice[1:]}; then run the same command again: the scores are kept.",
+    )
+
+
+def headline(record: ScreenRecord) -> Headline:
+    """What is flagged and what dropping it takes away, and what is left."""
+    refused = withheld(record)
+    if refused is not None:
+        return refused
+    if not record.flagged.examples:
+        kept = "the corpus is kept whole" if not record.kept.undecodable else "all valid text is kept"
+        return Headline(f"None of {_all_examples(record)} is flagged: {kept}.", _left(record))
+    be = "is" if record.flagged.examples == 1 else "are"
+    share = percent(record.flagged.examples / record.corpus.examples)
+    found = f"{count(record.flagged.examples)} of {_all_examples(record)} {be} flagged ({share})"
+    return Headline(f"{found}; {_removed(record)}.", f"{_made_up(record)} {_left(record)}")
+
+
+def _all_examples(record: ScreenRecord) -> str:
+    sampled = "sampled " if record.corpus.sampled else ""
+    return f"{'' if record.flagged.examples else 'the '}{count(record.corpus.examples)} {sampled}examples"
+
+
+def _removed(record: ScreenRecord) -> str:
+    kept, them = record.kept, "it" if record.flagged.examples == 1 else "them"
+    if record.drop == "document":
+        dropped = f"{count(kept.documents_dropped)} of {plural(kept.documents_read, 'document')}"
+        return f"dropping {them} removes {dropped} and {percent(removed_share(record))} of the text"
+    whole = f", {count(kept.documents_dropped)} of which lose all" if kept.documents_dropped else ""
+    return (
+        f"cutting {them} out removes {percent(removed_share(record))} of the text, from "
+        f"{plural(kept.documents_flagged, 'document')}{whole}"
+    )
+
+
+def whose(record: ScreenRecord) -> str:
+    """What the labels that were looked for in the models stand for: "examples that ..."."""
+    # With a predictor that was fitted on a student elsewhere, no student is there to be looked at.
+    borrowed = record.labels == "student" and "student" not in {one.role for one in record.models.values()}
+    if record.labels == "student" and not borrowed and record.predictor.student is not None:
+        return f"student {quoted(record.predictor.student)} memorizes"
+    return WHOSE.get("easy_core" if borrowed else record.labels, "the models memorize")
+
+
+def removed_share(record: ScreenRecord) -> float:
+    """The share of the corpus's text that kept/ lacks, 0 to 1, by characters."""
+    before = record.kept.characters_before
+    return 1 - record.kept.characters_after / before if before else 0.0
+
+
+def _made_up(record: ScreenRecord) -> str:
+    memorized, predicted = record.flagged.memorized, record.flagged.predicted
+    kind = whose(record)
+    if not predicted:
+        return f"All flagged examples are ones that {kind}."
+    if not memorized:
+        return f"All are flagged for their risk alone; none of them is one that {kind}."
+    more = f"{count(predicted)} more {'is' if predicted == 1 else 'are'} flagged for their risk"
+    return f"{plural(memorized, 'is one', 'are ones')} that {kind}; {more}."
+
+
+def _left(record: ScreenRecord) -> str:
+    kept = record.kept
+    return (
+        f"The kept corpus has {plural(kept.rows_written, 'row')} from {count(kept.documents_kept)} of "
+        f"{plural(kept.documents_read, 'document')}, with {percent(1 - removed_share(record))} of the text."
+    )
+
+
+def promise(record: ScreenRecord) -> str:
+    """The promise in plain words, or why there is none."""
+    predictor = record.predictor
+    if predictor.promise is not None and record.origin is not None:
+        if _fitted_elsewhere(record, record.origin):
+            return f"{promise_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
+        return promise_words(predictor.promise, record.origin)
+    if predictor.status == "ok":
+        return (
+            "No promise is given: too few memorized examples could be held out from the predictor's fit to "
+            "test one on."
+        )
+    found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
+    return (
+        f"No promise is given, and no risk: too few examples are memorized{found} to fit a predictor on. "
+        f"Flagged are just those that {whose(record)}."
+    )
+
+
+def promise_elsewhere(promise: Promise, origin: Origin) -> str:
+    """The promise of a given predictor: of what that was made with, and perhaps of nothing else."""
+    given = promise_words(promise, origin)
+    return f"On the corpus and models that it was made with, {given[0].lower()}{given[1:]}"
+
+
+def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
+    """Whether the predictor was fitted on another corpus, or with other models, than were screened here."""
+    teacher, *baselines = (one.fingerprint for one in record.models.values() if one.role != "student")
+    here = (teacher, tuple(baselines), record.corpus.fingerprint)
+    return here != (origin.teacher, origin.baselines, origin.corpus)
+
+
+def not_covered(record: ScreenRecord) -> list[str]:
+    """What the promise and the screening say nothing of, most important first."""
+    kept, promised = record.kept, record.predictor.promise is not None
+    found = [_ONE_WAY_IN, *([_PROMISED_KIND] if promised else []), *_COPIES_AND_TEACHER]
+    if kept.windows_unscored:
+        found.append(
+            f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "
+            "and stay as they are. Without a limit all are scored."
+        )
+    if kept.too_short:
+        many = plural(kept.too_short, "document or tail", "documents and tails")
+        found.append(f"{many} too short to be scored stay as they are.")
+    return found

@@ -1,0 +1,263 @@
+"""The verdict in one sentence, and each check of the gate in words.
+
+The sentence must be clear to someone who knows nothing of the method: what was found, and the limit
+it was held against. It speaks of the check that matters most: the worst excess when the gate
+failed, else the check that comes closest to its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kdaudit.reporting.formatting import (
+    ABSENT,
+    Formatter,
+    apart,
+    count,
+    interval,
+    listed,
+    percent,
+    plural,
+    quoted,
+    significant,
+    times,
+)
+from kdaudit.schemas.results import AuditResults, Check, Interval, ModelResult
+from kdaudit.schemas.results import Verdict as VerdictName
+
+WORDS: dict[VerdictName, str] = {
+    "pass": "Passed",
+    "fail": "Failed",
+    "inconclusive": "Inconclusive",
+    "none": "No limit set",
+}
+_BANNER: dict[VerdictName, str] = {
+    "pass": "Passed: every limit is kept",
+    "fail": "Failed: a limit is exceeded",
+    "inconclusive": "Inconclusive: the audit cannot tell",
+    "none": "No limit was set",
+}
+
+
+_WORST_FIRST: tuple[VerdictName, ...] = ("fail", "inconclusive", "pass")
+
+
+class Verdict(NamedTuple):
+    """The banner on top of the report."""
+
+    name: VerdictName
+    word: str
+    sentence: str
+    reason: str
+
+
+class CheckRow(NamedTuple):
+    """A check of the gate, ready to be shown."""
+
+    student: str
+    what: str
+    limit: str
+    value: str
+    interval: str
+    verdict: VerdictName
+    word: str
+
+
+class _Limit(NamedTuple):
+    what: str
+    statement: str
+    form: Formatter
+
+
+def _number(value: float, digits: int) -> str:
+    return count(int(value)) if value == int(value) else significant(value, digits)
+
+
+_LIMITS = {
+    "max_rate": _Limit(
+        "Share of the training examples reproduced word for word",
+        "student {student} reproduces {value} of the training examples word for word",
+        percent,
+    ),
+    "max_inheritance_rate": _Limit(
+        "Share inherited of the examples that only the teacher memorizes",
+        "student {student} reproduces {value} of the training examples that only the teacher had memorized",
+        percent,
+    ),
+    "max_inherited": _Limit(
+        "Number inherited of the examples that only the teacher memorizes",
+        "student {student} reproduces {value} training examples that only the teacher had memorized",
+        _number,
+    ),
+    "max_ratio_to_baseline": _Limit(
+        "Memorization relative to the baseline",
+        "student {student} memorizes {value} as much as a model of its size trained without the teacher",
+        times,
+    ),
+}
+
+
+def verdict_of(results: AuditResults) -> Verdict:
+    """The gate's verdict, its sentence and the reason behind it."""
+    name, checks = results.gate.verdict, results.gate.checks
+    if name == "none" or not checks:
+        return Verdict("none", _BANNER["none"], _finding(results), _no_limit(results))
+    tally = _tally(checks, results.corpus.sampled)
+    return Verdict(name, _BANNER[name], _sentence(results, name, checks), tally)
+
+
+def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
+    """The gate's checks in words, in their order."""
+    return [_check_row(check) for check in checks]
+
+
+def close_calls(checks: Sequence[Check]) -> int:
+    """How many checks passed although their interval reaches above the limit."""
+    return sum(check.verdict == "pass" and _above(check.ci95, check.limit) for check in checks)
+
+
+def _above(ends: Interval | None, limit: float) -> bool:
+    return ends is not None and (ends[1] is None or ends[1] > limit)
+
+
+def _check_row(check: Check) -> CheckRow:
+    limit = _limit_of(check)
+    value, bound = _value_and_limit(check, limit)
+    what, ends = limit.what, interval(check.ci95, limit.form)
+    return CheckRow(check.student, what, bound, value, ends, check.verdict, WORDS[check.verdict])
+
+
+def _limit_of(check: Check) -> _Limit:
+    words = check.name.replace("_", " ")
+    return _LIMITS.get(check.name) or _Limit(
+        words, f"student {{student}} has a {words} of {{value}}", _number
+    )
+
+
+def _value_and_limit(check: Check, limit: _Limit) -> tuple[str, str]:
+    if check.value is None:
+        return ABSENT, limit.form(check.limit, 2)
+    return apart(check.value, check.limit, limit.form)
+
+
+def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check]) -> str:
+    sampled = results.corpus.sampled
+    deciding = max((check for check in checks if check.verdict == name), key=_strain, default=checks[0])
+    limit = _limit_of(deciding)
+    value, bound = _value_and_limit(deciding, limit)
+    if deciding.value is None:
+        what = f"{limit.what[0].lower()}{limit.what[1:]}"
+        return f"The audit cannot tell for student {quoted(deciding.student)}: {what} could not be measured."
+    statement = limit.statement.format(student=quoted(deciding.student), value=value)
+    statement += _counted(results, deciding)
+    if sampled:
+        statement = f"in this sample {statement}"
+    if name == "fail":
+        excess = "and none is allowed" if deciding.limit == 0 else f"more than the {bound} allowed"
+        return f"{_capital(statement)}, {excess}."
+    if name == "pass":
+        lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
+        reach = f" (95 % interval {interval(deciding.ci95, limit.form)})" if sampled and deciding.ci95 else ""
+        return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
+    if deciding.ci95 is None:
+        return f"{_capital(statement)}; whether that keeps the {bound} allowed cannot be told."
+    ends = interval(deciding.ci95, limit.form)
+    return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
+
+
+def _counted(results: AuditResults, check: Check) -> str:
+    """The counts behind a check's value, in brackets; nothing where the results do not hold them."""
+    student, figures = results.models.get(check.student), results.comparison.get(check.student)
+    if student is None or figures is None:
+        return ""
+    if check.name == "max_rate":
+        return f" ({count(student.memorized)} of {count(student.examples)})"
+    if check.name == "max_inheritance_rate" and figures.teacher_specific is not None:
+        return f" ({count(figures.inherited)} of {count(figures.teacher_specific)})"
+    if check.name == "max_inherited" and figures.teacher_specific is not None:
+        return f" (of {count(figures.teacher_specific)})"
+    baselines = [model.memorized for model in results.models.values() if model.role == "baseline"]
+    if check.name == "max_ratio_to_baseline" and baselines:
+        mean = significant(sum(baselines) / len(baselines), 6)
+        return f" ({count(student.memorized)} examples against {mean})"
+    return ""
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _strain(check: Check) -> float:
+    """How much of its limit a check uses up; infinite where the limit is 0 and exceeded."""
+    value = check.value if check.value is not None else 0.0
+    return value / check.limit if check.limit else (float("inf") if value else 1.0)
+
+
+def _tally(checks: Sequence[Check], sampled: bool) -> str:
+    counts = {name: sum(check.verdict == name for check in checks) for name in _WORST_FIRST}
+    be = "is" if counts["inconclusive"] == 1 else "are"
+    words = {"fail": "failed", "inconclusive": f"{be} inconclusive", "pass": "passed"}
+    found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
+    judged = (
+        "each rate is judged by its 95 % interval, since the audit took a sample of the corpus"
+        if sampled
+        else "each figure is compared as measured, since every example was audited"
+    )
+    return f"Of {plural(len(checks), 'check')}, {found}{_each_student(checks)}; {judged}."
+
+
+def _each_student(checks: Sequence[Check]) -> str:
+    """How each student fares, where they fare differently."""
+    fares: dict[str, set[VerdictName]] = {}
+    for check in checks:
+        fares.setdefault(check.student, set()).add(check.verdict)
+    worst = {
+        student: next(name for name in _WORST_FIRST if name in found) for student, found in fares.items()
+    }
+    if len({*worst.values()}) < 2:
+        return ""
+    words = {"fail": "fails", "inconclusive": "is inconclusive", "pass": "passes"}
+    return ": " + listed([f"student {quoted(student)} {words[name]}" for student, name in worst.items()])
+
+
+def _finding(results: AuditResults) -> str:
+    students = {name: model for name, model in results.models.items() if model.role == "student"}
+    if not students:
+        return "The audit holds no student, so there is nothing to judge."
+    name = max(students, key=lambda student: students[student].rate)
+    worst = students[name]
+    if len(students) == 1:
+        which = f"Student {quoted(name)}"
+    elif worst.memorized:
+        equals = [quoted(one) for one, model in students.items() if model.rate == worst.rate and one != name]
+        alike = f" (as much as {listed(equals)})" if equals else ""
+        which = f"The student that memorizes most, {quoted(name)}{alike},"
+    else:
+        which = f"None of the {len(students)} students"
+    found = f"{which} reproduces {_of_all(results, worst, len(students))} word for word"
+    baselines = [model.rate for model in results.models.values() if model.role == "baseline"]
+    if not baselines:
+        return f"{found}; there is no baseline to compare it with."
+    rate = percent(sum(baselines) / len(baselines))
+    if len(baselines) > 1:
+        others = f"{len(baselines)} models of its size trained without the teacher"
+        return f"{found}; {others} reproduce {rate} on average."
+    return f"{found}; a model of its size trained without the teacher reproduces {rate}."
+
+
+def _of_all(results: AuditResults, model: ModelResult, students: int) -> str:
+    examples = f"{'sampled' if results.corpus.sampled else 'training'} examples"
+    if not model.memorized:
+        return f"{'any' if students > 1 else 'none'} of the {count(model.examples)} {examples}"
+    counts = f"{count(model.memorized)} of {count(model.examples)}"
+    return f"{percent(model.rate)} of the {examples} ({counts})"
+
+
+def _no_limit(results: AuditResults) -> str:
+    judged = "The audit passes no judgement: its configuration sets no limit."
+    leaks = len(results.leaks)
+    if not leaks:
+        return judged
+    be = "is" if leaks == 1 else "are"
+    return f"{judged} {plural(leaks, 'example')} {be} memorized by at least one student."

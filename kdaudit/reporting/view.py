@@ -1,0 +1,140 @@
+"""What a report page is made of: the results, and all that is told in words or drawn from them.
+
+A public page is built from results whose private parts were already taken out, so no template can
+show what it must not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kdaudit.reporting import charts, predictor_charts
+from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy_rows
+from kdaudit.reporting.figures import KeyFigure, key_figures
+from kdaudit.reporting.leak_cards import LeakCard
+from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
+from kdaudit.reporting.pii_counts import Tagged
+from kdaudit.reporting.predictor_recall import Caught, Promised, caught, kind_foreseen, promise_of
+from kdaudit.reporting.redaction import public_corpus_name, show_head, without_paths
+from kdaudit.reporting.scales import round_step
+from kdaudit.reporting.verdict import CheckRow, Verdict, check_rows, close_calls, verdict_of
+from kdaudit.schemas.results import AuditResults
+
+_MILESTONES = 6
+_TITLE_LENGTH = 200
+
+
+class Absence(NamedTuple):
+    """Key figures that cannot be had, and why."""
+
+    titles: list[str]
+    reason: str
+
+
+class Page(NamedTuple):
+    """All that the report template needs."""
+
+    public: bool
+    title: str
+    results: AuditResults
+    verdict: Verdict
+    checks: list[CheckRow]
+    close_calls: int
+    """Checks passed whose interval reaches above the limit."""
+    figures: list[KeyFigure]
+    """Those that can be had."""
+    looks: dict[str, charts.Look]
+    rates: charts.RateChart
+    survival: charts.SurvivalChart
+    milestones: list[int]
+    """Matched tokens that the survival table shows."""
+    regions: list[Region]
+    largest_region: int
+    inheritance: Inheritance | None
+    inheritance_bars: list[charts.StackedBar]
+    predictor_panels: list[predictor_charts.Panel]
+    foreseen: str
+    """What the predictor foresees."""
+    promise: Promised
+    caught: list[Caught]
+    entropy_panels: list[predictor_charts.Panel]
+    entropy_rows: list[EntropyRow]
+    absences: list[Absence]
+    tagged: Tagged
+    cards: list[LeakCard]
+    """The leaks shown; the results hold them all."""
+
+
+def page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagged, *, public: bool) -> Page:
+    """The page of an audit; for a public one `results` come from `without_private_parts`.
+
+    Its title comes from `public_title`.
+    """
+    shares, combinations, figures = inheritance(results), regions(results), key_figures(results)
+    return Page(
+        public=public,
+        title=_title(title),
+        results=results,
+        verdict=verdict_of(results),
+        checks=check_rows(results.gate.checks),
+        close_calls=close_calls(results.gate.checks),
+        figures=[figure for figure in figures if figure.lead is not None],
+        looks=charts.looks(results.models),
+        rates=charts.rate_chart(results.models),
+        survival=charts.survival_chart(results.models),
+        milestones=_milestones(results.extraction.suffix_tokens),
+        regions=combinations,
+        largest_region=_largest(combinations),
+        inheritance=shares,
+        inheritance_bars=[] if shares is None else charts.inheritance_bars(shares),
+        predictor_panels=predictor_charts.panels(results.curves, results.predictor.threshold),
+        foreseen=kind_foreseen(results),
+        promise=promise_of(results),
+        caught=caught(results),
+        entropy_panels=entropy_panels(results.curves),
+        entropy_rows=entropy_rows(results.curves),
+        absences=_absences(figures),
+        tagged=tagged,
+        cards=cards,
+    )
+
+
+def _title(title: str) -> str:
+    shown = show_head(title, _TITLE_LENGTH)
+    return f"{shown.text}\N{HORIZONTAL ELLIPSIS}" if shown.omitted else title
+
+
+def _absences(figures: list[KeyFigure]) -> list[Absence]:
+    """Each reason once, with all that it takes away."""
+    by_reason: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.absent is not None:
+            by_reason.setdefault(figure.absent, []).append(figure.title)
+    return [Absence(titles, reason) for reason, titles in by_reason.items()]
+
+
+def without_private_parts(results: AuditResults) -> AuditResults:
+    """The results without local paths and without the leaks' document ids and tags.
+
+    The corpus path and the notes keep only the last part of a path. Models of the results carry no
+    paths.
+    """
+    path, reason = results.corpus.path, results.predictor.reason
+    cleared = None if reason is None else without_paths(reason, path)
+    return results.model_copy(
+        update={
+            "corpus": results.corpus.model_copy(update={"path": public_corpus_name(path)}),
+            "notes": [without_paths(note, path) for note in results.notes],
+            "predictor": results.predictor.model_copy(update={"reason": cleared}),
+            "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
+        }
+    )
+
+
+def _largest(combinations: list[Region]) -> int:
+    return max((number or 0 for region in combinations for number in region.counts.values()), default=0)
+
+
+def _milestones(suffix_tokens: int) -> list[int]:
+    step = max(1, round(round_step(suffix_tokens, _MILESTONES)))
+    return sorted({1, suffix_tokens, *range(step, suffix_tokens, step)})

@@ -1,0 +1,122 @@
+"""How often each example's suffix stands in the corpus, at any offset of any document.
+
+Two streamed passes: the first hashes the examples' suffixes, the second every stretch of as many tokens of
+every document. Memory is at most 75 bytes an example and some megabytes, whatever the corpus's size.
+
+The hash of tokens t_0 ... t_(n-1) is the sum of r(t_j) b^j modulo 2^64, with r a mix of the token's bits and
+b odd, so that a stretch's hash is a difference of two running sums divided by a power of b. Two different
+stretches of natural text have the same hash with odds of some 2^-64, two that differ by the order of their
+tokens of 2^-57 at worst: 10^6 examples in a corpus of 10^9 tokens meet less than 10^-2 false places in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.inference.base import Tokens
+
+Hashes = NDArray[np.uint64]
+
+_BASE = 0xD1342543DE82EF95
+"""Odd, and 5 modulo 8: of all odd numbers these leave the most of b^d - 1 to be random."""
+_CHUNK = 1 << 17
+"""Stretches hashed together: what a processor's caches hold."""
+_FILTER_BITS = 4
+"""The filter has 2^4 to 2^5 places an example: of strange stretches it passes at most one in 16."""
+
+
+class SuffixCounter:
+    """Counts places of suffixes.
+
+    Args:
+        suffixes: the examples' suffixes by example id, batch by batch: int32 (examples, suffix tokens).
+
+    """
+
+    def __init__(self, suffixes: Iterable[Tokens]) -> None:
+        self._mixes = _mixes(1)
+        self._length = 1
+        hashes = np.concatenate([np.empty(0, np.uint64), *(self._hash_rows(rows) for rows in suffixes)])
+        self._known, self._places = np.unique(hashes, return_inverse=True)
+        self._found = np.zeros(len(self._known), dtype=np.int64)
+        bits = _FILTER_BITS + max(12, len(self._known).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._filter = np.zeros(1 << bits, dtype=np.bool_)
+        self._filter[self._known >> self._shift] = True
+        self._powers = _powers(_BASE, _CHUNK + self._length - 1)
+        self._inverse = _powers(pow(_BASE, -1, 1 << 64), _CHUNK)
+        self._waiting: list[Tokens] = []
+        self._tokens = 0
+
+    def feed(self, tokens: Tokens) -> None:
+        """Look through a document: int32 (tokens,)."""
+        self._waiting.append(tokens)
+        self._tokens += len(tokens)
+        if self._tokens >= _CHUNK:
+            self._flush()
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Places of each example's suffix in all documents so far: int64 (examples,)."""
+        self._flush()
+        counts: NDArray[np.int64] = self._found[self._places]
+        return counts
+
+    def _flush(self) -> None:
+        """Look through the documents that wait, joined."""
+        if not self._tokens:
+            return
+        ends = np.cumsum([len(tokens) for tokens in self._waiting])
+        joined = np.concatenate(self._waiting)
+        self._waiting, self._tokens = [], 0
+        self._know(joined)
+        for start in range(0, len(joined) - self._length + 1, _CHUNK):
+            self._look(joined[start : start + _CHUNK + self._length - 1], ends - start)
+
+    def _look(self, tokens: Tokens, ends: NDArray[np.int64]) -> None:
+        """Count in tokens of several documents, which end at `ends`."""
+        hashes = self._rolling(tokens)
+        starts = np.flatnonzero(self._filter[hashes >> self._shift])
+        inside = starts + self._length <= ends[np.searchsorted(ends, starts, side="right")]
+        passed = hashes[starts[inside]]
+        places = np.minimum(np.searchsorted(self._known, passed), len(self._known) - 1)
+        np.add.at(self._found, places[self._known[places] == passed], 1)
+
+    def _rolling(self, tokens: Tokens) -> Hashes:
+        """Hash of each stretch of `length` tokens: uint64 (tokens - length + 1,)."""
+        sums = np.zeros(len(tokens) + 1, dtype=np.uint64)
+        np.cumsum(self._mixes[tokens] * self._powers[: len(tokens)], out=sums[1:])
+        stretches = sums[self._length :] - sums[: -self._length]
+        return stretches * self._inverse[: len(stretches)]
+
+    def _hash_rows(self, rows: Tokens) -> Hashes:
+        """Hash of each row: uint64 (rows,)."""
+        self._length = rows.shape[1]
+        self._know(rows)
+        hashes: Hashes = (self._mixes[rows] * _powers(_BASE, self._length)).sum(axis=1)
+        return hashes
+
+    def _know(self, tokens: Tokens) -> None:
+        """Make sure that the table has a mix for each token."""
+        highest = int(tokens.max(initial=0))
+        if highest >= len(self._mixes):
+            self._mixes = _mixes(1 << highest.bit_length())
+
+
+def _powers(base: int, count: int) -> Hashes:
+    """base^0 ... base^(count - 1) modulo 2^64."""
+    factors = np.full(count, base, dtype=np.uint64)
+    factors[0] = 1
+    return np.cumprod(factors)
+
+
+def _mixes(count: int) -> Hashes:
+    """A random-looking number for each token id: the finalizer of SplitMix64 (Steele and others, 2014)."""
+    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

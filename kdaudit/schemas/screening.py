@@ -1,0 +1,123 @@
+"""The versioned schema of screen.json: what a screening found, as frozen pydantic models.
+
+A figure that cannot be had is None and `notes` says why. The record holds neither training text nor document
+ids.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kdaudit.risk import Origin
+from kdaudit.schemas.results import CorpusResult, EngineCheck, ExtractionResult, PredictorResult, Result
+
+Drop = Literal["document", "window"]
+Format = Literal["parquet", "jsonl"]
+
+
+class ScreenedModel(Result):
+    """How much one of the models memorizes of the corpus."""
+
+    role: Literal["teacher", "baseline", "student"]
+    examples: int
+    memorized: int
+    fingerprint: str
+    engine_check: EngineCheck | None = None
+    """None where there could be no check, which a note explains."""
+
+
+class Quantiles(Result):
+    """How a feature is spread."""
+
+    p5: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+
+
+class FeatureSpread(Result):
+    """A feature of the flagged examples against that of the others; None where there are none."""
+
+    flagged: Quantiles | None
+    kept: Quantiles | None
+
+
+class FlaggedCounts(Result):
+    """What is flagged."""
+
+    examples: int
+    """Distinct examples."""
+    places: int
+    """Their occurrences in the corpus."""
+    documents: int
+    """Documents with such a place."""
+    memorized: int
+    """Flagged examples that the models were found to memorize: the positives of the labels."""
+    predicted: int
+    """The other flagged examples: their risk reaches the threshold."""
+
+
+class KeptCounts(Result):
+    """The pass that wrote kept/, counted."""
+
+    documents_read: int
+    """Rows of the corpus: kept, dropped, and not valid Unicode."""
+    documents_flagged: int
+    """Documents with a flagged window."""
+    documents_kept: int
+    """Documents of which something stays; empty ones too."""
+    documents_dropped: int
+    """Documents of which nothing stays, for what is flagged in them."""
+    rows_written: int
+    """Rows of kept/; with `drop: window` a document may give several."""
+    windows_flagged: int
+    """Places of flagged windows."""
+    windows_unscored: int
+    """Places of windows outside the sample (`corpus.limit`), in documents that are kept."""
+    too_short: int
+    """Stretches too short to be scored, in documents that are kept."""
+    empty: int
+    """Rows without text, kept as they are."""
+    undecodable: int
+    """Rows left out, since their text is not valid Unicode."""
+    characters_before: int
+    """Of the text of all documents, in code points."""
+    characters_after: int
+    """Of the text in kept/, or of what would be there."""
+    withheld: bool = False
+    """Whether nothing was written, since more is flagged than `max_flagged` allows; all but `rows_written`
+    says what would have been."""
+    columns_replaced: tuple[str, ...] = ()
+    """Columns with values that JSON readers refuse, which were written otherwise: NaN and infinity as null,
+    half of a surrogate pair as U+FFFD, integers beyond 64 bits as the nearest double."""
+
+
+class ScreenRecord(Result):
+    """screen.json."""
+
+    schema_version: Literal["1"]
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    kdaudit_version: str
+    seed: int
+    corpus: CorpusResult
+    extraction: ExtractionResult
+    models: dict[str, ScreenedModel]
+    labels: str
+    """What counts as a positive: student, easy_core or teacher."""
+    origin: Origin | None
+    """What the predictor was fitted on; None where there is no predictor."""
+    predictor: PredictorResult
+    risk_histogram: dict[str, list[float]] | None
+    """`edges` (n + 1 rising risks), and n counts of examples each for `flagged` and `kept`."""
+    features: dict[str, FeatureSpread]
+    """By the feature's column in flagged.parquet."""
+    flagged: FlaggedCounts
+    kept: KeptCounts
+    drop: Drop
+    format: Format
+    max_flagged: float = 1.0
+    """Share of the examples, or of the documents that are left out, above which nothing is written."""
+    notes: list[str]

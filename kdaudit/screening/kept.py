@@ -1,0 +1,235 @@
+"""The corpus once more, without what is flagged: kept/, in the corpus's own columns.
+
+The corpus is only read. Each occurrence of a flagged example goes, in whichever document: the documents are
+cut again as the examples were, and every window is looked up among the flagged.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from kdaudit.attacks.greedy import read_examples
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.documents import Document, open_documents
+from kdaudit.corpus.fingerprint import PinnedSource
+from kdaudit.corpus.readers.tables import ROWS_AT_ONCE
+from kdaudit.corpus.records import Records, first_records, read_records
+from kdaudit.corpus.windows import batched
+from kdaudit.errors import CorpusError, UsageError
+from kdaudit.reasons import reason
+from kdaudit.runs.store import RunStore
+from kdaudit.schemas.screening import Drop, Format, KeptCounts
+from kdaudit.screening.schemas import arrow_schema
+from kdaudit.screening.spans import Marker, Marks, stretches
+from kdaudit.screening.window_hashes import KeySet, windows_of_examples
+from kdaudit.screening.writers import (
+    JsonlSink,
+    KeptRow,
+    ParquetSink,
+    Sink,
+    arrow_rows,
+    discard_kept,
+    json_lines,
+)
+
+
+class Keeping(NamedTuple):
+    """How the corpus was cut, and what to leave out of it."""
+
+    minimum_tokens: int
+    """Of a window: prefix + suffix."""
+    drop: Drop
+    format: Format
+    examples: str = "examples"
+    """Folder of the examples' shards."""
+    max_flagged: float = 1.0
+    """Share of the examples, and of the documents that are left out, above which nothing is written."""
+
+
+def check_first_rows(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
+    """As `check_writable`, but for the corpus's first rows alone, which takes no time.
+
+    Raises:
+        UsageError: they do not fit the format.
+        CorpusError: columns beside the text cannot be read.
+
+    """
+    schema = arrow_schema(config, key, most=ROWS_AT_ONCE) if form == "parquet" else None
+    for records in itertools.islice(first_records(config, key), 1):
+        if schema is None:  # else the types of these rows fit, and later ones decide what they become
+            _try(records, form, None, config)
+
+
+def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
+    """Read the first rows of each file with all their columns, and convert them to what kept/ will hold.
+
+    What no copy can hold is told before models score the text, not after. A corpus of json, csv or txt that
+    is to be written as parquet is read whole, since any row may have values of another type.
+
+    Raises:
+        UsageError: rows do not fit the format.
+        CorpusError: columns beside the text cannot be read.
+
+    """
+    open_documents(config, key)  # says what is wrong with the text's own column
+    schema = arrow_schema(config, key) if form == "parquet" else None
+    for records in first_records(config, key):
+        _try(records, form, schema, config)
+
+
+def _try(records: Records, form: Format, schema: pa.Schema | None, config: CorpusConfig) -> None:
+    texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
+    kept = [KeptRow(row, text or None) for row, text in texts]
+    if form == "jsonl":
+        json_lines(records.rows, kept, config, {})
+        return
+    table = arrow_rows(records.rows, kept, schema, config)
+    for place, name in enumerate(table.column_names):
+        try:
+            pq.write_table(table.select([place]), pa.BufferOutputStream())
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"format: the column {name!r} of {config.path} cannot be written as parquet "
+                f"({reason(error)}); set format to jsonl"
+            ) from error
+
+
+def write_kept(
+    run: RunStore,
+    source: PinnedSource,
+    tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
+    flagged: NDArray[np.bool_],
+    how: Keeping,
+    *,
+    key: str = "corpus",
+    progress: Callable[[int], None] | None = None,
+) -> KeptCounts:
+    """Write kept/part-NNNNN, in place of earlier ones; none where more is flagged than `how` allows.
+
+    Args:
+        run: the run, its examples written.
+        source: the corpus that they come from.
+        tokenizer: the one that cut it.
+        flagged: which examples are flagged, bool (examples,).
+        how: what to leave out, and how to write the rest.
+        key: where the corpus stands in the configuration, for messages.
+        progress: called after each batch with the number of rows read so far.
+
+    Raises:
+        UsageError: the rows do not fit parquet.
+        CorpusError: the corpus cannot be read, or has changed since it was cut.
+        StorageError: a part could not be written.
+
+    """
+    discard_kept(run)
+    sink = None if flagged.mean() > how.max_flagged else _sink(run, source, how, key)
+    marker = _marker(run, source, tokenizer, flagged, how)
+    tally: Counter[str] = Counter()
+    for records in read_records(source.config, key):
+        kept = list(_kept_rows(records, marker, how.drop, tally))
+        if sink is not None:
+            sink.put(records.rows, kept)
+        if progress is not None:
+            progress(tally["documents_read"])
+    if sink is not None:
+        sink.close()
+    _refuse_a_changed_corpus(run, source, flagged, how, key, tally["windows_flagged"])
+    counts = {name: tally[name] for name, field in KeptCounts.model_fields.items() if field.is_required()}
+    withheld = sink is None or tally["documents_dropped"] > how.max_flagged * tally["documents_read"]
+    if withheld:
+        discard_kept(run)
+        counts["rows_written"] = 0
+    replaced = () if sink is None else tuple(sink.replaced)
+    return KeptCounts(**counts, withheld=withheld, columns_replaced=replaced)
+
+
+def _sink(run: RunStore, source: PinnedSource, how: Keeping, key: str) -> Sink:
+    if how.format == "jsonl":
+        return JsonlSink(run, source.config)
+    return ParquetSink(run, source.config, arrow_schema(source.config, key))
+
+
+def _marker(
+    run: RunStore,
+    source: PinnedSource,
+    tokenizer: Any,  # noqa: ANN401
+    flagged: NDArray[np.bool_],
+    how: Keeping,
+) -> Marker:
+    ids = np.arange(len(flagged), dtype=np.int64)
+    sampled = source.config.limit is not None
+    return Marker(
+        tokenizer,
+        source.config,
+        how.minimum_tokens,
+        KeySet(windows_of_examples(run, how.examples, ids[flagged]), how.minimum_tokens),
+        KeySet(windows_of_examples(run, how.examples, ids), how.minimum_tokens) if sampled else None,
+    )
+
+
+def _kept_rows(records: Records, marker: Marker, drop: Drop, tally: Counter[str]) -> Iterator[KeptRow]:
+    """What stays of each row, in order; counts all of it."""
+    found = _marked(records, marker)
+    for row, text in enumerate(records.texts):
+        tally["documents_read"] += 1
+        if text is None:
+            tally["undecodable"] += 1
+            continue
+        marks = found.get(row)
+        tally["empty"] += marks is None
+        left = _left(text, marks, drop)
+        _count(tally, text, marks, left)
+        yield from (KeptRow(row, one) for one in left)
+
+
+def _marked(records: Records, marker: Marker) -> dict[int, Marks]:
+    """The marks of each row that has text."""
+    documents = [
+        Document(str(row), text, row) for row, text in enumerate(records.texts) if text and not text.isspace()
+    ]
+    found = {}
+    for batch in batched(documents):
+        marks = marker.mark(batch)
+        found.update({document.row: one for document, one in zip(batch, marks, strict=True)})
+    return found
+
+
+def _left(text: str, marks: Marks | None, drop: Drop) -> list[str | None]:
+    """What stays of a document; None for all of it."""
+    if marks is None or not marks.flagged:
+        return [None]
+    return [] if drop == "document" else list(stretches(text, marks.flagged))
+
+
+def _count(tally: Counter[str], text: str, marks: Marks | None, left: list[str | None]) -> None:
+    """Add one document that is valid text; it stays whole where `left` holds None."""
+    tally["characters_before"] += len(text)
+    tally["characters_after"] += sum(len(text if one is None else one) for one in left)
+    tally["rows_written"] += len(left)
+    tally["documents_kept" if left else "documents_dropped"] += 1
+    if marks is not None:
+        tally["documents_flagged"] += bool(marks.flagged)
+        tally["windows_flagged"] += len(marks.flagged)
+        tally["windows_unscored"] += marks.unscored if left else 0
+        tally["too_short"] += marks.too_short if left else 0
+
+
+def _refuse_a_changed_corpus(
+    run: RunStore, source: PinnedSource, flagged: NDArray[np.bool_], how: Keeping, key: str, found: int
+) -> None:
+    """Every place of a flagged window must have been met again: what was missed would be in kept/."""
+    ids = np.flatnonzero(flagged).astype(np.int64)
+    copies = sum(int(np.sum(table["copies"].to_numpy())) for table in read_examples(run, how.examples, ids))
+    if found != copies:
+        raise CorpusError(
+            f"{key}.path: {source.config.path}: has changed since its examples were cut ({found:,} of "
+            f"{copies:,} flagged places were found again); start again with --fresh"
+        )

@@ -1,0 +1,109 @@
+"""Where flagged windows stand in documents.
+
+Documents are cut as the examples were (`kdaudit.corpus.windows`), so a flagged window is found in every
+document and at every place that holds a copy of it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.documents import Document
+from kdaudit.corpus.windows import cut
+from kdaudit.models.tokenizer import EncodedText, Encoder
+from kdaudit.screening.window_hashes import KeySet
+
+
+class Span(NamedTuple):
+    """A stretch of a document, in characters."""
+
+    start: int
+    end: int
+
+
+class Marks(NamedTuple):
+    """What was found in one document."""
+
+    flagged: list[Span]
+    """Flagged windows, from the first character of each to its last, in order; they overlap where the
+    stride is below the window, or where a character's tokens lie on both sides of a cut."""
+    unscored: int
+    """Windows that were not among those scored."""
+    too_short: int
+    """Stretches that gave no window, being shorter than prefix + suffix."""
+
+
+class _Place(NamedTuple):
+    span: Span
+    token_ids: NDArray[np.int32]
+
+
+class Marker:
+    """Finds flagged windows.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
+        config: how the corpus was cut.
+        minimum_tokens: of a window: prefix + suffix.
+        flagged: the flagged windows.
+        scored: the windows that were scored; None where all were.
+
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
+        config: CorpusConfig,
+        minimum_tokens: int,
+        flagged: KeySet,
+        scored: KeySet | None,
+    ) -> None:
+        self._encoder = Encoder(tokenizer)
+        self._config = config
+        self._minimum = minimum_tokens
+        self._flagged = flagged
+        self._scored = scored
+
+    def mark(self, batch: list[Document]) -> list[Marks]:
+        """The marks of each document; the batch is encoded together."""
+        cuts = [self._cut(encoded) for encoded in self._encoder.encode_batch([d.text for d in batch])]
+        windows = [place.token_ids for places, _ in cuts for place in places]
+        flagged = self._flagged.holds(windows)
+        scored = np.ones_like(flagged) if self._scored is None else self._scored.holds(windows)
+        ends = np.cumsum([0, *(len(places) for places, _ in cuts)]).tolist()
+        return [
+            _marks(places, too_short, flagged[start:end], scored[start:end])
+            for (places, too_short), (start, end) in zip(cuts, pairwise(ends), strict=True)
+        ]
+
+    def _cut(self, encoded: EncodedText) -> tuple[list[_Place], int]:
+        """The document's windows, and how many stretches were too short."""
+        config = self._config
+        stride = config.stride or config.window
+        found = cut(len(encoded), window=config.window, stride=stride, minimum=self._minimum)
+        ids = encoded.ids if found.bounds else np.empty(0, dtype=np.int32)
+        return [
+            _Place(Span(*encoded.span(*ends)), ids[slice(*ends)]) for ends in found.bounds
+        ], found.too_short
+
+
+def _marks(
+    places: list[_Place], too_short: int, flagged: NDArray[np.bool_], scored: NDArray[np.bool_]
+) -> Marks:
+    spans = [place.span for place, flag in zip(places, flagged, strict=True) if flag]
+    return Marks(spans, int(np.count_nonzero(~scored)), too_short)
+
+
+def stretches(text: str, spans: list[Span]) -> list[str]:
+    """What is left of a text when the spans, ordered by start, are cut out, but for mere white space."""
+    left, start = [], 0
+    for span in spans:
+        left.append(text[start : span.start])
+        start = max(start, span.end)
+    left.append(text[start:])
+    return [one for one in left if one and not one.isspace()]
