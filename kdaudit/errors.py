@@ -86,3 +86,11 @@ class NoReferenceError(EngineError):
 
 class StorageError(RunError):
     """A file of the run could not be written or read."""
+
+
+def reason(error: BaseException) -> str:
+    """First line of an error's message, with the next where it only announces it; its kind if it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

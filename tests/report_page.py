@@ -14,7 +14,7 @@ from sample_results import (
 )
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.reporting.render import render_reports
+from kdaudit.pipelines.audit import render_reports
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 BLOCKS = {

@@ -20,12 +20,12 @@ from typing import Any
 import torch  # noqa: F401 - imported once, here, and not in every child
 from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
-from kdaudit import files, store
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import KdauditError
 from kdaudit.inference import prepare
-from kdaudit.inference.workers import Worker, nursery
+from kdaudit.inference.workers import Worker, fork_server
 from kdaudit.pipelines.audit import run_audit
+from kdaudit.runs import files, store
 
 _SHARD_ROWS = 8
 
@@ -143,8 +143,10 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _drain() -> None:
-    """Take the answers that a killed child had asked its nursery for; a nursery outlives no run but here."""
-    for found in nursery._running.values():
+    """Take the answers that a killed child had asked its fork server for; a fork server outlives no run but
+    here.
+    """
+    for found in fork_server._running.values():
         found._socket.settimeout(1.0)
         with suppress(TimeoutError):
             while found._socket.recv(4096):

@@ -12,8 +12,8 @@ import toys
 from click.testing import CliRunner
 from conftest import needs_vllm
 
-from kdaudit import bench
 from kdaudit.cli import main
+from kdaudit.pipelines import bench
 
 _WAYS = {"early_exit", "generate", "prefill", "transformers"}
 

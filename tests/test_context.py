@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from kdaudit.config.audit import CorpusConfig, ExtractionConfig, ModelSet
 from kdaudit.errors import ModelError
 from kdaudit.inference import EngineOptions, start
-from kdaudit.inference.context import context_length, read_context_length
-from kdaudit.models.audited import assemble_roster, split_of
+from kdaudit.models.audited import assemble_roster
+from kdaudit.models.context import context_length, read_context_length
+from kdaudit.pipelines.stages.fit import split_of
 
 THETA = {"rope_theta": 10000.0}
 PREFIX, SUFFIX = 40, 50

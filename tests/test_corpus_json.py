@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_reading import refusal, texts
 
-from kdaudit.corpus import json_files, streams
+from kdaudit.corpus.readers import json_files, streams
 
 ROWS = [{"text": f'row {n}, "quoted"\n', "n": n, "more": {"a": [1, None]}} for n in range(12)]
 TEXTS = [row["text"] for row in ROWS]

@@ -40,8 +40,8 @@ from kdaudit.inference.base import Masking
 from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.transformers import TransformersEngine
-from kdaudit.models.audited import engine_options
 from kdaudit.pipelines.stages import engine_check, extracting, scoring
+from kdaudit.pipelines.stages.fit import engine_options
 from kdaudit.runs.manifest import check_files
 
 _WIDTH = 50

@@ -16,18 +16,12 @@ import toys
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, MambaConfig
 
 from kdaudit.errors import EngineError, ModelError
-from kdaudit.inference.scoring import (
-    FeatureWorker,
-    ModelFiles,
-    PairScores,
-    PairWorker,
-    SuffixCounter,
-    forward,
-    zlib_entropy,
-)
-from kdaudit.inference.scoring import suffixes as suffix_module
+from kdaudit.inference.scoring import FeatureWorker, ModelFiles, PairScores, PairWorker, forward
 from kdaudit.inference.scoring.batches import pack
 from kdaudit.inference.scoring.pair import PairService
+from kdaudit.risk import suffix_copies as suffix_module
+from kdaudit.risk.suffix_copies import SuffixCounter
+from kdaudit.risk.text import zlib_entropy
 
 VOCABULARY = toys.VOCABULARY - 10
 """Fewer tokens than the models have columns, as where an output layer is padded."""

@@ -21,9 +21,9 @@ import toys
 from conftest import needs_vllm
 from transformers import AutoModelForCausalLM
 
-from kdaudit import pipeline
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ModelError
+from kdaudit.pipelines import audit as pipeline
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.schemas.results import AuditResults
 

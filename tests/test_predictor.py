@@ -22,7 +22,6 @@ from kdaudit.errors import UsageError
 from kdaudit.risk import (
     EXTRA_FEATURES,
     FEATURES,
-    Origin,
     Predictor,
     PredictorSettings,
     Table,
@@ -35,6 +34,7 @@ from kdaudit.risk import (
 )
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import draw_trial, find_groups, fit_rows
+from kdaudit.schemas.results import Origin
 
 ORIGIN = Origin(
     teacher="teacher",

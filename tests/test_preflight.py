@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 from toys import PREFIX, SUFFIX, write_audit
 
-from kdaudit import models
 from kdaudit.cli import main
+from kdaudit.models import resolving as models
 
 KINDS = ("audit", "screen", "distill")
 COMMANDS = {"audit": "run", "screen": "screen", "distill": "distill"}

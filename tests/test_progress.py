@@ -23,7 +23,9 @@ SLOW = {
     "kdaudit.pipelines.stages.examples:build_examples": r"(corpus|holdout): reading documents",
     "kdaudit.pipelines.stages.examples:SuffixCounter": r"counting suffixes",
     "kdaudit.pipelines.stages.examples:check_unchanged": r"reading it again",
-    "kdaudit.inference.workers.worker:Worker.__init__": r"loading|engine check|perplexity|features|the teacher writes",
+    "kdaudit.inference.workers.worker:Worker.__init__": (
+        r"loading|engine check|perplexity|features|the teacher writes"
+    ),
     "kdaudit.inference.workers.worker:Worker.receive": (
         r"loading|engine check|extraction/|continuing|perplexity|features|the teacher writes"
     ),
@@ -77,7 +79,13 @@ def unwarned(_: str) -> None:
     """Take a warning."""
 
 
-SHARED = ("kdaudit.pipelines.stages", "kdaudit.models.audited", "kdaudit.models.resolving", "kdaudit.corpus", "kdaudit.inference.workers")
+SHARED = (
+    "kdaudit.pipelines.stages",
+    "kdaudit.models.audited",
+    "kdaudit.models.resolving",
+    "kdaudit.corpus",
+    "kdaudit.inference.workers",
+)
 
 
 def test_each_costly_stage_of_an_audit_is_told_of_before_it_begins(
@@ -101,7 +109,7 @@ def test_each_costly_stage_of_a_screening_is_told_of_before_it_begins(
     config = load_screen(family / "screen.yaml", ["max_flagged=1.0", "predictor.trials=2"])
     run_screen(config, tmp_path / "out", fresh=False, progress=watch, warn=unwarned)
     assert watch.silent == []
-    assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.screening")}
+    assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.pipelines.screen")}
 
 
 @pytest.mark.slow
@@ -112,7 +120,9 @@ def test_each_costly_stage_of_a_distillation_is_told_of_before_it_begins(
 ) -> None:
     from kdaudit.distillation.lab import run_distill
 
-    watch = Watch(monkeypatch, "kdaudit.inference.workers", "kdaudit.models.resolving", "kdaudit.distillation")
+    watch = Watch(
+        monkeypatch, "kdaudit.inference.workers", "kdaudit.models.resolving", "kdaudit.distillation"
+    )
     run_distill(load_distill(family / "distill.yaml"), tmp_path / "out", progress=watch, warn=unwarned)
     assert watch.silent == []
     assert watch.begun >= {place for place in SLOW if place.startswith("kdaudit.distillation")}

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from kdaudit.risk import Origin, Predictor, PredictorSettings, Table, fit_predictor
+from kdaudit.risk import Predictor, PredictorSettings, Table, fit_predictor
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
 from kdaudit.risk.splits import fit_positives
 from kdaudit.risk.words import weak_promise_words
+from kdaudit.schemas.results import Origin
 
 CORPORA = 200
 ORIGIN = Origin(

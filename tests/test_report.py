@@ -25,6 +25,7 @@ from sample_results import (
 from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
+from kdaudit.pipelines.audit import render_reports
 from kdaudit.reporting.formatting import (
     apart,
     interval,
@@ -36,7 +37,6 @@ from kdaudit.reporting.formatting import (
     times,
     times_interval,
 )
-from kdaudit.reporting.render import render_reports
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, RunStateError, UsageError
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import KeptCounts
-from kdaudit.screening import sinks
+from kdaudit.screening import writers as sinks
 from kdaudit.screening.kept import Keeping, check_writable, write_kept
 from kdaudit.screening.schemas import arrow_schema
 

@@ -20,16 +20,17 @@ import pytest
 from sample_results import HOSTILE, SENTENCES
 from test_report import Page, number, shingles
 
+from kdaudit.analysis.flagged import FLAGGED_FILE, FLAGGED_SCHEMA, read_worst
 from kdaudit.corpus import EXAMPLES_SCHEMA
 from kdaudit.errors import RunStateError
 from kdaudit.pipelines.stages.flagging import Flagged, feature_spreads, write_flagged
 from kdaudit.pipelines.stages.predicting import RISK_FILE, write_risks
 from kdaudit.pipelines.stages.scoring import FEATURES_SCHEMA
 from kdaudit.reporting.screening import render_screen
-from kdaudit.risk import Origin, Predictor
+from kdaudit.risk import Predictor
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.results import Origin
 from kdaudit.schemas.screening import ScreenRecord
-from kdaudit.screening.flagged import FLAGGED_FILE, FLAGGED_SCHEMA, read_worst
 
 LOCAL_PATH = "/home/owner/private stuff/train.parquet"
 FLAGGED, SHOWN = 1234, 50

@@ -18,11 +18,11 @@ import torch
 import toys
 from click.testing import CliRunner, Result
 
-from kdaudit import store
 from kdaudit.cli import main
 from kdaudit.config.yaml.loading import load_screen
 from kdaudit.errors import StorageError
 from kdaudit.risk import load_predictor
+from kdaudit.runs import store
 from kdaudit.runs.manifest import check_files
 
 SHARED, OTHERS = 40, 80

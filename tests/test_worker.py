@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from kdaudit.errors import EngineError
-from kdaudit.inference.workers import Worker, nursery
+from kdaudit.inference.workers import Worker, fork_server
 
 
 class Service:
@@ -44,7 +44,7 @@ class Service:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setattr(nursery, "_running", {})  # one that knows this path
+    monkeypatch.setattr(fork_server, "_running", {})  # one that knows this path
     with Worker("test_worker:Service", {"add": 1}) as found:
         yield found
 
@@ -75,7 +75,8 @@ def test_a_killed_worker_is_told(worker: Worker) -> None:
 
 def test_the_worker_ends_with_its_parent_even_in_the_midst_of_a_call() -> None:
     script = (
-        "import sys; from kdaudit.inference.workers import Worker; w = Worker('test_worker:Service', {'add': 1}); "
+        "import sys; from kdaudit.inference.workers import Worker; "
+        "w = Worker('test_worker:Service', {'add': 1}); "
         "w.send('sleep'); print(w.ready['pid'], flush=True); sys.stdin.read()"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

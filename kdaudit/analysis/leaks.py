@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from kdaudit.errors import RunStateError
-from kdaudit.reasons import reason
+from kdaudit.errors import RunStateError, reason
 from kdaudit.runs.files import open_regular
 
 LEAKS_FILE = "leaks.parquet"

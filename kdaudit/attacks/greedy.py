@@ -6,7 +6,7 @@ shard is one batch of work, so an interrupted extraction continues as an undistu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from kdaudit.errors import RunStateError
 from kdaudit.inference import EngineInfo, RemoteEngine
 from kdaudit.inference.base import Tokens
+from kdaudit.runs import Progress
+from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
-
-Progress = Callable[[str, int, int], None]
-"""Called as progress(what, done, total)."""
 
 EXTRACTION_SCHEMA = pa.schema(
     [("example_id", pa.int64()), ("matched_tokens", pa.int16()), ("memorized", pa.bool_())]
@@ -131,15 +130,6 @@ def continue_leaks(
         {"example_id": pa.array(leaks, pa.int64()), "token_ids": pa.array(list(tokens), pa.list_(pa.int32()))}
     )
     run.write_table(out, table, private=True)
-
-
-def read_examples(run: RunStore, examples: str, wanted: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """Rows of the named examples (ascending ids), a shard at a time."""
-    for shard in run.shards(examples):
-        ids = run.read_table(shard, ["example_id"])["example_id"].to_numpy()
-        places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
-        if len(places):
-            yield run.read_table(shard).take(places)
 
 
 class Cut(NamedTuple):

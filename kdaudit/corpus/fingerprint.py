@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.sources import HubDataset, find_source
-from kdaudit.errors import CorpusError, KdauditError
+from kdaudit.errors import CorpusError, KdauditError, reason
 from kdaudit.models.hub import LOOKUP_SECONDS, within
-from kdaudit.reasons import reason
 from kdaudit.runs.files import sha256_file
 
 

@@ -14,14 +14,13 @@ from kdaudit.config.audit import ModelConfig
 from kdaudit.distillation.families import random_model
 from kdaudit.distillation.generation import check_savable, generation_settings
 from kdaudit.distillation.teacher import Teacher
-from kdaudit.errors import ModelError
-from kdaudit.inference.context import context_length, read_context_length
-from kdaudit.inference.sizing import read_config
+from kdaudit.errors import ModelError, reason
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.checkpoint.config import load_config
+from kdaudit.models.checkpoint.files import read_config
+from kdaudit.models.context import context_length, read_context_length
 from kdaudit.models.resolving import ResolvedModel, resolve_model
 from kdaudit.models.tokenizer import ModelTokenizer
-from kdaudit.reasons import reason
 
 
 class Base(NamedTuple):

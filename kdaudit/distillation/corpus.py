@@ -15,12 +15,12 @@ from kdaudit.distillation.folders import fingerprint
 from kdaudit.distillation.hard import hard_windows
 from kdaudit.distillation.training import Progress
 from kdaudit.distillation.windows import WindowFile
+from kdaudit.errors import reason
 from kdaudit.inference import EngineOptions, RemoteEngine, start
 from kdaudit.inference.agreement import WINDOWS
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.models.tokenizer import ModelTokenizer
-from kdaudit.reasons import reason
 from kdaudit.runs.files import replacing
 
 _APART = 1_000_003

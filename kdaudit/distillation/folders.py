@@ -17,10 +17,9 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from torch import Tensor
 
-from kdaudit.errors import RunStateError, StorageError
+from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.inference.base import Tokens
 from kdaudit.models.tokenizer import ModelTokenizer
-from kdaudit.reasons import reason
 from kdaudit.runs.files import check_folders, kind_of, own_folder, read_bounded, remove_own
 
 RECORD, CARD = "training.json", "README.md"

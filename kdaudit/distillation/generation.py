@@ -10,8 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.errors import ModelError
-from kdaudit.reasons import reason
+from kdaudit.errors import ModelError, reason
 
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 

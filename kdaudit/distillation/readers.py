@@ -10,7 +10,7 @@ from kdaudit.config.distill import BpeConfig, DistillConfig
 from kdaudit.corpus import open_documents
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.families import train_bpe
-from kdaudit.errors import KdauditError, ModelError
+from kdaudit.errors import KdauditError, ModelError, reason
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
 from kdaudit.models.tokenizer import (
     Alike,
@@ -23,7 +23,6 @@ from kdaudit.models.tokenizer import (
     reading_fingerprint,
     uses_bos,
 )
-from kdaudit.reasons import reason
 
 
 class Readers(NamedTuple):

@@ -19,7 +19,7 @@ from kdaudit.config.audit import EngineName
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
 from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded, Tokens
 from kdaudit.inference.workers import Worker
-from kdaudit.inference.workers.fork_server import nursery
+from kdaudit.inference.workers.fork_server import fork_server
 
 __all__ = [
     "PRELOAD",
@@ -146,7 +146,7 @@ class RemoteEngine:
 
 def prepare(engine: EngineName) -> None:
     """Begin to import what an engine needs, while the caller does something else."""
-    nursery(PRELOAD[engine])
+    fork_server(PRELOAD[engine])
 
 
 def start(options: EngineOptions) -> RemoteEngine:

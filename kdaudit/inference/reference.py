@@ -24,9 +24,10 @@ from kdaudit.errors import NoReferenceError
 from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.agreement import EXACT, PROBED, Continuations, Probe
 from kdaudit.inference.base import Masking, Tokens
-from kdaudit.inference.sizing import own_dtype, read_config
+from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.workers import Worker
 from kdaudit.models.checkpoint.config import load_config
+from kdaudit.models.checkpoint.files import read_config
 
 if TYPE_CHECKING:
     import torch

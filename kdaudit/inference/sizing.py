@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from kdaudit.inference.base import EngineOptions
-from kdaudit.models.checkpoint.files import config_of
+from kdaudit.models.checkpoint.files import read_config
 
 EAGER_BELOW_CPU = 50_000
 """Examples below which compiling for a CPU (about a minute) does not pay."""
@@ -66,13 +66,6 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
         gpu_share=0.9 if on_cpu else _free_gpu_share() * options.memory_share,
         eager=options.expected_examples < (EAGER_BELOW_CPU if on_cpu else EAGER_BELOW_GPU),
     )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The model's config.json, of its text part where it has several."""
-    config = config_of(folder)
-    text = config.get("text_config")
-    return {**config, **{name: value for name, value in (text or {}).items() if value is not None}}
 
 
 def own_dtype(config: dict[str, Any]) -> str:

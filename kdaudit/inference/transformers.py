@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Tokens
-from kdaudit.inference.context import length_of_short_texts
-from kdaudit.inference.sizing import own_dtype, read_config
+from kdaudit.inference.sizing import own_dtype
 from kdaudit.models.checkpoint.config import load_config
+from kdaudit.models.checkpoint.files import read_config
+from kdaudit.models.context import length_of_short_texts
 
 if TYPE_CHECKING:
     import torch

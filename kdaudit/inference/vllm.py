@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 # vLLM counts the last token of a sequence, which is never read, and does not know every scaling of RoPE.
-# Whether a model has a position for each token that it reads is checked before (kdaudit.inference.context).
+# Whether a model has a position for each token that it reads is checked before (kdaudit.models.context).
 os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
 
 

@@ -15,11 +15,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from kdaudit.errors import UsageError
+from kdaudit.errors import UsageError, reason
 from kdaudit.modelcard.front_matter import is_mapping, is_text, with_result
 from kdaudit.modelcard.lookalike import refuse_lookalike
 from kdaudit.modelcard.metadata import SOURCE_NAME
-from kdaudit.reasons import reason
 
 BEGIN = "<!-- kdaudit:begin - written by `kdaudit card`, which replaces all up to kdaudit:end -->"
 END = "<!-- kdaudit:end -->"

@@ -22,9 +22,8 @@ from ruamel.yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, Seq
 from ruamel.yaml.reader import ReaderError
 
 from kdaudit.config.yaml.bounded import MAX_CARD_NODES, PARSER_FAULTS, BoundError, bounded
-from kdaudit.errors import UsageError
+from kdaudit.errors import UsageError, reason
 from kdaudit.modelcard.metadata import SOURCE_NAME
-from kdaudit.reasons import reason
 
 _INDEX = "model-index"
 _ENDLESS = 2**31

@@ -16,9 +16,8 @@ from typing import NamedTuple
 from huggingface_hub import CommitOperationAdd, HfApi, constants, errors
 
 from kdaudit import __version__
-from kdaudit.errors import KdauditError, RunError, UsageError
+from kdaudit.errors import KdauditError, RunError, UsageError, reason
 from kdaudit.models.hub import LOOKUP_SECONDS, UPLOAD_SECONDS, within
-from kdaudit.reasons import reason
 from kdaudit.runs.files import read_bounded
 
 CARD_FILE = "README.md"

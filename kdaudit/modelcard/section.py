@@ -7,6 +7,7 @@ report alone. Text that others chose (names, notes) is escaped, since hubs rende
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,9 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kdaudit.reporting.figures import KeyFigure, key_figures, role_words
 from kdaudit.reporting.formatting import count, percent, percent_interval, plural
 from kdaudit.reporting.redaction import visible
+from kdaudit.reporting.render import read_results
 from kdaudit.reporting.verdict import verdict_of
+from kdaudit.reporting.view import without_private_parts
+from kdaudit.runs.files import write_bytes
 from kdaudit.schemas.results import AuditResults, ModelResult
 
+CARD = "card.md"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!$])")
 _OF_ONE_STUDENT = 2
 """Key figures that are about one student: against the baseline, and inherited; they come first."""
@@ -39,6 +44,17 @@ def card_text(results: AuditResults) -> str:
         results: without private parts (`kdaudit.reporting.view.without_private_parts`).
     """
     return _render(results, None, key_figures(results))
+
+
+def write_card(run_dir: Path) -> None:
+    """Write a run's card.md, from its results.json alone.
+
+    Raises:
+        RunStateError: results.json is missing or damaged.
+        StorageError: the file could not be written.
+    """
+    text = card_text(without_private_parts(read_results(run_dir)))
+    write_bytes(run_dir / CARD, text.encode(), private=False)
 
 
 def section_text(results: AuditResults, student: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.errors import ModelError
+from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.config import (
     architectures,
     load_config,
@@ -28,7 +28,6 @@ from kdaudit.models.checkpoint.quantized import (
     refuse_quantized_tensors,
 )
 from kdaudit.models.checkpoint.weights import Weights, find_weights
-from kdaudit.reasons import reason
 
 _GENERATION = "generation_config.json"
 _CONTINUES = ("CausalLM", "LMHead", "ConditionalGeneration", "GenerationDecoder")

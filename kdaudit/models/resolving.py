@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.paths import nearest_name
-from kdaudit.errors import KdauditError, ModelError
+from kdaudit.errors import KdauditError, ModelError, reason
 from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.checkpoint.files import CONFIG
 from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, read_index
@@ -31,7 +31,6 @@ from kdaudit.models.tokenizer import (
     reading_fingerprint,
 )
 from kdaudit.models.tokenizer.reading import difference
-from kdaudit.reasons import reason
 from kdaudit.runs.files import sha256_file
 
 _HUB_FILES = ["*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]

@@ -3,8 +3,8 @@
     config -> preflight -> models, corpus windows -> extraction per model -> perplexity, entropy -> features
     -> predictor -> comparison -> results -> report
 
-Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped when an
-earlier call finished it.
+Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped
+when an earlier call finished it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.analysis.leaks import LEAKS_FILE
-from kdaudit.attacks.greedy import Progress
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import dump_yaml, load_audit
 from kdaudit.corpus import first_texts, pin_source, refuse_equal_sources
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.inference import prepare
-from kdaudit.models.audited import assemble_roster, check_machine, split_of, with_tokenizer_notes
+from kdaudit.modelcard.section import CARD, write_card
+from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting, memorized_by
+from kdaudit.pipelines.stages.fit import check_machine, split_of
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 from kdaudit.pipelines.stages.leak_table import leaks_table
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
@@ -41,7 +42,8 @@ from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
 from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.scoring import write_features
 from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
-from kdaudit.reporting.render import CARD, PUBLIC_REPORT, REPORT, read_results, render_reports
+from kdaudit.reporting.render import PUBLIC_REPORT, REPORT, read_results, render_pages
+from kdaudit.runs import Progress
 from kdaudit.runs.manifest import MANIFEST_FILE
 from kdaudit.runs.store import RunStore, check_folder
 from kdaudit.schemas.results import AuditResults, CorpusResult
@@ -102,6 +104,18 @@ def run_audit(
         _write_reports(work, config)
         run.finish()
         return read_results(folder)
+
+
+def render_reports(folder: Path, config: ReportConfig) -> None:
+    """Write both pages and the card of a run, from results.json and leaks.parquet alone.
+
+    Raises:
+        RunStateError: results.json or leaks.parquet is missing, damaged, or does not fit the other.
+        StorageError: a file could not be written.
+
+    """
+    render_pages(folder, config)
+    write_card(folder)
 
 
 def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:

@@ -22,11 +22,13 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from kdaudit.attacks.greedy import Cut, Progress, Split, cut
+from kdaudit.attacks.greedy import Cut, Split, cut
 from kdaudit.config.audit import AuditConfig, EngineName
 from kdaudit.corpus import build_examples
 from kdaudit.inference import EngineOptions, RemoteEngine, require, start
-from kdaudit.models.audited import Member, engine_options, lone_teacher, split_of
+from kdaudit.models.audited import Member, lone_teacher
+from kdaudit.pipelines.stages.fit import engine_options, split_of
+from kdaudit.runs import Progress
 
 REPEATS = 3
 _WARM_UP = 128

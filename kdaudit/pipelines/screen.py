@@ -16,24 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit import __version__
+from kdaudit.analysis.flagged import FLAGGED_FILE
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import Progress, read_extraction
+from kdaudit.attacks.greedy import read_extraction
 from kdaudit.config.audit import LabelKind
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_source
 from kdaudit.errors import CorpusError
 from kdaudit.inference import prepare
-from kdaudit.models.audited import (
-    assemble_roster,
-    check_machine,
-    split_of,
-    tokenizer_notes,
-    with_tokenizer_notes,
-)
+from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
 from kdaudit.pipelines.stages.engine_check import read_checked
 from kdaudit.pipelines.stages.examples import read_copies, write_examples
 from kdaudit.pipelines.stages.extracting import Extracting, memorized_by
+from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
 from kdaudit.pipelines.stages.flagging import (
     Flagged,
     feature_spreads,
@@ -60,10 +56,10 @@ from kdaudit.pipelines.stages.work import EXAMPLES, Work
 from kdaudit.reporting.screening import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
 from kdaudit.reporting.screening_words import promise_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor
+from kdaudit.runs import Progress
 from kdaudit.runs.store import RunStore, check_folder
 from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
 from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
-from kdaudit.screening.flagged import FLAGGED_FILE
 from kdaudit.screening.kept import Keeping, check_writable, write_kept
 from kdaudit.screening.writers import discard_kept
 

@@ -1,4 +1,4 @@
-"""From a run directory to report.html, report.public.html and card.md.
+"""From a run directory to report.html and report.public.html.
 
 The pages are static and self-contained: no script, nothing loaded, one style sheet whose hash is all
 that the Content-Security-Policy allows. Whatever a template prints goes through `visible` and then
@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from kdaudit.analysis.leaks import read_leak_texts
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
-from kdaudit.modelcard import card_text
 from kdaudit.reporting import formatting
 from kdaudit.reporting.charts import bar_width
 from kdaudit.reporting.figures import role_words
@@ -36,11 +35,11 @@ MOST_BYTES = 256 << 20
 _LONGEST = 2000
 _POINTS = re.compile(r"[Mh\d., -]*")
 
-REPORT, PUBLIC_REPORT, CARD = "report.html", "report.public.html", "card.md"
+REPORT, PUBLIC_REPORT = "report.html", "report.public.html"
 
 
-def render_reports(run_dir: Path, config: ReportConfig) -> None:
-    """Write the full report, the public one and the card, from results.json and leaks.parquet.
+def render_pages(run_dir: Path, config: ReportConfig) -> None:
+    """Write the full report and the public one, from results.json and leaks.parquet.
 
     Raises:
         RunStateError: results.json or leaks.parquet is missing, damaged, or does not fit the other.
@@ -59,7 +58,6 @@ def render_reports(run_dir: Path, config: ReportConfig) -> None:
     title = public_title(title, results.name, results.corpus.path)
     public = page(cleared, title, cards, tagged, public=True)
     write_bytes(run_dir / PUBLIC_REPORT, render("report.html.j2", page=public), private=False)
-    write_bytes(run_dir / CARD, card_text(cleared).encode(), private=False)
 
 
 def read_results(run_dir: Path) -> AuditResults:

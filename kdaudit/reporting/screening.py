@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from kdaudit.analysis.flagged import FlaggedExample, read_worst
 from kdaudit.errors import RunStateError
 from kdaudit.reporting.leak_cards import TEXT_LIMIT
 from kdaudit.reporting.predictor_charts import Panel, panels
@@ -20,7 +21,6 @@ from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, headline,
 from kdaudit.runs.files import read_bounded, write_bytes
 from kdaudit.schemas.results import Curves
 from kdaudit.schemas.screening import FeatureSpread, ScreenRecord
-from kdaudit.screening.flagged import FlaggedExample, read_worst
 
 RECORD, SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.json", "screen.html", "screen.public.html"
 MOST_EXAMPLES = 50

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.reporting.formatting import count, percent, plural, quoted
-from kdaudit.risk import Origin, promise_words
-from kdaudit.schemas.results import Promise
+from kdaudit.risk import promise_words
+from kdaudit.schemas.results import Origin, Promise
 from kdaudit.schemas.screening import ScreenRecord
 
 WHOSE = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from kdaudit.risk.curves import risk_histogram
 from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor
-from kdaudit.risk.model import Origin, Predictor, load_predictor
+from kdaudit.risk.model import Predictor, load_predictor
 from kdaudit.risk.terms import EXTRA_FEATURES, FEATURES
 from kdaudit.risk.words import family_warnings, promise_words, reasons
 
@@ -20,7 +20,6 @@ __all__ = [
     "EXTRA_FEATURES",
     "FEATURES",
     "Fitted",
-    "Origin",
     "Predictor",
     "PredictorSettings",
     "Table",

@@ -18,12 +18,12 @@ from kdaudit import __version__
 from kdaudit.risk.curves import PredictorCurves, draw_curves
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
 from kdaudit.risk.logistic import Logistic, fit_logistic
-from kdaudit.risk.model import Origin, Predictor
+from kdaudit.risk.model import Predictor
 from kdaudit.risk.splits import TRIAL_OTHERS, Flags, Groups, find_groups, fit_rows
 from kdaudit.risk.terms import FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.risk.trials import TrialFigures, run_trials
 from kdaudit.risk.words import promise_words, weak_promise_words
-from kdaudit.schemas.results import Promise
+from kdaudit.schemas.results import Origin, Promise
 
 LEAST_GROUPS = 10
 """Groups with a positive, and groups without, that a predictor takes."""

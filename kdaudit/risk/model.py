@@ -21,33 +21,13 @@ from kdaudit.errors import UsageError
 from kdaudit.risk.logistic import Logistic
 from kdaudit.risk.terms import EXTRA_FEATURES, FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.runs.files import read_bounded
-from kdaudit.schemas.results import Promise, Result
+from kdaudit.schemas.results import Labels, Origin, Promise, Result
 
-Labels = Literal["student", "easy_core", "teacher"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Scale = Annotated[float, Field(gt=0.0)]
 
 _MOST_BYTES = 16 << 20
 """Of a predictor.json."""
-
-
-class Origin(Result):
-    """What a predictor was fitted on, or is about to be used on."""
-
-    teacher: str
-    """The teacher's fingerprint."""
-    baselines: tuple[str, ...] = ()
-    """The baselines' fingerprints."""
-    family: str
-    """The teacher's architecture, such as gpt_neox."""
-    corpus: str
-    """The corpus's fingerprint."""
-    labels: Labels
-    """What counts as a positive."""
-    student: str | None = None
-    """Name of the student whose memorized examples are the positives; with `labels: student` alone."""
-    prefix_tokens: PositiveInt
-    suffix_tokens: PositiveInt
 
 
 class Predictor(Result):

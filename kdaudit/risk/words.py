@@ -6,10 +6,10 @@ from math import floor
 from typing import NamedTuple
 
 from kdaudit.risk.guarantee import positives_needed
-from kdaudit.risk.model import Origin, Predictor
+from kdaudit.risk.model import Predictor
 from kdaudit.risk.splits import FIT_POSITIVES
 from kdaudit.risk.terms import Floats, to_terms
-from kdaudit.schemas.results import Promise
+from kdaudit.schemas.results import Origin, Promise
 
 _MOST_REASONS = 2
 

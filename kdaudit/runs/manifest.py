@@ -14,8 +14,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from kdaudit.errors import RunStateError, StorageError
-from kdaudit.reasons import reason
+from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.runs.files import is_own, kind_of, read_bounded, sha256_file, write_bytes
 from kdaudit.runs.lock import LOCK_FILE
 

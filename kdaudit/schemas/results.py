@@ -188,6 +188,29 @@ class Promise(Result):
     calibration_positives: int
 
 
+Labels = Literal["student", "easy_core", "teacher"]
+"""What a predictor learns to predict."""
+
+
+class Origin(Result):
+    """What a predictor was fitted on, or is about to be used on."""
+
+    teacher: str
+    """The teacher's fingerprint."""
+    baselines: tuple[str, ...] = ()
+    """The baselines' fingerprints."""
+    family: str
+    """The teacher's architecture, such as gpt_neox."""
+    corpus: str
+    """The corpus's fingerprint."""
+    labels: Labels
+    """What counts as a positive."""
+    student: str | None = None
+    """Name of the student whose memorized examples are the positives; with `labels: student` alone."""
+    prefix_tokens: PositiveInt
+    suffix_tokens: PositiveInt
+
+
 class PredictorResult(Result):
     """The risk predictor; figures are None unless `status` is ok."""
 

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kdaudit.risk import Origin
-from kdaudit.schemas.results import CorpusResult, EngineCheck, ExtractionResult, PredictorResult, Result
+from kdaudit.schemas.results import (
+    CorpusResult,
+    EngineCheck,
+    ExtractionResult,
+    Origin,
+    PredictorResult,
+    Result,
+)
 
 Drop = Literal["document", "window"]
 Format = Literal["parquet", "jsonl"]

@@ -16,15 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdaudit.attacks.greedy import read_examples
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.documents import Document, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.corpus.readers.tables import ROWS_AT_ONCE
 from kdaudit.corpus.records import Records, first_records, read_records
 from kdaudit.corpus.windows import batched
-from kdaudit.errors import CorpusError, UsageError
-from kdaudit.reasons import reason
+from kdaudit.errors import CorpusError, UsageError, reason
+from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import Drop, Format, KeptCounts
 from kdaudit.screening.schemas import arrow_schema

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.records import Fields, read_fields
-from kdaudit.errors import UsageError
-from kdaudit.reasons import reason
+from kdaudit.errors import UsageError, reason
 
 ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError)
 """What pyarrow raises for values that fit no type, or not the one asked for."""

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.attacks.greedy import read_examples
 from kdaudit.corpus.distinct import DIGEST_BYTES, example_hash
-from kdaudit.pipelines.stages.likelihoods import windows_of
+from kdaudit.runs.examples import read_examples, windows_of
 from kdaudit.runs.store import RunStore
 
 Windows = Iterable[NDArray[np.int32]]

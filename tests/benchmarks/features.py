@@ -25,10 +25,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kdaudit.inference.base import Tokens
-from kdaudit.inference.scoring import ModelFiles, PairWorker, SuffixCounter
+from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.scoring.batches import batches, pack
 from kdaudit.inference.scoring.forward import CausalModel, Piece, logits_room
 from kdaudit.inference.scoring.pair import PairService
+from kdaudit.risk.suffix_copies import SuffixCounter
 
 _COST, _BYTES = 1.25, 1.5e9
 PREFIX, SUFFIX, WINDOW = 50, 50, 256

@@ -33,7 +33,9 @@ from sample_results import write_run
 from kdaudit.cli import main as kdaudit
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import KdauditError, RunStateError, StorageError
-from kdaudit.reporting.render import CARD, PUBLIC_REPORT, REPORT, render_reports
+from kdaudit.modelcard.section import CARD
+from kdaudit.pipelines.audit import render_reports
+from kdaudit.reporting.render import PUBLIC_REPORT, REPORT
 from kdaudit.runs.store import RunStore
 
 CASES_IN_CI = 20

@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import toys
 
-from kdaudit import store
 from kdaudit.cli import main as kdaudit
 from kdaudit.inference import prepare
-from kdaudit.inference.workers import nursery
+from kdaudit.inference.workers import fork_server
+from kdaudit.runs import store
 from kdaudit.runs.manifest import check_files
 
 _SHARES = {"run": 0.36, "screen": 0.24, "distill": 0.2, "report": 0.1, "card": 0.1}
@@ -195,8 +195,8 @@ class Child:
 
 
 def drain() -> None:
-    """Take the answers that a killed child had asked its nursery for: it outlives no command but here."""
-    for found in nursery._running.values():
+    """Take the answers that a killed child had asked its fork server for: it outlives no command but here."""
+    for found in fork_server._running.values():
         found._socket.settimeout(0.5)
         with suppress(TimeoutError):
             while found._socket.recv(4096):
@@ -205,8 +205,8 @@ def drain() -> None:
 
 
 def workers() -> list[psutil.Process]:
-    """Worker processes of the nursery: one a model that is loaded."""
-    found = [psutil.Process(running._process.pid) for running in nursery._running.values()]
+    """Worker processes of the fork server: one a model that is loaded."""
+    found = [psutil.Process(running._process.pid) for running in fork_server._running.values()]
     return [
         child for process in found for child in process.children() if child.status() != psutil.STATUS_ZOMBIE
     ]

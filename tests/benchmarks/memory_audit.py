@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kdaudit import engines
+from kdaudit import inference
 from kdaudit.cli import main
 from kdaudit.inference.workers import Worker
 from kdaudit.runs.store import RunStore
@@ -80,7 +80,7 @@ def run(audit: Path, folder: Path, peaks: Path, *, generated: bool) -> None:
     meter.watch_stages()
     meter.watch_workers()
     if generated:
-        engines.PRELOAD.update(dict.fromkeys(engines.PRELOAD, ()))
+        inference.PRELOAD.update(dict.fromkeys(inference.PRELOAD, ()))
     try:
         main(["run", str(audit), "--out", str(folder)])
     except SystemExit as ended:

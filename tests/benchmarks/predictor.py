@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 
 from kdaudit.risk import (
     Fitted,
-    Origin,
     PredictorSettings,
     Table,
     fit_predictor,
@@ -31,6 +30,7 @@ from kdaudit.risk import (
     reasons,
     risk_histogram,
 )
+from kdaudit.schemas.results import Origin
 
 _SECONDS, _BYTES = 180, 2e9
 _ORIGIN = Origin(

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/soft_step.py
 
-A step is the loss and its gradient, as the trainers of `kdaudit.distillation` make them. The three take turns, and
-each figure is a median over the turns; a ratio is soft / (teacher forward + cross-entropy step).
+A step is the loss and its gradient, as the trainers of `kdaudit.distillation` make them. The three take
+turns, and each figure is a median over the turns; a ratio is soft / (teacher forward + cross-entropy step).
 """
 
 from __future__ import annotations

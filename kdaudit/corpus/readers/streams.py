@@ -21,8 +21,7 @@ import pyarrow as pa
 
 from kdaudit.config.paths import COMPRESSED_SUFFIXES
 from kdaudit.corpus.readers.encodings import BOM, wide_encoding
-from kdaudit.errors import CorpusError
-from kdaudit.reasons import reason
+from kdaudit.errors import CorpusError, reason
 from kdaudit.runs.files import open_regular
 
 MAX_DOCUMENT_BYTES = 64 << 20

@@ -26,9 +26,8 @@ from kdaudit.corpus.readers.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, ref
 from kdaudit.corpus.rows import Row, check_columns, wanted_columns
 from kdaudit.corpus.sources import HubDataset
 from kdaudit.corpus.splits import check_split
-from kdaudit.errors import CorpusError, RunError
+from kdaudit.errors import CorpusError, RunError, reason
 from kdaudit.models.hub import LISTING_SECONDS, within
-from kdaudit.reasons import reason
 from kdaudit.runs.files import open_regular
 
 ROWS_AT_ONCE = 256

@@ -8,8 +8,6 @@ are natural, and a mean is over all tokens after the first of a window.
 from kdaudit.inference.scoring.forward import ModelFiles
 from kdaudit.inference.scoring.pair import PairScores, PairWorker
 from kdaudit.inference.scoring.single import EntropyScores, FeatureService, FeatureWorker
-from kdaudit.risk.suffix_copies import SuffixCounter
-from kdaudit.risk.text import zlib_entropy
 
 __all__ = [
     "EntropyScores",
@@ -18,6 +16,4 @@ __all__ = [
     "ModelFiles",
     "PairScores",
     "PairWorker",
-    "SuffixCounter",
-    "zlib_entropy",
 ]

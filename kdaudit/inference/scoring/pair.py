@@ -166,7 +166,9 @@ class PairWorker:
             "retreat": retreat,
         }
         with explained(self._both, "transformers"):
-            self._worker = Worker("kdaudit.inference.scoring.pair:PairService", options, PRELOAD["transformers"])
+            self._worker = Worker(
+                "kdaudit.inference.scoring.pair:PairService", options, PRELOAD["transformers"]
+            )
         try:
             self._load()
         except BaseException:

@@ -122,7 +122,9 @@ class FeatureWorker:
         """Time inside the worker, over all windows met."""
         options = {**self._files.options(), "retreat": retreat}
         with explained(str(path), "transformers"):
-            self._worker = Worker("kdaudit.inference.scoring.single:FeatureService", options, PRELOAD["transformers"])
+            self._worker = Worker(
+                "kdaudit.inference.scoring.single:FeatureService", options, PRELOAD["transformers"]
+            )
 
     def log_likelihood(self, windows: Sequence[Tokens], bos: int | None) -> Floats:
         """See `FeatureService.log_likelihood`; each window has at least two tokens."""

@@ -1,4 +1,4 @@
-"""A nursery's process: `python -m kdaudit.inference.workers DESCRIPTOR MODULE...`."""
+"""A fork server's process: `python -m kdaudit.inference.workers DESCRIPTOR MODULE...`."""
 
 from __future__ import annotations
 

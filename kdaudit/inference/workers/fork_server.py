@@ -1,8 +1,8 @@
 """A process that imports the heavy libraries once and forks every worker from there.
 
 vLLM, torch and transformers take some 15 seconds of CPU to import; an audit of four models would pay that
-five times. A nursery never loads a model and never computes, so what is forked is as good as new. Only on
-Linux without a GPU: a GPU driver and macOS's frameworks do not survive a fork, so there a nursery imports
+five times. A fork server never loads a model and never computes, so what is forked is as good as new. Only on
+Linux without a GPU: a GPU driver and macOS's frameworks do not survive a fork, so there a fork server imports
 nothing and each worker does for itself.
 
 Request and answer are one JSON line each on a socket: {"service": ...} with the worker's three standard
@@ -43,8 +43,8 @@ _LINE = 4096
 """Longest request or answer, in bytes."""
 
 
-class Nursery:
-    """The parent's end of a nursery process; it ends with its parent.
+class ForkServer:
+    """The parent's end of the process of a fork server; it ends with its parent.
 
     Args:
         preload: modules that it imports before it forks the first worker.
@@ -122,17 +122,17 @@ class Nursery:
         )
 
 
-def nursery(preload: Sequence[str]) -> Nursery:
-    """A nursery with these modules, and maybe more: begun on first use, and again where it has died."""
+def fork_server(preload: Sequence[str]) -> ForkServer:
+    """A fork server with these modules, and maybe more: begun on first use, and again where it has died."""
     key = tuple(preload) if _forks_well() else ()
     for modules, running in _running.items():
         if running.alive and set(key) <= set(modules):
             return running
-    _running[key] = Nursery(key)
+    _running[key] = ForkServer(key)
     return _running[key]
 
 
-_running: dict[tuple[str, ...], Nursery] = {}
+_running: dict[tuple[str, ...], ForkServer] = {}
 """Nurseries of this process, by what they imported."""
 
 
@@ -144,13 +144,13 @@ def _forks_well() -> bool:
 
 
 def rear(control: socket.socket, preload: Sequence[str]) -> None:
-    """Fork a worker for each request, until the parent is gone: the nursery's main loop."""
+    """Fork a worker for each request, until the parent is gone: the fork server's main loop."""
     for name in preload:
         try:
             importlib.import_module(name)
         except Exception:  # the worker imports it again, and its parent is told
             traceback.print_exc()
-    gc.freeze()  # a collection in a worker would copy every page that it shares with the nursery
+    gc.freeze()  # a collection in a worker would copy every page that it shares with the fork server
     while True:
         request, streams, _, _ = socket.recv_fds(control, _LINE, 3)
         if not request:

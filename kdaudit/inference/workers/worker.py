@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError
-from kdaudit.inference.workers.fork_server import nursery
+from kdaudit.inference.workers.fork_server import fork_server
 from kdaudit.inference.workers.messages import Array, Message, read_message, write_message
 
 _LOG_TAIL = 1200
@@ -38,13 +38,13 @@ class Worker:
 
     def __init__(self, service: str, options: dict[str, Any], preload: Sequence[str] = ()) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        self._nursery = nursery(preload)
+        self._server = fork_server(preload)
         self._code: int | None = None
         calls, ours = os.pipe()
         our_end, answers = os.pipe()
         self._calls, self._answers = os.fdopen(ours, "wb"), os.fdopen(our_end, "rb")
         try:
-            self._pid = self._nursery.fork(service, [calls, answers, self._log.fileno()])
+            self._pid = self._server.fork(service, [calls, answers, self._log.fileno()])
         finally:
             os.close(calls)
             os.close(answers)
@@ -101,7 +101,7 @@ class Worker:
 
     def _wait(self) -> int:
         if self._code is None:
-            self._code = self._nursery.wait(self._pid)
+            self._code = self._server.wait(self._pid)
         return self._code
 
     def _tell_death(self) -> NoReturn:

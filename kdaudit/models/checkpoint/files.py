@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kdaudit.errors import ModelError
-from kdaudit.reasons import reason
+from kdaudit.errors import ModelError, reason
 from kdaudit.runs.files import read_bounded
 
 CONFIG = "config.json"
@@ -149,3 +148,10 @@ def _unusable(path: Path, error: OSError, key: str) -> ModelError:
     if isinstance(error, PermissionError):
         return unreadable(path, key)
     return ModelError(f"{key}.path: {path} cannot be opened ({error.strerror}); copy or fetch it again")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's config.json, of its text part where it has several."""
+    config = config_of(folder)
+    text = config.get("text_config")
+    return {**config, **{name: value for name, value in (text or {}).items() if value is not None}}

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.errors import ModelError
+from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.config import config_parts
 from kdaudit.models.checkpoint.files import CONFIG
 from kdaudit.models.checkpoint.weights import Tensor
-from kdaudit.reasons import reason
 
 _CHUNK_ELEMENTS = 1 << 22
 _BUFFERS = ("inv_freq", "masked_bias", "attn.bias", "attention.bias", "position_ids")

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.errors import ModelError
+from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.files import read_json, unreadable
-from kdaudit.reasons import reason
 from kdaudit.runs.files import open_regular
 
 WHOLE = "model.safetensors"

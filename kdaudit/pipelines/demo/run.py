@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from kdaudit.attacks.greedy import Progress
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.corpus import open_documents
@@ -19,6 +18,7 @@ from kdaudit.inference.base import Tokens
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.demo.settings import DemoSettings
 from kdaudit.pipelines.demo.train import engine_name, prepare
+from kdaudit.runs import Progress
 from kdaudit.schemas.results import AuditResults
 
 

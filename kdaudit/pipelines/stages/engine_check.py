@@ -1,11 +1,11 @@
 """The engine check of each model: before an engine measures anything, it must agree with the reference.
 
-The reference (`kdaudit.inference.reference`) is loaded and gone before the engine is loaded, so that two copies
-of a model never share the memory; what it says is kept, as `engine_check/MODEL.parquet`. The engine is asked
-as soon as it is loaded, ahead of the model's first shard, and loaded once. `engine_check/MODEL.json` is the
-outcome. For the transformers engine the reference is the other side too: it shares library and files, but
-neither attention kernel, dtype and batches nor the way to read a suffix; vLLM would check more, but need not
-be installed.
+The reference (`kdaudit.inference.reference`) is loaded and gone before the engine is loaded, so that two
+copies of a model never share the memory; what it says is kept, as `engine_check/MODEL.parquet`. The engine
+is asked as soon as it is loaded, ahead of the model's first shard, and loaded once.
+`engine_check/MODEL.json` is the outcome. For the transformers engine the reference is the other side too: it
+shares library and files, but neither attention kernel, dtype and batches nor the way to read a suffix; vLLM
+would check more, but need not be installed.
 
 Prefixes are those of a seeded sample of the corpus's examples. Suffixes are the reference's own
 continuations: a model leaves most true suffixes at their first token, and every position should count.
@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.attacks.greedy import cut
+from kdaudit.errors import reason
 from kdaudit.inference import RemoteEngine
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
 from kdaudit.inference.base import Tokens
@@ -30,7 +31,6 @@ from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_re
 from kdaudit.inference.retry import retreating
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
-from kdaudit.reasons import reason
 from kdaudit.schemas.results import EngineCheck, Result
 
 _SHARDS = 4

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdaudit.attacks.greedy import Progress
+    from kdaudit.runs import Progress
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _WORTH_TELLING = 60.0

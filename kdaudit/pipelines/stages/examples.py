@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.greedy import cut
 from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged
-from kdaudit.inference.scoring import SuffixCounter
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.schemas.results import CorpusResult
 
 SUFFIX_COPIES = "suffix_copies.parquet"

@@ -13,22 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import (
-    Progress,
-    continuations_file,
-    continue_leaks,
-    extract,
-    leaked,
-    read_extraction,
-)
+from kdaudit.attacks.greedy import continuations_file, continue_leaks, extract, leaked, read_extraction
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import RunError
 from kdaudit.inference import RemoteEngine, start
 from kdaudit.inference.retry import retreating
-from kdaudit.models.audited import Member, engine_options
+from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
+from kdaudit.pipelines.stages.fit import engine_options
 from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
+from kdaudit.runs import Progress
 
 
 class Extracting:

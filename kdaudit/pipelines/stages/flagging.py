@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from kdaudit.analysis.flagged import FLAGGED_FILE, FLAGGED_SCHEMA
 from kdaudit.analysis.intervals import Flags
 from kdaudit.pipelines.stages.scoring import FEATURES
 from kdaudit.pipelines.stages.work import EXAMPLES
@@ -23,7 +24,6 @@ from kdaudit.risk import Predictor, reasons, risk_histogram
 from kdaudit.runs.files import replacing
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import FeatureSpread, Quantiles
-from kdaudit.screening.flagged import FLAGGED_FILE, FLAGGED_SCHEMA
 
 Floats = NDArray[np.float64]
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 from kdaudit.analysis.inheritance import classes
 from kdaudit.analysis.leaks import LEAKS_SCHEMA
 from kdaudit.analysis.tags import find_tags
-from kdaudit.attacks.greedy import continuations_file, cut, leaked, read_examples
+from kdaudit.attacks.greedy import continuations_file, cut, leaked
 from kdaudit.inference.base import Tokens
 from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.results import Leak, LeakClass
 

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.greedy import read_examples
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retreating
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
+from kdaudit.runs.examples import read_examples, windows_of
 
 EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
@@ -84,12 +84,6 @@ def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
 def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
     for shard in work.run.shards(HOLDOUT):
         yield windows_of(work.run.read_table(shard, ["token_ids"])["token_ids"])
-
-
-def windows_of(token_ids: pa.ChunkedArray) -> list[Tokens]:
-    """A column of token id lists as arrays, int32 (tokens,) each."""
-    lists = token_ids.combine_chunks()
-    return np.split(lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())[:-1])
 
 
 def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:

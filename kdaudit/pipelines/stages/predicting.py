@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.greedy import cut
 from kdaudit.config.audit import LabelKind
-from kdaudit.inference.sizing import read_config
+from kdaudit.models.checkpoint.files import read_config
 from kdaudit.pipelines.stages.scoring import read_features
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
 from kdaudit.risk import (
     EXTRA_FEATURES,
     FEATURES,
     Fitted,
-    Origin,
     Predictor,
     PredictorSettings,
     Table,
@@ -32,7 +31,7 @@ from kdaudit.risk import (
     risk_histogram,
 )
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.results import Curves, PredictorResult, Result
+from kdaudit.schemas.results import Curves, Origin, PredictorResult, Result
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.attacks.greedy import Progress
 from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.screen import KINDS, ScreenConfig
@@ -19,7 +18,9 @@ from kdaudit.corpus import Document, Documents, nothing_left, open_documents
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
 from kdaudit.errors import CorpusError
-from kdaudit.models.audited import Roster, assemble_roster, split_of
+from kdaudit.models.audited import Roster, assemble_roster
+from kdaudit.pipelines.stages.fit import split_of
+from kdaudit.runs import Progress
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
 """Documents looked at, and their characters: a text of no more than that is looked at whole."""

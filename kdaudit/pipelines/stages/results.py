@@ -13,7 +13,8 @@ from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.tags import NOT_SEARCHED
 from kdaudit.attacks.greedy import Extraction, Split
-from kdaudit.models.audited import Member, tokenizer_notes
+from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.fit import tokenizer_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
 from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore

@@ -17,12 +17,13 @@ from kdaudit.inference import EngineInfo
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import Asking
 from kdaudit.inference.retry import retreating
-from kdaudit.inference.scoring import PairScores, PairWorker, zlib_entropy
+from kdaudit.inference.scoring import PairScores, PairWorker
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.examples import SUFFIX_COPIES
-from kdaudit.pipelines.stages.likelihoods import windows_of
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.risk.text import zlib_entropy
+from kdaudit.runs.examples import windows_of
 
 FEATURES = "features"
 """The stage, and its folder in the run."""

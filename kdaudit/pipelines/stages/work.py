@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from kdaudit.attacks.greedy import Progress, Split
+from kdaudit.attacks.greedy import Split
 from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.errors import ModelError
 from kdaudit.inference.scoring import ModelFiles
-from kdaudit.models.audited import Member, Roster, member_split
+from kdaudit.models.audited import Member, Roster
 from kdaudit.models.resolving import check_model_unchanged
+from kdaudit.pipelines.stages.fit import member_split
+from kdaudit.runs import Progress
 from kdaudit.runs.store import RunStore
 
 EXAMPLES = "examples"

@@ -13,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.errors import RunStateError
-from kdaudit.reasons import reason
+from kdaudit.errors import RunStateError, reason
 from kdaudit.runs.files import open_regular
 
 FLAGGED_FILE = "flagged.parquet"

@@ -1,0 +1,1 @@
+"""What results say: who inherited what, with which intervals; whether the gate passes; what leaks hold."""

@@ -1,0 +1,1 @@
+"""Configuration files in YAML for any pydantic model: places of errors, nearest names, `--set`."""

@@ -1,0 +1,1 @@
+"""The maps of the program, each readable top to bottom: audit, screening, benchmark, demo."""

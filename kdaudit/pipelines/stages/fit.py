@@ -1,0 +1,142 @@
+"""Where examples are cut for each model, and whether its context and the machine suffice for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kdaudit.attacks.greedy import Split
+from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
+from kdaudit.errors import ModelError, UsageError
+from kdaudit.inference import EngineOptions, require
+from kdaudit.models.audited import Member, Roster, embedding_rows
+from kdaudit.models.context import read_context_length
+from kdaudit.models.tokenizer import bos_token_id, uses_bos
+
+
+def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
+    """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read.
+
+    Raises:
+        UsageError: the engine is not installed, or more GPUs are asked for than there are.
+
+    """
+    if extraction.engine != "vllm":
+        return
+    require(extraction.engine)
+    for key, wanted in tensor_parallel_by_key(models, extraction).items():
+        found = _accelerators() if wanted > 1 else wanted
+        if wanted > found:
+            there = {0: "none", 1: "one"}.get(found, f"only {found}")
+            raise UsageError(
+                f"{key}: asks for {wanted} GPUs and this machine has {there}; set it to {max(1, found)}"
+            )
+
+
+def _accelerators() -> int:
+    import torch
+
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
+def split_of(extraction: ExtractionBase, roster: Roster, whole: Mapping[str, CorpusConfig]) -> Split:
+    """Where examples are cut, with the teacher's BOS token; see `member_split` for the others.
+
+    Args:
+        extraction: what counts as memorized.
+        roster: the models.
+        whole: corpora whose whole windows models will read, by configuration key.
+
+    Raises:
+        ModelError: `bos: always` and a tokenizer has no BOS token; or a model's context is too short.
+
+    """
+    for member in roster.members:
+        _check_fit(roster, member, member_split(extraction, member), whole)
+    return member_split(extraction, roster.members[0])
+
+
+def member_split(extraction: ExtractionBase, member: Member) -> Split:
+    """Where examples are cut for a model, and the BOS token that it reads before them.
+
+    Raises:
+        ModelError: `bos: always` and its tokenizer has no BOS token.
+
+    """
+    begin = extraction.bos == "always" or (extraction.bos == "auto" and uses_bos(member.tokenizer))
+    bos = bos_token_id(member.tokenizer) if begin else None
+    if begin and bos is None:
+        raise ModelError(
+            f"extraction.bos: the tokenizer of {member.name} has no BOS token; set it to auto or never"
+        )
+    return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
+
+
+def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[str]:
+    """What a reader of the results should know where the models' tokenizers differ."""
+    notes = list(roster.notes)
+    begun = {member.name: member_split(extraction, member).bos is not None for member in roster.members}
+    if len({*begun.values()}) > 1:
+        with_bos, without = (
+            ", ".join(name for name, does in begun.items() if does is kind) for kind in (True, False)
+        )
+        notes.append(
+            "A BOS token stands before each prefix where a model's own tokenizer puts one: it does for "
+            f"{with_bos}, not for {without}. extraction.bos is the teacher's."
+        )
+    if roster.alike:
+        notes.append(
+            f"Tokenizers that differ from the teacher's and read every text as the same tokens: those of "
+            f"{', '.join(roster.alike)}."
+        )
+    return notes
+
+
+def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str, CorpusConfig]) -> None:
+    """Check that a model can read what it will be given."""
+    folder, trusted = member.model.folder, member.config.trust_remote_code
+    where = f"{member.key}.path: {member.model.name}"
+    most = read_context_length(folder, trust_remote_code=trusted)
+    needed = split.tokens - 1  # the last token is predicted, not read
+    if most is not None and most < needed:
+        raise ModelError(
+            f"{where}: its context length is {most} tokens, prefix and suffix take {needed}"
+            f"{' with their BOS token' if split.bos is not None else ''} (the last one is not read); "
+            "lower extraction.prefix_tokens or extraction.suffix_tokens"
+        )
+    for key, corpus in whole.items():
+        wanted = corpus.window - 1 + (split.bos is not None)
+        if most is not None and most < wanted:
+            raise ModelError(
+                f"{where}: its context length is {most} tokens, and perplexities are taken over whole "
+                f"windows of the {key}, {wanted} of their tokens; lower {key}.window"
+                + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
+            )
+    rows = embedding_rows(member)
+    if roster.rowless(member) is None or (rows is not None and (split.bos or 0) >= rows):
+        raise ModelError(
+            f"{where}: the tokenizer has {roster.vocabulary:,} tokens and the model rows for "
+            f"{rows:,}; save the model after model.resize_token_embeddings(len(tokenizer))"
+        )
+
+
+def engine_options(
+    extraction: ExtractionBase,
+    engine: EngineName,
+    member: Member,
+    split: Split,
+    examples: int,
+    sequences: int = 0,
+) -> EngineOptions:
+    """How to load a model for extraction; a model's own settings come before the audit's."""
+    return EngineOptions(
+        engine=engine,
+        path=str(member.model.folder),
+        max_tokens=split.tokens,
+        dtype=member.config.dtype or extraction.dtype,
+        tensor_parallel=member.config.tensor_parallel or extraction.tensor_parallel,
+        trust_remote_code=member.config.trust_remote_code,
+        expected_examples=examples,
+        sequences=sequences,
+        vocabulary=len(member.tokenizer),
+        unused_ids=member.tokenizer.unused_ids,
+    )

@@ -1,0 +1,73 @@
+"""The walls of the house: no package imports one above it, and none but these stand at the root."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "kdaudit"
+FLOORS = (
+    {"errors"},
+    {"runs", "schemas"},
+    {"config"},
+    {"models"},
+    {"corpus", "inference"},
+    {"attacks", "risk", "distillation"},
+    {"analysis", "screening"},
+    {"reporting"},
+    {"modelcard"},
+    {"pipelines"},
+    {"cli"},
+)
+"""From the ground up. Packages of one floor do not import one another."""
+FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Packages of kdaudit that a module imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import"
+            names = (
+                [node.module] if node.module != "kdaudit" else [f"kdaudit.{one.name}" for one in node.names]
+            )
+        elif isinstance(node, ast.Import):
+            names = [one.name for one in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("kdaudit."))
+
+
+def test_the_root_holds_the_packages_and_nothing_loose() -> None:
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert modules == {"__init__", "__main__", "errors"}
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages == FLOOR.keys() - {"errors"}
+
+
+@pytest.mark.parametrize("package", sorted(FLOOR))
+def test_no_package_imports_upward(package: str) -> None:
+    modules = [*(PACKAGE / package).rglob("*.py")] or [PACKAGE / f"{package}.py"]
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules
+        for name in imports_of(path)
+        if name in FLOOR and name != package and FLOOR[name] >= FLOOR[package]
+    }
+    assert not wrong
+
+
+def test_engines_know_token_ids_alone() -> None:
+    """No text, no corpus, no run directory: an engine is given ids and gives ids or numbers back."""
+    for path in (PACKAGE / "inference").rglob("*.py"):
+        assert not {"corpus", "runs", "analysis", "schemas"} & set(imports_of(path)), path
+
+
+def test_pages_are_made_from_what_a_run_wrote_alone() -> None:
+    """Reporting and cards know neither models nor corpora nor the pipelines that call them."""
+    for package in ("reporting", "modelcard"):
+        for path in (PACKAGE / package).rglob("*.py"):
+            assert not {"corpus", "inference", "attacks", "pipelines"} & set(imports_of(path)), path
