@@ -108,7 +108,7 @@ def test_lines_end_as_they_do_for_python(form: str, packed: str, end: str, tmp_p
 
 
 def test_lines_are_those_of_open_wherever_pieces_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from kdaudit.corpus import streams
+    from kdaudit.corpus.readers import streams
 
     monkeypatch.setattr(streams, "_PIECE", 3)
     path = tmp_path / "a.txt"

@@ -501,7 +501,7 @@ def test_entropy_clouds_are_drawn_point_by_point_on_shared_axes(rendered: Render
 @pytest.mark.parametrize("status", ["disabled", "underpowered", "ok"])
 def test_no_note_about_a_student_gives_a_reason(status: str) -> None:
     """Names are the user's: predictor-v2 must not answer for the predictor."""
-    from kdaudit.reporting import absence
+    from kdaudit.reporting import missing_reasons
     from kdaudit.schemas.results import AuditResults
 
     data = bare_dict()
@@ -513,13 +513,13 @@ def test_no_note_about_a_student_gives_a_reason(status: str) -> None:
     results = AuditResults.model_validate({**data, "notes": []})
     with_notes = AuditResults.model_validate({**data, "notes": notes})
     for why in (
-        absence.why_no_predictor,
-        absence.why_no_comparison,
-        absence.why_no_inheritance,
-        absence.why_no_soft_vs_hard,
+        missing_reasons.why_no_predictor,
+        missing_reasons.why_no_comparison,
+        missing_reasons.why_no_inheritance,
+        missing_reasons.why_no_soft_vs_hard,
     ):
         assert why(with_notes) == why(results)
-    assert status == "ok" or "It takes 59, 4 were found." in absence.why_no_predictor(results)
+    assert status == "ok" or "It takes 59, 4 were found." in missing_reasons.why_no_predictor(results)
 
 
 def test_results_of_an_older_version_still_render(tmp_path: Path) -> None:

@@ -543,7 +543,7 @@ def _time_limit() -> Iterator[None]:
 
 @contextmanager
 def _small_documents() -> Iterator[None]:
-    from kdaudit.corpus import json_files, streams, tables, text_files
+    from kdaudit.corpus.readers import json_files, streams, tables, text_files
 
     with ExitStack() as stack:
         for module in (json_files, streams, tables, text_files):
