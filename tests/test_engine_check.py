@@ -136,10 +136,21 @@ def test_a_window_left_at_a_near_tie_agrees_and_counts_until_there() -> None:
 
 def test_a_window_left_where_there_is_no_near_tie_is_a_departure() -> None:
     margins = np.full((4, 6), 0.001, np.float32)
-    margins[2, 3] = 0.011
+    margins[2, 3] = 0.021
     found = _compare(_said(margins), [6, 6, 3, 6])
     assert [(one.window, one.position) for one in found.departures] == [(2, 3)]
     assert not found.holds
+
+
+@pytest.mark.parametrize(("windows", "most"), [(4, 1), (8, 1), (24, 3)])
+def test_few_windows_may_be_left_at_a_tie_twice_as_wide_and_more_are_departures(
+    windows: int, most: int
+) -> None:
+    said = _said(0.019, windows, 50)
+    for count in (most, most + 1):
+        found = _compare(said, [10] * count + [50] * (windows - count))
+        assert found.holds == (count == most)
+        assert len(found.departures) == (0 if found.holds else count)
 
 
 def test_more_near_ties_than_rounding_turns_are_refused() -> None:

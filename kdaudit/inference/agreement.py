@@ -10,8 +10,11 @@ Margins and tolerances are shares of the distance between the best logit and the
 depend on the scale of a model's logits. What rounding does is measured on the model at hand, by the
 reference run in the audit's own dtype: a tie is near within `_SAFETY` times the widest that this could turn.
 Measured on six families of random models in bfloat16, three times each, both engines leave no tie wider than
-1.4 times that, nor leave them more than 1.5 times as often. An engine that leaves ties more than twice as
-often as rounding turns them is refused too: small errors everywhere show in this way alone.
+1.4 times that, nor leave them more than 1.5 times as often. Trained models have longer tails: SmolLM2-135M
+in bfloat16 left one tie of 17 that was 3.04 times the widest turned. So one window of `_ODD` may be left at a
+tie up to twice as wide as a near one; five faults planted in that model showed in six windows of 24 or more.
+An engine that leaves ties more than twice as often as rounding turns them is refused too: small errors
+everywhere show in this way alone.
 
 What cannot be seen: an error that both sides make, as in a file that both read; one that changes no argmax,
 such as a wrong scale of all logits; one that shows only in texts longer than prefix and suffix.
@@ -34,6 +37,8 @@ PROBED = 8
 _CONTROLS = 8
 """Of these, how many are asked for again with a wrong token."""
 _SAFETY = 3.0
+_ODD = 8
+"""Windows of which one may be left at a tie up to twice as wide as a near one."""
 EXACT = 1e-4
 """Margin of a tie in float32."""
 _FLOOR = {"float32": EXACT, "float16": 1e-3, "bfloat16": 5e-3}
@@ -156,7 +161,11 @@ def compare(said: Continuations, asked: Asked, matched: NDArray[np.int16], round
     """
     windows, width = said.tokens.shape
     left = np.flatnonzero(matched[:windows] < width)
-    near = said.margins[left, matched[left]] <= rounding.tolerance
+    margins = said.margins[left, matched[left]]
+    near = margins <= rounding.tolerance
+    odd = ~near & (margins <= 2 * rounding.tolerance)
+    if odd.sum() <= max(1, windows // _ODD):
+        near |= odd
     beyond = np.flatnonzero(matched > asked.ends)
     departures = [Departure(int(row), int(matched[row])) for row in left[~near]]
     departures += [Departure(int(asked.windows[row]), int(asked.ends[row])) for row in beyond]
