@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Demo
+from conftest import ROOT, Demo
 
 pytestmark = pytest.mark.slow
 
@@ -32,3 +34,20 @@ def test_planted_records_are_among_the_leaks(demo: Demo) -> None:
 def test_names_the_report_and_lays_out_its_folder(demo: Demo) -> None:
     assert str(demo.folder / "run" / "report.html") in demo.output
     assert {"audit.yaml", "models", "run"} <= {path.name for path in demo.folder.iterdir()}
+
+
+def test_the_notebook_runs_on_the_demo(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kdaudit-demo").symlink_to(demo.folder)
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "docs" / "python.ipynb").read_text())
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "outputs would show what another version found"
+            exec(cell["source"], names)
+    assert names["run"].results.models["hard"].memorized == len(
+        [leak for leak in names["run"].results.leaks if "hard" in leak.memorized_by]
+    )
+    assert "leaks of the hard student are inherited" in capsys.readouterr().out

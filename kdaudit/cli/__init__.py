@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from kdaudit import __version__
+from kdaudit import NO_USAGE_REPORTS, __version__
 from kdaudit.cli.ending import INTERRUPTED, Program, interruption
 from kdaudit.cli.printing import OutputLostError, one_line, printable, say
 from kdaudit.errors import KdauditError, RunStateError, ToldElsewhere, UsageError
@@ -116,6 +116,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @click.version_option(__version__, prog_name="kdaudit")
 def main() -> None:
     """Audit a distilled language model: what it memorized, and what it inherited from its teacher."""
+    os.environ.update(NO_USAGE_REPORTS)
     if not sys.stderr.isatty():
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 

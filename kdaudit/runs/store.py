@@ -213,7 +213,7 @@ class RunStore:
     def shards(self, folder: str) -> list[str]:
         """Names of the listed shards of a folder, in the order of their numbers."""
         return sorted(
-            (name for name in self._manifest.files if name.startswith(f"{folder}/part-")), key=_shard_number
+            (name for name in self._manifest.files if name.startswith(f"{folder}/part-")), key=shard_number
         )
 
     @contextmanager
@@ -389,7 +389,7 @@ def _unmade(folder: Path, error: OSError) -> StorageError:
     )
 
 
-def _shard_number(name: str) -> tuple[int, str]:
+def shard_number(name: str) -> tuple[int, str]:
     """Where a shard `part-NNNNN` stands: from 100,000 on the names no longer sort as their numbers do."""
     digits = PurePosixPath(name).name.removeprefix("part-").partition(".")[0]
     return (int(digits), name) if digits.isdecimal() else (-1, name)

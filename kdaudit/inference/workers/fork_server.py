@@ -27,10 +27,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdaudit import NO_USAGE_REPORTS
 from kdaudit.errors import WorkerDiedError, WorkerKilledError
 from kdaudit.inference.workers.serving import serve
 
-_ENVIRONMENT = {
+_ENVIRONMENT = NO_USAGE_REPORTS | {
     "HF_HUB_OFFLINE": "1",  # a worker's models are local folders: it has nothing to ask the network for
     "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that the user happens to stand in
     "TOKENIZERS_PARALLELISM": "false",

@@ -1,0 +1,287 @@
+"""What `import kdaudit` offers: the commands as functions, and their results as objects.
+
+Nothing is printed. Warnings go to the logger "kdaudit"; progress goes to a callback if one is given.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kdaudit.analysis.flagged import FLAGGED_FILE
+from kdaudit.analysis.leaks import LEAKS_FILE
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.distill import DistillConfig
+from kdaudit.config.paths import check_paths
+from kdaudit.config.screen import ScreenConfig
+from kdaudit.config.yaml.loading import load_audit, load_distill, load_screen
+from kdaudit.errors import RunStateError
+from kdaudit.pipelines.audit import run_audit
+from kdaudit.pipelines.screen import run_screen
+from kdaudit.pipelines.stages.predicting import RISK_FILE
+from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT
+from kdaudit.reporting.render import PUBLIC_REPORT, REPORT, read_results
+from kdaudit.reporting.screening import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, read_record
+from kdaudit.runs import Progress
+from kdaudit.runs.files import open_regular
+from kdaudit.runs.manifest import check_files
+from kdaudit.runs.store import shard_number
+
+if TYPE_CHECKING:
+    from kdaudit.schemas.distillation import DistillRecord
+    from kdaudit.schemas.results import AuditResults
+    from kdaudit.schemas.screening import ScreenRecord
+
+PathLike = str | os.PathLike[str]
+
+_LOGGER = logging.getLogger("kdaudit")
+
+
+class _Folder:
+    """A folder that a command wrote, read without a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    def verify(self) -> list[str]:
+        """Compare every file with the manifest; a sentence for each that differs, as `kdaudit verify` says.
+
+        Raises:
+            RunStateError: there is no manifest, or it cannot be read.
+
+        """
+        return check_files(self.path)
+
+    def _table(self, name: str, missing: str) -> pa.Table:
+        if not (self.path / name).exists():
+            raise RunStateError(f"{self.path / name}: is missing; {missing}")
+        return _read(self.path / name)
+
+    def _shards(self, folder: str, missing: str) -> pa.Table:
+        found = sorted((self.path / folder).glob("part-*.parquet"), key=lambda path: shard_number(path.name))
+        if not found:
+            raise RunStateError(f"{self.path / folder}: holds no part-*.parquet; {missing}")
+        return pa.concat_tables([_read(path) for path in found])
+
+
+class Run(_Folder):
+    """A finished audit. Tables are read from disk at each call; `.to_pandas()` is one call away."""
+
+    @cached_property
+    def results(self) -> AuditResults:
+        """The contents of results.json."""
+        return read_results(self.path)
+
+    @property
+    def report(self) -> Path:
+        """The full report: it holds training text."""
+        return self.path / REPORT
+
+    @property
+    def public_report(self) -> Path:
+        """The report that holds no training text."""
+        return self.path / PUBLIC_REPORT
+
+    def examples(self, *, holdout: bool = False) -> pa.Table:
+        """The distinct examples: example_id, document_id, offset, text, token_ids, copies.
+
+        Args:
+            holdout: those of the holdout instead of the corpus's.
+
+        Raises:
+            RunStateError: there are none.
+
+        """
+        return self._shards(HOLDOUT if holdout else EXAMPLES, "the audit has none, or is not finished")
+
+    def attack(self, name: str, model: str, *, holdout: bool = False) -> pa.Table:
+        """What an attack found of each example, in the order of `examples()`.
+
+        Args:
+            name: "greedy": example_id, matched_tokens, memorized.
+            model: "teacher", "baseline" ("baseline-1", ...) or a student's name.
+            holdout: on the holdout instead of the corpus.
+
+        Raises:
+            ValueError: there is no such attack or model.
+            RunStateError: the run holds no such table.
+
+        """
+        if name != "greedy":
+            raise ValueError(f"attack {name!r} is not one of this run's: greedy")
+        if model not in self.results.models:
+            raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
+        folder = f"extraction/{model}"
+        return self._shards(f"holdout/{folder}" if holdout else folder, "the run has no such table")
+
+    def leaks(self) -> pa.Table:
+        """The examples that a student memorized, with their text, continuations, classes and tags."""
+        return self._table(LEAKS_FILE, "finish the audit with kdaudit.audit or `kdaudit run`")
+
+    def risk(self) -> pa.Table:
+        """Each example's risk: example_id, risk, flagged.
+
+        Raises:
+            RunStateError: the run has no predictor; `results.notes` says why.
+
+        """
+        return self._table(RISK_FILE, "the run has no risk predictor; results.notes says why")
+
+
+class Screening(_Folder):
+    """A finished screening."""
+
+    @cached_property
+    def record(self) -> ScreenRecord:
+        """The contents of screen.json."""
+        return read_record(self.path)
+
+    @property
+    def report(self) -> Path:
+        """The full report: it holds training text."""
+        return self.path / SCREEN_REPORT
+
+    @property
+    def public_report(self) -> Path:
+        """The report that holds no training text."""
+        return self.path / PUBLIC_SCREEN_REPORT
+
+    @property
+    def kept(self) -> Path:
+        """The folder of the corpus without what was dropped."""
+        return self.path / "kept"
+
+    def flagged(self) -> pa.Table:
+        """The flagged examples and why they are."""
+        return self._table(FLAGGED_FILE, "finish the screening with kdaudit.screen or `kdaudit screen`")
+
+    def risk(self) -> pa.Table:
+        """Each example's risk: example_id, risk, flagged."""
+        return self._table(RISK_FILE, "the screening has no risk predictor; record.notes says why")
+
+
+class Distillation:
+    """A trained family."""
+
+    def __init__(self, path: Path, record: DistillRecord) -> None:
+        self.path = path
+        self.record = record
+        """The contents of distill.json."""
+
+    def __repr__(self) -> str:
+        return f"Distillation({str(self.path)!r})"
+
+    @property
+    def audits(self) -> list[Path]:
+        """The audit.yaml of each seed."""
+        return sorted(self.path.glob("seed-*/audit.yaml"))
+
+
+def audit(
+    config: AuditConfig | PathLike,
+    *,
+    out: PathLike | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Audit distilled models, or resume where an earlier call in the same folder stopped.
+
+    Args:
+        config: a path to audit.yaml, or a configuration built in code, whose relative paths are taken from
+            the working directory.
+        out: the run directory; runs/NAME unless given.
+        fresh: forget an earlier run there.
+        progress: called with (what, done, total); total is 0 where it is not known.
+
+    Returns:
+        The run; `run.results.gate.verdict` says whether it passed.
+
+    Raises:
+        UsageError: configuration, corpus, models or run directory are wrong.
+        RunError: a failure while running; finished work is kept, and the same call resumes.
+
+    """
+    loaded = config if isinstance(config, AuditConfig) else load_audit(Path(config))
+    check_paths(loaded)
+    folder = Path("runs", loaded.name) if out is None else Path(out)
+    run_audit(loaded, folder, fresh=fresh, progress=progress or _silent, warn=_LOGGER.warning)
+    return Run(folder)
+
+
+def screen(
+    config: ScreenConfig | PathLike,
+    *,
+    out: PathLike | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Screening:
+    """Screen a corpus before distillation; arguments and errors as for `audit`, `out` is screened/NAME.
+
+    Returns:
+        The screening; where `screening.record.kept.withheld`, more would be flagged than max_flagged allows,
+        and no kept corpus was written.
+
+    """
+    loaded = config if isinstance(config, ScreenConfig) else load_screen(Path(config))
+    check_paths(loaded)
+    folder = Path("screened", loaded.name) if out is None else Path(out)
+    run_screen(loaded, folder, fresh=fresh, progress=progress or _silent, warn=_LOGGER.warning)
+    return Screening(folder)
+
+
+def distill(
+    config: DistillConfig | PathLike, *, out: PathLike | None = None, progress: Progress | None = None
+) -> Distillation:
+    """Train teacher, baseline and students in this process, or resume; errors as for `audit`.
+
+    Args:
+        config: as for `audit`.
+        out: the output folder; distilled/NAME unless given.
+        progress: as for `audit`.
+
+    """
+    from kdaudit.pipelines.stages.preflight import preflight
+
+    loaded = config if isinstance(config, DistillConfig) else load_distill(Path(config))
+    check_paths(loaded)
+    folder = Path("distilled", loaded.name) if out is None else Path(out)
+    report = progress or _silent
+    preflight(loaded, hub=True, progress=report)
+    from kdaudit.distillation.lab import run_distill  # imports torch and transformers
+
+    return Distillation(folder, run_distill(loaded, folder, progress=report, warn=_LOGGER.warning))
+
+
+def open_run(path: PathLike) -> Run:
+    """Open a finished audit to read it; it is not locked, changed or checked (`Run.verify` checks it).
+
+    Raises:
+        RunStateError: the folder holds no results, or they do not follow the schema.
+
+    """
+    run = Run(Path(path))
+    _ = run.results
+    return run
+
+
+def _silent(*_: object) -> None:
+    """Take a step of progress that nobody asked for."""
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        with open_regular(path) as file:
+            return pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise RunStateError(
+            f"{path}: cannot be read ({error}); `kdaudit verify` says what was changed"
+        ) from error

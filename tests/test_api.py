@@ -1,0 +1,177 @@
+"""The public API: what `import kdaudit` promises, and that it costs nothing until it is used."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import toys
+
+import kdaudit
+from kdaudit import AuditConfig, RunError, UsageError, audit, open_run
+
+PROMISED = {
+    "AuditConfig",
+    "DistillConfig",
+    "Distillation",
+    "KdauditError",
+    "Run",
+    "RunError",
+    "ScreenConfig",
+    "Screening",
+    "UsageError",
+    "__version__",
+    "audit",
+    "distill",
+    "open_run",
+    "screen",
+}
+
+
+class Environment:
+    """Runs in a worker: what it finds in its environment."""
+
+    def __init__(self, options: dict[str, list[str]]) -> None:
+        self._names = options["names"]
+
+    def describe(self) -> list[str | None]:
+        return [os.environ.get(name) for name in self._names]
+
+
+def test_all_that_is_promised_is_there_and_documented() -> None:
+    assert set(kdaudit.__all__) == PROMISED
+    for name in PROMISED:
+        assert name == "__version__" or getattr(kdaudit, name).__doc__, name
+    assert set(dir(kdaudit)) == PROMISED
+    with pytest.raises(AttributeError, match="has no attribute 'utils'"):
+        _ = kdaudit.utils
+
+
+def test_to_import_it_loads_no_library_and_changes_nothing() -> None:
+    script = (
+        "import os, sys, json; before = dict(os.environ); modules = set(sys.modules); import kdaudit; "
+        "new = {name.partition('.')[0] for name in set(sys.modules) - modules}; "
+        "third = sorted(name for name in new if name not in sys.stdlib_module_names); "
+        "print(json.dumps([third, dict(os.environ) == before]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [["kdaudit"], True]
+
+
+def test_the_command_line_and_workers_switch_usage_reports_off() -> None:
+    names = ("HF_HUB_DISABLE_TELEMETRY", "HF_UPDATE_DOWNLOAD_COUNTS", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    command = (
+        "import os, kdaudit.cli as cli, click\n"
+        f"@cli.main.command()\ndef show(): click.echo([os.environ.get(name) for name in {names}])\n"
+        "cli.main(['show'])"
+    )
+    worker = (
+        "from kdaudit.inference.workers import Worker\n"
+        f"with Worker('test_api:Environment', {{'names': {list(names)}}}) as it: print(it.ready)"
+    )
+    path = {"PYTHONPATH": str(Path(__file__).parent)}
+    for script in (command, worker):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=clean | path, check=False
+        )
+        assert done.stdout.strip() == "['1', '0', '1', '1']", done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("api")
+    toys.write_audit(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> kdaudit.Run:
+    return audit(folder / "audit.yaml", out=folder / "run")
+
+
+def test_an_audit_gives_typed_results_and_tables(run: kdaudit.Run) -> None:
+    results, examples = run.results, run.examples()
+    assert results.models["hard"].memorized == run.attack("greedy", "hard")["memorized"].to_pylist().count(
+        True
+    )
+    assert len(examples) == results.corpus.examples
+    assert examples["example_id"].to_pylist() == run.attack("greedy", "teacher")["example_id"].to_pylist()
+    assert run.leaks()["example_id"].to_pylist() == [leak.example_id for leak in results.leaks]
+    floor = results.models["hard"].holdout
+    assert floor is not None
+    assert (
+        floor.examples == len(run.examples(holdout=True)) == len(run.attack("greedy", "hard", holdout=True))
+    )
+    assert run.report.exists()
+    assert run.public_report.exists()
+    assert run.verify() == []
+
+
+def test_a_risk_that_is_not_there_says_why(run: kdaudit.Run) -> None:
+    if (run.path / "risk.parquet").exists():
+        assert run.risk().equals(pq.read_table(run.path / "risk.parquet"))
+    else:
+        with pytest.raises(UsageError, match="no risk predictor"):
+            run.risk()
+
+
+def test_wrong_names_are_refused_with_those_that_there_are(run: kdaudit.Run) -> None:
+    with pytest.raises(ValueError, match="model 'softt' is not one of this run's: teacher"):
+        run.attack("greedy", "softt")
+    with pytest.raises(ValueError, match="attack 'greed' is not one of this run's: greedy"):
+        run.attack("greed", "soft")
+
+
+def test_a_finished_run_is_opened_without_a_lock_and_unchanged(run: kdaudit.Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    opened = open_run(str(run.path))
+    assert opened.results == run.results
+    assert opened.leaks().equals(run.leaks())
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_a_folder_without_results_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"results\.json: cannot be read"):
+        open_run(tmp_path)
+    with pytest.raises(UsageError, match="no such file"):
+        audit(tmp_path / "audit.yaml")
+    assert not issubclass(UsageError, RunError)
+
+
+def test_a_configuration_built_in_code_takes_paths_from_the_working_directory(
+    folder: Path,
+    run: kdaudit.Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(folder)
+    config = AuditConfig.model_validate(
+        {
+            "name": "in-code",
+            "corpus": {"path": "./corpus.jsonl", "window": toys.PREFIX + toys.SUFFIX, "limit": 6},
+            "models": {
+                "teacher": {"path": "./teacher"},
+                "students": [{"name": "hard", "path": "./hard", "kd": "hard"}],
+            },
+            "extraction": {
+                "engine": "transformers",
+                "prefix_tokens": toys.PREFIX,
+                "suffix_tokens": toys.SUFFIX,
+            },
+        }
+    )
+    steps: list[str] = []
+    with caplog.at_level(logging.WARNING, logger="kdaudit"):
+        made = audit(config, progress=lambda what, done, total: steps.append(what))
+    assert made.path == Path("runs/in-code")
+    assert (folder / "runs" / "in-code" / "results.json").exists()
+    assert made.results.corpus.examples == 6
+    assert any("hard" in step for step in steps)
