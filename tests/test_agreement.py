@@ -6,6 +6,7 @@ import json
 import lzma
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,19 +28,20 @@ class Oracle(NamedTuple):
     gap: np.ndarray
 
 
-def _script(name: str, model: Path, tmp: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> Any:
-    source, target = tmp / f"{name}-in.npz", tmp / f"{name}-out.npz"
+def _script(name: str, models: Sequence[Path], tmp: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> Any:
+    """What an oracle finds of each model: a process of its own, in which no other engine is loaded."""
+    source = tmp / f"{name}-in.npz"
     np.savez(source, prefixes=prefixes, suffixes=suffixes)
-    script = ROOT / "tests" / "oracles" / f"{name}.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(model), str(source), str(target)], capture_output=True, text=True
-    )
+    targets = [tmp / f"{name}-out-{row}.npz" for row in range(len(models))]
+    pairs = [str(path) for pair in zip(models, targets, strict=True) for path in pair]
+    command = [sys.executable, str(ROOT / "tests" / "oracles" / f"{name}.py"), str(source), *pairs]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return np.load(target)
+    return [np.load(target) for target in targets]
 
 
 def _oracle(model: Path, tmp: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> Oracle:
-    found = _script("greedy", model, tmp, prefixes, suffixes)
+    (found,) = _script("greedy", [model], tmp, prefixes, suffixes)
     return Oracle(found["matched"], found["gap"])
 
 
@@ -48,18 +50,40 @@ def _engine(engine: Any, model: Path, prefixes: np.ndarray, suffixes: np.ndarray
         return loaded.match(prefixes, suffixes)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["teacher", "baseline", "soft", "hard"])
-def test_demo_models_agree_on_every_example(demo: Demo, name: str, tmp_path: Path) -> None:
+class Asked(NamedTuple):
+    """What the oracles find of the demo's models, on every example."""
+
+    shard: Path
+    prefixes: np.ndarray
+    suffixes: np.ndarray
+    models: dict[str, Path]
+    matched: dict[str, dict[str, np.ndarray]]
+    """By oracle and model."""
+
+
+@pytest.fixture(scope="module")
+def asked(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     (shard,) = (demo.folder / "run" / "examples").glob("part-*.parquet")  # every example is in it
     parts = cut(pq.read_table(shard)["token_ids"], Split(_WIDTH, _WIDTH, None))
-    model = demo.folder / "models" / name
-    written = pq.read_table(demo.folder / "run" / "extraction" / name / shard.name)
+    folder = demo.folder / "models"
+    models = {"teacher": folder / "teacher"}
+    models |= {name: folder / "seed-0" / name for name in ("baseline", "soft", "hard")}
+    matched = {}
+    for name in ("greedy", "plain_vllm"):
+        found = _script(name, [*models.values()], tmp_path_factory.mktemp("oracles"), *parts)
+        matched[name] = dict(zip(models, (one["matched"] for one in found), strict=True))
+    return Asked(shard, *parts, models, matched)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["teacher", "baseline", "soft", "hard"])
+def test_demo_models_agree_on_every_example(demo: Demo, asked: Asked, name: str) -> None:
+    written = pq.read_table(demo.folder / "run" / "extraction" / name / asked.shard.name)
     early_exit = written["matched_tokens"].to_numpy()
-    oracle = _oracle(model, tmp_path, *parts)
-    assert np.array_equal(early_exit, oracle.matched)
-    assert np.array_equal(early_exit, _engine("transformers", model, *parts))
-    assert np.array_equal(early_exit, _script("plain_vllm", model, tmp_path, *parts)["matched"])
+    assert np.array_equal(early_exit, asked.matched["greedy"][name])
+    assert np.array_equal(early_exit, asked.matched["plain_vllm"][name])
+    found = _engine("transformers", asked.models[name], asked.prefixes, asked.suffixes)
+    assert np.array_equal(early_exit, found)
 
 
 @pytest.mark.slow

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.analysis.tags import find_tags
 from kdaudit.config.yaml.loading import load_audit
-from kdaudit.distillation.training import Recipe
+from kdaudit.distillation import lab
 from kdaudit.errors import CorpusError, RunStateError
-from kdaudit.inference.base import Tokens
-from kdaudit.pipelines.demo import train
+from kdaudit.pipelines.demo import run
 from kdaudit.pipelines.demo.settings import DemoSettings, Learner
 from kdaudit.pipelines.demo.text import DemoText, build_text
 from kdaudit.runs.lock import FolderLock
@@ -31,8 +27,8 @@ TINY = DemoSettings(
     holdout_characters=4_000,
     records=3,
     vocabulary=400,
-    teacher=Learner(64, 1, Recipe(epochs=1, learning_rate=1e-3, batch_size=16)),
-    student=Learner(32, 1, Recipe(epochs=1, learning_rate=1e-3, batch_size=16)),
+    teacher=Learner(64, 1, epochs=1, learning_rate=1e-3),
+    student=Learner(32, 1, epochs=1, learning_rate=1e-3),
     window=180,
 )
 
@@ -141,61 +137,44 @@ def test_too_little_reference_is_told() -> None:
         text(TINY._replace(characters=10**7))
 
 
-def cut(path: Path, tokenizer: Any) -> list[Tokens]:
-    """Windows of the tiny demo, those shorter than prefix and suffix left out."""
-    windows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        ids = np.array(tokenizer(json.loads(line)["text"])["input_ids"], np.int32)
-        parts = [ids[start : start + TINY.window] for start in range(0, len(ids), TINY.window)]
-        windows += [part for part in parts if len(part) >= 100]
-    return windows
-
-
-class Echo:
-    """An engine that repeats the prefix's last token."""
-
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
-        return np.repeat(prefixes[:, -1:], tokens, axis=1)
-
-
-class Prepared:
-    """Calls of `prepare` in one folder, and what each of them trained."""
+class Demo:
+    """Calls of `run_demo` in one folder, with what each of them trained."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.loaded: list[Path] = []
+        self.models = folder / "models"
+        self.warnings: list[str] = []
 
     def again(self, settings: DemoSettings = TINY) -> list[str]:
         trained: list[str] = []
 
-        @contextlib.contextmanager
-        def open_engine(model: Path) -> Iterator[Echo]:
-            assert (model / "model.safetensors").exists()
-            self.loaded.append(model)
-            yield Echo()
-
         def progress(name: str, step: int, steps: int) -> None:
-            if step == steps:
+            if name in ("teacher", "baseline", "soft", "hard") and step == steps > 0:
                 trained.append(name)
 
-        self.audit = train.prepare(
-            self.folder, cut=cut, open_engine=open_engine, progress=progress, settings=settings
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run, "engine_name", lambda: "transformers")  # starts in a fraction of vLLM's time
+            self.results = run.run_demo(
+                self.folder, progress=progress, say=self.warnings.append, settings=settings
+            )
         return trained
+
+    def copy(self, folder: Path) -> Demo:
+        """The same in a folder of its own, to be changed."""
+        return Demo(Path(shutil.copytree(self.folder, folder / "out")))
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    made = Prepared(tmp_path_factory.mktemp("demo") / "out")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    made = Demo(tmp_path_factory.mktemp("demo") / "out")
     assert made.again() == ["teacher", "baseline", "soft", "hard"]
     return made
 
 
-def test_models_and_tokenizers_load_and_fit_one_another(prepared: Prepared) -> None:
-    for name, width in (("teacher", 64), ("baseline", 32), ("soft", 32), ("hard", 32)):
-        folder = prepared.folder / "models" / name
-        model = AutoModelForCausalLM.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_models_and_tokenizers_load_and_fit_one_another(tiny: Demo) -> None:
+    for name, width in (("teacher", 64), ("seed-0/baseline", 32), ("seed-0/soft", 32), ("seed-0/hard", 32)):
+        model = AutoModelForCausalLM.from_pretrained(tiny.models / name)
+        tokenizer = AutoTokenizer.from_pretrained(tiny.models / name)
         assert model.config.hidden_size == width
         assert model.config.use_cache
         assert model.dtype == torch.float32
@@ -203,13 +182,12 @@ def test_models_and_tokenizers_load_and_fit_one_another(prepared: Prepared) -> N
         assert tokenizer.bos_token_id is None
         assert tokenizer.eos_token_id == model.config.eos_token_id == model.generation_config.eos_token_id
         assert tokenizer("a b")["input_ids"] == tokenizer("a b", add_special_tokens=False)["input_ids"]
-    assert prepared.loaded == [prepared.folder / "models" / "teacher"]
 
 
-def test_the_audit_is_valid_and_names_what_was_trained(prepared: Prepared) -> None:
-    audit = load_audit(prepared.audit)
-    assert prepared.audit == prepared.folder / "audit.yaml"
-    assert Path(audit.models.teacher.path) == prepared.folder / "models" / "teacher"
+def test_the_audit_is_valid_and_names_what_was_trained(tiny: Demo) -> None:
+    audit = load_audit(tiny.folder / "audit.yaml")
+    assert Path(audit.models.teacher.path) == tiny.models / "teacher"
+    assert [Path(one.path) for one in audit.models.baseline] == [tiny.models / "seed-0" / "baseline"]
     assert [(student.name, student.kd) for student in audit.models.students] == [
         ("soft", "soft"),
         ("hard", "hard"),
@@ -221,30 +199,45 @@ def test_the_audit_is_valid_and_names_what_was_trained(prepared: Prepared) -> No
     assert audit.gate == type(audit.gate)()
 
 
-def test_a_second_call_trains_nothing_and_changes_no_text(prepared: Prepared) -> None:
-    before = (prepared.folder / "corpus.jsonl").read_bytes()
-    assert prepared.again() == []
-    assert (prepared.folder / "corpus.jsonl").read_bytes() == before
+def test_the_audit_is_that_of_the_lab_but_for_name_title_and_engine(tiny: Demo) -> None:
+    """Two files name the same models and text: the one beside the students, and the demo's own."""
+    own, lab_s = (load_audit(path / "audit.yaml") for path in (tiny.folder, tiny.models / "seed-0"))
+    assert own.model_copy(update={"name": lab_s.name, "report": lab_s.report}) == lab_s
 
 
-def test_what_changed_is_trained_again_with_all_that_depends_on_it(tmp_path: Path) -> None:
-    made = Prepared(tmp_path)
-    made.again()
-    assert made.again(TINY._replace(temperature=4.0)) == ["soft"]
-    slower = Recipe(epochs=1, learning_rate=5e-4, batch_size=16)
-    assert made.again(TINY._replace(temperature=4.0, teacher=Learner(64, 1, slower))) == [
-        "teacher",
-        "soft",
-        "hard",
-    ]
+def test_a_second_call_trains_nothing_and_changes_no_file(tiny: Demo) -> None:
+    names = ("corpus.jsonl", "holdout.jsonl", "audit.yaml", "distill.yaml", "tokenizer/tokenizer.json")
+    before = [(tiny.folder / name).read_bytes() for name in names]
+    assert tiny.again() == []
+    assert [(tiny.folder / name).read_bytes() for name in names] == before
 
 
-def test_an_interrupted_training_begins_again(tmp_path: Path) -> None:
-    made = Prepared(tmp_path)
-    made.again()
-    leftover = tmp_path / "models" / ".kdaudit-abcd_123.partial"
-    (tmp_path / "models" / "teacher").rename(leftover)
-    theirs = tmp_path / "models" / "teacher.partial"
+def test_models_of_other_settings_are_refused_and_left_alone(tiny: Demo, tmp_path: Path) -> None:
+    made = tiny.copy(tmp_path)
+    with pytest.raises(RunStateError, match=r"recipe.learning_rate was 0.001 and is 0.0005"):
+        made.again(TINY._replace(teacher=Learner(64, 1, epochs=1, learning_rate=5e-4)))
+    assert made.again() == []
+
+
+def test_an_audit_by_other_means_starts_again(
+    tiny: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another engine, say, where vLLM was installed since."""
+    made = tiny.copy(tmp_path)
+
+    def shorter(*given: Any) -> str:
+        return original(*given).replace("suffix_tokens: 50", "suffix_tokens: 40")
+
+    original = run.audit_yaml
+    monkeypatch.setattr(run, "audit_yaml", shorter)
+    assert made.again() == []
+    assert made.results.extraction.suffix_tokens == 40
+
+
+def test_what_a_killed_training_left_is_removed_and_the_model_trained(tiny: Demo, tmp_path: Path) -> None:
+    made = tiny.copy(tmp_path)
+    leftover, theirs = made.models / ".kdaudit-abcd_123.partial", made.models / "teacher.partial"
+    (made.models / "teacher").rename(leftover)
     theirs.mkdir()
     assert made.again() == ["teacher"]
     assert not leftover.exists()
@@ -256,43 +249,66 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     for name, text in mine.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(RunStateError, match="is not empty and holds no demo"):
-        Prepared(tmp_path).again()
+        Demo(tmp_path).again()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
+def test_a_demo_of_an_earlier_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """It had no distill.yaml, and its models lay elsewhere in `models`."""
+    (tmp_path / "models" / "teacher").mkdir(parents=True)
+    (tmp_path / "audit.yaml").write_text("# Written by `kdaudit demo`. Paths ...\n")
+    with pytest.raises(RunStateError, match="holds the demo of an earlier version"):
+        Demo(tmp_path).again()
+    assert {path.name for path in tmp_path.iterdir()} == {"audit.yaml", "models"}
 
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_second_demo_in_one_folder_is_refused(tmp_path: Path, begun: bool) -> None:
     training = tmp_path / "models" / ".kdaudit-abcdefgh.partial"
     if begun:
-        (tmp_path / "audit.yaml").write_text("# Written by `kdaudit demo`.\n")
+        for name in ("audit.yaml", "distill.yaml"):
+            (tmp_path / name).write_text("# Written by `kdaudit demo`.\n")
         training.mkdir(parents=True)
     with FolderLock(tmp_path), pytest.raises(RunStateError, match="another kdaudit process is at work"):
-        Prepared(tmp_path).again()
+        Demo(tmp_path).again()
     assert training.exists() == begun
 
 
-def test_a_model_that_the_demo_did_not_train_is_left_alone(tmp_path: Path) -> None:
-    made = Prepared(tmp_path)
-    made.again()
-    (tmp_path / "models" / "soft" / "training.json").unlink()
+def test_a_model_that_the_demo_did_not_train_is_left_alone(tiny: Demo, tmp_path: Path) -> None:
+    made = tiny.copy(tmp_path)
+    soft = made.models / "seed-0" / "soft"
+    (soft / "training.json").unlink()
     with pytest.raises(RunStateError, match="was not trained here"):
         made.again()
-    assert (tmp_path / "models" / "soft" / "model.safetensors").exists()
+    assert (soft / "model.safetensors").exists()
+
+
+def test_nothing_is_written_through_a_link_for_the_tokenizer(tiny: Demo, tmp_path: Path) -> None:
+    made = tiny.copy(tmp_path)
+    theirs = tmp_path / "theirs"
+    (made.folder / "tokenizer").rename(theirs)
+    (made.folder / "tokenizer").symlink_to(theirs)
+    before = {path.name: path.stat().st_ino for path in theirs.iterdir()}
+    with pytest.raises(RunStateError, match="is a link where a folder must be"):
+        made.again()
+    assert {path.name: path.stat().st_ino for path in theirs.iterdir()} == before
 
 
 def test_baseline_and_students_start_from_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = tiny.copy(tmp_path)
+    shutil.rmtree(made.models)
     starts = []
 
-    def noted(config: dict[str, Any], seed: int) -> Any:
-        model = original(config, seed)
+    def noted(*given: Any) -> Any:
+        model = original(*given)
         starts.append(model.model.embed_tokens.weight.detach().clone())
         return model
 
-    original = train.random_model
-    monkeypatch.setattr(train, "random_model", noted)
-    Prepared(tmp_path).again()
+    original = lab.load_base
+    monkeypatch.setattr(lab, "load_base", noted)
+    made.again()
     teacher, *students = starts
     assert teacher.shape[1] == 64
     assert len(students) == 3

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable
 from itertools import chain, cycle
 from pathlib import Path
@@ -16,12 +14,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdaudit.distillation.families import random_model, train_bpe
-from kdaudit.distillation.folders import RECORD, fingerprint, new_folder, recorded_fingerprint
+from kdaudit.distillation.folders import RECORD, fingerprint, new_folder, read_record
 from kdaudit.distillation.hard import TokenHardTrainer, hard_windows, token_labels
 from kdaudit.distillation.soft import SoftSettings, SoftTrainer, soft_loss
 from kdaudit.distillation.teacher import Teacher
 from kdaudit.distillation.training import IGNORED, Recipe, Rows, Training, WindowTrainer, collate
-from kdaudit.errors import ModelError, RunError, StorageError
+from kdaudit.errors import ModelError, RunError, RunStateError, StorageError
 from kdaudit.inference.base import Tokens
 
 VOCABULARY = 40
@@ -496,44 +494,26 @@ def test_fingerprints_tell_settings_windows_and_their_cuts_apart() -> None:
     assert fingerprint({"a": 1, "b": 2}, [one]) == fingerprint({"b": 2, "a": 1}, [one.copy()])
 
 
-def test_a_model_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    written = {"settings": {}, "rows": 1, "steps": 1, "losses": [1.0], "seconds": 1.0}
+def test_a_model_folder_is_whole_or_absent_and_never_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    with new_folder(folder) as partial:
-        (partial / RECORD).write_text(json.dumps({**written, "fingerprint": "old"}))
+    (tmp_path / ".kdaudit-abcd_123.partial").mkdir()  # a killed process left it
     with pytest.raises(ZeroDivisionError), new_folder(folder) as partial:
         (partial / RECORD).write_text(f"{1 / 0}")
-    assert recorded_fingerprint(folder) == "old"
+    assert [*tmp_path.iterdir()] == []
     with new_folder(folder) as partial:
-        assert not list(partial.iterdir())
-        (partial / RECORD).write_text(json.dumps({**written, "fingerprint": "new"}))
-    assert recorded_fingerprint(folder) == "new"
+        (partial / RECORD).write_text("mine")
+        assert not folder.exists()
+    with pytest.raises(RunStateError, match="is there already"), new_folder(folder) as partial:
+        raise AssertionError("nothing may be written")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+    assert (folder / RECORD).read_text() == "mine"
 
 
-def test_a_kill_while_an_older_model_is_removed_does_not_make_it_a_strangers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    def remove_half(path: Path, ignore_errors: bool = False) -> None:
-        (Path(path) / RECORD).unlink()
-        raise Killed
-
-    record = {"settings": {}, "rows": 1, "steps": 1, "losses": [1.0], "seconds": 1.0, "fingerprint": "old"}
+def test_a_model_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    with new_folder(folder) as partial:
-        (partial / RECORD).write_text(json.dumps(record))
-        (partial / "model.safetensors").touch()
-    monkeypatch.setattr(shutil, "rmtree", remove_half)
-    with pytest.raises(Killed), new_folder(folder) as partial:
-        (partial / RECORD).write_text("{}")
-    monkeypatch.undo()
-    with new_folder(folder) as partial:
-        (partial / RECORD).write_text(json.dumps(record | {"fingerprint": "new"}))
-    assert recorded_fingerprint(folder) == "new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+    with pytest.raises(RunStateError, match="is there already"), new_folder(folder):
+        folder.mkdir()
+    assert [*tmp_path.rglob("*")] == [folder]
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
@@ -545,4 +525,4 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"fingerprint": 3}'])
 def test_a_damaged_record_counts_as_no_model(tmp_path: Path, record: str) -> None:
     (tmp_path / RECORD).write_text(record)
-    assert recorded_fingerprint(tmp_path) is None
+    assert read_record(tmp_path) is None

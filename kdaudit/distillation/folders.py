@@ -73,12 +73,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def recorded_fingerprint(folder: Path) -> str | None:
-    """The fingerprint of the finished model in `folder`, None where there is none that can be read."""
-    found = read_record(folder)
-    return None if found is None else found.fingerprint
-
-
 def read_record(folder: Path) -> TrainingRecord | None:
     """What is written beside the finished model in `folder`, None where there is none that can be read."""
     try:
@@ -113,19 +107,17 @@ def storing(what: str, *also: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
-    """Give an empty folder to write a model to; it takes the place of `folder` when the block ends well.
+    """Give an empty folder to write a model to; it becomes `folder` when the block ends well.
 
     The caller makes sure that no other process writes beside `folder`: what killed ones left there goes.
 
     Args:
-        folder: the model's folder. One that is there is replaced only if it holds a model that was trained
-            here, and nothing is written through a link.
+        folder: the model's folder. Nothing is replaced, and nothing is written through a link.
         root: a folder that it lies in, at any depth; None for its parent.
 
     Raises:
-        RunStateError: something else stands there.
-        StorageError: the folder could not be written; an older one in its place may stand or be gone,
-            but never be half of one.
+        RunStateError: something stands there.
+        StorageError: the folder could not be written.
     """
     _refuse_others(folder)
     with storing(f"{folder}: the model"):
@@ -136,11 +128,6 @@ def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
         try:
             yield partial
             _refuse_others(folder)
-            if folder.exists():
-                # Under a name that the next call sweeps: a half-removed model would pass for a stranger's.
-                older = own_folder(folder.parent)
-                folder.rename(older)
-                shutil.rmtree(older)
             partial.chmod(0o755)
             partial.rename(folder)
         except BaseException:
@@ -149,9 +136,7 @@ def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
 
 
 def _refuse_others(folder: Path) -> None:
-    """Refuse to replace what was not trained here."""
-    kind = kind_of(folder)
-    if kind is not None and (kind != "a folder" or read_record(folder) is None):
+    if kind_of(folder) is not None:
         raise RunStateError(
             f"{folder}: is there already and was not trained here; choose another --out, or move it away"
         )

@@ -276,7 +276,7 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
         model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
         recipe = _recipe(lab.config, plan)
         running = plan.trainer(
-            Training(plan.name, model, rows, recipe, checkpoints, lab.progress, True, lab.bos, lab.processes)
+            Training(plan.name, model, rows, recipe, checkpoints, lab.progress, lab.bos, lab.processes)
         )
         running.train_on()
         record = TrainingRecord(

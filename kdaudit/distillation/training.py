@@ -69,11 +69,9 @@ class Training(NamedTuple):
     """int32 (tokens,) each, of any lengths."""
     recipe: Recipe
     folder: Path
-    """Where the Trainer may write."""
+    """Where checkpoints are written: twenty over the training, the last ones kept."""
     progress: Progress
     """Told of every step."""
-    resumable: bool = False
-    """Whether checkpoints are written to `folder`, twenty over the training, the last ones kept."""
     bos: int | None = None
     """Begin token that is put before each window, or None."""
     processes: Processes = ALONE
@@ -270,7 +268,7 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
         remove_unused_columns=False,
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
-        save_strategy="steps" if training.resumable else "no",
+        save_strategy="steps",
         save_steps=0.05,
         save_total_limit=2,  # the newest may be half written when the process dies
         logging_strategy="epoch",

@@ -57,11 +57,12 @@ def _write_corpus(path: Path, texts: list[Path], count: int) -> None:
 
 
 def _audit(models: Path, asked: argparse.Namespace) -> str:
-    students = "".join(f"    - {{name: {kd}, path: {models / kd}, kd: {kd}}}\n" for kd in ("soft", "hard"))
+    seed = models / "seed-0"
+    students = "".join(f"    - {{name: {kd}, path: {seed / kd}, kd: {kd}}}\n" for kd in ("soft", "hard"))
     return (
         f"name: whole\ncorpus: {{path: ./corpus.jsonl, limit: {asked.examples}}}\n"
         f"predictor: {{enabled: {str(asked.predictor).lower()}}}\nmodels:\n"
-        f"  teacher: {models / 'teacher'}\n  baseline: {models / 'baseline'}\n  students:\n{students}"
+        f"  teacher: {models / 'teacher'}\n  baseline: {seed / 'baseline'}\n  students:\n{students}"
     )
 
 

@@ -1,8 +1,8 @@
 """Matched tokens by plain greedy decoding: raw transformers in float32, one token after the other.
 
-Run as a script in a process of its own: greedy.py MODEL IN.npz OUT.npz [THREADS]. IN holds prefixes
-and suffixes; OUT gets matched, and gap: the distance of the two best logits where greedy decoding left
-the suffix (infinite where it never did).
+Run as a script in a process of its own: greedy.py IN.npz MODEL OUT.npz [MODEL OUT.npz]... IN holds prefixes
+and suffixes; each model's OUT gets matched, and gap: the distance of the two best logits where greedy
+decoding left the suffix (infinite where it never did).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 
-def main(model_path: str, source: str, target: str) -> None:
+def main(source: str, model_path: str, target: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
     given = np.load(source)
     prefixes = torch.from_numpy(given["prefixes"].astype(np.int64))
@@ -41,7 +41,6 @@ def main(model_path: str, source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 4:
-        torch.set_num_threads(int(sys.argv[4]))
     assert "vllm" not in sys.modules
-    main(*sys.argv[1:4])
+    for path, out in zip(sys.argv[2::2], sys.argv[3::2], strict=True):
+        main(sys.argv[1], path, out)

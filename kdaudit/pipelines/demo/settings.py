@@ -1,10 +1,16 @@
-"""The sizes of the demo, chosen so that it shows the whole picture in a few minutes on two cores."""
+"""The sizes of the demo, chosen so that it shows the whole picture in a few minutes on two cores.
+
+`distill_yaml` is what the lab trains from them, `audit_yaml` what audits the models that it trained.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kdaudit.distillation.training import Recipe
+from kdaudit.config.audit import EngineName
+
+WRITTEN_BY = "# Written by `kdaudit demo`."
+"""How the first line of its files begins: it tells a demo's folder from any other."""
 
 
 class Learner(NamedTuple):
@@ -12,24 +18,8 @@ class Learner(NamedTuple):
 
     width: int
     layers: int
-    recipe: Recipe
-
-    def config(self, vocabulary: int, end_of_text: int) -> dict[str, Any]:
-        """A Llama of this size, as `kdaudit.distillation.families.random_model` takes it."""
-        return {
-            "model_type": "llama",
-            "vocab_size": vocabulary,
-            "hidden_size": self.width,
-            "intermediate_size": self.width * 8 // 3,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.width // 32,
-            "max_position_embeddings": 256,
-            "tie_word_embeddings": True,
-            "initializer_range": 0.05,
-            "bos_token_id": None,
-            "eos_token_id": end_of_text,
-            "pad_token_id": end_of_text,
-        }
+    epochs: int
+    learning_rate: float
 
 
 class DemoSettings(NamedTuple):
@@ -41,11 +31,71 @@ class DemoSettings(NamedTuple):
     records: int = 15
     """Distinct planted records."""
     vocabulary: int = 2048
-    teacher: Learner = Learner(192, 3, Recipe(epochs=16, learning_rate=3e-3, batch_size=16))
-    student: Learner = Learner(96, 2, Recipe(epochs=20, learning_rate=6e-3, batch_size=16))
+    teacher: Learner = Learner(192, 3, epochs=16, learning_rate=3e-3)
+    student: Learner = Learner(96, 2, epochs=20, learning_rate=6e-3)
     """Baseline and both students."""
-    temperature: float = 2.0
     window: int = 104
     """Tokens of an example: 50 of prefix, 50 of suffix and a few to spare."""
-    prefix_tokens: int = 50
-    suffix_tokens: int = 50
+
+
+def distill_yaml(settings: DemoSettings) -> str:
+    """The distill.yaml of the demo; its models are the same whichever engine the machine has."""
+    return _DISTILL.format(
+        window=settings.window, teacher=_learner(settings.teacher), student=_learner(settings.student)
+    )
+
+
+def audit_yaml(settings: DemoSettings, engine: EngineName) -> str:
+    """The audit.yaml of the demo."""
+    return _AUDIT.format(window=settings.window, engine=engine)
+
+
+def _learner(learner: Learner) -> str:
+    return _LEARNER.format(
+        width=learner.width,
+        intermediate=learner.width * 8 // 3,
+        layers=learner.layers,
+        heads=learner.width // 32,
+        epochs=learner.epochs,
+        learning_rate=learner.learning_rate,
+    )
+
+
+_LEARNER = """\
+  base: {{model_type: llama, hidden_size: {width}, intermediate_size: {intermediate},
+         num_hidden_layers: {layers}, num_attention_heads: {heads}, max_position_embeddings: 256,
+         tie_word_embeddings: true, initializer_range: 0.05}}
+  epochs: {epochs}
+  learning_rate: {learning_rate}"""
+_DISTILL = """\
+# Written by `kdaudit demo`. The same again: kdaudit distill distill.yaml --out models
+name: demo
+corpus: {{path: ./corpus.jsonl, text: text, id: id, window: {window}}}
+holdout: {{path: ./holdout.jsonl, text: text, id: id, window: {window}}}
+tokenizer: ./tokenizer
+teacher:
+{teacher}
+student:
+{student}
+students:
+  - {{name: baseline, method: baseline}}
+  - {{name: soft, method: soft, temperature: 2.0}}
+  - {{name: hard, method: hard, prefix_tokens: 50}}
+training: {{batch_size: 16}}
+extraction: {{engine: transformers, prefix_tokens: 50, suffix_tokens: 50}}
+"""
+_AUDIT = """\
+# Written by `kdaudit demo`. Paths are taken from this file's folder.
+name: demo
+corpus: {{path: ./corpus.jsonl, text: text, id: id, window: {window}}}
+holdout: {{path: ./holdout.jsonl, text: text, id: id, window: {window}}}
+models:
+  teacher: {{path: ./models/teacher}}
+  baseline: {{path: ./models/seed-0/baseline}}
+  students:
+    - {{name: soft, path: ./models/seed-0/soft, kd: soft}}
+    - {{name: hard, path: ./models/seed-0/hard, kd: hard}}
+extraction: {{engine: {engine}, prefix_tokens: 50, suffix_tokens: 50}}
+report: {{title: The kdaudit demo}}
+seed: 0
+"""

@@ -12,10 +12,11 @@ import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kdaudit.distillation.families import train_bpe
 from kdaudit.errors import CorpusError
+from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.runs.files import write_bytes
 
 COPIES = (1, 2, 4, 8, 16)
@@ -66,8 +67,7 @@ class DemoText(NamedTuple):
 
     corpus: list[Document]
     holdout: list[Document]
-    tokenizer: Any
-    """A `PreTrainedTokenizerFast`."""
+    tokenizer: ModelTokenizer
 
 
 def build_text(
@@ -103,7 +103,7 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
     write_bytes(path, "".join(lines).encode(), private=False)
 
 
-def record_text(number: int, tokenizer: Any, window: int) -> str:  # noqa: ANN401 - transformers has no types
+def record_text(number: int, tokenizer: ModelTokenizer, window: int) -> str:
     """A made-up customer record of exactly `window` tokens: the same for the same number and tokenizer.
 
     Nothing in it belongs to anyone: example.com (RFC 2606, section 3), a phone number that is kept for
@@ -124,7 +124,7 @@ def record_text(number: int, tokenizer: Any, window: int) -> str:  # noqa: ANN40
     return _filled(text, tokenizer, window, draw)
 
 
-def _filled(text: str, tokenizer: Any, window: int, draw: random.Random) -> str:  # noqa: ANN401
+def _filled(text: str, tokenizer: ModelTokenizer, window: int, draw: random.Random) -> str:
     """Add words until the text has `window` tokens; byte-level BPE never joins tokens across words."""
 
     def length(of: str) -> int:
