@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,8 +20,7 @@ _WAYS = {"early_exit", "generate", "prefill", "transformers"}
 @needs_vllm
 def test_bench_times_all_four_ways(tmp_path: Path) -> None:
     audit = toys.write_audit(tmp_path)
-    command = [sys.executable, "-m", "kdaudit", "bench", str(audit), "--examples", "12", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = toys.kdaudit("bench", audit, "--examples", "12", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {*found} == {"examples", "repeats", "seconds", "ratios", "decoded_share", "corpus_seconds"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +69,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _distill(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kdaudit", "distill", "distill.yaml", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    return toys.kdaudit("distill", "distill.yaml", *words, cwd=folder)
 
 
 @pytest.fixture(scope="module")

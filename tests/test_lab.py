@@ -94,8 +94,7 @@ class Family:
         self.record = json.loads((self.out / "distill.json").read_text())
 
     def distill(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kdaudit", "distill", str(self.config), *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder)
+        return toys.kdaudit("distill", self.config, *words, cwd=self.folder)
 
 
 @pytest.fixture(scope="module")
@@ -257,8 +256,7 @@ def test_a_base_with_a_wrong_value_is_told_with_its_key(family: Family, tmp_path
 
 def test_its_audit_runs(family: Family) -> None:
     audit = family.out / "seed-0" / "audit.yaml"
-    command = [sys.executable, "-m", "kdaudit", "run", str(audit), "--out", "run", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=family.folder)
+    done = toys.kdaudit("run", audit, "--out", "run", "--json", cwd=family.folder)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert {*results["models"]} == {"teacher", "baseline", "soft", "jsd", "hard", "token", "drawn"}

@@ -19,6 +19,7 @@ import pytest
 import torch
 import toys
 from conftest import needs_vllm
+from toys import kdaudit
 from transformers import AutoModelForCausalLM
 
 from kdaudit.config.yaml.loading import load_audit
@@ -28,11 +29,6 @@ from kdaudit.pipelines.audit import run_audit
 from kdaudit.schemas.results import AuditResults
 
 PRIVATE = ["report.html", "leaks.parquet", "hmac.key", "config.yaml", "results.json"]
-
-
-def kdaudit(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kdaudit", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 def kdaudit_script(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

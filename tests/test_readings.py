@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,7 @@ PLAIN = ("predictor.enabled=false", "models.baseline=null", "holdout=null")
 
 def kdaudit(command: str, folder: Path, *sets: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     words = [command, "audit.yaml", *(word for one in sets for word in ("--set", one))]
-    done = subprocess.run(
-        [sys.executable, "-m", "kdaudit", *words], capture_output=True, text=True, cwd=folder, check=False
-    )
+    done = toys.kdaudit(*words, cwd=folder)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done

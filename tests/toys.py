@@ -6,17 +6,34 @@ windows that were made of its own greedy continuations. Two models with equal we
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from click.testing import CliRunner
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from kdaudit.cli import main
+
 VOCABULARY = 300
 PREFIX, SUFFIX = 6, 8
+
+
+def kdaudit(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command of the program as if called from `cwd`, in this process.
+
+    It has imported the libraries, and so has the fork server of the workers: a process of its own would spend
+    ten seconds on that. Where the process itself is the subject (streams, signals, imports), tests start one.
+    """
+    command = [*map(str, words)]
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(main, command)
+    return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
 
 def tokenizer() -> Any:
