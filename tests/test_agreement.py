@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SHARED, Demo, needs_vllm
 
-from kdaudit.attacks.greedy import Split, cut
-from kdaudit.inference import EngineOptions, start
+from kdaudit.attacks.examples import examples_of
+from kdaudit.inference import EngineOptions, Ragged, Split, start
 
 pytestmark = needs_vllm
 
@@ -47,7 +47,7 @@ def _oracle(model: Path, tmp: Path, prefixes: np.ndarray, suffixes: np.ndarray) 
 
 def _engine(engine: Any, model: Path, prefixes: np.ndarray, suffixes: np.ndarray) -> np.ndarray:
     with start(EngineOptions(engine, str(model), 2 * _WIDTH + 1, "float32")) as loaded:
-        return loaded.match(prefixes, suffixes)
+        return loaded.match(Ragged.of(prefixes), Ragged.of(suffixes))
 
 
 class Asked(NamedTuple):
@@ -64,7 +64,8 @@ class Asked(NamedTuple):
 @pytest.fixture(scope="module")
 def asked(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Asked:
     (shard,) = (demo.folder / "run" / "examples").glob("part-*.parquet")  # every example is in it
-    parts = cut(pq.read_table(shard)["token_ids"], Split(_WIDTH, _WIDTH, None))
+    examples = examples_of(pq.read_table(shard), Split(_WIDTH, _WIDTH, None))
+    parts = (examples.prompts.matrix(), examples.targets.matrix())
     folder = demo.folder / "models"
     models = {"teacher": folder / "teacher"}
     models |= {name: folder / "seed-0" / name for name in ("baseline", "soft", "hard")}
@@ -131,7 +132,7 @@ def test_families_agree_on_their_own_output_with_one_token_changed(family: str, 
     random = np.random.default_rng(0)
     prefixes = random.integers(3, 512, (64, _WIDTH)).astype(np.int32)
     with start(EngineOptions("transformers", str(model), 2 * _WIDTH, "float32")) as engine:
-        suffixes = engine.generate(prefixes, _WIDTH)
+        suffixes = engine.generate(Ragged.of(prefixes), _WIDTH).matrix()
     places = random.integers(0, _WIDTH + 1, 64)
     for row, place in enumerate(places):
         if place < _WIDTH:
@@ -189,19 +190,21 @@ def test_ids_without_a_token_are_never_generated_and_are_no_match(tmp_path: Path
     """Greedy or sampled. `match` takes the model as released, which gives such ids out: a difference."""
     model = _padded_model(tmp_path / "model")
     prefixes = np.random.default_rng(0).integers(20, _TOKENS, (32, _WIDTH)).astype(np.int32)
+    prompts = Ragged.of(prefixes)
     expected = _masked_greedy(model, prefixes, _WIDTH)
     released = _oracle(model, tmp_path, prefixes, expected)
     assert 0 < released.matched.mean() < _WIDTH
     for name in ("vllm", "transformers"):
         options = EngineOptions(name, str(model), 2 * _WIDTH, "float32")
         with start(options._replace(vocabulary=_TOKENS, unused_ids=(_UNUSED,))) as engine:
-            assert np.array_equal(engine.generate(prefixes, _WIDTH), expected), name
-            sampled = engine.generate(prefixes, _WIDTH, 1.0, 3)
+            assert np.array_equal(engine.generate(prompts, _WIDTH).matrix(), expected), name
+            sampled = engine.generate(prompts, _WIDTH, 1.0, 3).values
             assert sampled.max() < _TOKENS, name
             assert not (sampled == _UNUSED).any(), name
-            assert np.array_equal(engine.match(prefixes, expected.astype(np.int32)), released.matched), name
+            matched = engine.match(prompts, Ragged.of(expected))
+            assert np.array_equal(matched, released.matched), name
         with start(options) as engine:
-            assert engine.generate(prefixes, _WIDTH).max() >= _TOKENS, "the model should say them"
+            assert engine.generate(prompts, _WIDTH).values.max() >= _TOKENS, "the model should say them"
 
 
 _SECOND_RUNNER = """

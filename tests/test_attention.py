@@ -22,7 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from kdaudit.distillation.bases import load_base, resolve_base
 from kdaudit.distillation.families import random_model
-from kdaudit.inference import EngineOptions, start
+from kdaudit.inference import EngineOptions, Ragged, start
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.checkpoint.config import attention_of, load_config
@@ -81,8 +81,8 @@ def test_engine_continues_as_eager_attention_does(model: Path) -> None:
     oracle = continued(loaded(model, "eager"))
     assert differing(continued(loaded(model, "sdpa")), oracle) > 8  # else this would show nothing
     with start(EngineOptions("transformers", str(model), PREFIX + WIDTH, "float32")) as engine:
-        assert differing(engine.generate(prefixes(), WIDTH), oracle) == 0
-        assert (engine.match(prefixes(), oracle.astype(np.int32)) == WIDTH).all()
+        assert differing(engine.generate(Ragged.of(prefixes()), WIDTH).matrix(), oracle) == 0
+        assert (engine.match(Ragged.of(prefixes()), Ragged.of(oracle)) == WIDTH).all()
 
 
 @needs_vllm
@@ -90,7 +90,7 @@ def test_engine_continues_as_eager_attention_does(model: Path) -> None:
 def test_vllm_continues_as_eager_attention_does(model: Path) -> None:
     oracle = continued(loaded(model, "eager"))
     with start(EngineOptions("vllm", str(model), PREFIX + WIDTH + 1, "float32")) as engine:
-        assert differing(engine.generate(prefixes(), WIDTH), oracle) == 0
+        assert differing(engine.generate(Ragged.of(prefixes()), WIDTH).matrix(), oracle) == 0
 
 
 def test_scores_are_those_of_eager_attention(model: Path) -> None:

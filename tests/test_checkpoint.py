@@ -29,7 +29,7 @@ from transformers import (
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.errors import ModelError
-from kdaudit.inference import EngineOptions, start
+from kdaudit.inference import EngineOptions, Ragged, start
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.resolving import ResolvedModel, copy_warnings, resolve_model
 
@@ -532,7 +532,7 @@ def test_keys_of_loading_change_nothing(folder: Path, more: dict[str, Any]) -> N
 
 def test_broken_logits_are_an_error_not_a_rate_of_zero(folder: Path) -> None:
     change(folder, model__norm__weight=torch.full((64,), torch.nan))
-    rows = np.full((2, 4), 5, dtype=np.int32)
+    rows = Ragged.of(np.full((2, 4), 5))
     with (
         start(EngineOptions("transformers", str(folder), 8)) as engine,
         pytest.raises(Exception, match="NaN or infinite logits"),
@@ -546,7 +546,7 @@ def test_broken_logits_are_an_error_not_a_rate_of_zero(folder: Path) -> None:
 def continued(path: Path, engine: Any) -> np.ndarray:
     prefixes = np.random.default_rng(0).integers(2, VOCABULARY, (4, 6)).astype(np.int32)
     with start(EngineOptions(engine, str(path), 16, "float32")) as loaded:
-        return loaded.generate(prefixes, 8)
+        return loaded.generate(Ragged.of(prefixes), 8).matrix()
 
 
 @needs_vllm

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from kdaudit.config.audit import CorpusConfig, ExtractionConfig, ModelSet
 from kdaudit.errors import ModelError
-from kdaudit.inference import EngineOptions, start
+from kdaudit.inference import EngineOptions, Ragged, start
 from kdaudit.models.audited import assemble_roster
 from kdaudit.models.context import context_length, read_context_length
 from kdaudit.pipelines.stages.fit import split_of
@@ -116,7 +116,7 @@ def test_engines_agree_where_the_last_token_has_no_position(name: str, tmp_path:
     length = read_context_length(model)
     assert length is not None
     assert length >= PREFIX + SUFFIX - 1
-    prefixes = np.random.default_rng(0).integers(2, 320, (16, PREFIX)).astype(np.int32)
+    prefixes = Ragged.of(np.random.default_rng(0).integers(2, 320, (16, PREFIX)))
     options = EngineOptions("vllm", str(model), PREFIX + SUFFIX, "float32")
     with start(options) as engine:
         suffixes = engine.generate(prefixes, SUFFIX)

@@ -20,7 +20,7 @@ from kdaudit.distillation.soft import SoftSettings, SoftTrainer, soft_loss
 from kdaudit.distillation.teacher import Teacher
 from kdaudit.distillation.training import IGNORED, Recipe, Rows, Training, WindowTrainer, collate
 from kdaudit.errors import ModelError, RunError, RunStateError, StorageError
-from kdaudit.inference.base import Tokens
+from kdaudit.inference import Lengths, Ragged, Tokens
 
 VOCABULARY = 40
 RECIPE = Recipe(epochs=2, learning_rate=1e-2, batch_size=4, seed=5)
@@ -455,9 +455,10 @@ def test_a_teacher_that_scales_its_logits_is_refused(tmp_path: Path, make: Calla
 class Countdown:
     """An engine that goes on from a prefix's last token, counting down."""
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
-        assert prefixes.dtype == np.int32
-        return (prefixes[:, -1:] - np.arange(1, tokens + 1, dtype=np.int32)) % VOCABULARY
+    def generate(self, prompts: Ragged, tokens: Lengths) -> Ragged:
+        assert prompts.values.dtype == np.int32
+        pairs = zip(prompts, tokens, strict=True)
+        return Ragged.of((row[-1] - np.arange(1, length + 1)) % VOCABULARY for row, length in pairs)
 
 
 def test_hard_windows_are_the_prefix_and_what_the_engine_writes() -> None:

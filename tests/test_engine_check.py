@@ -24,7 +24,7 @@ from kdaudit.distillation import corpus as corpus_module
 from kdaudit.distillation.corpus import Author, Writing, write_hard_corpus
 from kdaudit.distillation.windows import cut_windows
 from kdaudit.errors import DisagreementError, EngineError, ModelError, NoReferenceError
-from kdaudit.inference import EngineOptions, start
+from kdaudit.inference import EngineOptions, Ragged, start
 from kdaudit.inference.agreement import (
     PROBED,
     WINDOWS,
@@ -92,12 +92,16 @@ def _prefixes(seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(3, _VOCABULARY, (WINDOWS, _WIDTH)).astype(np.int32)
 
 
+def _prompts() -> Ragged:
+    return Ragged.of(_prefixes())
+
+
 def _model(folder: Path, dtype: str = "float32") -> Model:
     return Model("student", folder, dtype, False, 10**6)
 
 
 def _check(folder: Path, engine: Any, engine_folder: Path, dtype: str, engine_dtype: str = "") -> Agreement:
-    said = ask_reference(_model(folder, dtype), _prefixes(), _WIDTH)
+    said = ask_reference(_model(folder, dtype), _prompts(), _WIDTH)
     with start(EngineOptions(engine, str(engine_folder), 2 * _WIDTH, engine_dtype or dtype)) as loaded:
         asking = Asking(loaded.info, loaded.match, loaded.generate)
         return check_engine(_model(folder, dtype), said, asking, np.arange(WINDOWS), 0)
@@ -167,7 +171,7 @@ def test_an_engine_that_counts_a_wrong_token_as_right_is_refused() -> None:
     asked = ask(said, seed=3)
     assert (asked.ends[:4] == 6).all()
     for row in range(4, 8):
-        wrong = np.flatnonzero(asked.suffixes[row] != said.tokens[asked.windows[row]])
+        wrong = np.flatnonzero(asked.targets[row] != said.tokens[asked.windows[row]])
         assert wrong.tolist() == [asked.ends[row]]
     everything = compare(said, asked, np.full(8, 6, np.int16), _EXACT)
     assert len(everything.departures) == 4
@@ -304,7 +308,7 @@ def test_a_planted_fault_is_caught(fault: str, dtype: str, tmp_path: Path) -> No
 def test_a_soft_cap_left_out_is_caught(tmp_path: Path) -> None:
     """transformers' sdpa drops Gemma-2's cap without a word; vllm-metal issue 665 is of the same kind."""
     folder = _save(tmp_path, "gemma2", attn_logit_softcapping=5.0)
-    said = ask_reference(_model(folder), _prefixes(), _WIDTH)
+    said = ask_reference(_model(folder), _prompts(), _WIDTH)
     engine = TransformersEngine(EngineOptions("transformers", str(folder), 2 * _WIDTH, "float32")._asdict())
     engine._model.set_attn_implementation("eager")
     asking = Asking(engine.describe().info, engine.match, engine.generate)
@@ -320,13 +324,9 @@ def test_a_bos_token_added_twice_is_caught(dtype: str, tmp_path: Path) -> None:
     folder = _save(tmp_path, "gpt2")
     prefixes = _prefixes()
     prefixes[:, 0] = 0
-    said = ask_reference(_model(folder, dtype), prefixes, _WIDTH)
+    said = ask_reference(_model(folder, dtype), Ragged.of(prefixes), _WIDTH)
     with start(EngineOptions("transformers", str(folder), 2 * _WIDTH + 1, dtype)) as loaded:
-
-        def twice(prefixes: np.ndarray) -> np.ndarray:
-            return np.concatenate([prefixes[:, :1], prefixes], axis=1)
-
-        asking = Asking(loaded.info, lambda rows, suffixes: loaded.match(twice(rows), suffixes), None)
+        asking = Asking(loaded.info, lambda prompts, targets: loaded.match(prompts.after(0), targets), None)
         with pytest.raises(DisagreementError, match="the engine another token"):
             check_engine(_model(folder, dtype), said, asking, np.arange(WINDOWS), 0)
 
@@ -341,7 +341,7 @@ def test_a_dtype_that_overflows_is_caught(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match="in float16 it gives NaN or infinite logits, in float32 it does not"
     ):
-        ask_reference(_model(folder, "float16"), _prefixes(), _WIDTH)
+        ask_reference(_model(folder, "float16"), _prompts(), _WIDTH)
 
 
 @needs_vllm
@@ -357,7 +357,10 @@ def test_weights_that_one_engine_alone_loads_are_caught(tmp_path: Path) -> None:
 
 def test_ids_that_neither_the_tokenizer_nor_the_model_has_are_left_alone(tmp_path: Path) -> None:
     said = ask_reference(
-        _model(_save(tmp_path, "llama")), _prefixes()[:2], 4, masking=Masking(600, (7, _VOCABULARY + 5))
+        _model(_save(tmp_path, "llama")),
+        Ragged.of(_prefixes()[:2]),
+        4,
+        masking=Masking(600, (7, _VOCABULARY + 5)),
     )
     assert 7 not in said.continuations.tokens
 
@@ -450,7 +453,7 @@ def test_what_transformers_alone_cannot_run_has_no_reference(tmp_path: Path) -> 
     folder = _save(tmp_path, "llama")
     _in_weights("layers.0.mlp.up_proj", lambda weight: weight[:-1])(folder)
     with pytest.raises(NoReferenceError, match=r"transformers cannot run this model: RuntimeError: .*size"):
-        ask_reference(_model(folder), np.ones((2, 4), np.int32), 2)
+        ask_reference(_model(folder), Ragged.of(np.ones((2, 4))), 2)
 
 
 def test_a_fault_of_the_check_itself_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,14 +231,14 @@ def test_classes_agree_with_sets(case):
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=40))
 def test_survival_counts_examples_with_at_least_k_tokens(matched):
-    shares = survival(np.array(matched, dtype=np.int16), 7)
+    shares = survival(np.array(matched, dtype=np.int16), np.full(len(matched), 7))
     assert shares == [sum(tokens >= k for tokens in matched) / len(matched) for k in range(8)]
 
 
 @pytest.mark.parametrize("matched", [[], [8], [-1, 3]])
 def test_survival_refuses_what_cannot_be(matched):
-    with pytest.raises(ValueError, match="0 to 7"):
-        survival(np.array(matched, dtype=np.int16), 7)
+    with pytest.raises(ValueError, match="0 to the target's length"):
+        survival(np.array(matched, dtype=np.int16), np.full(len(matched), 7))
 
 
 @pytest.mark.parametrize(

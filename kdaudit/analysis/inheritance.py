@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,21 +148,25 @@ def classes(student: Flags, teacher: Flags, baselines: Sequence[Flags]) -> Class
     return Classes(examples, [names[code] for code in (2 * by_teacher + by_baseline).tolist()])
 
 
-def survival(matched: NDArray[np.int16], suffix_tokens: int) -> list[float]:
-    """Share of the examples with at least k matched tokens, k = 0 to `suffix_tokens`.
+def survival(matched: NDArray[np.int16], lengths: NDArray[np.int64]) -> list[float]:
+    """Share with at least k matched tokens of the examples whose target has k, k = 0 to the longest.
 
     Args:
-        matched: int16 (examples,), each 0 to `suffix_tokens`; at least one example.
-        suffix_tokens: length of the suffix in tokens.
+        matched: int16 (examples,), each 0 to its target's length; at least one example.
+        lengths: tokens of each target: int64 (examples,).
 
     Raises:
-        ValueError: there is no example, or a count outside 0 to `suffix_tokens`.
+        ValueError: there is no example, or a count outside 0 to its target's length.
     """
-    if not matched.size or matched.min() < 0 or matched.max() > suffix_tokens:
-        raise ValueError(f"matched tokens must be 0 to {suffix_tokens}, of at least one example")
-    counts = np.bincount(matched, minlength=suffix_tokens + 1)
-    at_least = counts[::-1].cumsum()[::-1]
-    return [float(share) for share in at_least / matched.size]
+    if not matched.size or (matched < 0).any() or (matched > lengths).any():
+        raise ValueError("matched tokens must be 0 to the target's length, of at least one example")
+    return [float(share) for share in _at_least(matched, lengths) / _at_least(lengths, lengths)]
+
+
+def _at_least(counts: NDArray[np.integer[Any]], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many counts are at least k, k = 0 to the longest target."""
+    found: NDArray[np.int64] = np.bincount(counts, minlength=int(lengths.max()) + 1)[::-1].cumsum()[::-1]
+    return found
 
 
 def _require_same_examples(*models: Flags) -> None:

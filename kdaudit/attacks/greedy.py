@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import RunStateError
-from kdaudit.inference import EngineInfo, RemoteEngine
-from kdaudit.inference.base import Tokens
+from kdaudit.inference import EngineInfo, Ragged, RemoteEngine, Split
 from kdaudit.runs import Progress
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
@@ -24,20 +24,6 @@ from kdaudit.runs.store import RunStore
 EXTRACTION_SCHEMA = pa.schema(
     [("example_id", pa.int64()), ("matched_tokens", pa.int16()), ("memorized", pa.bool_())]
 )
-
-
-class Split(NamedTuple):
-    """Where an example is cut, and what stands before it."""
-
-    prefix_tokens: int
-    suffix_tokens: int
-    bos: int | None
-    """Id of the BOS token before each prefix, or None; models differ in it."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the longest sequence that an engine makes; it reads all but the last."""
-        return self.prefix_tokens + self.suffix_tokens + (self.bos is not None)
 
 
 class Extraction(NamedTuple):
@@ -67,7 +53,8 @@ def extract(
     begun: list[tuple[str, pa.Array]] = []
     for shard in todo:
         table = run.read_table(shard, ["example_id", "token_ids"])
-        engine.begin_match(*cut(table["token_ids"], split))
+        examples_read = examples_of(table, split)
+        engine.begin_match(examples_read.prompts, examples_read.targets)
         begun.append((shard, table["example_id"]))
         if len(begun) > 1:
             _finish(run, engine, split, out, *begun.pop(0))
@@ -122,36 +109,14 @@ def continue_leaks(
         out: parquet file: example_id, token_ids (suffix tokens of each).
 
     """
-    parts = [cut(rows["token_ids"], split).prefixes for rows in read_examples(run, examples, leaks)]
-    width = split.tokens - split.suffix_tokens
-    prefixes = np.concatenate([np.empty((0, width), np.int32), *parts])
-    tokens = engine.generate(prefixes, split.suffix_tokens) if len(leaks) else np.empty((0, 0), np.int32)
+    parts = [examples_of(rows, split) for rows in read_examples(run, examples, leaks)]
+    prompts = Ragged.of(prompt for part in parts for prompt in part.prompts)
+    lengths = np.concatenate([np.empty(0, np.int64), *(part.targets.lengths for part in parts)])
+    tokens = engine.generate(prompts, lengths) if len(leaks) else prompts
     table = pa.table(
         {"example_id": pa.array(leaks, pa.int64()), "token_ids": pa.array(list(tokens), pa.list_(pa.int32()))}
     )
     run.write_table(out, table, private=True)
-
-
-class Cut(NamedTuple):
-    """Examples cut into what a model is given and what it must reproduce."""
-
-    prefixes: Tokens
-    """int32 (examples, prefix tokens), the begin token first where there is one."""
-    suffixes: Tokens
-    """int32 (examples, suffix tokens)."""
-
-
-def cut(token_ids: pa.ChunkedArray, split: Split) -> Cut:
-    """Cut a column of token id lists, each at least prefix + suffix long; the prefix is its start."""
-    lists = token_ids.combine_chunks()
-    flat = lists.values.to_numpy()
-    starts = lists.offsets.to_numpy()[:-1]
-    prefixes = flat[starts[:, None] + np.arange(split.prefix_tokens)]
-    suffixes = flat[starts[:, None] + split.prefix_tokens + np.arange(split.suffix_tokens)]
-    if split.bos is not None:
-        begin = np.full((len(prefixes), 1), split.bos, dtype=np.int32)
-        prefixes = np.concatenate([begin, prefixes], axis=1)
-    return Cut(prefixes.astype(np.int32), suffixes.astype(np.int32))
 
 
 def _finish(

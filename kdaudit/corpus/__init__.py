@@ -16,7 +16,7 @@
     distinct.py     which windows are one example, how often each occurs, which a sample keeps
     spool.py        windows on disk between the pass and the examples
     token_file.py   every document's tokens on disk, for a second pass over them
-    examples.py     all of it: `build_examples`
+    examples.py     all of it: `build_examples`, and what an `Example` is
 
 Everything is streamed: memory holds a batch of documents and 16 bytes a window, or with `limit` at most
 twice as many as the sample has. Errors are `CorpusError`s that name the key, the file and the row.
@@ -25,7 +25,7 @@ twice as many as the sample has. Errors are `CorpusError`s that name the key, th
 from __future__ import annotations
 
 from kdaudit.corpus.documents import Document, Documents, first_texts, open_documents
-from kdaudit.corpus.examples import Counts, Examples, build_examples, nothing_left
+from kdaudit.corpus.examples import Counts, Example, Examples, build_examples, nothing_left, read_rows
 from kdaudit.corpus.fingerprint import (
     PinnedSource,
     check_unchanged,
@@ -40,6 +40,7 @@ __all__ = [
     "Counts",
     "Document",
     "Documents",
+    "Example",
     "Examples",
     "PinnedSource",
     "build_examples",
@@ -48,6 +49,7 @@ __all__ = [
     "nothing_left",
     "open_documents",
     "pin_source",
+    "read_rows",
     "refuse_equal_sources",
     "source_fingerprint",
 ]

@@ -26,6 +26,35 @@ from kdaudit.models.tokenizer import plain_tokenizer
 from kdaudit.schemas.results import Skipped
 
 
+class Example(NamedTuple):
+    """One example: what a model reads, and what follows in the corpus, as token ids of any length."""
+
+    prompt: NDArray[np.int32]
+    """int32 (tokens,), without a BOS token."""
+    target: NDArray[np.int32]
+    """int32 (tokens,)."""
+    document: str
+    """Id of the document that it first stands in."""
+    span: tuple[int, int]
+    """Where both stand there together: first token, and the one after the last."""
+
+
+def read_rows(table: pa.Table, prefix_tokens: int, suffix_tokens: int) -> Iterator[Example]:
+    """Examples from windows of text: the prompt is a window's first tokens, the target those that follow.
+
+    Args:
+        table: rows of EXAMPLES_SCHEMA, each at least prefix + suffix long.
+        prefix_tokens: tokens of a prompt.
+        suffix_tokens: tokens of a target.
+
+    """
+    whole = prefix_tokens + suffix_tokens
+    for row in table.select(["document_id", "offset", "token_ids"]).to_pylist():
+        ids = np.array(row["token_ids"][:whole], dtype=np.int32)
+        span = (row["offset"], row["offset"] + whole)
+        yield Example(ids[:prefix_tokens], ids[prefix_tokens:], row["document_id"], span)
+
+
 class Counts(NamedTuple):
     """What the pass over the corpus counted; the fields are those of `results.CorpusResult`."""
 

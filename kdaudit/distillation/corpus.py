@@ -16,7 +16,7 @@ from kdaudit.distillation.hard import hard_windows
 from kdaudit.distillation.training import Progress
 from kdaudit.distillation.windows import WindowFile
 from kdaudit.errors import reason
-from kdaudit.inference import EngineOptions, RemoteEngine, start
+from kdaudit.inference import EngineOptions, Lengths, Ragged, RemoteEngine, start
 from kdaudit.inference.agreement import WINDOWS
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
@@ -118,11 +118,11 @@ def _reference(
     warn: Callable[[str], None],
 ) -> Said | None:
     """What the reference says after some prefixes; None, with a warning, where it cannot run."""
-    prefixes = np.stack([windows[int(row)][: writing.prefix_tokens] for row in rows])
-    longest = max(len(windows[int(row)]) for row in rows)
-    tokens = min(_CHECKED, longest - writing.prefix_tokens)
+    given = Ragged.of(windows[int(row)] for row in rows)
+    prompts = given.head(writing.prefix_tokens)
+    tokens = np.minimum(_CHECKED, given.lengths - prompts.lengths)
     try:
-        begun = _begun(prefixes, writing.bos)
+        begun = prompts.after(writing.bos)
         return ask_reference(author.model, begun, tokens, masking=author.engine.masking)
     except NO_REFERENCE as error:
         warn(
@@ -135,19 +135,12 @@ def _reference(
 def _asking(teacher: RemoteEngine) -> Asking:
     """Asks for what the engine writes: what it would match is not used here."""
 
-    def match(prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
-        right = teacher.generate(prefixes, suffixes.shape[1]) == suffixes
-        matched: NDArray[np.int16] = np.cumprod(right, axis=1).sum(axis=1).astype(np.int16)
-        return matched
+    def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
+        written = teacher.generate(prompts, targets.lengths)
+        pairs = zip(written, targets, strict=True)
+        return np.array([np.cumprod(own == target).sum() for own, target in pairs], dtype=np.int16)
 
     return Asking(teacher.info, match, teacher.generate)
-
-
-def _begun(prefixes: Tokens, bos: int | None) -> Tokens:
-    """Prefixes after a BOS token, where there is one."""
-    begin = np.full((len(prefixes), 0 if bos is None else 1), bos or 0, dtype=np.int32)
-    begun: Tokens = np.concatenate([begin, prefixes], axis=1)
-    return begun
 
 
 def _fingerprint(windows: WindowFile, author: Author, writing: Writing) -> str:
@@ -183,11 +176,10 @@ class _Writer(NamedTuple):
     first: int
     """Row of the first prefix."""
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
-        """Continuation of each prefix, after a begin token where there is one."""
+    def generate(self, prompts: Ragged, tokens: Lengths) -> Ragged:
+        """Continuation of each prompt, after a BOS token where there is one."""
         seed = self.writing.seed * _APART + self.first
-        given = _begun(prefixes, self.writing.bos)
-        return self.teacher.generate(given, tokens, self.writing.temperature, seed)
+        return self.teacher.generate(prompts.after(self.writing.bos), tokens, self.writing.temperature, seed)
 
 
 def _written(

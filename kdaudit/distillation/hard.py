@@ -12,20 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kdaudit.distillation.teacher import Teacher, check_output_width
 from kdaudit.distillation.training import IGNORED, Training, WindowTrainer
-from kdaudit.inference.base import Tokens
+from kdaudit.inference import Lengths, Ragged, Tokens
 
 
 class Continues(Protocol):
     """The one thing asked of an inference engine here; `kdaudit.inference.base.Engine` does it."""
 
-    def generate(self, prefixes: Tokens, tokens: int) -> Tokens:
-        """Continuation of each prefix: int32 (rows, prefix tokens) to (rows, tokens)."""
+    def generate(self, prompts: Ragged, tokens: Lengths) -> Ragged:
+        """Continuation of each prompt, of as many tokens as asked: int64 (prompts,)."""
         ...
 
 
@@ -40,11 +39,10 @@ def hard_windows(windows: Sequence[Tokens], prefix_tokens: int, teacher: Continu
     Returns:
         Row i comes from window i: int32, of the window's length.
     """
-    prefixes = np.stack([window[:prefix_tokens] for window in windows]).astype(np.int32)
-    longest = max(len(window) for window in windows)
-    written = teacher.generate(prefixes, longest - prefix_tokens)
-    whole = np.concatenate([prefixes, written], axis=1)
-    return [row[: len(window)] for row, window in zip(whole, windows, strict=True)]
+    given = Ragged.of(windows)
+    prompts = given.head(prefix_tokens)
+    written = teacher.generate(prompts, given.lengths - prompts.lengths)
+    return list(prompts.followed_by(written))
 
 
 def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:

@@ -17,26 +17,29 @@ from numpy.typing import NDArray
 
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
-from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded, Tokens
+from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded
+from kdaudit.inference.examples import Batch, Lengths, Ragged, Split, Tokens, lengths_of
 from kdaudit.inference.workers import Worker
 from kdaudit.inference.workers.fork_server import fork_server
 
 __all__ = [
     "PRELOAD",
+    "Batch",
     "Engine",
     "EngineInfo",
     "EngineOptions",
+    "Lengths",
     "Matched",
+    "Ragged",
     "RemoteEngine",
+    "Split",
+    "Tokens",
     "prepare",
     "require",
     "start",
 ]
 
-_SERVICES = {
-    "vllm": "kdaudit.inference.vllm:VllmEngine",
-    "transformers": "kdaudit.inference.transformers:TransformersEngine",
-}
+_SERVICE = "kdaudit.inference.service:EngineService"
 _TORCH = ("torch", "transformers.models.auto.modeling_auto")
 PRELOAD = {
     "vllm": ("kdaudit.inference.vllm", *_TORCH, "vllm", "vllm.v1.engine.llm_engine"),
@@ -94,7 +97,7 @@ class RemoteEngine:
         self.seconds = 0.0
         """Time inside the engine's process, over all calls."""
         with explained(self._options.path, self._options.engine):
-            self._worker = Worker(_SERVICES[options.engine], options._asdict(), PRELOAD[options.engine])
+            self._worker = Worker(_SERVICE, options._asdict(), PRELOAD[options.engine])
         info, sequences = self._worker.ready
         self._loaded = Loaded(EngineInfo(*info), int(sequences))
 
@@ -108,15 +111,15 @@ class RemoteEngine:
         """Sequences that it meets together at most."""
         return self._loaded.sequences
 
-    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+    def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """See `Engine.match`."""
-        self.begin_match(prefixes, suffixes)
+        self.begin_match(prompts, targets)
         return self.finish_match().tokens
 
-    def begin_match(self, prefixes: Tokens, suffixes: Tokens) -> None:
+    def begin_match(self, prompts: Ragged, targets: Ragged) -> None:
         """Begin a `match`, so that the caller can prepare the next one meanwhile."""
         with explained(self._options.path, self._options.engine):
-            self._worker.send("match", prefixes, suffixes)
+            self._worker.send("match", prompts.values, prompts.offsets, targets.values, targets.offsets)
 
     def finish_match(self) -> Matched:
         """Wait for the oldest `match` begun."""
@@ -126,14 +129,17 @@ class RemoteEngine:
         self.seconds += found.seconds
         return found
 
-    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
+    def generate(
+        self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
+    ) -> Ragged:
         """See `Engine.generate`."""
+        lengths = lengths_of(tokens, len(prompts))
         with explained(self._options.path, self._options.engine):
             answer = self._worker.call(
-                "generate", prefixes, tokens=tokens, temperature=temperature, seed=seed
+                "generate", prompts.values, prompts.offsets, lengths, temperature=temperature, seed=seed
             )
         self.seconds += float(answer.head["seconds"])
-        return answer.arrays[0]
+        return Ragged(*answer.arrays)
 
     def __enter__(self) -> Self:
         return self

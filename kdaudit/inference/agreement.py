@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from kdaudit.inference.base import Tokens
+from kdaudit.inference.examples import Lengths, Ragged, Tokens
 
 WINDOWS = 24
 """Continuations to compare; fewer where the corpus has fewer, or a large model stands on a CPU."""
@@ -48,7 +48,7 @@ _RARE = 1e-4
 
 
 class Continuations(NamedTuple):
-    """What a model says after some prefixes, all (windows, tokens)."""
+    """What a model says after some prompts, all (windows, tokens) of the longest; see `ends`."""
 
     tokens: Tokens
     """int32, greedy."""
@@ -56,6 +56,19 @@ class Continuations(NamedTuple):
     """Best logit less the second, as a share of the best less the median."""
     unlikely: Tokens
     """int32, the least likely token at each position."""
+    lengths: Lengths | None = None
+    """Tokens of each window, int64 (windows,), behind which nothing counts; None: all have all."""
+
+    @property
+    def ends(self) -> Lengths:
+        """Tokens of each window: int64 (windows,)."""
+        windows, width = self.tokens.shape
+        return np.full(windows, width, np.int64) if self.lengths is None else self.lengths
+
+    def counted(self, windows: int) -> NDArray[np.bool_]:
+        """Which positions of the first windows count: bool (windows, tokens)."""
+        counted: NDArray[np.bool_] = np.arange(self.tokens.shape[1]) < self.ends[:windows, None]
+        return counted
 
 
 class Probe(NamedTuple):
@@ -81,8 +94,8 @@ class Asked(NamedTuple):
 
     windows: NDArray[np.int64]
     """Row of the continuations: int64 (rows,)."""
-    suffixes: Tokens
-    """int32 (rows, tokens)."""
+    targets: Ragged
+    """A continuation for each row, as it is or with a wrong token."""
     ends: NDArray[np.int64]
     """Tokens that an engine must match: all, or those before a wrong one; int64 (rows,)."""
 
@@ -124,19 +137,21 @@ def rounding_of(said: Continuations, probe: Probe, dtype: str) -> Rounding:
         dtype: float32, bfloat16 or float16.
 
     """
-    margins = said.margins[: len(probe.change)]
-    turned = margins[probe.flipped | (probe.change >= margins)].max(initial=0.0)
-    usual = float(np.quantile(probe.change, 0.95))  # speaks alone where no margin is small enough
+    counted = said.counted(len(probe.change))
+    margins, change = said.margins[: len(counted)][counted], probe.change[counted]
+    flipped = probe.flipped[counted]
+    turned = margins[flipped | (change >= margins)].max(initial=0.0)
+    usual = float(np.quantile(change, 0.95))  # speaks alone where no margin is small enough
     tolerance = max(_FLOOR[dtype], _SAFETY * max(float(turned), usual))
     # Three more than seen: with 95% confidence the share is not larger where none was.
-    return Rounding(tolerance, (int(probe.flipped.sum()) + 3) / probe.flipped.size)
+    return Rounding(tolerance, (int(flipped.sum()) + 3) / flipped.size)
 
 
 def ask(said: Continuations, seed: int) -> Asked:
     """The continuations, and some of them with a wrong token at a seeded position."""
-    windows, width = said.tokens.shape
+    windows, ends = len(said.tokens), said.ends
     controls = min(_CONTROLS, windows)
-    places = np.random.default_rng(seed).integers(0, width, controls)
+    places = np.random.default_rng(seed).integers(0, ends[:controls])
     wrong = said.tokens[:controls].copy()
     rows = np.arange(controls)
     wrong[rows, places] = said.unlikely[rows, places]
@@ -144,8 +159,8 @@ def ask(said: Continuations, seed: int) -> Asked:
     planted = wrong[rows, places] != said.tokens[rows, places]
     return Asked(
         np.concatenate([np.arange(windows), np.arange(controls)]),
-        np.concatenate([said.tokens, wrong]),
-        np.concatenate([np.full(windows, width), np.where(planted, places, width)]),
+        Ragged.of([*said.tokens, *wrong]).head(np.concatenate([ends, ends[:controls]])),
+        np.concatenate([ends, np.where(planted, places, ends[:controls])]),
     )
 
 
@@ -159,8 +174,8 @@ def compare(said: Continuations, asked: Asked, matched: NDArray[np.int16], round
         rounding: of `rounding_of`.
 
     """
-    windows, width = said.tokens.shape
-    left = np.flatnonzero(matched[:windows] < width)
+    windows, ends = len(said.tokens), said.ends
+    left = np.flatnonzero(matched[:windows] < ends)
     margins = said.margins[left, matched[left]]
     near = margins <= rounding.tolerance
     odd = ~near & (margins <= 2 * rounding.tolerance)
@@ -169,6 +184,6 @@ def compare(said: Continuations, asked: Asked, matched: NDArray[np.int16], round
     beyond = np.flatnonzero(matched > asked.ends)
     departures = [Departure(int(row), int(matched[row])) for row in left[~near]]
     departures += [Departure(int(asked.windows[row]), int(asked.ends[row])) for row in beyond]
-    positions = int(np.minimum(matched[:windows].astype(np.int64) + 1, width).sum())
+    positions = int(np.minimum(matched[:windows].astype(np.int64) + 1, ends).sum())
     chance = stats.binom.sf(int(near.sum()) - 1, positions, min(1.0, 2 * rounding.rate))
     return Agreement(windows, positions, int(near.sum()), departures, bool(chance < _RARE))

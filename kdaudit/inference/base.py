@@ -1,6 +1,7 @@
 """What an inference engine does for an audit, in token ids alone.
 
-An engine knows nothing of corpora, text or files of a run: rows of token ids go in, arrays come out.
+An engine knows nothing of corpora, text or files of a run: rows of token ids go in, of any length and without
+padding, arrays come out.
 `kdaudit.inference.start` runs one in a process of its own and gives back the same protocol.
 """
 
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import EngineName
+from kdaudit.inference.examples import Lengths, Ragged, Tokens
 
-Tokens = NDArray[np.int32]
+__all__ = ["Engine", "EngineInfo", "EngineOptions", "Lengths", "Loaded", "Masking", "Ragged", "Tokens"]
 
 
 class Masking(NamedTuple):
@@ -87,24 +89,26 @@ class Engine(Protocol):
         """What the engine turned out to be."""
         ...
 
-    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+    def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """Matched tokens of each example.
 
         Args:
-            prefixes: int32 (examples, prefix tokens), BOS token included where one is wanted.
-            suffixes: int32 (examples, suffix tokens).
+            prompts: what is read, BOS token included where one is wanted: at least one token each.
+            targets: what follows: at least one token each.
 
         Returns:
-            int16 (examples,): how many tokens of its suffix greedy decoding from its prefix
-            reproduces before the first difference, 0 to suffix tokens. The model is decoded as it was
+            int16 (examples,): how many tokens of its target greedy decoding from its prompt
+            reproduces before the first difference, 0 to all of them. The model is decoded as it was
             released: where the likeliest id stands for no token (a padded row of its output layer), that is
             what it would give out, and a difference.
 
         """
         ...
 
-    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
-        """Continuation of each prefix: int32 (examples, tokens), end tokens not heeded.
+    def generate(
+        self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
+    ) -> Ragged:
+        """Continuation of each prompt, of as many tokens as asked (for all, or each); end tokens not heeded.
 
         Greedy, or with a temperature above 0 sampled from the whole softened distribution; either way of ids
         that stand for a token: what is generated is written down as text, and students are trained on it.

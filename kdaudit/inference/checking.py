@@ -28,7 +28,8 @@ from kdaudit.inference.agreement import (
     compare,
     rounding_of,
 )
-from kdaudit.inference.base import EngineInfo, Masking, Tokens
+from kdaudit.inference.base import EngineInfo, Masking
+from kdaudit.inference.examples import Lengths, Ragged
 from kdaudit.inference.reference import Reference
 
 _CAUSES = (
@@ -55,8 +56,8 @@ class Model(NamedTuple):
 class Said(NamedTuple):
     """What the reference says."""
 
-    prefixes: Tokens
-    """int32 (windows, prefix tokens), the BOS token first where there is one."""
+    prompts: Ragged
+    """The BOS token first where there is one."""
     continuations: Continuations
     rounding: Rounding
     about: str
@@ -67,21 +68,21 @@ class Asking(NamedTuple):
     """How to ask an engine."""
 
     info: EngineInfo
-    match: Callable[[Tokens, Tokens], NDArray[np.int16]]
+    match: Callable[[Ragged, Ragged], NDArray[np.int16]]
     """See `Engine.match`."""
-    generate: Callable[[Tokens, int], Tokens] | None
+    generate: Callable[[Ragged, int], Ragged] | None
     """See `Engine.generate`; None where it only reads."""
 
 
 def ask_reference(
-    model: Model, prefixes: Tokens, tokens: int, retreat: int = 0, masking: Masking | None = None
+    model: Model, prompts: Ragged, tokens: int | Lengths, retreat: int = 0, masking: Masking | None = None
 ) -> Said:
-    """Let the reference continue prefixes; a large model on a CPU continues the first of them alone.
+    """Let the reference continue prompts; a large model on a CPU continues the first of them alone.
 
     Args:
         model: the model.
-        prefixes: int32 (windows, prefix tokens).
-        tokens: to write after each.
+        prompts: what is read.
+        tokens: to write after all, or after each.
         retreat: as in `EngineOptions`.
         masking: what it must not write, where the engine is asked to generate and not to match.
 
@@ -92,7 +93,7 @@ def ask_reference(
 
     """
     with Reference(*model[1:], retreat) as reference:
-        said, probe = reference.continue_greedily(prefixes, tokens, masking or Masking())
+        said, probe = reference.continue_greedily(prompts, tokens, masking or Masking())
         about, dtype = reference.about, reference.dtype
     broken = int((~np.isfinite(said.margins)).any(axis=1).sum())
     if broken:
@@ -106,7 +107,7 @@ def ask_reference(
             f"{model.folder}: in {dtype} it gives NaN or infinite logits, in float32 it does not; set its "
             "dtype to float32 or bfloat16"
         )
-    return Said(prefixes[: len(said.tokens)], said, rounding_of(said, probe, dtype), about)
+    return Said(prompts.take(np.arange(len(said.tokens))), said, rounding_of(said, probe, dtype), about)
 
 
 def check_engine(model: Model, said: Said, asking: Asking, names: NDArray[np.int64], seed: int) -> Agreement:
@@ -125,7 +126,7 @@ def check_engine(model: Model, said: Said, asking: Asking, names: NDArray[np.int
 
     """
     asked = ask(said.continuations, seed)
-    matched = asking.match(said.prefixes[asked.windows], asked.suffixes)
+    matched = asking.match(said.prompts.take(asked.windows), asked.targets)
     found = compare(said.continuations, asked, matched, said.rounding)
     if not found.holds:
         raise DisagreementError(_explained(model, said, asking, found, names))
@@ -165,7 +166,7 @@ def _said_there(said: Said, asking: Asking, first: Departure) -> str:
     """The engine's token at a departure."""
     if asking.generate is None:
         return "another token"
-    written = asking.generate(said.prefixes[first.window][None], first.position + 1)[0]
+    written = asking.generate(Ragged.of([said.prompts[first.window]]), first.position + 1)[0]
     token = int(written[first.position])
     if token == int(said.continuations.tokens[first.window, first.position]):
         return f"{token} too, yet it also takes another for it"

@@ -1,4 +1,4 @@
-"""Which suffixes are still alive while their prefix is decoded."""
+"""Which targets are still alive while their prompt is decoded."""
 
 from __future__ import annotations
 
@@ -7,39 +7,48 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import Tokens
+from kdaudit.inference.examples import Lengths, Ragged, no_matches
 
 
 class SuffixLedger:
-    """Counts matched tokens; examples that share a prefix share its one greedy continuation.
+    """Counts matched tokens; examples that share a prompt share its one greedy continuation.
 
-    Invariant: `matched[e]` is the length of the longest common start of example e's suffix and the
-    tokens that its prefix's continuation has shown so far.
+    Invariant: `matched[e]` is the length of the longest common start of example e's target and the
+    tokens that its prompt's continuation has shown so far.
     """
 
-    def __init__(self, prefixes: Tokens, suffixes: Tokens) -> None:
-        distinct, first, group = np.unique(prefixes, axis=0, return_index=True, return_inverse=True)
-        order = np.argsort(first, kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        self.prefixes: Tokens = distinct[order]
-        """Distinct prefixes in the order in which they first stand: int32 (prefixes, prefix tokens)."""
-        self.matched: NDArray[np.int16] = np.zeros(len(suffixes), dtype=np.int16)
-        """Matched tokens of each example: int16 (examples,)."""
-        self._suffixes = suffixes.tolist()
-        self._alive: list[list[int]] = [[] for _ in range(len(distinct))]
-        for example, row in enumerate(rank[group.reshape(-1)].tolist()):
+    def __init__(self, prompts: Ragged, targets: Ragged) -> None:
+        rows: dict[bytes, int] = {}
+        first: list[int] = []
+        self._alive: list[list[int]] = []
+        for example, prompt in enumerate(prompts):
+            row = rows.setdefault(prompt.tobytes(), len(rows))
+            if row == len(first):
+                first.append(example)
+                self._alive.append([])
             self._alive[row].append(example)
-        self._shown = [0] * len(distinct)
+        self.prompts = prompts.take(np.array(first, dtype=np.intp))
+        """Distinct prompts in the order in which they first stand."""
+        self.matched: NDArray[np.int16] = no_matches(targets)
+        """Matched tokens of each example: int16 (examples,)."""
+        lengths = targets.lengths
+        self.tokens: Lengths = np.array([lengths[alive].max() for alive in self._alive], dtype=np.int64)
+        """Tokens of the longest target of each distinct prompt: int64 (prompts,)."""
+        self._targets = [target.tolist() for target in targets]
+        self._shown = [0] * len(first)
 
     def advance(self, row: int, tokens: Sequence[int]) -> bool:
-        """Take the next tokens of prefix `row`; False once none of its suffixes agrees any more.
+        """Take the next tokens of prompt `row`; False once none of its targets goes on with them.
 
-        Also True when all suffixes are complete: such a request ends by itself.
+        Also True when its longest target is complete: such a request ends by itself.
         """
         for token in tokens:
             step = self._shown[row]
-            self._alive[row] = [e for e in self._alive[row] if self._suffixes[e][step] == token]
+            self._alive[row] = [
+                e
+                for e in self._alive[row]
+                if len(self._targets[e]) > step and self._targets[e][step] == token
+            ]
             for example in self._alive[row]:
                 self.matched[example] = step + 1
             self._shown[row] = step + 1

@@ -1,11 +1,11 @@
 """The reference of the engine check: what a model itself says, by plain means.
 
-It runs in transformers with eager attention and in float32, all windows of one length, so without padding, on
-weights as the audit's dtype holds them. It shares with the engines neither attention kernels, batching nor
-decoding loop, and with vLLM neither the loading of weights nor the reading of config.json. It writes the
-greedy continuations of a few dozen prefixes with its cache of keys and values; the first of them pass the
-model once more, each by itself and without a cache, in float32 and in the audit's dtype. The former shows
-that the cache changes nothing, the latter what rounding does to this model: `Rounding`.
+It runs in transformers with eager attention and in float32, prompts of one length together and so without
+padding, on weights as the audit's dtype holds them. It shares with the engines neither attention kernels,
+batching nor decoding loop, and with vLLM neither the loading of weights nor the reading of config.json. It
+writes the greedy continuations of a few dozen prompts with its cache of keys and values; the first of them
+pass the model once more, each by itself and without a cache, in float32 and in the audit's dtype. The former
+shows that the cache changes nothing, the latter what rounding does to this model: `Rounding`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from kdaudit.errors import NoReferenceError
 from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.agreement import EXACT, PROBED, Continuations, Probe
-from kdaudit.inference.base import Masking, Tokens
+from kdaudit.inference.base import Masking
+from kdaudit.inference.examples import Lengths, Ragged, Tokens, lengths_of
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.workers import Worker
 from kdaudit.models.checkpoint.config import load_config
@@ -75,13 +76,14 @@ class ReferenceService:
         return {"about": self._about, "dtype": self._dtype, "trouble": self._trouble}
 
     def continue_greedily(
-        self, prefixes: Tokens, *, tokens: int, masking: Sequence[Any]
+        self, prompts: Tokens, offsets: Lengths, tokens: Lengths, *, masking: Sequence[Any]
     ) -> tuple[NDArray[Any], ...]:
-        """Continue prefixes, fewer of them where a large model stands on a CPU.
+        """Continue prompts, fewer of them where a large model stands on a CPU.
 
         Args:
-            prefixes: int32 (windows, prefix tokens).
-            tokens: to write after each.
+            prompts: see `Ragged`.
+            offsets: the same.
+            tokens: to write after each: int64 (prompts,).
             masking: the fields of `Masking`: what it must not write.
 
         Returns:
@@ -91,30 +93,43 @@ class ReferenceService:
         import torch
 
         self._masking = Masking(*masking)
-        cost = 2.0 * self._parameters * (prefixes.shape[1] + tokens)
-        most = len(prefixes) if self._device != "cpu" else max(PROBED, int(_WORK / cost))
-        ids = torch.from_numpy(prefixes[:most].astype(np.int64)).to(self._device)
+        given = Ragged(prompts, offsets)
+        cost = 2.0 * self._parameters * int((given.lengths + tokens).max())
+        most = len(given) if self._device != "cpu" else max(PROBED, int(_WORK / cost))
+        ids = [torch.from_numpy(one.astype(np.int64)).to(self._device) for one in given][:most]
         with torch.inference_mode():
-            if self._keeps_cache(ids):
-                written = self._write(ids, tokens, cached=True)
+            if self._keeps_cache(ids[0]):
+                written = self._write(ids, tokens[:most], cached=True)
                 found = self._probe(ids, written)
                 if found.same:
                     return *written, *found.probe
             # Without a cache each token passes the model many times, so the first windows have to do.
-            written = self._write(ids[:PROBED], tokens, cached=False)
+            written = self._write(ids[:PROBED], tokens[:PROBED], cached=False)
             return *written, *self._probe(ids, written).probe
 
     def _keeps_cache(self, ids: torch.Tensor) -> bool:
         """Whether a text can be read on where it ended; recurrent models have no such cache."""
-        found = self._model(input_ids=ids[:1], use_cache=True)
+        found = self._model(input_ids=ids[None], use_cache=True)
         return getattr(found, "past_key_values", None) is not None
 
-    def _write(self, ids: torch.Tensor, tokens: int, *, cached: bool) -> Continuations:
+    def _write(self, ids: Sequence[torch.Tensor], tokens: Lengths, *, cached: bool) -> _Texts:
+        """Continue prompts, those of one length together."""
+        import torch
+
+        shape = (len(ids), int(tokens.max()))
+        written = _Texts(
+            np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.int32), tokens
+        )
         batch = max(1, len(ids) >> 2 * self._retreat)  # a quarter for each
-        parts = [
-            self._write_batch(ids[row : row + batch], tokens, cached) for row in range(0, len(ids), batch)
-        ]
-        return Continuations(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        lengths = np.array([len(one) for one in ids])
+        for length in np.unique(lengths):
+            alike = np.flatnonzero(lengths == length)
+            for rows in (alike[start : start + batch] for start in range(0, len(alike), batch)):
+                width = int(tokens[rows].max())
+                found = self._write_batch(torch.stack([ids[row] for row in rows]), width, cached)
+                for whole, part in zip(written[:3], found[:3], strict=True):
+                    whole[rows, :width] = part
+        return written
 
     def _write_batch(self, ids: torch.Tensor, tokens: int, cached: bool) -> Continuations:
         import torch
@@ -126,20 +141,25 @@ class ReferenceService:
             steps.append(_judged(self._masked(found.logits[:, -1])))
             said = torch.from_numpy(steps[-1].tokens.astype(np.int64)).to(self._device)[:, None]
             cache, read = (found.past_key_values, said) if cached else (None, torch.cat([read, said], dim=1))
-        return Continuations(*(np.stack(part, axis=1) for part in zip(*steps, strict=True)))
+        return Continuations(
+            *(np.stack(part, axis=1) for part in zip(*(step[:3] for step in steps), strict=True))
+        )
 
-    def _probe(self, ids: torch.Tensor, written: Continuations) -> _Probed:
+    def _probe(self, ids: Sequence[torch.Tensor], written: _Texts) -> _Probed:
         """Read the first windows' continuations, each by itself and at once, in float32 and rounded."""
         import torch
 
-        said = torch.from_numpy(written.tokens[:PROBED].astype(np.int64)).to(self._device)
-        rows = torch.cat([ids[: len(said)], said], dim=1)
-        exact = [_best(self._read(row, said.shape[1])) for row in rows]
+        said = [
+            torch.from_numpy(tokens[:end].astype(np.int64)).to(self._device)
+            for tokens, end in zip(written.tokens[:PROBED], written.lengths, strict=False)
+        ]
+        rows = [torch.cat([read, own]) for read, own in zip(ids, said, strict=False)]
+        exact = [_best(self._read(row, len(own))) for row, own in zip(rows, said, strict=True)]
         precision = torch.get_float32_matmul_precision()
         self._cast(self._dtype)
         torch.set_float32_matmul_precision("high")  # engines may round products of float32 to TF32 on a GPU
         rounded = [
-            _changed(self._read(row, said.shape[1]), best) for row, best in zip(rows, exact, strict=True)
+            _changed(self._read(row, len(best.lead)), best) for row, best in zip(rows, exact, strict=True)
         ]
         torch.set_float32_matmul_precision(precision)
         self._cast("float32")
@@ -147,7 +167,9 @@ class ReferenceService:
         ties = [best.margin < EXACT for best in exact]
         same = [best.tokens[:, 0] == row for best, row in zip(exact, said, strict=True)]
         agree = all(bool((one | tie).all()) for one, tie in zip(same, ties, strict=True))
-        return _Probed(Probe(*(np.stack(part) for part in zip(*rounded, strict=True))), agree)
+        width = written.tokens.shape[1]
+        padded = ([np.pad(one, (0, width - len(one))) for one in part] for part in zip(*rounded, strict=True))
+        return _Probed(Probe(*map(np.stack, padded)), agree)
 
     def _read(self, row: torch.Tensor, tokens: int) -> torch.Tensor:
         """Logits that give the last tokens of a row, read at once: float32 (tokens, columns)."""
@@ -168,6 +190,15 @@ class ReferenceService:
         for weight in self._model.parameters():
             if weight.is_floating_point():
                 weight.data = weight.data.to(getattr(torch, dtype))
+
+
+class _Texts(NamedTuple):
+    """The fields of `Continuations`, which this process fills one after the other."""
+
+    tokens: Tokens
+    margins: NDArray[np.float32]
+    unlikely: Tokens
+    lengths: Lengths
 
 
 class _Probed(NamedTuple):
@@ -297,12 +328,15 @@ class Reference:
         self.dtype: str = self._worker.ready["dtype"]
         """The dtype that the engine runs the model in."""
 
-    def continue_greedily(self, prefixes: Tokens, tokens: int, masking: Masking) -> Written:
+    def continue_greedily(self, prompts: Ragged, tokens: int | Lengths, masking: Masking) -> Written:
         """See `ReferenceService.continue_greedily`."""
+        lengths = lengths_of(tokens, len(prompts))
         with explained(self._folder, "transformers"):
-            answer = self._worker.call("continue_greedily", prefixes, tokens=tokens, masking=masking)
+            answer = self._worker.call(
+                "continue_greedily", prompts.values, prompts.offsets, lengths, masking=masking
+            )
         arrays = answer.arrays
-        return Written(Continuations(*arrays[:3]), Probe(*arrays[3:]))
+        return Written(Continuations(*arrays[:4]), Probe(*arrays[4:]))
 
     def __enter__(self) -> Self:
         return self

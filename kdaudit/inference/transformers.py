@@ -2,18 +2,21 @@
 
 It finds matched tokens by teacher forcing: greedy decoding reproduces a suffix as long as, with the true
 tokens before it, each next token is the argmax. No cache and no decoding loop are involved, so it shares
-no code path with the vLLM engine.
+no code path with the vLLM engine. Texts of different lengths are padded on the right, behind all that
+counts: under causal attention nothing before sees it, and positions are those of each text read alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Tokens
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded
+from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.models.checkpoint.config import load_config
 from kdaudit.models.checkpoint.files import read_config
@@ -53,25 +56,32 @@ class TransformersEngine:
         """See `Engine.describe`."""
         return Loaded(self._info, self._most)
 
-    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+    def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """See `Engine.match`."""
-        width = suffixes.shape[1]
-        matched = np.zeros(len(suffixes), dtype=np.int16)
-        alive = np.arange(len(suffixes))
-        first = min(_FIRST_LOOK, width)
-        read = prefixes.shape[1] - 1
-        if self._short is not None and read + first <= self._short < read + width:
-            first = width  # fewer tokens would be read at other positions
-        for look in sorted({first, width}):
-            matched[alive] = self._match(prefixes[alive], suffixes[alive, :look])
-            alive = np.flatnonzero(matched == look)
+        matched = no_matches(targets)
+        alive = np.arange(len(targets))
+        whole = targets.lengths
+        first = np.minimum(_FIRST_LOOK, whole)
+        read = prompts.lengths - 1
+        # Where a text counts as long, fewer of its tokens would be read at other positions.
+        first = np.where(self._is_long(read + first) == self._is_long(read + whole), first, whole)
+        for look in (first, whole):
+            matched[alive] = self._match(prompts.take(alive), targets.take(alive).head(look[alive]))
+            alive = alive[(matched[alive] == look[alive]) & (look[alive] < whole[alive])]
         return matched
 
-    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
-        """See `Engine.generate`."""
+    def _is_long(self, read: Lengths) -> NDArray[np.bool_]:
+        """Whether so many tokens are read at the positions of long texts."""
+        return np.zeros(len(read), np.bool_) if self._short is None else read > self._short
+
+    def generate(
+        self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
+    ) -> Ragged:
+        """See `Engine.generate`: prompts of one length together, each cut to what was asked of it."""
         import torch
 
-        out = np.zeros((len(prefixes), tokens), dtype=np.int32)
+        lengths = lengths_of(tokens, len(prompts))
+        written: dict[int, list[int]] = {}
         batch = self._batch(1)
         how: dict[str, Any] = (
             {"do_sample": True, "temperature": temperature, "top_k": 0}
@@ -81,50 +91,102 @@ class TransformersEngine:
         if self._masked:
             how["suppress_tokens"] = self._masked
         torch.manual_seed(seed)
-        for start in range(0, len(prefixes), batch):
-            ids = self._tensor(prefixes[start : start + batch])
+        for rows in _of_one_length(prompts.lengths, batch):
+            ids = torch.from_numpy(prompts.take(rows).matrix().astype(np.int64)).to(self._device)
             with torch.inference_mode():
                 found = self._model.generate(
                     ids,
                     attention_mask=torch.ones_like(ids),
-                    max_new_tokens=tokens,
+                    max_new_tokens=int(lengths[rows].max()),
                     **how,
                     pad_token_id=0,
                 )
-            out[start : start + batch] = found[:, ids.shape[1] :].cpu().numpy()
-        return out
+            own = found[:, ids.shape[1] :].tolist()
+            written |= {row: one[: lengths[row]] for row, one in zip(rows.tolist(), own, strict=True)}
+        return Ragged.of(written[row] for row in range(len(prompts)))
 
-    def _match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
+    def _match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
+        """Matched tokens of each target, in one look."""
         import torch
 
-        matched = np.zeros(len(suffixes), dtype=np.int16)
-        width = suffixes.shape[1]
-        batch = self._batch(width)
-        for start in range(0, len(suffixes), batch):
-            rows = slice(start, start + batch)
-            ids = self._tensor(np.concatenate([prefixes[rows], suffixes[rows]], axis=1))
+        matched = np.zeros(len(targets), dtype=np.int16)
+        texts = prompts.followed_by(targets)
+        for rows in self._batches(prompts.lengths, texts.lengths):
+            batch = _Padded.of(texts.take(rows), prompts.lengths[rows])
+            ids, inside, before = (torch.from_numpy(part).to(self._device) for part in batch)
+            padding = {} if batch.inside[:, -1].all() else {"attention_mask": self._mask(texts.lengths[rows])}
             with torch.inference_mode():
-                # The last suffix token is not read: what follows it is not asked, and a model may have no
+                # The last target token is not read: what follows it is not asked, and a model may have no
                 # position for it.
-                logits = self._model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=width).logits
+                logits = self._model(
+                    input_ids=ids[:, :-1], use_cache=False, logits_to_keep=inside.shape[1], **padding
+                ).logits
                 best = logits.max(-1)
-                right = best.indices == ids[:, -width:]
-            if not best.values.isfinite().all():  # NaN and infinity are the largest of their row
+                right = (best.indices == ids[:, -inside.shape[1] :]) | before
+            if not best.values[inside].isfinite().all():  # NaN and infinity are the largest of their row
                 raise ValueError(
                     "the model gives NaN or infinite logits: if it is loaded as float16 or bfloat16, set its "
                     "dtype to float32, else its weights are damaged"
                 )
-            matched[rows] = right.int().cumprod(1).sum(1).cpu().numpy()
+            matched[rows] = (right.int().cumprod(1) * inside).sum(1).cpu().numpy()
         return matched
+
+    def _mask(self, lengths: Lengths) -> torch.Tensor:
+        """1 where a text is read, 0 where there is padding: int64 (rows, positions)."""
+        import torch
+
+        mask = np.arange(lengths.max() - 1) < lengths[:, None] - 1
+        return torch.from_numpy(mask.astype(np.int64)).to(self._device)
+
+    def _batches(self, prompts: Lengths, texts: Lengths) -> Iterator[NDArray[np.intp]]:
+        """Rows that are read together: of like length, and long or short ones alone.
+
+        Args:
+            prompts: tokens of each prompt.
+            texts: tokens of each prompt and target.
+
+        """
+        long = self._is_long(texts - 1)
+        order = np.lexsort((prompts, texts, long))
+        while len(order):
+            rows = order[: self._most]
+            rows = rows[long[rows] == long[rows[0]]]
+            while len(rows) > (room := self._batch(int(texts[rows].max() - prompts[rows].min()))):
+                rows = rows[:room]
+            yield rows
+            order = order[len(rows) :]
 
     def _batch(self, positions: int) -> int:
         """Examples a batch, so that float32 logits at so many positions stay within bounds."""
         return max(1, min(self._most, _LOGITS_BYTES // (4 * (positions + 1) * self._width)))
 
-    def _tensor(self, rows: Tokens) -> torch.Tensor:
-        import torch
 
-        return torch.from_numpy(rows.astype(np.int64)).to(self._device)
+class _Padded(NamedTuple):
+    """Texts in one matrix, and the positions whose next token is asked for: the last ones of the longest."""
+
+    ids: NDArray[np.int64]
+    """int64 (rows, tokens), 0 behind a text's end."""
+    inside: NDArray[np.bool_]
+    """Whether the next token is one of the row's target: bool (rows, positions)."""
+    before: NDArray[np.bool_]
+    """Whether it is still the prompt's: bool (rows, positions)."""
+
+    @classmethod
+    def of(cls, texts: Ragged, prompts: Lengths) -> _Padded:
+        """Pad texts whose prompts have so many tokens."""
+        places = np.arange(texts.lengths.max())
+        ids = np.zeros((len(texts), len(places)), np.int64)
+        ids[places < texts.lengths[:, None]] = texts.values
+        asked = places[prompts.min() :]
+        before = asked < prompts[:, None]
+        return cls(ids, ~before & (asked < texts.lengths[:, None]), before)
+
+
+def _of_one_length(lengths: Lengths, most: int) -> Iterator[NDArray[np.intp]]:
+    """Rows of one length, so many at most: lengths ascend, rows too."""
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        yield from (rows[start : start + most] for start in range(0, len(rows), most))
 
 
 def pick_device() -> str:

@@ -14,20 +14,24 @@ from __future__ import annotations
 import glob
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Tokens
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded
+from kdaudit.inference.examples import Lengths, Ragged, lengths_of
 from kdaudit.inference.prefixes import SuffixLedger
 from kdaudit.inference.sizing import Sizes, plan_sizes
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+
+    _Params = Callable[[int], SamplingParams]
 
 # Read by vLLM when it is first imported. In one process its scheduling is deterministic.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -58,38 +62,49 @@ class VllmEngine:
         """See `Engine.describe`."""
         return Loaded(self._info, self._sizes.sequences)
 
-    def match(self, prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
-        """See `Engine.match`: one request for each distinct prefix, aborted at its last suffix's mismatch."""
-        ledger = SuffixLedger(prefixes, suffixes)
-        params = _params(suffixes.shape[1], 0.0, 0)
-        for outputs in self._run(ledger.prefixes, params):
+    def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
+        """See `Engine.match`: one request for each distinct prompt, aborted at its last target's mismatch."""
+        ledger = SuffixLedger(prompts, targets)
+        for outputs in self._run(ledger.prompts, ledger.tokens, 0.0, 0, ()):
             # An aborted request emits no last output, so the ledger alone knows what was matched.
             self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
         return ledger.matched
 
-    def generate(self, prefixes: Tokens, tokens: int, temperature: float = 0.0, seed: int = 0) -> Tokens:
+    def generate(
+        self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
+    ) -> Ragged:
         """See `Engine.generate`."""
-        out = np.zeros((len(prefixes), tokens), dtype=np.int32)
-        done = np.zeros(len(prefixes), dtype=np.int64)
-        for outputs in self._run(prefixes, _params(tokens, temperature, seed, self._masked)):
+        lengths = lengths_of(tokens, len(prompts))
+        written: list[list[int]] = [[] for _ in range(len(prompts))]
+        for outputs in self._run(prompts, lengths, temperature, seed, self._masked):
             for row, new in outputs:
-                out[row, done[row] : done[row] + len(new)] = new
-                done[row] += len(new)
-        return out
+                written[row] += new
+        return Ragged.of(written)
 
-    def _run(self, prompts: Tokens, params: SamplingParams) -> Iterator[list[tuple[int, Sequence[int]]]]:
+    def _run(
+        self, prompts: Ragged, lengths: Lengths, temperature: float, seed: int, masked: Sequence[int]
+    ) -> Iterator[list[tuple[int, Sequence[int]]]]:
         """Yield, for each engine step, the rows that moved and their new tokens.
 
         Prompts are fed in waves, so that the batch stays full while most requests die young.
+
+        Args:
+            prompts: what is read.
+            lengths: tokens to write after each: int64 (prompts,).
+            temperature: 0 is greedy.
+            seed: of sampling.
+            masked: ids that are never written.
+
         """
+        params = _params(temperature, seed, masked)
         admitted = 0
         while admitted < len(prompts) or self._engine.has_unfinished_requests():
             room = self._sizes.queue - self._engine.get_num_unfinished_requests()
             if admitted < len(prompts) and room >= self._sizes.wave:
-                admitted = self._admit(prompts, admitted, admitted + room, params)
+                admitted = self._admit(prompts, lengths, admitted, admitted + room, params)
             yield [(int(output.request_id), output.outputs[0].token_ids) for output in self._engine.step()]
 
-    def _admit(self, prompts: Tokens, start: int, stop: int, params: SamplingParams) -> int:
+    def _admit(self, prompts: Ragged, lengths: Lengths, start: int, stop: int, params: _Params) -> int:
         from vllm.inputs import TokensPrompt
 
         rows = range(start, min(stop, len(prompts)))
@@ -97,7 +112,8 @@ class VllmEngine:
             [TokensPrompt(prompt_token_ids=prompts[row].tolist()) for row in rows]
         )
         for row, prompt in zip(rows, rendered, strict=True):
-            own = params if params.seed is None else _seeded(params, params.seed + row)
+            own = params(int(lengths[row]))
+            own = own if own.seed is None else _seeded(own, own.seed + row)
             self._engine.add_request(str(row), prompt, own)
         return rows.stop
 
@@ -163,22 +179,28 @@ def _plain_path(path: str) -> Iterator[str]:
         yield str(link)
 
 
-def _params(tokens: int, temperature: float, seed: int, masked: Sequence[int] = ()) -> SamplingParams:
-    """Greedy at temperature 0. Sampling: each row draws from a generator of its own (see `_admit`)."""
+def _params(temperature: float, seed: int, masked: Sequence[int]) -> _Params:
+    """How so many tokens are written: greedily, or with a temperature by a generator of each row's own."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     from kdaudit.inference import vllm_mask
 
-    return SamplingParams(
-        temperature=temperature,
-        seed=seed if temperature else None,
-        max_tokens=tokens,
-        ignore_eos=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.DELTA,
-        extra_args=vllm_mask.masking(masked) if masked else None,
-    )
+    mask = vllm_mask.masking(masked) if masked else None
+
+    @cache
+    def of(tokens: int) -> SamplingParams:
+        return SamplingParams(
+            temperature=temperature,
+            seed=seed if temperature else None,
+            max_tokens=tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args=mask,
+        )
+
+    return of
 
 
 def _seeded(params: SamplingParams, seed: int) -> SamplingParams:

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from kdaudit.attacks.greedy import Cut, Split, cut
+from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import AuditConfig, EngineName
 from kdaudit.corpus import build_examples
-from kdaudit.inference import EngineOptions, RemoteEngine, require, start
+from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.models.audited import Member, lone_teacher
 from kdaudit.pipelines.stages.fit import engine_options, split_of
 from kdaudit.runs import Progress
@@ -58,13 +57,18 @@ class _Way(NamedTuple):
     name: str
     engine: EngineName
     words: str
-    run: Callable[[RemoteEngine, Cut], NDArray[Any]]
+    run: Callable[[RemoteEngine, Batch], object]
 
 
 _WAYS = (
-    _Way("early_exit", "vllm", "early exit (kdaudit)", lambda engine, rows: engine.match(*rows)),
+    _Way(
+        "early_exit",
+        "vllm",
+        "early exit (kdaudit)",
+        lambda engine, rows: engine.match(rows.prompts, rows.targets),
+    ),
     _Way("generate", "vllm", "vLLM, all suffix tokens", lambda engine, rows: _generate(engine, rows)),
-    _Way("prefill", "vllm", "vLLM, prefixes alone", lambda engine, rows: engine.generate(rows.prefixes, 1)),
+    _Way("prefill", "vllm", "vLLM, prefixes alone", lambda engine, rows: engine.generate(rows.prompts, 1)),
     _Way(
         "transformers", "transformers", "transformers generate", lambda engine, rows: _generate(engine, rows)
     ),
@@ -90,9 +94,9 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
     split = split_of(config.extraction, roster, {})
     progress("corpus: reading documents", 0, 0)
     rows, windows = _sample(config, roster.tokenizer, split, examples, progress)
-    count = len(rows.prefixes)
+    count = len(rows.prompts)
     seconds: dict[str, list[float]] = {way.name: [] for way in _WAYS}
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, Any] = {}
     with ExitStack() as stack:
         engines = []
         for way, waiting in zip(_WAYS, range(len(_WAYS), 0, -1), strict=True):
@@ -101,7 +105,7 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
             engines.append(stack.enter_context(start(options)))
         for way, engine in zip(_WAYS, engines, strict=True):
             progress(f"bench: warming up, {way.words}", 0, 0)
-            way.run(engine, Cut(*(part[:_WARM_UP] for part in rows)))
+            way.run(engine, rows.take(np.arange(min(count, _WARM_UP))))
         for turn in range(REPEATS):
             for place, (way, engine) in enumerate(zip(_WAYS, engines, strict=True)):
                 progress("bench", turn * len(_WAYS) + place, REPEATS * len(_WAYS))
@@ -138,7 +142,7 @@ def render(result: BenchResult) -> str:
 
 def _sample(
     config: AuditConfig, tokenizer: object, split: Split, examples: int, progress: Progress
-) -> tuple[Cut, int]:
+) -> tuple[Batch, int]:
     """The examples to time, and how many windows the audit would read."""
     sampled = config.corpus.model_copy(update={"limit": examples})
     with tempfile.TemporaryDirectory() as scratch:
@@ -152,7 +156,7 @@ def _sample(
         )
         (table,) = found.tables(examples)
     windows = found.counts.windows
-    return cut(table["token_ids"], split), min(windows, config.corpus.limit or windows)
+    return examples_of(table, split), min(windows, config.corpus.limit or windows)
 
 
 def _options(
@@ -163,8 +167,8 @@ def _options(
     return options._replace(memory_share=1 / waiting)
 
 
-def _generate(engine: RemoteEngine, rows: Cut) -> NDArray[Any]:
-    return engine.generate(rows.prefixes, rows.suffixes.shape[1])
+def _generate(engine: RemoteEngine, rows: Batch) -> Ragged:
+    return engine.generate(rows.prompts, rows.targets.lengths)
 
 
 def _result(examples: int, seconds: dict[str, float], decoded: float, windows: int) -> BenchResult:

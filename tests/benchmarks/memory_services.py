@@ -31,16 +31,26 @@ class GeneratedEngine:
         """As `kdaudit.inference.base.Loaded`."""
         return [["generated", "1", "none", "float32"], 256]
 
-    def match(self, _: NDArray[np.int32], suffixes: NDArray[np.int32]) -> NDArray[np.int16]:
+    def match(
+        self,
+        _: NDArray[np.int32],
+        __: NDArray[np.int64],
+        targets: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+    ) -> NDArray[np.int16]:
         """Most examples are left within a few tokens."""
+        suffixes = targets.reshape(len(offsets) - 1, -1)
         width = suffixes.shape[1]
         share = _shares(suffixes)
         few = np.minimum(-2 * np.log2(1 - share), width - 1).astype(np.int16)
         return np.where((share >= self._low) & (share < self._high), np.int16(width), few)
 
-    def generate(self, prefixes: NDArray[np.int32], *, tokens: int, **_: float) -> NDArray[np.int32]:
+    def generate(
+        self, _: NDArray[np.int32], __: NDArray[np.int64], tokens: NDArray[np.int64], **___: float
+    ) -> list[NDArray[Any]]:
         """Random words."""
-        return np.random.default_rng(0).integers(2, 300, (len(prefixes), tokens)).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(tokens)])
+        return [np.random.default_rng(0).integers(2, 300, offsets[-1]).astype(np.int32), offsets]
 
 
 class GeneratedFeatures:

@@ -16,23 +16,23 @@ from __future__ import annotations
 import json
 import time
 from importlib.metadata import version
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.greedy import cut
+from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import reason
-from kdaudit.inference import RemoteEngine
+from kdaudit.inference import Batch, Ragged, RemoteEngine
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
-from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.inference.retry import retreating
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
 from kdaudit.schemas.results import EngineCheck, Result
 
+_SAID = Continuations._fields[:3]
+"""Columns of engine_check/MODEL.parquet that hold a row of a window each."""
 _SHARDS = 4
 """Shards that the prefixes come from: a corpus may have more than should be read for a few dozen."""
 
@@ -48,11 +48,6 @@ class Checked(Result):
     """Why there could be none."""
 
 
-class _Sample(NamedTuple):
-    examples: NDArray[np.int64]
-    prefixes: Tokens
-
-
 def write_reference(work: Work, member: Member) -> None:
     """Let the reference say what the model says; where it cannot, note why, and warn."""
     run, depends = work.run, {"transformers": version("transformers"), "windows": WINDOWS}
@@ -65,8 +60,8 @@ def write_reference(work: Work, member: Member) -> None:
 
         def attempt(retreat: int) -> None:
             began = time.monotonic()
-            said = ask_reference(_model(work, member), sample.prefixes, work.split.suffix_tokens, retreat)
-            table = _table(said, sample.examples, time.monotonic() - began)
+            said = ask_reference(_model(work, member), sample.prompts, sample.targets.lengths, retreat)
+            table = _table(said, sample.example_ids, time.monotonic() - began)
             run.write_table(_said_file(member), table, private=True)
 
         try:
@@ -119,32 +114,47 @@ def read_checked(work: Work, member: Member) -> Checked:
     return Checked.model_validate_json((work.run.folder / _outcome_file(member)).read_bytes())
 
 
-def _sample(work: Work, member: Member) -> _Sample:
-    """A few dozen examples with different prefixes, in random order."""
+def _sample(work: Work, member: Member) -> Batch:
+    """A few dozen examples with different prompts, in random order."""
     random = np.random.default_rng(work.seed)
     shards = random.permutation(work.run.shards(EXAMPLES))[:_SHARDS]
     table = pa.concat_tables(work.run.read_table(str(shard), ["example_id", "token_ids"]) for shard in shards)
-    prefixes = cut(table["token_ids"], work.split_of(member)).prefixes
-    _, first = np.unique(prefixes, axis=0, return_index=True)
-    chosen = random.permutation(first)[:WINDOWS]
-    return _Sample(table["example_id"].to_numpy()[chosen], prefixes[chosen])
+    examples = examples_of(table, work.split_of(member))
+    first = {tuple(prompt.tolist()): row for row, prompt in reversed([*enumerate(examples.prompts)])}
+    chosen = random.permutation([row for _, row in sorted(first.items())])[:WINDOWS]
+    return examples.take(chosen)
 
 
 def _table(said: Said, examples: NDArray[np.int64], seconds: float) -> pa.Table:
-    rows = {"prefix_token_ids": said.prefixes, **said.continuations._asdict()}
-    columns = {name: pa.array(list(values)) for name, values in rows.items()}
+    written, ends = said.continuations, said.continuations.ends
+    rows = {name: getattr(written, name) for name in _SAID}
+    columns = {
+        name: pa.array([row[:end] for row, end in zip(values, ends, strict=True)])
+        for name, values in rows.items()
+    }
     notes = {"rounding": json.dumps(said.rounding), "about": said.about, "seconds": repr(seconds)}
-    table = pa.table({"example_id": pa.array(examples[: len(said.prefixes)]), **columns})
+    table = pa.table(
+        {
+            "example_id": pa.array(examples[: len(said.prompts)]),
+            "prefix_token_ids": pa.array(list(said.prompts)),
+            **columns,
+        }
+    )
     return table.replace_schema_metadata(notes)
 
 
 def _said(table: pa.Table) -> Said:
-    prefixes, *continuations = (
-        np.stack(table[name].to_numpy()) for name in ("prefix_token_ids", *Continuations._fields)
+    lengths = table[_SAID[0]].combine_chunks().value_lengths().to_numpy().astype(np.int64)
+    width = int(lengths.max())
+    tokens, margins, unlikely = (
+        np.stack([np.pad(row, (0, width - len(row))) for row in table[name].to_numpy()]) for name in _SAID
     )
     notes = table.schema.metadata
     rounding = Rounding(*json.loads(notes[b"rounding"]))
-    return Said(prefixes, Continuations(*continuations), rounding, notes[b"about"].decode())
+    prompts = Ragged.of(table["prefix_token_ids"].to_numpy())
+    return Said(
+        prompts, Continuations(tokens, margins, unlikely, lengths), rounding, notes[b"about"].decode()
+    )
 
 
 def _model(work: Work, member: Member) -> Model:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.greedy import cut
+from kdaudit.attacks.examples import examples_of
 from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
@@ -66,7 +66,7 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
     run = work.run
     work.progress("corpus: counting suffixes", 0, examples.counts.documents)
     counter = SuffixCounter(
-        cut(run.read_table(shard, ["token_ids"])["token_ids"], work.split).suffixes
+        examples_of(run.read_table(shard, ["example_id", "token_ids"]), work.split).targets.matrix()
         for shard in run.shards(EXAMPLES)
     )
     for read, tokens in enumerate(examples.documents()):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdaudit.attacks.greedy import Split
 from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
 from kdaudit.errors import ModelError, UsageError
-from kdaudit.inference import EngineOptions, require
+from kdaudit.inference import EngineOptions, Split, require
 from kdaudit.models.audited import Member, Roster, embedding_rows
 from kdaudit.models.context import read_context_length
 from kdaudit.models.tokenizer import bos_token_id, uses_bos

@@ -16,7 +16,9 @@ import pyarrow as pa
 from kdaudit.analysis.inheritance import classes
 from kdaudit.analysis.leaks import LEAKS_SCHEMA
 from kdaudit.analysis.tags import find_tags
-from kdaudit.attacks.greedy import continuations_file, cut, leaked
+from kdaudit.attacks.examples import windows_of
+from kdaudit.attacks.greedy import continuations_file, leaked
+from kdaudit.corpus import Example, read_rows
 from kdaudit.inference.base import Tokens
 from kdaudit.pipelines.stages.measured import Audited
 from kdaudit.runs.examples import read_examples
@@ -33,19 +35,22 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
         [audited.measured[student.name].corpus for student in audited.roster.students], audited.split
     )
     for table in read_examples(run, "examples", ids):
-        parts = cut(table["token_ids"], audited.split)
-        names = zip(table["example_id"].to_pylist(), table["document_id"].to_pylist(), *parts, strict=True)
-        for example, document, prefix, suffix in names:
+        rows = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
+        for example, row in zip(table["example_id"].to_pylist(), rows, strict=True):
             yield Leak(
                 example_id=example,
-                document_id=document,
+                document_id=row.document,
                 memorized_by=[name for name, flag in flags.items() if flag[example]],
                 classes={name: found[example] for name, found in by_student.items() if example in found},
                 copies=int(audited.copies[example]),
                 risk=None if audited.risk is None else float(audited.risk[example]),
-                tags=find_tags(audited.roster.decode([*prefix, *suffix])),
-                suffix_hmac=hmac.new(key, audited.roster.decode(suffix).encode(), hashlib.sha256).hexdigest(),
+                tags=find_tags(audited.roster.decode([*row.prompt, *row.target])),
+                suffix_hmac=_keyed(key, audited.roster.decode(row.target)),
             )
+
+
+def _keyed(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def _classes(audited: Audited) -> dict[str, dict[int, LeakClass]]:
@@ -65,12 +70,11 @@ def leaks_table(run: RunStore, audited: Audited, leaks: list[Leak]) -> pa.Table:
     said = {name: _continuations(run, name) for name in audited.measured}
     tables, after = [LEAKS_SCHEMA.empty_table()], iter(leaks)
     for table in read_examples(run, "examples", ids):
-        parts = cut(table["token_ids"], audited.split)
-        begin = int(audited.split.bos is not None)
+        examples = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
         places = table.drop_columns("token_ids").to_pylist()
         rows = [
-            _leak_row(audited, next(after), place, prefix[begin:], suffix, said)
-            for place, prefix, suffix in zip(places, parts.prefixes, parts.suffixes, strict=True)
+            _leak_row(audited, next(after), place, example, said)
+            for place, example in zip(places, examples, strict=True)
         ]
         tables.append(pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA))  # rows of one shard are held at a time
     return pa.concat_tables(tables)
@@ -80,15 +84,14 @@ def _leak_row(
     audited: Audited,
     leak: Leak,
     place: Mapping[str, Any],
-    prefix: Tokens,
-    suffix: Tokens,
+    row: Example,
     said: Mapping[str, Mapping[int, Tokens]],
 ) -> dict[str, Any]:
     """A row of LEAKS_SCHEMA; `place` is the example's row without its token ids."""
-    example, text = leak.example_id, audited.roster.decode(suffix)
+    example, text = leak.example_id, audited.roster.decode(row.target)
     return {
         **place,
-        "prefix": audited.roster.decode(prefix),
+        "prefix": audited.roster.decode(row.prompt),
         "suffix": text,
         "models": [
             {
@@ -109,7 +112,4 @@ def _leak_row(
 def _continuations(run: RunStore, name: str) -> dict[int, Tokens]:
     """What a model said where it did not reproduce the suffix, by example id."""
     table = run.read_table(continuations_file(name))
-    ids, tokens = table["example_id"].to_pylist(), table["token_ids"].combine_chunks()
-    if not ids:
-        return {}
-    return dict(zip(ids, tokens.flatten().to_numpy().reshape(len(ids), -1), strict=True))
+    return dict(zip(table["example_id"].to_pylist(), windows_of(table), strict=True))

@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kdaudit.attacks.examples import windows_of
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retreating
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
-from kdaudit.runs.examples import read_examples, windows_of
+from kdaudit.runs.examples import read_examples
 
 EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
@@ -83,14 +84,14 @@ def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
 
 def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
     for shard in work.run.shards(HOLDOUT):
-        yield windows_of(work.run.read_table(shard, ["token_ids"])["token_ids"])
+        yield list(windows_of(work.run.read_table(shard, ["token_ids"])))
 
 
 def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:
     before, entropies, log_probabilities = worker.seconds, [], []
     bos = work.split_of(member).bos
     for table in read_examples(work.run, EXAMPLES, sample):
-        found = worker.entropy(windows_of(table["token_ids"]), bos, work.vocabulary)
+        found = worker.entropy(list(windows_of(table)), bos, work.vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
     table = pa.table(

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import Extraction, Split, read_extraction
+from kdaudit.attacks.greedy import Extraction, read_extraction
 from kdaudit.config.audit import AuditConfig
+from kdaudit.inference import Split
 from kdaudit.models.audited import Member, Roster
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies
@@ -52,6 +53,11 @@ class Audited(NamedTuple):
     """Risk of each example, where there is a predictor: float64 (examples,)."""
     entropies: EntropyPoints
     """Entropy against log-probability of a sample of examples, by model."""
+
+    @property
+    def target_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example's target: int64 (examples,)."""
+        return np.full(self.corpus.examples, self.split.suffix_tokens, np.int64)
 
     def memorized(self, name: str) -> Flags:
         """Which examples a model memorizes: bool (examples,)."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import cut
+from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import LabelKind
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.pipelines.stages.scoring import read_features
@@ -247,7 +247,7 @@ def _suffix_groups(work: Work) -> NDArray[np.int64]:
     """
     hashes = []
     for shard in work.run.shards(EXAMPLES):
-        suffixes = cut(work.run.read_table(shard, ["token_ids"])["token_ids"], work.split).suffixes
-        digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in suffixes)
+        examples = examples_of(work.run.read_table(shard, ["example_id", "token_ids"]), work.split)
+        digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in examples.targets)
         hashes.append(np.frombuffer(b"".join(digests), dtype=np.int64))
     return np.concatenate(hashes)

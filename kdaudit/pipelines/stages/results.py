@@ -12,7 +12,8 @@ from kdaudit.analysis.gate import judge
 from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.tags import NOT_SEARCHED
-from kdaudit.attacks.greedy import Extraction, Split
+from kdaudit.attacks.greedy import Extraction
+from kdaudit.inference import Split
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.fit import tokenizer_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
@@ -100,7 +101,7 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         rate=count / total,
         ci95=clopper_pearson(count, total),
         windows_memorized=int(audited.copies[memorized].sum(dtype=np.int64)),
-        survival=survival(corpus.matched, audited.split.suffix_tokens),
+        survival=survival(corpus.matched, audited.target_lengths),
         holdout=_floor(measured.holdout, audited.split),
         perplexity=measured.perplexity,
         fingerprint=member.model.fingerprint,

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.inference import EngineInfo
-from kdaudit.inference.base import Tokens
+from kdaudit.attacks.examples import windows_of
+from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
 from kdaudit.inference.retry import retreating
 from kdaudit.inference.scoring import PairScores, PairWorker
@@ -23,7 +23,6 @@ from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.examples import SUFFIX_COPIES
 from kdaudit.pipelines.stages.work import EXAMPLES, Work
 from kdaudit.risk.text import zlib_entropy
-from kdaudit.runs.examples import windows_of
 
 FEATURES = "features"
 """The stage, and its folder in the run."""
@@ -98,19 +97,19 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
             before = worker.seconds
-            scores = worker.scores(windows_of(examples["token_ids"]))
+            scores = worker.scores(list(windows_of(examples)))
             notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
             table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
             run.write_table(_beside(shard), table, private=False)
             work.progress("features", len(run.shards(FEATURES)), len(shards))
 
 
-def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Tokens, Tokens], NDArray[np.int16]]:
+def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
     """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
     begin = int(work.split_of(_scored(work)[role]).bos is not None)  # which the passes add themselves
 
-    def match(prefixes: Tokens, suffixes: Tokens) -> NDArray[np.int16]:
-        scores = worker.scores(list(np.concatenate([prefixes[:, begin:], suffixes], axis=1)))
+    def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
+        scores = worker.scores(list(prompts.tail(begin).followed_by(targets)))
         return (scores.teacher_matched, scores.baseline_matched)[role]
 
     return match

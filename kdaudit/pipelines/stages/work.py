@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from kdaudit.attacks.greedy import Split
 from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.errors import ModelError
+from kdaudit.inference import Split
 from kdaudit.inference.scoring import ModelFiles
 from kdaudit.models.audited import Member, Roster
 from kdaudit.models.resolving import check_model_unchanged
