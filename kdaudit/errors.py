@@ -1,7 +1,7 @@
 """Errors that a person can act on.
 
-Each message is one sentence that says what is wrong, where, and what to do. The command line prints
-it without a traceback and exits with the class's code.
+A UsageError holds what is wrong, where, and what to do as data; nothing reads a sentence back. The command
+line prints the sentence that `str` makes of it, without a traceback, and exits with the class's code.
 
     KdauditError
     ├── UsageError             exit 2: wrong use, configuration or input
@@ -21,7 +21,11 @@ it without a traceback and exits with the class's code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+MAX_SHOWN = 10
+"""Problems that one message lists; more would scroll the first ones away."""
 
 
 class KdauditError(Exception):
@@ -35,9 +39,48 @@ class ToldElsewhere(SystemExit):
 
 
 class UsageError(KdauditError):
-    """The user's command, configuration or input is wrong; running again changes nothing."""
+    """The user's command, configuration or input is wrong; running again changes nothing.
+
+    Attributes:
+        what: what is wrong, and in which file, line or row, without the remedy.
+        fix: what to do about it.
+        key: the configuration's dotted key that it is about, as in `corpus.path`; None if it is about none.
+        where: where that was written: `audit.yaml:12`, `--set`, or another option of the command line. The
+            loader of the configuration adds it (`kdaudit.config.yaml.loading.add_place`).
+        more: further problems that were found with this one.
+
+    """
 
     exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        fix: str,
+        *,
+        key: str | None = None,
+        where: str | None = None,
+        more: Sequence[UsageError] = (),
+    ) -> None:
+        super().__init__(what, fix)
+        self.what = what
+        self.fix = fix
+        self.key = key
+        self.where = where
+        self.more = tuple(more)
+
+    def __str__(self) -> str:
+        """`audit.yaml:12: gate.max_rate: WHAT; FIX`, a line for each problem."""
+        problems = (self, *self.more)
+        lines = [problem._line() for problem in problems[:MAX_SHOWN]]
+        if len(problems) > MAX_SHOWN:
+            lines.append(f"and {len(problems) - MAX_SHOWN} more")
+        return "\n".join(lines)
+
+    def _line(self) -> str:
+        lead = [part for part in (self.where, self.key) if part]
+        place = " ".join(lead) if self.where == "--set" else ": ".join(lead)
+        return f"{f'{place}: ' if place else ''}{self.what}; {self.fix}"
 
 
 class ConfigError(UsageError):

@@ -361,17 +361,17 @@ BROKEN = {
     "half a begin": (f"# T\n{BEGIN}\ntext\n{END}\n", "0 kdaudit:begin and 1 kdaudit:end"),
     "twice": (f"{BEGIN} -->\n{END}\n{BEGIN} -->\n{END}\n", "2 kdaudit:begin and 2 kdaudit:end"),
     "backwards": (f"{END}\n{BEGIN} -->\n", "in this order"),
-    "no yaml": ("---\nlicense: [mit\n---\n", "is no YAML"),
+    "no yaml": ("---\nlicense: [mit\n---\n", "is not valid YAML"),
     "no yaml in line 3": ("---\nlicense: mit\na: b: c\n---\n", "line 3"),
-    "tabs": ("---\na:\n\t- b\n---\n", "is no YAML"),
+    "tabs": ("---\na:\n\t- b\n---\n", "is not valid YAML"),
     "control character": ("---\na: \x07\n---\n", "a control character in line 2"),
     "a list": ("---\n- a\n- b\n---\n", "front matter"),
     "one line of braces": ("---\n{license: mit}\n---\n", "one a line"),
     "index is text": ("---\nmodel-index: x\n---\n", "model-index"),
-    "index without results": ("---\nmodel-index:\n- name: x\n---\n", "no list of models with results"),
+    "index without results": ("---\nmodel-index:\n- name: x\n---\n", "not a list of models with results"),
     "result without a dataset": (
         "---\nmodel-index:\n- name: x\n  results:\n  - task: {type: t}\n---\n",
-        "none that huggingface_hub reads",
+        "huggingface_hub cannot read",
     ),
     "ours twice": (
         f"---\nmodel-index:\n- name: x\n  results:\n  - {OURS}\n  - {OURS}\n---\n",
@@ -421,9 +421,9 @@ LOOKALIKES = {
     "self": ("---\na: &a [*a]\n---\n", r"line 2: \*a stands within itself; write out"),
     "self merged": ("\n---\na: &a\n  <<: *a\n---\n", r"line 4: \*a stands within itself; write out"),
     "control character": ("\n---\na: \a\n---\n", "a control character in line 3; remove it"),
-    "escape": ('---\na: "\\U99999999"\n---\n', "no YAML .* mend it"),
-    "python": ("---\na: !!python/name:os.system\n---\n", "mend it"),
-    "number": ("---\na: " + "9" * 5000 + "\n---\n", "mend it"),
+    "escape": ('---\na: "\\U99999999"\n---\n', "not valid YAML .* fix it"),
+    "python": ("---\na: !!python/name:os.system\n---\n", "fix it"),
+    "number": ("---\na: " + "9" * 5000 + "\n---\n", "fix it"),
 }
 
 
@@ -774,7 +774,7 @@ def test_a_silent_hub_is_not_waited_for_by_lookups(
 ) -> None:
     hub.silent = "/"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for place in ("corpus.fingerprint", "models", "distill.readers"):
+    for place in ("corpus.fingerprint", "models.resolving", "distillation.readers"):
         monkeypatch.setattr(f"kdaudit.{place}.LOOKUP_SECONDS", 0.3)
     with pytest.raises(
         RunError, match=r"^models.teacher.path: org/name: the hub at .* did not answer within"
@@ -837,7 +837,7 @@ def test_files_that_go_while_they_are_counted_are_no_failure(
 
 def test_a_wrong_repository_id_is_wrong_use(run: Path, hub: StandIn, tmp_path: Path) -> None:
     for words in (["--card", tmp_path / "README.md"], []):
-        assert "no repository id" in refused(call(run, "--student", "soft", *words, "--push", "a/b/c"))
+        assert "not a repository id" in refused(call(run, "--student", "soft", *words, "--push", "a/b/c"))
     assert not (tmp_path / "README.md").exists()
     assert hub.calls == []
 

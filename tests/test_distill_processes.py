@@ -174,7 +174,7 @@ def test_the_first_works_as_if_no_launcher_had_started_it(monkeypatch: pytest.Mo
 
 def test_an_error_while_the_others_wait_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> NoReturn:
-        raise CorpusError("told")
+        raise CorpusError("wrong", fix="fix it")
 
     first, second = _two(lambda all_: all_.first_then_all(fail, lambda: None), monkeypatch)
     assert isinstance(first, CorpusError)

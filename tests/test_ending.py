@@ -159,11 +159,11 @@ def test_what_libraries_print_passes_the_same_place(doing: Any) -> None:
     def noisy() -> None:
         print("out \x1b[2J hf_abcdefghij0123456789")
         sys.stderr.writelines(["err \u202e\x9b\n", "more\r\n"])
-        raise UsageError("wrong")
+        raise UsageError("wrong", fix="right it")
 
     done = doing(noisy)
     assert done.stdout == "out \\u001b[2J hf_***\n"
-    assert done.stderr == "err \\u202e\\u009b\nmore\\u000d\nkdaudit: wrong\n"
+    assert done.stderr == "err \\u202e\\u009b\nmore\\u000d\nkdaudit: wrong; right it\n"
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from kdaudit.errors import UsageError
+
 PACKAGE = ROOT / "kdaudit"
 FLOORS = (
     {"errors"},
@@ -71,3 +73,40 @@ def test_pages_are_made_from_what_a_run_wrote_alone() -> None:
     for package in ("reporting", "modelcard"):
         for path in (PACKAGE / package).rglob("*.py"):
             assert not {"corpus", "inference", "attacks", "pipelines"} & set(imports_of(path)), path
+
+
+USAGE_ERRORS = {"KdauditError", *(each.__name__ for each in (UsageError, *UsageError.__subclasses__()))}
+SENTENCES = {"str", "repr", "format", "reason"}
+"""What makes text of an exception."""
+
+
+def caught_as(handler: ast.ExceptHandler) -> set[str]:
+    """The names of the classes that a handler catches."""
+    return {node.id for node in ast.walk(handler.type or ast.Pass()) if isinstance(node, ast.Name)}
+
+
+def sentences_read(module: ast.AST) -> Iterator[int]:
+    """Lines where a handler of a UsageError makes its sentence, or reads the arguments that it is made of."""
+    for handler in ast.walk(module):
+        if not isinstance(handler, ast.ExceptHandler) or not caught_as(handler) & USAGE_ERRORS:
+            continue
+        for node in (inner for statement in handler.body for inner in ast.walk(statement)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SENTENCES:
+                parts = node.args
+            elif isinstance(node, ast.FormattedValue) or (
+                isinstance(node, ast.Attribute) and node.attr == "args"
+            ):
+                parts = [node.value]
+            else:
+                continue
+            yield from (part.lineno for part in parts if getattr(part, "id", "") == handler.name)
+
+
+def test_only_the_command_line_makes_a_sentence_of_a_usage_error() -> None:
+    read = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "cli"
+        for line in sentences_read(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert not read

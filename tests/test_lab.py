@@ -222,7 +222,10 @@ def test_another_setting_never_replaces_a_trained_model(family: Family) -> None:
     ("override", "told"),
     [
         ("student.base.hiden_size=64", "hiden_size: LlamaConfig has no such key; did you mean hidden_size?"),
-        ("student.base.model_type=lama", "'lama' is no architecture of transformers; did you mean llama?"),
+        (
+            "student.base.model_type=lama",
+            "'lama' is not an architecture of transformers; did you mean llama?",
+        ),
         ("teacher.base.vocab_size=7", "teacher.base.vocab_size: 7 is less than the tokenizer's"),
         ("corpus.path=./trian.jsonl", "did you mean"),
         ("student.base=./no-model", "student.base: "),

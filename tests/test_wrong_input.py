@@ -31,8 +31,8 @@ import zstandard
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from kdaudit.cli import main
-from kdaudit.errors import EngineError
+from kdaudit.cli import main, printing
+from kdaudit.errors import EngineError, UsageError
 
 Mistake = Callable[[Path], list[str]]
 """Goes wrong somewhere in the folder of an audit, or in the words for the command line that it returns."""
@@ -330,7 +330,7 @@ CONFIGURATION = [
     pytest.param(
         append("gate: {max_rate: 1.5}\n"),
         "audit.yaml:23: gate.max_rate: 1.5 is out of range",
-        "give at most 1; it is a share, as 0.05 for 5 %",
+        "give at most 1; it is a share, as 0.05 for 5%",
         id="gate above one",
     ),
     pytest.param(
@@ -494,7 +494,7 @@ CONFIGURATION = [
     ),
     pytest.param(
         sets("gate.max_rate"),
-        "--set gate.max_rate: write it as KEY=VALUE",
+        "--set gate.max_rate: is not KEY=VALUE",
         "for example --set gate.max_rate=0.001",
         id="--set without a value",
     ),
@@ -724,7 +724,7 @@ TEXT = [
     ),
     pytest.param(
         sets("corpus.path=corpora"),
-        "corpus.path: corpora: is no local file, and the Hugging Face hub cannot be reached",
+        "corpus.path: corpora: is not a local file, and the Hugging Face hub cannot be reached",
         "correct the path, or check the network",
         id="corpus neither file nor on the hub",
     ),
@@ -959,7 +959,7 @@ PLACES = [
     pytest.param(
         both(made("taken"), locked("taken"), words("--out", "taken")),
         "taken: cannot be written (Permission denied)",
-        "choose another --out or mend its permissions",
+        "choose another --out or fix its permissions",
         id="--out locked",
     ),
 ]
@@ -972,6 +972,32 @@ def put_right(good: Path, folder: Path) -> None:
             entry.chmod(0o700)
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     shutil.copytree(good, folder, dirs_exist_ok=True)
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[UsageError]:
+    """The error that the command ends with, once it knows where its key is written."""
+    from kdaudit import cli
+
+    caught: list[UsageError] = []
+    place = cli._add_place
+
+    def keep(error: UsageError, words: Any) -> None:
+        place(error, words)
+        caught.append(error)
+
+    monkeypatch.setattr(cli, "_add_place", keep)
+    return caught
+
+
+def made_of(error: UsageError) -> str:
+    """The sentence that an error's parts make; each part is there."""
+    assert error.what.strip()
+    assert error.fix.strip()
+    assert not error.more
+    begins = [part for part in (error.where, error.key) if part]
+    lead = " ".join(begins) if error.where == "--set" else ": ".join(begins)
+    return ": ".join([*([lead] if lead else []), f"{error.what}; {error.fix}"])
 
 
 PROGRESS = re.compile(
@@ -1011,13 +1037,15 @@ ALL = [*CONFIGURATION, *TEXT, *MODELS, *PLACES]
 @pytest.mark.usefixtures("no_engine")
 @pytest.mark.parametrize(("mistake", "begins", "remedy"), ALL)
 def test_mistake_is_told_in_one_sentence_and_leaves_nothing_in_the_way(
-    mistake: Mistake, begins: str, remedy: str, good: Path, audit: Path
+    mistake: Mistake, begins: str, remedy: str, good: Path, audit: Path, refused: list[UsageError]
 ) -> None:
     more = mistake(audit)
     told = refusal(*kdaudit("run", "audit.yaml", "--out", "run", *more))
+    assert told == printing.printable(made_of(*refused))
     told = without_place(told.replace(str(audit), "DIR"), begins)
     assert told.startswith(begins)
     assert remedy in told[len(begins) :]
+    assert refused[0].key is None or refused[0].key in told
     if (audit / "run").exists():
         put_right(good, audit)
         code, said = kdaudit("run", "audit.yaml", "--out", "run")

@@ -88,7 +88,7 @@ def read_worst(folder: Path, most: int, *, private: bool) -> list[FlaggedExample
             )
     except (OSError, KeyError, pa.ArrowException) as error:
         raise RunStateError(
-            f"{path}: cannot be read ({reason(error)}); run `kdaudit screen` again to finish or fix it"
+            f"{path}: cannot be read ({reason(error)})", fix="run `kdaudit screen` again to finish or fix it"
         ) from error
     found = {} if rows is None else {row["example_id"]: row for row in rows.to_pylist()}
     return [_example(found[one]) for one in worst]

@@ -86,13 +86,14 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
         texts = {row.example_id: row for row in _ROWS.validate_python(table.to_pylist())}
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise RunStateError(
-            f"{path}: cannot be read ({_told(error)}); run `kdaudit run` again to finish or mend the audit"
+            f"{path}: cannot be read ({_told(error)})",
+            fix="run `kdaudit run` again to finish or fix the audit",
         ) from error
     missing = [example_id for example_id in wanted if example_id not in texts]
     if missing:
         raise RunStateError(
-            f"{path}: example {missing[0]} of results.json is not in it; run `kdaudit verify` to see which "
-            "file was changed"
+            f"{path}: example {missing[0]} of results.json is not in it",
+            fix="run `kdaudit verify` to see which file was changed",
         )
     return texts
 

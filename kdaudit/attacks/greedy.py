@@ -68,8 +68,9 @@ def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:
     """One model's shards must come from one engine, or near ties between tokens may fall either way."""
     if before != now:
         raise RunStateError(
-            f"extraction: begun with {' '.join(before)}, now {' '.join(now)}; go on with the first, or start "
-            "the run anew with --fresh"
+            f"begun with {' '.join(before)}, now {' '.join(now)}",
+            fix="continue with the first, or start again with --fresh",
+            key="extraction",
         )
 
 

@@ -20,7 +20,7 @@ import click
 from kdaudit import NO_USAGE_REPORTS, __version__
 from kdaudit.cli.ending import INTERRUPTED, Program, interruption
 from kdaudit.cli.printing import OutputLostError, one_line, printable, say
-from kdaudit.errors import KdauditError, RunStateError, ToldElsewhere, UsageError
+from kdaudit.errors import KdauditError, ToldElsewhere, UsageError
 
 if TYPE_CHECKING:
     from kdaudit.config.audit import AuditConfig
@@ -43,7 +43,8 @@ def _for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
             _refuse_a_deleted_folder()
             code = command(*args, **kwargs)
         except KdauditError as error:
-            say(f"kdaudit: {printable(_placed(error, kwargs))}", err=True)
+            _add_place(error, kwargs)
+            say(f"kdaudit: {printable(str(error))}", err=True)
             code = error.exit_code
         except KeyboardInterrupt as error:
             say(f"kdaudit: {interruption(error, fresh=bool(kwargs.get('fresh')))}", err=True)
@@ -80,20 +81,17 @@ def _refuse_a_deleted_folder() -> None:
         os.getcwd()  # noqa: PTH109 - Path.cwd() does the same
     except OSError as error:
         raise UsageError(
-            f"the current directory is gone ({error.strerror}); change to one that exists, then run again"
+            f"the current directory is gone ({error.strerror})",
+            fix="change to one that exists, then run again",
         ) from error
 
 
-def _placed(error: KdauditError, words: Mapping[str, Any]) -> str:
-    """An error's sentence; if it is about a key of the command's FILE, with the line before it.
+def _add_place(error: KdauditError, words: Mapping[str, Any]) -> None:
+    """Tell an error about keys of the command's FILE where they are written."""
+    if isinstance(error, UsageError) and "overrides" in words:
+        from kdaudit.config.yaml.loading import add_place
 
-    Errors of a run directory begin with its path, which may be named as a key is.
-    """
-    if not isinstance(error, UsageError) or isinstance(error, RunStateError) or "overrides" not in words:
-        return str(error)
-    from kdaudit.config.yaml.loading import placed
-
-    return placed(str(error), words["file"], words["overrides"])
+        add_place(error, words["file"], words["overrides"])
 
 
 def _silent(*_: object) -> None:

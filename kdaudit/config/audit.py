@@ -34,7 +34,7 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re
 def _portable(name: str) -> str:
     """Refuse a folder's name that some systems keep for a device or cut short: runs are copied to others."""
     if _DEVICE.fullmatch(name) or name.endswith("."):
-        raise ValueError(f"{name!r} cannot name a folder on Windows; choose another name")
+        raise MisfitError(f"{name!r} cannot name a folder on Windows", fix="choose another name")
     return name
 
 
@@ -61,14 +61,15 @@ def check_names(names: Sequence[str], reserved: Sequence[str]) -> None:
         name = written.lower()
         if name in reserved or name.startswith("baseline-"):
             raise MisfitError(
-                f"students.{row}.name",
-                f"{written!r} is reserved; choose a name other than {', '.join(reserved)} and baseline-N",
+                f"{written!r} is reserved",
+                fix=f"choose a name other than {', '.join(reserved)} and baseline-N",
+                key=f"students.{row}.name",
             )
         if name in seen:
             raise MisfitError(
-                f"students.{row}.name",
-                f"{written!r} is used twice; give each student its own name "
-                "(upper and lower case do not count)",
+                f"{written!r} is used twice",
+                fix="give each student its own name (upper and lower case do not count)",
+                key=f"students.{row}.name",
             )
         seen.add(name)
 
@@ -310,31 +311,32 @@ class AuditConfig(Section):
         for key, corpus in (("corpus", self.corpus), ("holdout", self.holdout)):
             if corpus is not None and corpus.window < need:
                 raise MisfitError(
-                    f"{key}.window",
                     f"{corpus.window} tokens cannot hold extraction.prefix_tokens + "
-                    f"extraction.suffix_tokens = {need}; raise the window or lower those",
+                    f"extraction.suffix_tokens = {need}",
+                    fix="raise the window or lower those",
+                    key=f"{key}.window",
                 )
 
     def _gate_can_be_judged(self) -> None:
         gate = self.gate
         if gate.max_inherited is not None and self.corpus.limit is not None:
             raise MisfitError(
-                "gate.max_inherited",
-                "a count cannot be judged on a sample (corpus.limit is set); "
-                "use gate.max_inheritance_rate, or remove corpus.limit",
+                "a count cannot be judged on a sample (corpus.limit is set)",
+                fix="use gate.max_inheritance_rate, or remove corpus.limit",
+                key="gate.max_inherited",
             )
         several = self.models.baseline is not None and len(self.models.baseline) > 1
         if gate.max_ratio_to_baseline is not None and several and self.corpus.limit is not None:
             raise MisfitError(
-                "gate.max_ratio_to_baseline",
-                "cannot be judged on a sample against several baselines, whose "
-                "ratio has no interval; remove corpus.limit, name one baseline, or remove this limit",
+                "cannot be judged on a sample against several baselines, whose ratio has no interval",
+                fix="remove corpus.limit, name one baseline, or remove this limit",
+                key="gate.max_ratio_to_baseline",
             )
         if self.models.baseline is None:
             for key in ("max_inheritance_rate", "max_inherited", "max_ratio_to_baseline"):
                 if getattr(gate, key) is not None:
                     raise MisfitError(
-                        f"gate.{key}", "needs models.baseline; name a baseline or remove this limit"
+                        "needs models.baseline", fix="name a baseline or remove this limit", key=f"gate.{key}"
                     )
 
     def _students_exist(self) -> None:
@@ -343,7 +345,9 @@ class AuditConfig(Section):
         wanted += [(f"gate.students.{row}", name) for row, name in enumerate(self.gate.students or ())]
         for key, name in wanted:
             if name is not None and name not in names:
-                raise MisfitError(key, f"there is no student {name!r}; choose from {', '.join(names)}")
+                raise MisfitError(
+                    f"there is no student {name!r}", fix=f"choose from {', '.join(names)}", key=key
+                )
 
     def _engine_can_share_out(self) -> None:
         if self.extraction.engine == "vllm":
@@ -351,14 +355,16 @@ class AuditConfig(Section):
         for key, count in tensor_parallel_by_key(self.models, self.extraction).items():
             if count > 1:
                 raise MisfitError(
-                    key,
-                    f"the {self.extraction.engine} engine runs a model on one device; set it to 1, or "
-                    "extraction.engine to vllm",
+                    f"the {self.extraction.engine} engine runs a model on one device",
+                    fix="set it to 1, or extraction.engine to vllm",
+                    key=key,
                 )
 
     def _holdout_is_other_text(self) -> None:
         where = ("path", "name", "revision", "split", "text")
         if self.holdout and all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
             raise MisfitError(
-                "holdout.path", "is the corpus itself; name text that no model has seen, or remove holdout"
+                "is the corpus itself",
+                fix="name text that no model has seen, or remove holdout",
+                key="holdout.path",
             )

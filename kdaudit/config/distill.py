@@ -68,11 +68,11 @@ class NewModelConfig(Section):
         if isinstance(value, dict) and "model_type" not in value:
             near = nearest("model_type", list(value))
             if near:
-                raise MisfitError(near, "unknown key; did you mean model_type?")
+                raise MisfitError("unknown key", fix="did you mean model_type?", key=near)
             raise MisfitError(
-                "model_type",
-                "is required and missing in a model's configuration; add it, as in "
-                "{model_type: llama, ...}, or give a folder or hub id as plain text",
+                "is required and missing in a model's configuration",
+                fix="add it, as in {model_type: llama, ...}, or give a folder or hub id as plain text",
+                key="model_type",
             )
         return value
 
@@ -106,16 +106,16 @@ def _not_both(value: Any) -> Any:  # noqa: ANN401 - raw YAML
     if isinstance(value, dict) and "path" in value:
         if "base" in value:
             raise MisfitError(
-                "base",
-                "cannot stand beside path; keep base to train a teacher from it, or path to take a "
-                "teacher as it is",
+                "cannot stand beside path",
+                fix="keep base to train a teacher from it, or path to take a teacher as it is",
+                key="base",
             )
         for key in LearnerConfig.model_fields:
             if key in value:
                 raise MisfitError(
-                    key,
-                    "is for a teacher that is trained, and path takes one as it is; remove it, or "
-                    "write base instead of path",
+                    "is for a teacher that is trained, and path takes one as it is",
+                    fix="remove it, or write base instead of path",
+                    key=key,
                 )
     return value
 
@@ -188,11 +188,14 @@ class HardStudent(Section):
         ]
         for key in ("prefix_tokens", "decoding"):
             if self.level == "token" and key in changed:
-                raise MisfitError(key, "has no effect with level: token; remove it, or set level to sequence")
+                raise MisfitError(
+                    "has no effect with level: token", fix="remove it, or set level to sequence", key=key
+                )
         if self.decoding == "greedy" and "sampling_temperature" in changed:
             raise MisfitError(
-                "sampling_temperature",
-                "has no effect with decoding: greedy; remove it, or set decoding to sampled",
+                "has no effect with decoding: greedy",
+                fix="remove it, or set decoding to sampled",
+                key="sampling_temperature",
             )
         return self
 
@@ -256,25 +259,30 @@ class DistillConfig(Section):
         for row, student in enumerate(self.students):
             if re.search(r"(^|-)seed-\d+$", student.name, re.IGNORECASE):
                 raise MisfitError(
-                    f"students.{row}.name",
-                    f"{student.name!r} ends like the files of a seed; choose another name",
+                    f"{student.name!r} ends like the files of a seed",
+                    fix="choose another name",
+                    key=f"students.{row}.name",
                 )
             if student.name.lower() == "baseline" and student.method != "baseline":
                 raise MisfitError(
-                    f"students.{row}.name",
-                    f"{student.name!r} is kept for method: baseline; choose another name",
+                    f"{student.name!r} is kept for method: baseline",
+                    fix="choose another name",
+                    key=f"students.{row}.name",
                 )
 
     def _one_baseline_and_a_student(self) -> None:
         rows = [row for row, student in enumerate(self.students) if student.method == "baseline"]
         if len(rows) > 1:
             raise MisfitError(
-                f"students.{rows[1]}.method",
-                "a second baseline would equal the first; keep one, and name more seeds to train several",
+                "a second baseline would equal the first",
+                fix="keep one, and name more seeds to train several",
+                key=f"students.{rows[1]}.method",
             )
         if len(rows) == len(self.students):
             raise MisfitError(
-                "students", "holds a baseline alone, and an audit needs a student; add a soft or hard one"
+                "holds a baseline alone, and an audit needs a student",
+                fix="add a soft or hard one",
+                key="students",
             )
 
     def _prefixes_leave_text(self) -> None:
@@ -284,22 +292,23 @@ class DistillConfig(Section):
             shortest = self.extraction.prefix_tokens + self.extraction.suffix_tokens
             if self.corpus.window > student.prefix_tokens >= shortest:
                 raise MisfitError(
-                    f"students.{row}.prefix_tokens",
-                    f"{student.prefix_tokens} tokens leave nothing to continue "
-                    f"of the shortest windows, which have extraction.prefix_tokens + "
-                    f"extraction.suffix_tokens = {shortest} tokens; lower it",
+                    f"{student.prefix_tokens} tokens leave nothing to continue of the shortest windows, "
+                    f"which have extraction.prefix_tokens + extraction.suffix_tokens = {shortest} tokens",
+                    fix="lower it",
+                    key=f"students.{row}.prefix_tokens",
                 )
             if student.prefix_tokens >= self.corpus.window:
                 raise MisfitError(
-                    f"students.{row}.prefix_tokens",
-                    f"{student.prefix_tokens} tokens leave nothing to continue "
-                    f"of a window of {self.corpus.window} tokens; lower it, or raise corpus.window",
+                    f"{student.prefix_tokens} tokens leave nothing to continue of a window of "
+                    f"{self.corpus.window} tokens",
+                    fix="lower it, or raise corpus.window",
+                    key=f"students.{row}.prefix_tokens",
                 )
 
     def _seeds_differ(self) -> None:
         for row, seed in enumerate(self.seeds):
             if seed in self.seeds[:row]:
-                raise MisfitError(f"seeds.{row}", f"{seed} is given twice; keep one")
+                raise MisfitError(f"{seed} is given twice", fix="keep one", key=f"seeds.{row}")
 
     def starts(self) -> dict[str, str | NewModelConfig]:
         """What teacher and students start from, under their dotted keys."""
@@ -317,23 +326,29 @@ class DistillConfig(Section):
         if self.tokenizer is None and new:
             remedy = next((f"such as {start}" for start in named.values()), "or to {train_bpe: 4096}")
             raise MisfitError(
-                new[0], f"a configuration brings no tokenizer; set tokenizer to a folder or hub id, {remedy}"
+                "a configuration brings no tokenizer",
+                fix=f"set tokenizer to a folder or hub id, {remedy}",
+                key=new[0],
             )
         if isinstance(self.tokenizer, BpeConfig) and named:
             key, start = next(iter(named.items()))
             remedy = f"set tokenizer to {start}" if new else "remove tokenizer"
-            raise MisfitError("tokenizer.train_bpe", f"{key} brings its own tokenizer; {remedy}")
+            raise MisfitError(f"{key} brings its own tokenizer", fix=remedy, key="tokenizer.train_bpe")
 
     def _holdout_is_other_text(self) -> None:
         where = ("path", "name", "revision", "split", "text")
         if all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
-            raise MisfitError("holdout.path", "is the corpus itself; name text that no model is trained on")
+            raise MisfitError(
+                "is the corpus itself", fix="name text that no model is trained on", key="holdout.path"
+            )
 
     def _audit_can_follow(self) -> None:
         """Build a stand-in for the audit.yaml that will be written, and pass on what it refuses."""
         name = f"{self.name}-seed-{max(self.seeds)}"
         if not re.fullmatch(NAME_PATTERN, name):
-            raise MisfitError("name", f"its audit's name, {name}, is longer than 64 characters; shorten it")
+            raise MisfitError(
+                f"its audit's name, {name}, is longer than 64 characters", fix="shorten it", key="name"
+            )
         teacher = self.teacher if isinstance(self.teacher, ModelConfig) else ModelConfig(path="/teacher")
         models = ModelsConfig(teacher=teacher, students=(StudentConfig(name="student", path="/student"),))
         try:
@@ -346,4 +361,5 @@ class DistillConfig(Section):
             )
         except ValidationError as error:
             found: MisfitError = error.errors()[0]["ctx"]["error"]
-            raise MisfitError(found.key.removeprefix("models."), found.problem) from None
+            key = found.key and found.key.removeprefix("models.")
+            raise MisfitError(found.what, fix=found.fix, key=key) from None

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
+from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.errors import ConfigError
 
 TEXT_SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
@@ -38,23 +39,23 @@ def resolve_path(value: str, folder: Path | None = None) -> str:
         folder: what relative paths are taken from; None stands for the working directory.
 
     Raises:
-        ValueError: it could be a local path and a hub id, or is a URL of another place.
+        MisfitError: it could be a local path and a hub id, or is a URL of another place.
     """
     if value.startswith(_HUB):
         return _hub_id(value)
     if "://" in value:
         place = value.split("://")[0]
-        raise ValueError(
-            f"{value} lies on {place}://, and only local files and the Hugging Face hub can be read; "
-            "download it and name its path"
+        raise MisfitError(
+            f"{value} lies on {place}://, and only local files and the Hugging Face hub can be read",
+            fix="download it and name its path",
         )
     if _looks_local(value) or not _HUB_ID.fullmatch(value):
         return _without_dots(_joined(value, folder))
     joined = _joined(value, folder)
     if os.path.lexists(joined):
-        raise ValueError(
-            f"{value} could be the local {joined} or a repository of the Hugging Face hub; write ./{value} "
-            f"for the first, {_HUB}{value} for the second"
+        raise MisfitError(
+            f"{value} could be the local {joined} or a repository of the Hugging Face hub",
+            fix=f"write ./{value} for the first, {_HUB}{value} for the second",
         )
     return value
 
@@ -63,7 +64,9 @@ def _hub_id(value: str) -> str:
     """What stands behind `hf://`, also where it is written as `hf://datasets/owner/name`."""
     found = re.sub("^(datasets|models)/", "", value.removeprefix(_HUB))
     if not _HUB_ID.fullmatch(found):
-        raise ValueError(f"{value} is not a hub id; write {_HUB}OWNER/NAME, without a file or revision")
+        raise MisfitError(
+            f"{value} is not a hub id", fix=f"write {_HUB}OWNER/NAME, without a file or revision"
+        )
     return found
 
 
@@ -72,8 +75,8 @@ def _joined(value: str, folder: Path | None) -> str:
     try:
         return os.path.join(folder.absolute() if folder else os.getcwd(), value)  # noqa: PTH109, PTH118
     except FileNotFoundError:
-        raise ValueError(
-            f"the working directory is gone, and {value} is relative to it; give an absolute path"
+        raise MisfitError(
+            f"the working directory is gone, and {value} is relative to it", fix="give an absolute path"
         ) from None
 
 
@@ -134,34 +137,42 @@ def check_paths(config: BaseModel) -> None:
     """Check that every local path of a loaded configuration exists.
 
     Raises:
-        ConfigError: one sentence a line for each path that does not, with the nearest name there is.
+        ConfigError: a path does not, with the nearest name there is; it holds all such paths.
     """
     local = [each for each in references(config) if os.path.isabs(each.value)]  # noqa: PTH117
-    told = [f"{key}: {value} {problem}" for key, value in local if (problem := _problem(Path(value)))]
-    if told:
-        raise ConfigError("\n".join(told))
+    wrong = [
+        ConfigError(f"{value} {problem[0]}", fix=problem[1], key=key)
+        for key, value in local
+        if (problem := _problem(Path(value)))
+    ]
+    if wrong:
+        first, *more = wrong
+        first.more = tuple(more)
+        raise first
 
 
-def _problem(path: Path) -> str | None:
-    """What stands between the user and this path; None if nothing does."""
+def _problem(path: Path) -> tuple[str, str] | None:
+    """What stands between the user and this path, and what to do; None if nothing does."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return f"does not exist; {_remedy(path)}"
+        return _missing(path)
     except PermissionError as error:
-        return f"cannot be reached ({error.strerror}); fix the permissions of its folders"
+        return f"cannot be reached ({error.strerror})", "fix the permissions of its folders"
     except OSError as error:  # a name too long, a loop of links
-        return f"cannot be reached ({error.strerror}); correct the path"
+        return f"cannot be reached ({error.strerror})", "correct the path"
     return None
 
 
-def _remedy(path: Path) -> str:
+def _missing(path: Path) -> tuple[str, str]:
     if path.is_symlink():
-        return f"it is a link to {path.readlink()}, which is gone"
+        return f"does not exist; it is a link to {path.readlink()}, which is gone", "correct the path"
     if not path.parent.is_dir():
-        return f"its folder {path.parent} does not exist either; correct the path"
+        return f"does not exist; its folder {path.parent} does not exist either", "correct the path"
     near = nearest_name(path)
-    return f"did you mean {near}?" if near else f"{path.parent} holds no such name; correct the path"
+    if near:
+        return "does not exist", f"did you mean {near}?"
+    return f"does not exist; {path.parent} holds no such name", "correct the path"
 
 
 def nearest_name(path: Path) -> Path | None:

@@ -100,18 +100,19 @@ class ScreenConfig(Section):
     def _memorized_can_be_told(self) -> None:
         if len(self.models.baseline) > 1 and self.extraction.engine is None:
             raise MisfitError(
-                "models.baseline",
-                "what several baselines memorize takes an extraction; set extraction.engine "
-                "to vllm or transformers, or name one baseline",
+                "what several baselines memorize takes an extraction",
+                fix="set extraction.engine to vllm or transformers, or name one baseline",
+                key="models.baseline",
             )
 
     def _windows_hold_prefix_and_suffix(self) -> None:
         need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
         if self.corpus.window < need:
             raise MisfitError(
-                "corpus.window",
                 f"{self.corpus.window} tokens cannot hold extraction.prefix_tokens + "
-                f"extraction.suffix_tokens = {need}; raise the window or lower those",
+                f"extraction.suffix_tokens = {need}",
+                fix="raise the window or lower those",
+                key="corpus.window",
             )
 
     def _labels_can_be_had(self) -> None:
@@ -120,21 +121,23 @@ class ScreenConfig(Section):
             near = nearest(labels, list(KINDS))
             remedy = f"did you mean {near}?" if near else f"choose from {', '.join(KINDS)}"
             raise MisfitError(
-                "predictor.labels", f"{labels!r} is neither a kind of labels nor a predictor.json; {remedy}"
+                f"{labels!r} is neither a kind of labels nor a predictor.json",
+                fix=remedy,
+                key="predictor.labels",
             )
         if labels == "student" and not names:
             raise MisfitError(
-                "predictor.labels",
-                "student needs a student in models.students; add one, or take easy_core or "
-                "teacher, which need none",
+                "student needs a student in models.students",
+                fix="add one, or take easy_core or teacher, which need none",
+                key="predictor.labels",
             )
         if labels != "student" and names:
             raise MisfitError(
-                "models.students",
-                f"are read for predictor.labels: student alone, and it is {labels}; remove "
-                "them, or change it",
+                f"are read for predictor.labels: student alone, and it is {labels}",
+                fix="remove them, or change it",
+                key="models.students",
             )
         wanted = self.predictor.student
         if wanted is not None and wanted not in names:
             there = f"choose from {', '.join(names)}" if names else "remove it"
-            raise MisfitError("predictor.student", f"there is no student {wanted!r}; {there}")
+            raise MisfitError(f"there is no student {wanted!r}", fix=there, key="predictor.student")

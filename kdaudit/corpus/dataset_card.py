@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from kdaudit.config.yaml.bounded import MAX_CARD_NODES
 from kdaudit.config.yaml.document import parse_document
+from kdaudit.corpus.rows import Place
 from kdaudit.corpus.splits import check_split, shown
 from kdaudit.errors import ConfigError, CorpusError
 from kdaudit.runs.files import read_bounded
@@ -59,8 +60,8 @@ def declared(folder: Path, name: str | None, key: str) -> Declared | None:
     Raises:
         CorpusError: the card cannot be read, or there is no such configuration.
     """
-    where = f"{key}.path: {folder / CARD}"
-    found = [_declared(entry, where) for entry in _entries(folder / CARD, where)]
+    place = Place(f"{key}.path", folder / CARD)
+    found = [_declared(entry, place) for entry in _entries(folder / CARD, place)]
     if not found:
         return None
     defaults = [one for one in found if one.name == "default" or one.default]
@@ -71,7 +72,9 @@ def declared(folder: Path, name: str | None, key: str) -> Declared | None:
         return found[0]
     says = f"there is no configuration {name!r}" if name is not None else "it has several configurations"
     raise CorpusError(
-        f"{key}.name: {folder}: {says} in {CARD}; choose from {', '.join(repr(one.name) for one in found)}"
+        f"{folder}: {says} in {CARD}",
+        fix=f"choose from {', '.join(repr(one.name) for one in found)}",
+        key=f"{key}.name",
     )
 
 
@@ -88,20 +91,21 @@ def declared_files(card: Declared, files: Sequence[str], split: str, where: str,
         matching = [file for file in files if _matches(PurePosixPath(file).parts, wanted)]
         if not matching:
             raise CorpusError(
-                f"{key}.path: {where}: {CARD} names {pattern}, which no data file here matches; fetch the "
-                "repository whole, or name the files' folder"
+                f"{where}: {CARD} names {pattern}, which no data file here matches",
+                fix="fetch the repository whole, or name the files' folder",
+                key=f"{key}.path",
             )
         found.update(dict.fromkeys(matching))
     return list(found)
 
 
-def _entries(card: Path, where: str) -> list[Any]:
+def _entries(card: Path, place: Place) -> list[Any]:
     try:
         text = read_bounded(card, _CARD_BYTES).decode("utf-8-sig", "replace")
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CorpusError(f"{where}: cannot be read ({error.strerror}); check or remove it") from error
+        raise place.error(f"cannot be read ({error.strerror})", fix="check or remove it") from error
     front = _FRONT.match(text)
     block = _CONFIGS.search(front[1]) if front else None
     if front is None or block is None:
@@ -110,35 +114,35 @@ def _entries(card: Path, where: str) -> list[Any]:
         above = "\n" * text.count("\n", 0, front.start(1) + block.start())  # so that lines are the card's
         entries = parse_document(above + block[0], str(card), MAX_CARD_NODES).data["configs"]
     except ConfigError as error:
-        raise CorpusError(
-            f"{where}: its configs cannot be read ({error}); correct it, or remove it"
+        raise place.error(
+            f"its configs cannot be read ({error.where}: {error.what})", fix=f"{error.fix}, or remove them"
         ) from error
     if entries is None:
         return []
     if not isinstance(entries, list):
-        raise _no_config(where, "configs is not a list")
+        raise _no_config(place, "configs is not a list")
     return entries
 
 
-def _declared(entry: Any, where: str) -> Declared:  # noqa: ANN401 - as YAML gave it
+def _declared(entry: Any, place: Place) -> Declared:  # noqa: ANN401 - as YAML gave it
     if not isinstance(entry, dict) or not isinstance(entry.get("config_name"), str):
-        raise _no_config(where, "an entry of configs has no config_name")
+        raise _no_config(place, "an entry of configs has no config_name")
     name = entry["config_name"]
     odd = [str(one) for one in entry if one not in _HARMLESS]
     if odd:
-        raise CorpusError(
-            f"{where}: its configuration {name!r} sets {shown(odd)}, by which files would be read in "
-            "another way "
-            "than they are; save the text as json lines, or name the data files themselves as the path"
+        raise place.error(
+            f"its configuration {name!r} sets {shown(odd)}, by which files would be read "
+            "in another way than they are",
+            fix="save the text as json lines, or name the data files themselves as the path",
         )
     folder = entry.get("data_dir") or ""
     if not isinstance(folder, str) or _lies_elsewhere(folder):
-        raise _no_config(where, f"data_dir of {name!r} is not a folder of the repository")
-    splits = _splits(entry.get("data_files"), name, where)
+        raise _no_config(place, f"data_dir of {name!r} is not a folder of the repository")
+    splits = _splits(entry.get("data_files"), name, place)
     return Declared(name, entry.get("default") is True, splits, "/".join(PurePosixPath(folder).parts))
 
 
-def _splits(data_files: Any, name: str, where: str) -> dict[str, list[str]]:  # noqa: ANN401 - as YAML gave it
+def _splits(data_files: Any, name: str, place: Place) -> dict[str, list[str]]:  # noqa: ANN401 - as YAML gave it
     """The patterns of each split, in any of the forms that `datasets` takes."""
     if data_files is None:
         return {}
@@ -158,10 +162,10 @@ def _splits(data_files: Any, name: str, where: str) -> dict[str, list[str]]:  # 
             or not all(isinstance(one, str) for one in patterns)
             or split in splits
         ):
-            raise _no_config(where, f"data_files of {name!r} does not give each split its paths")
+            raise _no_config(place, f"data_files of {name!r} does not give each split its paths")
         outside = next(filter(_lies_elsewhere, patterns), None)
         if outside is not None:
-            raise _no_config(where, f"data_files of {name!r} names {outside}, which lies elsewhere")
+            raise _no_config(place, f"data_files of {name!r} names {outside}, which lies elsewhere")
         splits[split] = patterns
     return splits
 
@@ -170,8 +174,8 @@ def _lies_elsewhere(path: str) -> bool:
     return "://" in path or path.startswith("/") or ".." in PurePosixPath(path).parts
 
 
-def _no_config(where: str, why: str) -> CorpusError:
-    return CorpusError(f"{where}: {why}; correct the card, or name the data files themselves as the path")
+def _no_config(place: Place, why: str) -> CorpusError:
+    return place.error(why, fix="correct the card, or name the data files themselves as the path")
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

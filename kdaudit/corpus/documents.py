@@ -10,7 +10,7 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.readers.encodings import likely_encoding, wide_encoding
 from kdaudit.corpus.readers.tables import hub_rows, table_rows
 from kdaudit.corpus.readers.text_files import text_rows
-from kdaudit.corpus.rows import Row
+from kdaudit.corpus.rows import Place, Row
 from kdaudit.corpus.sources import HubDataset, LocalFiles, Source, find_source
 from kdaudit.errors import CorpusError
 
@@ -51,7 +51,7 @@ class Documents(Iterator[Document]):
     """
 
     def __init__(self, parts: Iterator[Part], config: CorpusConfig, key: str) -> None:
-        self._every = _Tally(f"{key}.path: {config.path}")
+        self._every = _Tally(Place(f"{key}.path", config.path))
         self._tally = self._every
         self._key = key
         self._rows = self._of_parts(parts)
@@ -70,7 +70,7 @@ class Documents(Iterator[Document]):
 
     def _of_parts(self, parts: Iterator[Part]) -> Iterator[Row]:
         for part in parts:
-            self._tally = _Tally(f"{self._key}.path: {part.place}")
+            self._tally = _Tally(Place(f"{self._key}.path", part.place))
             yield from part.rows
             self._tally.check()
             self._every.add(self._tally)
@@ -95,10 +95,10 @@ class _Tally:
     """How much of some rows is not UTF-8, and what it may be instead.
 
     Args:
-        place: of the rows, as a message begins with it.
+        place: where the rows come from, for messages.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
         self._ascii = 0
         self._utf8 = 0
@@ -138,9 +138,9 @@ class _Tally:
             return
         encoding = likely_encoding(self._sample)
         looks = f"it looks like {encoding}" if encoding else "its encoding could not be told"
-        raise CorpusError(
-            f"{self._place}: {self._broken:,} of {rows:,} rows with text are not UTF-8; {looks}; save it "
-            "as UTF-8, as in `iconv -f ENCODING -t UTF-8 FILE > NEW`, or remove those rows"
+        raise self._place.error(
+            f"{self._broken:,} of {rows:,} rows with text are not UTF-8; {looks}",
+            fix="save it as UTF-8, as in `iconv -f ENCODING -t UTF-8 FILE > NEW`, or remove those rows",
         )
 
 
@@ -165,7 +165,9 @@ def open_documents(config: CorpusConfig, key: str = "corpus") -> Documents:
     """
     documents = Documents(_parts(find_source(config, key), config, key), config, key)
     if not documents.begun:
-        raise CorpusError(f"{key}.path: {config.path}: holds no rows; name a corpus that holds text")
+        raise CorpusError(
+            f"{config.path}: holds no rows", fix="name a corpus that holds text", key=f"{key}.path"
+        )
     return documents
 
 

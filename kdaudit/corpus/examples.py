@@ -174,7 +174,7 @@ def build_examples(
         if tokens is not None:
             tokens.close()
     if cutter.windows == 0:
-        raise CorpusError(nothing_left(config, key, documents, cutter.too_short, minimum_tokens))
+        raise nothing_left(config, key, documents, cutter.too_short, minimum_tokens)
     distinct = ledger.settle()
     counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=ledger.sampled)
     return Examples(counts, spool, distinct, tokens)
@@ -202,10 +202,12 @@ def _counts(documents: Documents, cutter: Cutter, *, examples: int, sampled: boo
 
 def nothing_left(
     config: CorpusConfig, key: str, documents: Documents, too_short: int, minimum_tokens: int
-) -> str:
-    """Why a text gives no example, and what to do about it."""
-    return (
-        f"{key}.path: {config.path}: none of its {documents.rows} documents gives an example: {too_short} "
-        f"have fewer than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "
-        f"{documents.undecodable} are not valid Unicode; {_remedy(too_short, documents, key)}"
+) -> CorpusError:
+    """An error that says why a text gives no example."""
+    return CorpusError(
+        f"{config.path}: none of its {documents.rows} documents gives an example: {too_short} have fewer "
+        f"than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "
+        f"{documents.undecodable} are not valid Unicode",
+        fix=_remedy(too_short, documents, key),
+        key=f"{key}.path",
     )

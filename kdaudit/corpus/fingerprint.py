@@ -54,8 +54,9 @@ def refuse_equal_sources(sources: Mapping[str, PinnedSource]) -> None:
     same_files = holdout.contents == corpus.contents != ()
     if same_files or holdout.fingerprint == corpus.fingerprint:
         raise CorpusError(
-            f"holdout.path: {holdout.config.path}: holds the same data as the corpus ({corpus.config.path}); "
-            "name text that no model was trained on"
+            f"{holdout.config.path}: holds the same data as the corpus ({corpus.config.path})",
+            fix="name text that no model was trained on",
+            key="holdout.path",
         )
 
 
@@ -74,8 +75,9 @@ def check_unchanged(source: PinnedSource, key: str = "corpus") -> None:
         and source_fingerprint(source.config, key) != source.fingerprint
     ):
         raise CorpusError(
-            f"{key}.path: {source.config.path}: changed while it was read; nothing that was read is used. "
-            "Run again once nothing writes to it any more"
+            f"{source.config.path}: changed while it was read; nothing that was read is used",
+            fix="run again once nothing writes to it any more",
+            key=f"{key}.path",
         )
 
 
@@ -105,7 +107,9 @@ def _hashes(files: tuple[Path, ...], key: str) -> dict[str, str]:
             hashes[file.relative_to(folder).as_posix()] = sha256_file(file)
         except OSError as error:
             raise CorpusError(
-                f"{key}.path: {file}: cannot be read ({error.strerror}); check it or its permissions"
+                f"{file}: cannot be read ({error.strerror})",
+                fix="check it or its permissions",
+                key=f"{key}.path",
             ) from error
     return hashes
 
@@ -130,10 +134,13 @@ def _commit(source: HubDataset, key: str) -> str:
         raise
     except Exception as error:  # the client also raises errors of its HTTP library, which varies
         raise CorpusError(
-            f"{key}.path: {source.repository}: is no local file, and its commit cannot be looked up on the "
-            f"Hugging Face hub ({reason(error)}); correct the path, check the network, or log in with "
-            "`hf auth login`"
+            f"{source.repository}: is not a local file, and its commit cannot be looked up on the "
+            f"Hugging Face hub ({reason(error)})",
+            fix="correct the path, check the network, or log in with `hf auth login`",
+            key=f"{key}.path",
         ) from error
     if found is None:
-        raise CorpusError(f"{key}.path: {source.repository}: the hub names no commit; set {key}.revision")
+        raise CorpusError(
+            f"{source.repository}: the hub names no commit", fix=f"set {key}.revision", key=f"{key}.path"
+        )
     return found

@@ -77,18 +77,20 @@ def refuse_unreadable(folder: Path, files: Sequence[str], key: str) -> None:
         file = folder / name
         if ending_of(name) is None:
             raise CorpusError(
-                f"{key}.path: {file}: is data of an unsupported kind; save it as one of {SUPPORTED}, or "
-                "move it away"
+                f"{file}: is data of an unsupported kind",
+                fix=f"save it as one of {SUPPORTED}, or move it away",
+                key=f"{key}.path",
             )
         if not os.path.isfile(file):  # noqa: PTH113
             there = os.path.exists(file)  # noqa: PTH110
             kind = "is not a regular file" if there else "is a link to something that is gone"
-            raise CorpusError(f"{key}.path: {file}: {kind}; remove it, or put the file there")
+            raise CorpusError(f"{file}: {kind}", fix="remove it, or put the file there", key=f"{key}.path")
         twin = packed.setdefault(_without_packing(name), name)
         if twin != name:
             raise CorpusError(
-                f"{key}.path: {folder}: holds {twin} and {name}, by their names the same text twice; "
-                "remove one of them"
+                f"{folder}: holds {twin} and {name}, by their names the same text twice",
+                fix="remove one of them",
+                key=f"{key}.path",
             )
 
 
@@ -108,8 +110,10 @@ def saved_files(folder: Path, key: str) -> list[str] | None:
         return None  # another program's
     if state.get("_indices_data_files"):
         raise CorpusError(
-            f"{key}.path: {folder}: was saved by an old version of `datasets` with a selection of its "
-            "rows, which is not read; load it with `datasets` and save it again"
+            f"{folder}: was saved by an old version of `datasets` with a selection of its rows, "
+            "which is not read",
+            fix="load it with `datasets` and save it again",
+            key=f"{key}.path",
         )
     names = [entry.get("filename") if isinstance(entry, dict) else None for entry in state["_data_files"]]
     for name in names:
@@ -117,7 +121,7 @@ def saved_files(folder: Path, key: str) -> list[str] | None:
             raise _no_description(file, f"{name!r} is not a file's name", key)
         if not os.path.isfile(folder / name):  # noqa: PTH113
             raise CorpusError(
-                f"{key}.path: {folder / name}: is missing from the saved dataset; save it again"
+                f"{folder / name}: is missing from the saved dataset", fix="save it again", key=f"{key}.path"
             )
     return [str(name) for name in names]
 
@@ -155,7 +159,7 @@ def _json(file: Path, key: str) -> Any:  # noqa: ANN401 - any json value
 
 def _no_description(file: Path, why: str, key: str) -> CorpusError:
     return CorpusError(
-        f"{key}.path: {file}: does not describe a saved dataset ({why}); save the dataset again"
+        f"{file}: does not describe a saved dataset ({why})", fix="save the dataset again", key=f"{key}.path"
     )
 
 
@@ -163,7 +167,9 @@ def _below(folder: Path, root: Path, key: str, seen: set[tuple[int, int]]) -> It
     entries = sorted(_entries(folder, key))
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
-        raise CorpusError(f"{key}.path: {folder}: is met twice below {root}, through a link; remove the link")
+        raise CorpusError(
+            f"{folder}: is met twice below {root}, through a link", fix="remove the link", key=f"{key}.path"
+        )
     seen.add((status.st_dev, status.st_ino))
     _refuse_table_log(folder, entries, key)
     entries = [entry for entry in entries if not entry.name.startswith(".")]
@@ -172,7 +178,9 @@ def _below(folder: Path, root: Path, key: str, seen: set[tuple[int, int]]) -> It
         others = [entry.name for entry in entries if _is_data(entry) and entry.name not in saved]
         if others:
             raise CorpusError(
-                f"{key}.path: {folder}: holds a saved dataset and beside it {shown(others)}; move these away"
+                f"{folder}: holds a saved dataset and beside it {shown(others)}",
+                fix="move these away",
+                key=f"{key}.path",
             )
         yield from ((folder / name).relative_to(root).as_posix() for name in saved)
         return
@@ -192,7 +200,9 @@ def _refuse_second_name(link: Path, root: Path, key: str) -> None:
     if not target.is_file() or not target.is_relative_to(below) or not _is_data(target):
         return
     if not any(part.startswith((".", "__")) for part in target.relative_to(below).parts):
-        raise CorpusError(f"{key}.path: {link}: is a link to {target}, which is read too; remove the link")
+        raise CorpusError(
+            f"{link}: is a link to {target}, which is read too", fix="remove the link", key=f"{key}.path"
+        )
 
 
 def _entries(folder: Path, key: str) -> set[Path]:
@@ -202,7 +212,7 @@ def _entries(folder: Path, key: str) -> set[Path]:
         os.stat(f"{folder}/.")  # noqa: PTH116 - a folder that may be listed but not entered tells nothing of its files
     except OSError as error:
         raise CorpusError(
-            f"{key}.path: {folder}: cannot be listed ({error.strerror}); fix its permissions"
+            f"{folder}: cannot be listed ({error.strerror})", fix="fix its permissions", key=f"{key}.path"
         ) from error
     return entries
 
@@ -211,8 +221,10 @@ def _refuse_table_log(folder: Path, entries: Sequence[Path], key: str) -> None:
     for entry in entries:
         if entry.name in _TABLE_LOGS:
             raise CorpusError(
-                f"{key}.path: {folder}: is a {_TABLE_LOGS[entry.name]} table (it holds {entry.name}), whose "
-                "files also hold rows that are not part of it; export the table as parquet"
+                f"{folder}: is a {_TABLE_LOGS[entry.name]} table (it holds {entry.name}), whose files "
+                "also hold rows that are not part of it",
+                fix="export the table as parquet",
+                key=f"{key}.path",
             )
 
 

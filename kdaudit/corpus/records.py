@@ -109,8 +109,9 @@ def _refuse_repeated_columns(file: Path, key: str) -> None:
     repeated = next((name for name in header if header.count(name) > 1), None)
     if repeated is not None:
         raise CorpusError(
-            f"{key}.path: {file}, line 1: has several columns {repeated!r}, of which a copy could keep but "
-            "one; rename all but one"
+            f"{file}, line 1: has several columns {repeated!r}, of which a copy could keep but one",
+            fix="rename all but one",
+            key=f"{key}.path",
         )
 
 

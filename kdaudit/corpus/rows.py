@@ -10,6 +10,18 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.errors import CorpusError
 
 
+class Place(NamedTuple):
+    """A file, or a dataset on the hub, and the key of the configuration that names it."""
+
+    key: str
+    name: object
+
+    def error(self, what: str, *, fix: str, line: int | None = None) -> CorpusError:
+        """An error about it, or about one of its lines, from 1."""
+        where = f"{self.name}" if line is None else f"{self.name}, line {line}"
+        return CorpusError(f"{where}: {what}", fix=fix, key=self.key)
+
+
 class Row(NamedTuple):
     """One row of a source, before it is known to hold usable text."""
 
@@ -31,12 +43,17 @@ def check_columns(config: CorpusConfig, key: str, where: object, columns: Iterab
             continue
         if wanted in names:
             raise CorpusError(
-                f"{key}.{field}: {where} has several columns {wanted!r}; rename all but the one to read"
+                f"{where} has several columns {wanted!r}",
+                fix="rename all but the one to read",
+                key=f"{key}.{field}",
             )
         near = difflib.get_close_matches(wanted, names, n=1)
         there = ", ".join(map(repr, names)) or "none"
-        hint = f"; did you mean {near[0]!r}?" if near else f"; set {key}.{field} to one of them"
-        raise CorpusError(f"{key}.{field}: {where} has no column {wanted!r} but {there}{hint}")
+        raise CorpusError(
+            f"{where} has no column {wanted!r} but {there}",
+            fix=f"did you mean {near[0]!r}?" if near else f"set {key}.{field} to one of them",
+            key=f"{key}.{field}",
+        )
 
 
 def wanted_columns(config: CorpusConfig) -> list[str]:

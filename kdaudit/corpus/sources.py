@@ -64,15 +64,21 @@ def find_source(config: CorpusConfig, key: str = "corpus") -> Source:
     path = Path(config.path)
     if config.revision is not None:
         raise CorpusError(
-            f"{key}.revision: {path} is local and has no revisions; remove the revision, or name a hub id"
+            f"{path} is local and has no revisions",
+            fix="remove the revision, or name a hub id",
+            key=f"{key}.revision",
         )
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise CorpusError(f"{key}.path: {path}: no such file or folder; correct the path") from error
+        raise CorpusError(
+            f"{path}: no such file or folder", fix="correct the path", key=f"{key}.path"
+        ) from error
     except OSError as error:
         raise CorpusError(
-            f"{key}.path: {path}: cannot be reached ({error.strerror}); correct the path or its permissions"
+            f"{path}: cannot be reached ({error.strerror})",
+            fix="correct the path or its permissions",
+            key=f"{key}.path",
         ) from error
     if path.is_dir():
         return _folder(path, config, key)
@@ -87,7 +93,9 @@ def _folder(folder: Path, config: CorpusConfig, key: str) -> LocalFiles:
     if splits is not None:
         folder = folder / check_split(key, folder, config.split, splits)
         if saved_files(folder, key) is None:
-            raise CorpusError(f"{key}.path: {folder}: is not a saved dataset; save {folder.parent} again")
+            raise CorpusError(
+                f"{folder}: is not a saved dataset", fix=f"save {folder.parent} again", key=f"{key}.path"
+            )
     elif saved_files(folder, key) is not None:
         # A single saved dataset records at most the split that it was taken from; `train`, the
         # default, stands for it.
@@ -116,7 +124,9 @@ def _of_repository(folder: Path, config: CorpusConfig, key: str) -> list[str]:
     refuse_unreadable(folder, files, key)
     if not files:
         raise CorpusError(
-            f"{key}.path: {folder}: the folder holds no data files; it needs files that end in {SUPPORTED}"
+            f"{folder}: the folder holds no data files",
+            fix=f"it needs files that end in {SUPPORTED}",
+            key=f"{key}.path",
         )
     names = [file.removeprefix(within) for file in files]
     chosen = of_split(names, config.split, str(folder), key)
@@ -126,8 +136,9 @@ def _of_repository(folder: Path, config: CorpusConfig, key: str) -> list[str]:
 
 def _no_name(path: Path, name: str, key: str) -> CorpusError:
     return CorpusError(
-        f"{key}.name: {path} has no configuration {name!r}, as it has none at all; remove {key}.name, or "
-        "name the files' folder"
+        f"{path} has no configuration {name!r}, as it has none at all",
+        fix=f"remove {key}.name, or name the files' folder",
+        key=f"{key}.name",
     )
 
 
@@ -135,11 +146,14 @@ def _format_of(names: Sequence[str], where: Path, key: str) -> Format:
     """The one format of all files; how they are compressed may differ."""
     formats = {FORMATS[ending]: name for name in sorted(names) if (ending := ending_of(name)) is not None}
     if not formats:
-        raise CorpusError(f"{key}.path: {where}: unsupported kind of file; supported are {SUPPORTED}")
+        raise CorpusError(
+            f"{where}: unsupported kind of file", fix=f"supported are {SUPPORTED}", key=f"{key}.path"
+        )
     if len(formats) > 1:
         endings = ", ".join(sorted(f".{form}" for form in formats))
         raise CorpusError(
-            f"{key}.path: {where}: the folder mixes {endings} ({shown(sorted(formats.values()))}); keep the "
-            "shards of one ending, or name one file"
+            f"{where}: the folder mixes {endings} ({shown(sorted(formats.values()))})",
+            fix="keep the shards of one ending, or name one file",
+            key=f"{key}.path",
         )
     return next(iter(formats))

@@ -40,11 +40,14 @@ def refuse_slices(split: str, key: str) -> None:
     if "[" in split:
         whole = split.split("[")[0] or "train"
         raise CorpusError(
-            f"{key}.split: {split!r} is a slice, and splits are read whole; set {key}.split to {whole} and "
-            f"{key}.limit to how many examples to sample from it"
+            f"{split!r} is a slice, and splits are read whole",
+            fix=f"set {key}.split to {whole} and {key}.limit to how many examples to sample from it",
+            key=f"{key}.split",
         )
     if "+" in split:
-        raise CorpusError(f"{key}.split: {split!r} joins splits, and one split is read; name one of them")
+        raise CorpusError(
+            f"{split!r} joins splits, and one split is read", fix="name one of them", key=f"{key}.split"
+        )
 
 
 def check_split(key: str, where: object, split: str, splits: Iterable[str]) -> str:
@@ -61,8 +64,10 @@ def check_split(key: str, where: object, split: str, splits: Iterable[str]) -> s
         return alike[0]
     choice = f"choose from {', '.join(map(repr, names))}"
     if alike:
-        raise CorpusError(f"{key}.split: {where} has several splits that {split!r} could mean; {choice}")
-    raise CorpusError(f"{key}.split: {where} has no split {split!r}; {choice}")
+        raise CorpusError(
+            f"{where} has several splits that {split!r} could mean", fix=choice, key=f"{key}.split"
+        )
+    raise CorpusError(f"{where} has no split {split!r}", fix=choice, key=f"{key}.split")
 
 
 def of_split(files: Sequence[str], split: str, where: str, key: str) -> list[str]:
@@ -81,8 +86,9 @@ def of_split(files: Sequence[str], split: str, where: str, key: str) -> list[str
     several = [file for file, splits in stated.items() if len(splits) > 1]
     if several:
         raise CorpusError(
-            f"{key}.path: {where}: {shown(several)}: a name that states several splits; rename it, or name "
-            "one file as the path"
+            f"{where}: {shown(several)}: a name that states several splits",
+            fix="rename it, or name one file as the path",
+            key=f"{key}.path",
         )
     _name_other_shards(stated)
     without = [file for file, splits in stated.items() if not splits]
@@ -92,8 +98,10 @@ def of_split(files: Sequence[str], split: str, where: str, key: str) -> list[str
     if without:
         named = [file for file, splits in stated.items() if splits]
         raise CorpusError(
-            f"{key}.path: {where}: its files are a mixture: {shown(named)} named after a split, "
-            f"{shown(without)} after none; put those to read into a folder of their own, or name one file"
+            f"{where}: its files are a mixture: {shown(named)} named after a split, "
+            f"{shown(without)} after none",
+            fix="put those to read into a folder of their own, or name one file",
+            key=f"{key}.path",
         )
     chosen = check_split(key, where, split, (name for splits in stated.values() for name in splits))
     return [file for file, splits in stated.items() if chosen in splits]
@@ -113,8 +121,10 @@ def refuse_two_uploads(files: Sequence[str], where: str, key: str) -> None:
     for name, uploads in totals.items():
         if len(uploads) > 1:
             raise CorpusError(
-                f"{key}.path: {where}: holds shards of {name} from several uploads (of "
-                f"{' and of '.join(map(str, sorted(uploads)))}); remove the old ones"
+                f"{where}: holds shards of {name} from several uploads (of "
+                f"{' and of '.join(map(str, sorted(uploads)))})",
+                fix="remove the old ones",
+                key=f"{key}.path",
             )
 
 

@@ -77,7 +77,7 @@ def _load(base: Base, folder: Path, dtype: str) -> Any:  # noqa: ANN401
     try:
         return load_model(folder, dtype, "cpu", False)
     except ValueError as error:
-        raise ModelError(f"{base.key}: {folder}: {reason(error)}; save the model anew") from error
+        raise ModelError(f"{folder}: {reason(error)}", fix="save the model again", key=base.key) from error
 
 
 def _make(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped
@@ -98,7 +98,9 @@ def _says_what_transformers_refuses(base: Base) -> Iterator[None]:
         yield
     except Exception as error:  # whatever the values provoke
         raise ModelError(
-            f"{base.key}: transformers makes no model of this configuration ({reason(error)}); correct it"
+            f"transformers makes no model of this configuration ({reason(error)})",
+            fix="correct it",
+            key=base.key,
         ) from error
 
 
@@ -114,14 +116,18 @@ def check_architecture(base: Base) -> None:
     if kind not in CONFIG_MAPPING:
         near = get_close_matches(str(kind), list(CONFIG_MAPPING.keys()), n=1)
         remedy = f"did you mean {near[0]}?" if near else "name one, such as llama"
-        raise ModelError(f"{base.key}.model_type: {kind!r} is no architecture of transformers; {remedy}")
+        raise ModelError(
+            f"{kind!r} is not an architecture of transformers", fix=remedy, key=f"{base.key}.model_type"
+        )
     described = CONFIG_MAPPING[kind]()
     known = {*described.to_dict(), *described.attribute_map}
     for key in given.keys() - known:
         near = get_close_matches(key, known, n=1, cutoff=0.85)
         if near:
             raise ModelError(
-                f"{base.key}.{key}: {type(described).__name__} has no such key; did you mean {near[0]}?"
+                f"{type(described).__name__} has no such key",
+                fix=f"did you mean {near[0]}?",
+                key=f"{base.key}.{key}",
             )
 
 
@@ -195,8 +201,9 @@ def _check_positions(base: Base, longest: int) -> None:
     most = read_context_length(base.model.folder) if base.model is not None else _context_of(base)
     if most is not None and most < longest:
         raise ModelError(
-            f"{base.key}: reads {most} tokens at most, and windows have {longest} with their begin "
-            "token; lower corpus.window and holdout.window"
+            f"its context length is {most} tokens, and windows have {longest} with their BOS token",
+            fix="lower corpus.window and holdout.window",
+            key=base.key,
         )
 
 
@@ -212,10 +219,12 @@ def _context_of(base: Base) -> int | None:
 def _too_few_rows(base: Base, rows: int, vocabulary: int) -> ModelError:
     if base.model is None:
         return ModelError(
-            f"{base.key}.vocab_size: {rows:,} is less than the tokenizer's {vocabulary:,} tokens; remove "
-            "it, and the tokenizer's length is taken"
+            f"{rows:,} is less than the tokenizer's {vocabulary:,} tokens",
+            fix="remove it, and the tokenizer's length is taken",
+            key=f"{base.key}.vocab_size",
         )
     return ModelError(
-        f"{base.key}: the model has rows for {rows:,} tokens and the tokenizer has {vocabulary:,}; name "
-        "weights that fit the tokenizer"
+        f"the model has rows for {rows:,} tokens and the tokenizer has {vocabulary:,}",
+        fix="name weights that fit the tokenizer",
+        key=base.key,
     )

@@ -138,7 +138,8 @@ def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
 def _refuse_others(folder: Path) -> None:
     if kind_of(folder) is not None:
         raise RunStateError(
-            f"{folder}: is there already and was not trained here; choose another --out, or move it away"
+            f"{folder}: is there already and was not trained here",
+            fix="choose another --out, or move it away",
         )
 
 

@@ -73,6 +73,7 @@ def check_savable(key: str, config: Any, settings: Any) -> None:  # noqa: ANN401
                 raise  # the disk's fault, not the model's
             except Exception as error:  # whatever the values provoke
                 raise ModelError(
-                    f"{key}: transformers would not save a model trained from it ({reason(error)}); correct "
-                    "its configuration"
+                    f"transformers would not save a model trained from it ({reason(error)})",
+                    fix="correct its configuration",
+                    key=key,
                 ) from error

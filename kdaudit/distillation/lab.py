@@ -106,12 +106,13 @@ def run_distill(
         config.teacher.revision is not None or config.teacher.trust_remote_code
     ):
         raise UsageError(
-            "teacher: revision and trust_remote_code are not supported here; fetch that model and name "
-            "its folder"
+            "revision and trust_remote_code are not supported here",
+            fix="fetch that model and name its folder",
+            key="teacher",
         )
     out = out.absolute()
     if (out / MANIFEST_FILE).exists():
-        raise RunStateError(f"{out}: holds an audit or a screening; choose another --out")
+        raise RunStateError(f"{out}: holds an audit or a screening", fix="choose another --out")
     for folder in _folders(config, out):
         check_folders(folder, out)
     lock: AbstractContextManager[Any] = processes.first_then_all(lambda: FolderLock(out), nullcontext)
@@ -257,12 +258,13 @@ def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
     there = read_record(folder)
     if there is None and folder.exists():
         raise RunStateError(
-            f"{folder}: is there already and was not trained here; choose another --out, or move it away"
+            f"{folder}: is there already and was not trained here",
+            fix="choose another --out, or move it away",
         )
     if there is not None and there.fingerprint != fingerprint(depends, []):
         raise RunStateError(
-            f"{folder}: was trained from other text or settings ({what_changed(there.settings, depends)}); "
-            "choose another --out, or move it away to train it anew"
+            f"{folder}: was trained from other text or settings ({what_changed(there.settings, depends)})",
+            fix="choose another --out, or move it away to train it again",
         )
     return there
 

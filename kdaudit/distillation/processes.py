@@ -66,8 +66,9 @@ class Processes:
         """
         if batch_size % self.count:
             raise UsageError(
-                f"training.batch_size: {batch_size} windows a step cannot be shared evenly by {self.count} "
-                f"processes; set it to a multiple of {self.count}, or start another number of them"
+                f"{batch_size} windows a step cannot be shared evenly by {self.count} processes",
+                fix=f"set it to a multiple of {self.count}, or start another number of them",
+                key="training.batch_size",
             )
         return batch_size // self.count
 

@@ -98,10 +98,11 @@ def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -
         return alike
     what = "reads text otherwise than" if alike is None else "puts another BOS token before a text than"
     if named:
-        raise ModelError(f"tokenizer: {what} {key} does; remove it, or name that model's own")
+        raise ModelError(f"{what} {key} does", fix="remove it, or name that model's own", key="tokenizer")
     raise ModelError(
-        f"{key}: its tokenizer {what} the teacher's does, and distillation needs models that read the same "
-        "tokens; name models of one family"
+        f"its tokenizer {what} the teacher's does, and distillation needs models that read the same tokens",
+        fix="name models of one family",
+        key=key,
     )
 
 
@@ -129,6 +130,7 @@ def _tokenizer_folder(path: str) -> Path:
         raise
     except Exception as error:  # the hub's client raises errors of four unrelated families
         raise ModelError(
-            f"tokenizer: {path} cannot be fetched from the hub ({reason(error)}); check the name and "
-            "the network"
+            f"{path} cannot be fetched from the hub ({reason(error)})",
+            fix="check the name and the network",
+            key="tokenizer",
         ) from error

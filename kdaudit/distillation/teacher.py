@@ -87,9 +87,13 @@ def check_output_width(name: str, model: Any, vocabulary: int) -> None:  # noqa:
     """
     width = output_width(model)
     if width < vocabulary:
+        key = name if name == "teacher" else None
         raise ModelError(
-            f"{name}: its output layer has {width:,} entries, fewer than the tokenizer's {vocabulary:,} "
-            "tokens; teacher and student must share one tokenizer: name a model that was made for this one"
+            f"{'' if key else f'{name}: '}its output layer has {width:,} entries, fewer than the tokenizer's "
+            f"{vocabulary:,} tokens; "
+            "teacher and student must share one tokenizer",
+            fix="name a model that was made for this one",
+            key=key,
         )
 
 
@@ -104,7 +108,8 @@ def _check_output_layer(teacher: Any) -> None:  # noqa: ANN401 - any causal lang
         )
     if not same:
         raise ModelError(
-            f"teacher: {type(teacher).__name__} changes its logits after the output layer, which soft and "
-            "token-level hard distillation do not support; use sequence-level hard distillation or a teacher "
-            "of another family"
+            f"{type(teacher).__name__} changes its logits after the output layer, which soft and "
+            "token-level hard distillation do not support",
+            fix="use sequence-level hard distillation or a teacher of another family",
+            key="teacher",
         )

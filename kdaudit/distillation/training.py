@@ -147,8 +147,9 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         self.remove_callback(PrinterCallback)
         if training.processes.count > 1 and not self.model_accepts_loss_kwargs:
             raise ModelError(
-                f"the model {training.name}: {type(training.model).__name__} averages its loss by itself, "
-                "which goes wrong in several processes; train it in one, without torchrun"
+                f"the model {training.name}: {type(training.model).__name__} averages its loss by "
+                "itself, which goes wrong in several processes",
+                fix="train it in one, without torchrun",
             )
 
     def train_on(self) -> None:

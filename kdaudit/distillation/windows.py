@@ -115,8 +115,9 @@ def cut_windows(
             reading_check.finish()
         if not ends:
             raise CorpusError(
-                f"{key}.path: {config.path}: none of its {documents.rows} documents has {minimum} tokens; "
-                "name a corpus of longer documents"
+                f"{config.path}: none of its {documents.rows} documents has {minimum} tokens",
+                fix="name a corpus of longer documents",
+                key=f"{key}.path",
             )
     fingerprint = f"sha256:{digest.hexdigest()}"
     table = pa.table({"end": pa.array(ends, pa.int64()), "document_id": pa.array(names, pa.string())})

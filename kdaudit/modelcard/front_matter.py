@@ -60,7 +60,9 @@ def with_result(front: str, index: list[dict[str, Any]], newline: str, above: in
     root = _compose(front, above)
     if ends := re.search(r"^\.\.\.[ \t]*\r?$", front, re.MULTILINE):
         line = front.count("\n", 0, ends.start()) + above + 1
-        raise UsageError(f"its front matter ends with `...` in line {line}; remove that line, then try again")
+        raise UsageError(
+            f"its front matter ends with `...` in line {line}", fix="remove that line, then try again"
+        )
     cut = _cut(front, root, index)
     return front[: cut.start] + cut.text.replace("\n", newline) + front[cut.end :]
 
@@ -85,27 +87,34 @@ def _compose(front: str, above: int) -> Node | None:
         return bounded(MAX_CARD_NODES).compose(front)  # type: ignore[no-any-return]
     except BoundError as error:
         line = error.problem_mark.line + above + 1
-        raise UsageError(f"its front matter, line {line}: {error.problem}; then try again") from error
+        raise UsageError(
+            f"its front matter, line {line}: {error.problem}", fix=f"{error.fix}, then try again"
+        ) from error
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line = "" if mark is None else f", line {mark.line + above + 1}"
         raise UsageError(
-            f"its front matter is no YAML ({error.problem or reason(error)}{line}); mend it, then try again"
+            f"its front matter is not valid YAML ({error.problem or reason(error)}{line})",
+            fix="fix it, then try again",
         ) from error
     except ReaderError as error:
         line = front.count("\n", 0, error.position) + above + 1
         raise UsageError(
-            f"its front matter holds a control character in line {line}; remove it, then try again"
+            f"its front matter holds a control character in line {line}", fix="remove it, then try again"
         ) from error
     except (YAMLError, *PARSER_FAULTS) as error:
-        raise UsageError(f"its front matter is no YAML ({reason(error)}); mend it, then try again") from error
+        raise UsageError(
+            f"its front matter is not valid YAML ({reason(error)})", fix="fix it, then try again"
+        ) from error
 
 
 def _cut(front: str, root: Node | None, index: list[dict[str, Any]]) -> _Cut:
     if root is None:
         return _Cut(len(front), len(front), _block({_INDEX: index}))
     if not isinstance(root, MappingNode) or _in_brackets(root):
-        raise UsageError("its front matter is not a list of keys, one a line; write it so, then try again")
+        raise UsageError(
+            "its front matter is not a list of keys, one a line", fix="write it so, then try again"
+        )
     held = _entry(root, _INDEX)
     if held is None and _ends_with_block(root):
         # Below it ours would add a line break, since the Hub's pattern takes the last one from the YAML.
@@ -123,12 +132,12 @@ def _in_index(front: str, held: Node, result: dict[str, Any]) -> _Cut:
     entries = [_entry(model, "results") for model in models]
     lists = [entry.value for entry in entries if entry and isinstance(entry.value, SequenceNode)]
     if not models or len(lists) < len(models):
-        raise UsageError("its model-index is no list of models with results; mend it, then try again")
+        raise UsageError("its model-index is not a list of models with results", fix="fix it, then try again")
     ours = [item for one in lists for item in one.value if _is_ours(item)]
     if len(ours) > 1:
         raise UsageError(
-            f"its model-index holds {len(ours)} results whose source is {SOURCE_NAME}; leave one of them, "
-            "then try again"
+            f"its model-index holds {len(ours)} results whose source is {SOURCE_NAME}",
+            fix="leave one of them, then try again",
         )
     if ours:
         return _replaced(front, ours[0], result)

@@ -40,7 +40,7 @@ def fetch_card(repo: str) -> HubCard:
     """The card on the main branch of a model's repository.
 
     Raises:
-        UsageError: `repo` is no repository id, or its card is not UTF-8.
+        UsageError: `repo` is not a repository id, or its card is not UTF-8.
         RunError: the hub cannot be reached, or does not show the repository.
 
     """
@@ -60,7 +60,7 @@ def fetch_card(repo: str) -> HubCard:
         return HubCard("", commit)
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"--push: the {CARD_FILE} of {repo} is not UTF-8; convert it, then try again"
+            f"the {CARD_FILE} of {repo} is not UTF-8", fix="convert it, then try again", where="--push"
         ) from error
     except Exception as error:  # the client raises errors of several unrelated families
         raise _told(error, repo) from error
@@ -87,7 +87,7 @@ def push(
         The address of the commit or pull request; None if the repository holds these files already.
 
     Raises:
-        UsageError: `repo` is no repository id, or the hub finds the card's metadata invalid.
+        UsageError: `repo` is not a repository id, or the hub finds the card's metadata invalid.
         RunError: the hub cannot be reached or refuses.
 
     """
@@ -121,10 +121,14 @@ def push(
 def _told(error: Exception, repo: str, *, uploading: bool = False) -> KdauditError:
     """The client's error as a sentence; the more special classes come first."""
     if isinstance(error, errors.HFValidationError):
-        return UsageError(f"--push: {repo} is no repository id; write it as name or org/name")
+        return UsageError(
+            f"{repo} is not a repository id", fix="write it as name or org/name", where="--push"
+        )
     if isinstance(error, ValueError) and not isinstance(error, errors.HfHubHTTPError):
         said = " ".join(str(error).split())
-        return UsageError(f"--push: the hub does not take the card ({said}); mend it; {_NOTHING}")
+        return UsageError(
+            f"the hub does not accept the card ({said})", fix=f"fix it; {_NOTHING}", where="--push"
+        )
     if isinstance(error, errors.HfHubHTTPError):
         return RunError(f"--push: {_refusal(error, repo)}; {_NOTHING}")
     # An answer can be lost after the upload was taken.

@@ -39,11 +39,12 @@ def refuse_lookalike(text: str, prose: str) -> None:
         return
     for row, line in enumerate(lines):
         if line.startswith("---") and _opens(lines[row + 1 :], top=row == first):
-            raise UsageError(_explained(text, row))
+            raise _refusal(text, row)
     if _CARD_KEY.match(lines[first]) and any(line.startswith("---") for line in lines[first:]):
         raise UsageError(
-            f"line {first + 1} looks like the first key of a header, but no line --- stands above it, so "
-            "that the Hub reads none of it; put a line --- at the very top, then try again"
+            f"line {first + 1} looks like the first key of a header, but no line --- stands above "
+            "it, so that the Hub reads none of it",
+            fix="put a line --- at the very top, then try again",
         )
 
 
@@ -58,15 +59,15 @@ def _opens(below: list[str], *, top: bool) -> bool:
     return bool(top and texts and _KEY.match(texts[0])) or bool(keys and _CARD_KEY.match(keys[0]))
 
 
-def _explained(text: str, row: int) -> str:
+def _refusal(text: str, row: int) -> UsageError:
     raw = _BREAK.split(text)
     begins = f"line {row + 1} looks like the beginning of a header, but the Hub reads none there: "
     if "".join(raw[:row]).strip() or raw[row].lstrip() != raw[row].lstrip().lstrip(_UNSEEN):
-        why = "something stands before it; move it to the very top"
+        why, fix = "something stands before it", "move it to the very top"
     elif raw[row].lstrip() != "---":
-        why = "its line holds more than ---, if only blanks; write --- alone"
+        why, fix = "its line holds more than ---, if only blanks", "write --- alone"
     elif any(re.fullmatch(r"---[ \t]*", line) for line in raw[row + 1 :]):
-        why = "its lines end in CR alone; save the card with LF line ends"
+        why, fix = "its lines end in CR alone", "save the card with LF line ends"
     else:
-        why = "no line --- closes it; write one below its last key, with no blank before it"
-    return f"{begins}{why}, then try again"
+        why, fix = "no line --- closes it", "write one below its last key, with no blank before it"
+    return UsageError(f"{begins}{why}", fix=f"{fix}, then try again")

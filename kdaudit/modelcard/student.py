@@ -29,8 +29,12 @@ def chosen_student(results: AuditResults, name: str | None) -> str:
     if not students:
         there = "has no student"
     if name is None:
-        raise UsageError(f"--student: the audit {results.name} {there}; name the one whose card this is")
-    raise UsageError(f"--student: {name} is not in the audit {results.name}, which {there}; name one of them")
+        raise UsageError(
+            f"the audit {results.name} {there}", fix="name the one whose card this is", where="--student"
+        )
+    raise UsageError(
+        f"{name} is not in the audit {results.name}, which {there}", fix="name one of them", where="--student"
+    )
 
 
 def about(results: AuditResults, student: str) -> AuditResults:

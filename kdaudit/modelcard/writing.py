@@ -85,8 +85,10 @@ def write_card(
     text = _updated(there.text, _contribution(results, name, upload), target or CARD_FILE)
     if upload and hub.text not in ("", there.text, text):
         raise UsageError(
-            f"--card: {target} is not the card of {upload.repo}, which it would replace; leave --card out to "
-            "change that one, or open a pull request (--create-pr), which shows the difference"
+            f"{target} is not the card of {upload.repo}, which it would replace",
+            fix="leave --card out to change that one, or open a pull request (--create-pr), which "
+            "shows the difference",
+            where="--card",
         )
     url = None
     if upload:
@@ -116,7 +118,8 @@ def _updated(card: str, given: Contribution, where: Path | str) -> str:
     try:
         return updated(card, given)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
+        error.where = str(where)
+        raise
 
 
 def _folder_of(run_dir: Path, student: str) -> Path:
@@ -126,8 +129,9 @@ def _folder_of(run_dir: Path, student: str) -> Path:
     folder = next((Path(one.path) for one in students if one.name == student), None)
     if folder is None or not folder.is_absolute() or not folder.is_dir():  # a hub id is never absolute
         raise UsageError(
-            f"--card: student {student} has no folder here in which its card could lie; name the card with "
-            "--card, or its repository with --push"
+            f"student {student} has no folder here in which its card could lie",
+            fix="name the card with --card, or its repository with --push",
+            where="--card",
         )
     return folder
 
@@ -136,25 +140,29 @@ def _local(path: Path, run_dir: Path) -> HubCard:
     """A card of this machine; empty if it is yet to be made."""
     if run_dir.resolve() in path.resolve().parents:
         raise UsageError(
-            f"--card: {path} lies in the run directory, whose files `kdaudit verify` checks; name a card "
-            "elsewhere"
+            f"{path} lies in the run directory, whose files `kdaudit verify` checks",
+            fix="name a card elsewhere",
+            where="--card",
         )
     if not path.parent.is_dir():
-        raise UsageError(f"--card: {path}: there is no folder {path.parent}; make it, or name another card")
+        raise UsageError(
+            f"{path}: there is no folder {path.parent}", fix="make it, or name another card", where="--card"
+        )
     if path.is_symlink() and path.parent.resolve() not in path.resolve().parents:
         raise UsageError(
-            f"--card: {path} is a link to {path.resolve()}, outside its folder; name the file itself if it "
-            "is the card"
+            f"{path} is a link to {path.resolve()}, outside its folder",
+            fix="name the file itself if it is the card",
+            where="--card",
         )
     try:
         return HubCard(read_bounded(path, MAX_CARD_BYTES).decode(), None)
     except FileNotFoundError:
         return HubCard("", None)
     except UnicodeDecodeError as error:
-        raise UsageError(f"--card: {path} is not UTF-8; convert it, then try again") from error
+        raise UsageError(f"{path} is not UTF-8", fix="convert it, then try again", where="--card") from error
     except OSError as error:
         raise UsageError(
-            f"--card: {path}: cannot be read ({error.strerror}); name a Markdown file"
+            f"{path}: cannot be read ({error.strerror})", fix="name a Markdown file", where="--card"
         ) from error
 
 
@@ -175,7 +183,9 @@ def _refuse_changed_results(run_dir: Path) -> None:
         and RESULTS in manifest.files
         and (found := problem_of(run_dir, RESULTS, manifest))
     ):
-        raise RunStateError(f"{run_dir / RESULTS}: {found}; put it back, or repeat the audit with --fresh")
+        raise RunStateError(
+            f"{run_dir / RESULTS}: {found}", fix="put it back, or repeat the audit with --fresh"
+        )
 
 
 def _public_report(run_dir: Path) -> bytes:
@@ -185,10 +195,10 @@ def _public_report(run_dir: Path) -> bytes:
     try:
         if manifest is not None and manifest.files.get(PUBLIC_REPORT) != sha256_file(path):
             raise RunStateError(
-                f"{path}: was changed since the run wrote it; render it again with `kdaudit report`"
+                f"{path}: was changed since the run wrote it", fix="render it again with `kdaudit report`"
             )
         return read_bounded(path, MOST_BYTES)
     except OSError as error:
         raise RunStateError(
-            f"{path}: cannot be read ({error.strerror}); render it again with `kdaudit report`"
+            f"{path}: cannot be read ({error.strerror})", fix="render it again with `kdaudit report`"
         ) from error

@@ -77,20 +77,24 @@ def _check_kind(described: dict[str, Any], config: ModelConfig, key: str) -> Non
     """Refuse models that no engine can continue a prefix with, whatever their weights are."""
     if described.get("is_encoder_decoder"):
         raise ModelError(
-            f"{key}.path: {config.path} is an encoder-decoder, which does not continue a prefix; "
-            "name a causal language model"
+            f"{config.path} is an encoder-decoder, which does not continue a prefix",
+            fix="name a causal language model",
+            key=f"{key}.path",
         )
     if not isinstance(described.get("architectures") or [], list):
         raise ModelError(
-            f"{key}.path: {config.path}: architectures in its {CONFIG} is not a list of names, and vLLM "
-            "takes no other; write it as one"
+            f"{config.path}: architectures in its {CONFIG} is not a list of names, and vLLM takes no other",
+            fix="write it as one",
+            key=f"{key}.path",
         )
     classes = architectures(described)
     if classes and not any(word in name for name in classes for word in _CONTINUES):
         # Engines would load such a checkpoint and give it a head of random weights.
         raise ModelError(
-            f"{key}.path: {config.path} is a {classes[0]} (architectures in its config.json), which does "
-            "not continue a prefix; name a causal language model"
+            f"{config.path} is a {classes[0]} (architectures in its config.json), which does not "
+            "continue a prefix",
+            fix="name a causal language model",
+            key=f"{key}.path",
         )
     refuse_quantized_description(described, config.path, key)
 
@@ -107,16 +111,19 @@ def _check_code(described: dict[str, Any], config: ModelConfig, key: str) -> Non
         return
     if "auto_map" in described:
         raise ModelError(
-            f"{key}.path: {config.path} needs code of its own to load; read that code, then set "
-            f"{key}.trust_remote_code to true"
+            f"{config.path} needs code of its own to load",
+            fix=f"read that code, then set {key}.trust_remote_code to true",
+            key=f"{key}.path",
         )
     if kind is None:
         raise ModelError(
-            f"{key}.path: {config.path}: its config.json has no model_type; save the model again"
+            f"{config.path}: its config.json has no model_type", fix="save the model again", key=f"{key}.path"
         )
     raise ModelError(
-        f"{key}.path: {config.path} is of model_type {kind!r} (in its config.json), which transformers "
-        f"{transformers.__version__} does not know; correct it, or update transformers"
+        f"{config.path} is of model_type {kind!r} (in its config.json), which transformers "
+        f"{transformers.__version__} does not know",
+        fix="correct it, or update transformers",
+        key=f"{key}.path",
     )
 
 
@@ -126,8 +133,9 @@ def _load_config(folder: Path, config: ModelConfig, key: str) -> Any:  # noqa: A
         return load_config(folder, trust_remote_code=config.trust_remote_code)
     except Exception as error:  # whatever the values provoke, or the model's own code
         raise ModelError(
-            f"{key}.path: {folder / CONFIG} cannot be used ({reason(error)}); correct it or save the "
-            "model again"
+            f"{folder / CONFIG} cannot be used ({reason(error)})",
+            fix="correct it or save the model again",
+            key=f"{key}.path",
         ) from error
 
 
@@ -143,6 +151,7 @@ def _check_generation(folder: Path, key: str) -> None:
         GenerationConfig.from_pretrained(folder)
     except Exception as error:  # whatever the values provoke
         raise ModelError(
-            f"{key}.path: {path} cannot be used ({reason(error)}); correct it, or remove it: an audit uses "
-            "nothing of it"
+            f"{path} cannot be used ({reason(error)})",
+            fix="correct it, or remove it: an audit uses nothing of it",
+            key=f"{key}.path",
         ) from error

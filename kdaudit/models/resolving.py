@@ -116,8 +116,9 @@ def check_model_unchanged(model: ResolvedModel, key: str) -> None:
         return
     if _fingerprint(list(model.stamps), key) != model.fingerprint:
         raise ModelError(
-            f"{key}.path: {model.name}: changed while it was audited; what was measured of it is not kept. "
-            "Run again once nothing writes to it any more"
+            f"{model.name}: changed while it was audited; what was measured of it is not kept",
+            fix="run again once nothing writes to it any more",
+            key=f"{key}.path",
         )
 
 
@@ -158,15 +159,19 @@ def _local_folder(config: ModelConfig, key: str) -> Path:
     folder = Path(config.path)
     if config.revision is not None:
         raise ModelError(
-            f"{key}.revision: {folder} is a local folder, which has no revisions; remove the revision"
+            f"{folder} is a local folder, which has no revisions",
+            fix="remove the revision",
+            key=f"{key}.revision",
         )
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise ModelError(f"{key}.path: {folder} is a file; name the folder that holds config.json")
+        raise ModelError(
+            f"{folder} is a file", fix="name the folder that holds config.json", key=f"{key}.path"
+        )
     near = nearest_name(folder)
     hint = f"did you mean {near}?" if near else "name a model's folder or a hub id"
-    raise ModelError(f"{key}.path: {folder} does not exist; {hint}")
+    raise ModelError(f"{folder} does not exist", fix=hint, key=f"{key}.path")
 
 
 def _fetch(config: ModelConfig, key: str) -> Path:
@@ -203,41 +208,51 @@ def _download(config: ModelConfig, key: str, revision: str | None, patterns: lis
 
 
 def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
-    """The hub client's error as a sentence; the more special classes come first."""
+    """The hub client's error as ours; the more special classes come first."""
     from huggingface_hub import errors
 
     revision = config.revision or "main"
     login = "log in with `hf auth login`"
-    told: list[tuple[type[Exception], str]] = [
-        (errors.HFValidationError, "is neither a folder nor a hub id; write it as ./folder or org/name"),
-        (errors.GatedRepoError, f"is gated on the hub; ask for access on its page, then {login}"),
+    failed = f"cannot be fetched from the hub ({reason(error)})"
+    known: list[tuple[type[Exception], str, str]] = [
+        (errors.HFValidationError, "is neither a folder nor a hub id", "write it as ./folder or org/name"),
+        (errors.GatedRepoError, "is gated on the hub", f"ask for access on its page, then {login}"),
         (
             errors.RepositoryNotFoundError,
-            f"is neither a folder here nor a model on the hub; correct it, or if it is private {login}",
+            "is neither a folder here nor a model on the hub",
+            f"correct it, or if it is private {login}",
         ),
-        (errors.RevisionNotFoundError, f"has no revision {revision} on the hub; correct {key}.revision"),
+        (
+            errors.RevisionNotFoundError,
+            f"has no revision {revision} on the hub",
+            f"correct {key}.revision",
+        ),
         (
             errors.LocalEntryNotFoundError,
             "is not a folder here, is not in the local cache, and the hub cannot be reached (or "
-            "HF_HUB_OFFLINE is set); go online or name a folder",
+            "HF_HUB_OFFLINE is set)",
+            "go online or name a folder",
         ),
-        (errors.HfHubHTTPError, f"cannot be fetched from the hub ({reason(error)}); try again later"),
+        (errors.HfHubHTTPError, failed, "try again later"),
+        (Exception, failed, "check network and disk, or name a folder"),
     ]
-    other = f"cannot be fetched from the hub ({reason(error)}); check network and disk, or name a folder"
-    says = next((text for kind, text in told if isinstance(error, kind)), other)
-    return ModelError(f"{key}.path: {config.path} {says}")
+    what, fix = next((what, fix) for kind, what, fix in known if isinstance(error, kind))
+    return ModelError(f"{config.path} {what}", fix=fix, key=f"{key}.path")
 
 
 def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
     if not any((folder / name).exists() for name in _TOKENIZER_FILES):
         raise ModelError(
-            f"{key}.path: {folder} holds no tokenizer; save that of its base model there: "
-            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+            f"{folder} holds no tokenizer",
+            fix="save that of its base model there: "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
+            key=f"{key}.path",
         )
     try:
         return load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
     except ModelError as error:
-        raise ModelError(f"{key}.path: {error}") from error
+        error.key = f"{key}.path"
+        raise
 
 
 def _count_parameters(weights: Weights) -> int:
@@ -259,7 +274,7 @@ def _fingerprint(files: list[Path], key: str) -> str:
             digest.update(f"{path.name}\0{sha256_file(path)}\n".encode())
         except OSError as error:
             raise ModelError(
-                f"{key}.path: {path} cannot be read ({error.strerror}); check it and its disk"
+                f"{path} cannot be read ({error.strerror})", fix="check it and its disk", key=f"{key}.path"
             ) from error
     return f"sha256:{digest.hexdigest()}"
 
@@ -288,8 +303,10 @@ def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> dict[str, Alike
         if alike is None:
             differ = difference(one, two, first, name)
             raise ModelError(
-                f"models: {first} and {name} have different tokenizers ({differ}); an audit needs one, so "
-                "that all models read the same tokens: name models that share theirs"
+                f"{first} and {name} have different tokenizers ({differ}); "
+                "an audit needs one, so that all models read the same tokens",
+                fix="name models that share theirs",
+                key="models",
             )
         found[name] = alike
     return found

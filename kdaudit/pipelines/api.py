@@ -63,13 +63,13 @@ class _Folder:
 
     def _table(self, name: str, missing: str) -> pa.Table:
         if not (self.path / name).exists():
-            raise RunStateError(f"{self.path / name}: is missing; {missing}")
+            raise RunStateError(f"{self.path / name}: is missing", fix=missing)
         return _read(self.path / name)
 
     def _shards(self, folder: str, missing: str) -> pa.Table:
         found = sorted((self.path / folder).glob("part-*.parquet"), key=lambda path: shard_number(path.name))
         if not found:
-            raise RunStateError(f"{self.path / folder}: holds no part-*.parquet; {missing}")
+            raise RunStateError(f"{self.path / folder}: holds no part-*.parquet", fix=missing)
         return pa.concat_tables([_read(path) for path in found])
 
 
@@ -283,5 +283,5 @@ def _read(path: Path) -> pa.Table:
             return pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise RunStateError(
-            f"{path}: cannot be read ({error}); `kdaudit verify` says what was changed"
+            f"{path}: cannot be read ({error})", fix="`kdaudit verify` says what was changed"
         ) from error

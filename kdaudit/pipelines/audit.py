@@ -128,7 +128,7 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
 
     """
     if not folder.is_dir():
-        raise RunStateError(f"{folder}: is not a directory; name the directory of an audit")
+        raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
     read_results(folder)  # before any report is forgotten
     saved = folder / CONFIG_FILE
     config = ReportConfig()
@@ -136,7 +136,8 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
         try:
             config = load_audit(saved).report
         except ConfigError as error:
-            warn(f"the report is rendered with default settings: {str(error).splitlines()[0]}")
+            said = ": ".join(part for part in (error.where, error.key, error.what) if part)
+            warn(f"the report is rendered with default settings: {said}")
     if not (folder / MANIFEST_FILE).exists():
         render_reports(folder, config)
     else:

@@ -72,18 +72,19 @@ def read_results(run_dir: Path) -> AuditResults:
     except OSError as error:
         if (run_dir / "screen.json").exists():
             raise RunStateError(
-                f"{run_dir}: holds a screening, not an audit; `kdaudit screen` renders its reports, and it "
-                "has no model card"
+                f"{run_dir}: holds a screening, not an audit",
+                fix="`kdaudit screen` renders its reports, and it has no model card",
             ) from error
         raise RunStateError(
-            f"{path}: cannot be read ({error.strerror}); finish the audit with `kdaudit run`, then try again"
+            f"{path}: cannot be read ({error.strerror})",
+            fix="finish the audit with `kdaudit run`, then try again",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise RunStateError(
-            f"{path}: {where} does not follow the schema ({first['msg']}); "
-            "repeat the audit with `kdaudit run`"
+            f"{path}: {where} does not follow the schema ({first['msg']})",
+            fix="repeat the audit with `kdaudit run`",
         ) from error
 
 

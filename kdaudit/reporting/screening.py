@@ -91,15 +91,15 @@ def read_record(folder: Path) -> ScreenRecord:
         return ScreenRecord.model_validate_json(read_bounded(path, MOST_BYTES))
     except OSError as error:
         raise RunStateError(
-            f"{path}: cannot be read ({error.strerror}); finish the screening with `kdaudit screen`, then "
-            "try again"
+            f"{path}: cannot be read ({error.strerror})",
+            fix="finish the screening with `kdaudit screen`, then try again",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise RunStateError(
-            f"{path}: {where} does not follow the schema ({first['msg']}); repeat the screening with "
-            "`kdaudit screen`"
+            f"{path}: {where} does not follow the schema ({first['msg']})",
+            fix="repeat the screening with `kdaudit screen`",
         ) from error
 
 

@@ -118,24 +118,27 @@ def load_predictor(path: Path) -> Predictor:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
-            f"{path}: cannot be read ({reason}); name the predictor.json that an audit or a screening wrote"
+            f"{path}: cannot be read ({reason})",
+            fix="name the predictor.json that an audit or a screening wrote",
         ) from error
     except ValidationError as error:
-        raise UsageError(f"{path}: {_what_is_wrong(error.errors(include_url=False))}") from error
+        what, fix = _what_is_wrong(error.errors(include_url=False))
+        raise UsageError(f"{path}: {what}", fix=fix) from error
 
 
-def _what_is_wrong(details: list[ErrorDetails]) -> str:
-    """One sentence; a foreign schema version explains all other errors."""
+def _what_is_wrong(details: list[ErrorDetails]) -> tuple[str, str]:
+    """What is wrong and what to do; a foreign schema version explains all other errors."""
     whole = next((one for one in details if not one["loc"]), None)
     if whole and whole["type"] in ("json_invalid", "model_type"):
-        return "is not a predictor's JSON; name the predictor.json that an audit or a screening wrote"
+        return "is not a predictor's JSON", "name the predictor.json that an audit or a screening wrote"
     version = next((one for one in details if one["loc"] == ("schema_version",)), None)
     if version:
         return (
-            "has another schema version than '1', the one that this version of kdaudit reads; "
-            "use the version of kdaudit that wrote it, or fit the predictor again"
+            "has another schema version than '1', the one that this version of kdaudit reads",
+            "use the version of kdaudit that wrote it, or fit the predictor again",
         )
     detail = details[0]
     key = ".".join(str(part) for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{f'{key}: ' if key else ''}{message[0].lower()}{message[1:]}; the file was changed, fit it again"
+    what = f"{f'{key}: ' if key else ''}{message[0].lower()}{message[1:]}"
+    return f"{what}; the file was changed", "fit the predictor again"

@@ -45,7 +45,7 @@ def _refuse(name: str, wrong: NDArray[np.bool_], words: str) -> None:
     count = int(wrong.sum())
     if count:
         raise UsageError(
-            f"the feature {name} is {words} for {count:,} of {len(wrong):,} examples, the first of them in "
-            f"row {int(wrong.argmax()):,}; check the weights of the models that it comes from, or set their "
-            "dtype to float32"
+            f"the feature {name} is {words} for {count:,} of {len(wrong):,} examples, the first "
+            f"of them in row {int(wrong.argmax()):,}",
+            fix="check the weights of the models that it comes from, or set their dtype to float32",
         )

@@ -62,7 +62,7 @@ def check_place(path: Path, root: Path | None = None) -> None:
     check_folders(path.parent, root)
     kind = _kind(path)
     if kind not in ("a file", None):
-        raise RunStateError(f"{path}: is {kind}, and will not be replaced by a file; move it away")
+        raise RunStateError(f"{path}: is {kind}, and will not be replaced by a file", fix="move it away")
 
 
 def check_folders(folder: Path, root: Path | None) -> None:
@@ -75,7 +75,7 @@ def check_folders(folder: Path, root: Path | None) -> None:
         kind = _kind(place) if root in place.parents else None
         if kind not in ("a folder", None):
             raise RunStateError(
-                f"{place}: is {kind} where a folder must be; move it away, or write to another place"
+                f"{place}: is {kind} where a folder must be", fix="move it away, or write to another place"
             )
 
 
@@ -83,7 +83,9 @@ def _kind(path: Path) -> str | None:
     try:
         return kind_of(path)
     except OSError as error:
-        raise RunStateError(f"{path}: cannot be looked at ({error.strerror}); fix its permissions") from error
+        raise RunStateError(
+            f"{path}: cannot be looked at ({error.strerror})", fix="fix its permissions"
+        ) from error
 
 
 def remove_empty(path: Path, root: Path) -> None:

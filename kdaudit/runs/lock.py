@@ -90,8 +90,8 @@ class FolderLock:
         kind = kind_of(self._path)
         if kind not in ("a file", None):
             raise RunStateError(
-                f"{self._path}: is {kind}, not a regular file, as a lock is; remove it, or choose another "
-                "--out"
+                f"{self._path}: is {kind}, not a regular file, as a lock is",
+                fix="remove it, or choose another --out",
             )
         try:
             descriptor = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600)
@@ -128,17 +128,17 @@ def _refusal(folder: Path, error: OSError) -> RunStateError | StorageError:
     """An error of the system as a sentence."""
     if isinstance(error, BlockingIOError):
         return RunStateError(
-            f"{folder}: another kdaudit process is at work here; wait for it, or choose another --out"
+            f"{folder}: another kdaudit process is at work here", fix="wait for it, or choose another --out"
         )
     if isinstance(error, FileExistsError):
         kind = "a link that leads nowhere" if folder.is_symlink() else "a file, not a folder"
-        return RunStateError(f"{folder}: is {kind}; choose another --out")
+        return RunStateError(f"{folder}: is {kind}", fix="choose another --out")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{folder}: no space left; free some, then run again")
     if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
         return RunStateError(
-            f"{folder}: its file system cannot lock files ({error.strerror}); choose another --out"
+            f"{folder}: its file system cannot lock files ({error.strerror})", fix="choose another --out"
         )
     return RunStateError(
-        f"{folder}: cannot be written ({error.strerror}); choose another --out or mend its permissions"
+        f"{folder}: cannot be written ({error.strerror})", fix="choose another --out or fix its permissions"
     )

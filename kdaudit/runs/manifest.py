@@ -144,8 +144,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (OSError, ValidationError, RecursionError) as error:
         raise RunStateError(
-            f"{path}: is not the manifest of a run, or a damaged one ({_told(error)}); name another folder, "
-            "or remove what the run wrote there and start again"
+            f"{path}: is not the manifest of a run, or a damaged one ({_told(error)})",
+            fix="name another folder, or remove what the run wrote there and start again",
         ) from error
 
 
@@ -167,7 +167,7 @@ def refuse_strangers(folder: Path) -> None:
     if read_manifest(folder) is None and any(
         path.name != LOCK_FILE and not is_own(path.name) for path in folder.iterdir()
     ):
-        raise RunStateError(f"{folder}: is not empty and holds no run; choose another --out")
+        raise RunStateError(f"{folder}: is not empty and holds no run", fix="choose another --out")
 
 
 def refuse_altered(folder: Path) -> None:
@@ -179,7 +179,7 @@ def refuse_altered(folder: Path) -> None:
     """
     if kind_of(folder / SEAL_FILE) is not None and (problems := _check_seal(folder)):
         raise RunStateError(
-            f"{folder}: {problems[0]}; put the files back as they were, or start again with --fresh"
+            f"{folder}: {problems[0]}", fix="put the files back as they were, or start again with --fresh"
         )
 
 
@@ -187,7 +187,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json; the seal of an earlier one goes first, so that it never stands beside another."""
     kind = kind_of(folder / SEAL_FILE)
     if kind not in ("a file", "a link", None):
-        raise RunStateError(f"{folder / SEAL_FILE}: is {kind}, not a file of the run; move it away")
+        raise RunStateError(f"{folder / SEAL_FILE}: is {kind}, not a file of the run", fix="move it away")
     try:
         (folder / SEAL_FILE).unlink(missing_ok=True)
     except OSError as error:
@@ -216,7 +216,7 @@ def check_files(folder: Path) -> list[str]:
 
     """
     if not folder.is_dir():
-        raise RunStateError(f"{folder}: is not a directory; name the directory of an audit")
+        raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
     if not (folder / MANIFEST_FILE).exists() and (folder / SEAL_FILE).exists():
         return [f"{MANIFEST_FILE}: is missing"]
     try:
@@ -224,11 +224,12 @@ def check_files(folder: Path) -> list[str]:
     except RunStateError as error:
         if (folder / SEAL_FILE).exists():
             return [
-                f"{MANIFEST_FILE}: was damaged since the run wrote it; nothing else can be checked: {error}"
+                f"{MANIFEST_FILE}: was damaged since the run wrote it; nothing else can be checked: "
+                f"{error.what}"
             ]
         raise
     if manifest is None:
-        raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}; name the directory of an audit")
+        raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}", fix="name the directory of an audit")
     problems = _check_seal(folder)
     for name in manifest.files:
         problem = problem_of(folder, name, manifest)

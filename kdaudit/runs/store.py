@@ -153,8 +153,8 @@ class RunStore:
             return self._manifest.files[name]
         except KeyError:
             raise RunStateError(
-                f"{self.folder / MANIFEST_FILE}: does not list {name}, which a finished stage wrote; start "
-                "again with --fresh"
+                f"{self.folder / MANIFEST_FILE}: does not list {name}, which a finished stage wrote",
+                fix="start again with --fresh",
             ) from None
 
     def write_table(self, name: str, table: pa.Table, *, private: bool) -> None:
@@ -256,7 +256,7 @@ class RunStore:
         path = self.folder / name
         check_place(path, self.folder)
         if name not in self._manifest.files and name not in self._own and kind_of(path) is not None:
-            raise RunStateError(f"{path}: is there already and is not a file of this run; move it away")
+            raise RunStateError(f"{path}: is there already and is not a file of this run", fix="move it away")
         _make(path.parent)
         self.forget(name)
         with replacing(path, private=private) as partial:
@@ -288,7 +288,8 @@ class RunStore:
             return []
         except OSError as error:
             raise RunStateError(
-                f"{self.folder / INTENT_FILE}: cannot be read ({error.strerror}); remove it, then run again"
+                f"{self.folder / INTENT_FILE}: cannot be read ({error.strerror})",
+                fix="remove it, then run again",
             ) from error
         return [name for name in text.split("\n")[:-1] if is_inside(name)]  # the last may be half written
 
@@ -329,7 +330,7 @@ class RunStore:
                 continue
             if name not in RENDERED:
                 raise RunStateError(
-                    f"{self.folder / name}: {problem}; put it back, or start the run anew with --fresh"
+                    f"{self.folder / name}: {problem}", fix="put it back, or start again with --fresh"
                 )
             check_place(self.folder / name, self.folder)
             self._manifest.unlist(name)  # it is rendered again
@@ -402,6 +403,6 @@ def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, s
         more = f" (also {', '.join(changed[1:])})" if len(changed) > 1 else ""
         raise RunStateError(
             f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
-            f"{now.get(key, 'none')} now{more}; use --fresh to start anew, or choose "
-            "another --out"
+            f"{now.get(key, 'none')} now{more}",
+            fix="use --fresh to start again, or choose another --out",
         )

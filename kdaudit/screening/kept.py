@@ -96,8 +96,9 @@ def _try(records: Records, form: Format, schema: pa.Schema | None, config: Corpu
             pq.write_table(table.select([place]), pa.BufferOutputStream())
         except pa.ArrowException as error:
             raise UsageError(
-                f"format: the column {name!r} of {config.path} cannot be written as parquet "
-                f"({reason(error)}); set format to jsonl"
+                f"the column {name!r} of {config.path} cannot be written as parquet ({reason(error)})",
+                fix="set format to jsonl",
+                key="format",
             ) from error
 
 
@@ -229,6 +230,8 @@ def _refuse_a_changed_corpus(
     copies = sum(int(np.sum(table["copies"].to_numpy())) for table in read_examples(run, how.examples, ids))
     if found != copies:
         raise CorpusError(
-            f"{key}.path: {source.config.path}: has changed since its examples were cut ({found:,} of "
-            f"{copies:,} flagged places were found again); start again with --fresh"
+            f"{source.config.path}: has changed since its examples were cut ({found:,} of "
+            f"{copies:,} flagged places were found again)",
+            fix="start again with --fresh",
+            key=f"{key}.path",
         )

@@ -59,8 +59,10 @@ def no_schema(config: CorpusConfig, error: Exception, row: int | None = None) ->
     """What to say where rows fit no one schema; `row` is the first that does not fit, from 1."""
     where = "" if row is None else f"from row {row} on: "
     return UsageError(
-        f"format: the rows of {config.path} do not fit the one type a column that parquet needs "
-        f"({where}{reason(error)}); set format to jsonl"
+        f"the rows of {config.path} do not fit the one type a column that parquet needs "
+        f"({where}{reason(error)})",
+        fix="set format to jsonl",
+        key="format",
     )
 
 

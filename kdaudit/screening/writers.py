@@ -49,7 +49,7 @@ def discard_kept(run: RunStore) -> None:
     folder = run.folder / KEPT
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise RunStateError(
-            f"{folder}: holds something that this screening did not write; move it away, then run again"
+            f"{folder}: holds something that this screening did not write", fix="move it away, then run again"
         )
 
 
@@ -225,8 +225,9 @@ def json_lines(
         repeated = next((name for name in names if names.count(name) > 1), None)
         if repeated is not None:
             raise UsageError(
-                f"format: {config.path} has several columns {repeated!r}, and a JSON object holds one of a "
-                "name; rename all but one, or set format to parquet"
+                f"{config.path} has several columns {repeated!r}, and a JSON object holds one of a name",
+                fix="rename all but one, or set format to parquet",
+                key="format",
             )
         objects = _taken(rows, kept).to_pylist()
         kept = [one._replace(row=place) for place, one in enumerate(kept)]

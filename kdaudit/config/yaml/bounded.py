@@ -25,7 +25,11 @@ MAX_CARD_NODES = 100_000
 
 
 class BoundError(MarkedYAMLError):
-    """The text goes beyond a bound; `problem` says which and what to do, `problem_mark` where."""
+    """The text goes beyond a bound; `problem` says which, `fix` what to do, `problem_mark` where."""
+
+    def __init__(self, problem: str, fix: str, event: Any) -> None:  # noqa: ANN401 - an event of ruamel.yaml
+        super().__init__(problem=problem, problem_mark=event.start_mark)
+        self.fix = fix
 
 
 def bounded(max_nodes: int = MAX_NODES) -> YAML:
@@ -57,7 +61,7 @@ class _BoundedComposer(Composer):
         if not isinstance(event, AliasEvent):
             self._add(1, event)
             if self.depth >= MAX_DEPTH:
-                raise _beyond(event, "is nested too deeply; write it out flat")
+                raise BoundError("is nested too deeply", "write it out flat", event)
             node = super().compose_node(parent, index)
             if event.anchor is not None:
                 self._kept.append(node)
@@ -65,24 +69,21 @@ class _BoundedComposer(Composer):
             return node
         node = super().compose_node(parent, index)
         if id(node) not in self._weights:
-            raise _beyond(event, f"*{event.anchor} stands within itself; write out what is meant")
+            raise BoundError(f"*{event.anchor} stands within itself", "write out what is meant", event)
         self._add(self._weights[id(node)], event)
         return node
 
     def _add(self, nodes: int, event: Any) -> None:  # noqa: ANN401 - an event of ruamel.yaml
         self._count += nodes
         if self._count > self.max_nodes:
-            raise _beyond(
-                event,
+            raise BoundError(
                 f"more than {self.max_nodes:,} keys and values, each alias (*name) counted as all that it "
-                "stands for; write less, with fewer aliases",
+                "stands for",
+                "write less, with fewer aliases",
+                event,
             )
 
 
 PARSER_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 """What ruamel.yaml raises, beside its own errors, for text that it does not foresee: a date 2024-13-45, an
 escape beyond Unicode, a version of 6,000 digits."""
-
-
-def _beyond(event: Any, problem: str) -> BoundError:  # noqa: ANN401 - an event of ruamel.yaml
-    return BoundError(problem=problem, problem_mark=event.start_mark)

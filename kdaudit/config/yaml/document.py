@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,11 @@ def dotted(key: Key) -> str:
     return ".".join(str(part) for part in key)
 
 
+def key_of(text: str) -> Key:
+    """The key that `dotted` writes so."""
+    return tuple(int(part) if part.isdecimal() else part for part in text.split("."))
+
+
 def read_document(path: Path) -> Document:
     """Read and parse a YAML file.
 
@@ -94,21 +100,23 @@ def read_document(path: Path) -> Document:
     try:
         raw = read_bounded(path, MAX_BYTES)
     except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; give a configuration file, such as audit.yaml") from None
+        raise ConfigError(
+            f"{path}: is a folder", fix="give a configuration file, such as audit.yaml"
+        ) from None
     except FileNotFoundError:
         near = nearest_name(path)
         remedy = f"did you mean {near}?" if near else "check the name"
-        raise ConfigError(f"{path}: no such file; {remedy}") from None
+        raise ConfigError(f"{path}: no such file", fix=remedy) from None
     except OSError as error:
         if error.errno == errno.EFBIG:
-            problem = "is over 256 KiB, too large for a configuration; give a YAML file"
+            problem, remedy = "is over 256 KiB, too large for a configuration", "give a YAML file"
         elif error.errno in (errno.EINVAL, errno.ENXIO):
-            problem = "is not a regular file; give a configuration file, such as audit.yaml"
+            problem, remedy = "is not a regular file", "give a configuration file, such as audit.yaml"
         else:
-            problem = f"cannot be read ({error.strerror}); check its name and permissions"
-        raise ConfigError(f"{path}: {problem}") from None
+            problem, remedy = f"cannot be read ({error.strerror})", "check its name and permissions"
+        raise ConfigError(f"{path}: {problem}", fix=remedy) from None
     except ValueError:
-        raise ConfigError(f"{str(path)!r}: no file can have this name; check the name") from None
+        raise ConfigError(f"{str(path)!r}: no file can have this name", fix="check the name") from None
     return parse_document(_decode(raw, path), str(path))
 
 
@@ -118,7 +126,9 @@ def _decode(raw: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            f"{path}:{line}: byte 0x{raw[error.start]:02x} is not UTF-8 text; save the file as UTF-8"
+            f"byte 0x{raw[error.start]:02x} is not UTF-8 text",
+            fix="save the file as UTF-8",
+            where=f"{path}:{line}",
         ) from None
 
 
@@ -144,15 +154,18 @@ def _explained(text: str, label: str) -> Iterator[None]:
     try:
         yield
     except BoundError as error:
-        raise ConfigError(f"{label}:{error.problem_mark.line + 1}: {error.problem}") from None
+        place = f"{label}:{error.problem_mark.line + 1}"
+        raise ConfigError(error.problem, fix=error.fix, where=place) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise ConfigError(f"{label}:{line}: holds a control character; remove it") from None
+        raise ConfigError("holds a control character", fix="remove it", where=f"{label}:{line}") from None
     except YAMLError as error:
-        raise ConfigError(_explain(error, label)) from None
+        raise _explain(error, label) from None
     except PARSER_FAULTS as error:
         problem = str(error).partition(";")[0] or type(error).__name__
-        raise ConfigError(f"{label}: not valid YAML ({problem}); put odd values in quotes") from None
+        raise ConfigError(
+            f"not valid YAML ({problem})", fix="put odd values in quotes", where=label
+        ) from None
 
 
 def _check_plain(node: Node, label: str, key: Key, done: set[int]) -> None:
@@ -160,16 +173,16 @@ def _check_plain(node: Node, label: str, key: Key, done: set[int]) -> None:
 
     `done` holds the nodes already checked: aliases of aliases would else take exponential time.
     """
-    place = f"{label}:{node.start_mark.line + 1}: " + (f"{dotted(key)}: " if key else "")
     if id(node) in done:
         return
+    wrong = partial(ConfigError, key=dotted(key) or None, where=f"{label}:{node.start_mark.line + 1}")
     if node.tag not in _PLAIN_TAGS:
         tag = str(node.tag).replace(_TAG, "!!")
-        raise ConfigError(f"{place}the YAML tag {tag} is not allowed; remove it")
+        raise wrong(f"the YAML tag {tag} is not allowed", fix="remove it")
     if isinstance(node, ScalarNode) and not _is_text(node.value):
-        raise ConfigError(f"{place}holds a character that no text can hold; remove it")
+        raise wrong("holds a character that no text can hold", fix="remove it")
     if node.tag == _TAG + "int" and len(node.value) > MAX_DIGITS:
-        raise ConfigError(f"{place}is a number of {len(node.value):,} digits; put text in quotes")
+        raise wrong(f"is a number of {len(node.value):,} digits", fix="put text in quotes")
     if isinstance(node, SequenceNode):
         for row, item in enumerate(node.value):
             _check_plain(item, label, (*key, row), done)
@@ -190,38 +203,49 @@ def _check_keys(node: MappingNode, label: str, key: Key) -> None:
     for name, _ in node.value:
         line = name.start_mark.line + 1
         if name.tag not in (_TAG + "str", _TAG + "merge"):
-            raise ConfigError(f"{label}:{line}: {_no_key(node, name)}")
+            what, fix = _no_key(node, name)
+            raise ConfigError(what, fix=fix, where=f"{label}:{line}")
         if name.value in lines:
             raise ConfigError(
-                f"{label}:{line}: {dotted((*key, name.value))}: is given twice "
-                f"(first on line {lines[name.value]}); keep one"
+                f"is given twice (first on line {lines[name.value]})",
+                fix="keep one",
+                key=dotted((*key, name.value)),
+                where=f"{label}:{line}",
             )
         lines[name.value] = line
 
 
-def _no_key(section: MappingNode, name: Node) -> str:
+def _no_key(section: MappingNode, name: Node) -> tuple[str, str]:
+    """What is wrong with a key that is not text, and what to do."""
+    remedy = "keys are names such as corpus"
     if not isinstance(name, ScalarNode):
-        return "a list or mapping cannot be a key; keys are names such as corpus"
+        return "a list or mapping cannot be a key", remedy
     if section.flow_style and name.tag == _TAG + "int" and name is not section.value[0][0]:
         # {max_rate: 0,1} is the number 0 and then the key 1.
-        return f"{name.value!r} cannot be a key; write a fraction with a dot, as in 0.1, not with a comma"
-    return f"{name.value!r} cannot be a key; keys are names such as corpus"
+        remedy = "write a fraction with a dot, as in 0.1, not with a comma"
+    return f"{name.value!r} cannot be a key", remedy
 
 
 _HINTS = (
-    ("'\\t'", "a tab stands where YAML takes only spaces; indent with spaces"),
-    ("mapping values are not allowed", "a second ':' in one line; put text that holds ': ' in quotes"),
-    ("found another document", "a second document begins ('---'); keep one"),
-    ("undefined alias", "a value that begins with * refers to an anchor that is not there; put it in quotes"),
-    ("could not find expected ':'", "a key without ':' after it; write `key: value`"),
+    ("'\\t'", "a tab stands where YAML takes only spaces", "indent with spaces"),
+    ("mapping values are not allowed", "a second ':' in one line", "put text that holds ': ' in quotes"),
+    ("found another document", "a second document begins ('---')", "keep one"),
+    (
+        "undefined alias",
+        "a value that begins with * refers to an anchor that is not there",
+        "put it in quotes",
+    ),
+    ("could not find expected ':'", "a key without ':' after it", "write `key: value`"),
 )
+"""A part of what the parser says, what is wrong then, and what to do."""
 
 
-def _explain(error: YAMLError, label: str) -> str:
+def _explain(error: YAMLError, label: str) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     place = f"{label}:{mark.line + 1}:{mark.column + 1}" if mark else label
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-    for sign, hint in _HINTS:
+    for sign, what, fix in _HINTS:
         if sign in problem:
-            return f"{place}: not valid YAML: {hint}"
-    return f"{place}: not valid YAML: {problem}; correct this line or the one above"
+            return ConfigError(f"not valid YAML: {what}", fix=fix, where=place)
+    fix = "correct this line or the one above"
+    return ConfigError(f"not valid YAML: {problem}", fix=fix, where=place)

@@ -1,12 +1,11 @@
 """From a YAML file and `--set` to a checked, frozen configuration, and back.
 
-Errors are sentences that begin with the file and line, or `--set`, and the key's full dotted path. Relative
+Errors name the key by its full dotted path, and the file and line, or `--set`, where it was written. Relative
 paths are taken from the file's folder, those of `--set` too.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -21,13 +20,14 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.paths import check_paths
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.config.yaml.document import Document, Key, dotted, read_document
+from kdaudit.config.yaml.document import Document, Key, dotted, key_of, read_document
 from kdaudit.config.yaml.messages import Problem, problems
 from kdaudit.config.yaml.overrides import Override, apply_overrides, parse_override
 from kdaudit.config.yaml.schema import JsonSchema, Shape, json_schema, shape_of
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, UsageError
 
 __all__ = [
+    "add_place",
     "audit_schema",
     "check_paths",
     "distill_schema",
@@ -36,15 +36,11 @@ __all__ = [
     "load_config",
     "load_distill",
     "load_screen",
-    "placed",
     "results_schema",
     "screen_schema",
 ]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-
-MAX_SHOWN = 10
-"""Problems that one error lists; more would scroll the first ones away."""
 
 
 def load_audit(path: Path, overrides: Sequence[str] = ()) -> AuditConfig:
@@ -90,8 +86,8 @@ def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> C
     """Load a configuration file into `model`, with `KEY=VALUE` overrides put in.
 
     Raises:
-        ConfigError: the file cannot be read, or keys or values are wrong: one sentence a line, the
-            problems in the order of the file.
+        ConfigError: the file cannot be read, or keys or values are wrong; the problems are in the order of
+            the file.
     """
     document = read_document(path)
     top = shape_of(model)
@@ -102,7 +98,7 @@ def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> C
         return model.model_validate(data, context={"folder": path.parent})
     except ValidationError as error:
         _refuse_another_kind(path, data, model)
-        raise ConfigError(_report(problems(error, data, top, origin.written), origin)) from None
+        raise _together(problems(error, data, top, origin.written), origin) from None
 
 
 def _refuse_another_kind(path: Path, data: Any, model: type[BaseModel]) -> None:  # noqa: ANN401 - raw YAML
@@ -110,27 +106,24 @@ def _refuse_another_kind(path: Path, data: Any, model: type[BaseModel]) -> None:
     kind = kind_of(path)
     if "models" in data if model is DistillConfig else kind == "distill":
         command = "run" if kind == "audit" else kind
-        raise ConfigError(f"{path}: is meant for `kdaudit {command}` by its keys; give it to that command")
+        raise ConfigError(
+            f"{path}: is meant for `kdaudit {command}` by its keys", fix="give it to that command"
+        )
 
 
-def placed(message: str, path: Path, overrides: Sequence[str]) -> str:
-    """A message that begins with a key, with the place of that key before it: `audit.yaml:12: ...`.
+def add_place(error: UsageError, path: Path, overrides: Sequence[str]) -> None:
+    """Put the file and line, or `--set`, of each problem's key into an error that was found after loading.
 
-    Messages that begin with something else, or with a key that is written nowhere, stay as they are; so do
-    those that have a place already.
+    Problems without a key, with a place, or whose key is written nowhere stay as they are.
     """
-    if message.startswith((f"{path}:", "--set ")):  # the file may be named as a key is
-        return message
-    begins = re.match(r"[a-z_]+(\.[a-z0-9_]+)*(?=:|, | and | or | is | are )", message)
-    if begins is None:
-        return message
     try:
         document = read_document(path)
-        sets = [parse_override(text) for text in overrides]
+        origin = _Origin(document, [parse_override(text) for text in overrides])
     except ConfigError:
-        return message
-    key = tuple(int(part) if part.isdecimal() else part for part in begins[0].split("."))
-    return _Origin(document, sets).lead(key) + message
+        return
+    for problem in (error, *error.more):
+        if problem.where is None and problem.key is not None:
+            problem.where = origin.place(key_of(problem.key))
 
 
 def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
@@ -140,10 +133,12 @@ def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
         return data
     needs = ", ".join(top.required or top.keys)
     if data is None:
-        raise ConfigError(f"{document.label}: is empty; give it the keys {needs}")
+        raise ConfigError("is empty", fix=f"give it the keys {needs}", where=document.label)
     kind = "a list" if isinstance(data, list) else "a single value"
     raise ConfigError(
-        f"{document.label}: holds {kind} instead of keys; begin with {needs}, each as `key: value`"
+        f"holds {kind} instead of keys",
+        fix=f"begin with {needs}, each as `key: value`",
+        where=document.label,
     )
 
 
@@ -168,28 +163,32 @@ class _Origin:
         """For sorting: 0 where there is none."""
         return self._document.line(key) or 0
 
-    def lead(self, key: Key) -> str:
-        """What says where a key, or the nearest one above it, was written; nothing if it was nowhere."""
+    def place(self, key: Key) -> str | None:
+        """Where a key or the nearest one above it was written: `audit.yaml:12`, `--set`, or None."""
         if self._set(key) is not None:
-            return "--set "
+            return "--set"
         line = self._document.line(key)
-        return "" if line is None else f"{self._document.label}:{line}: "
+        return None if line is None else f"{self._document.label}:{line}"
 
-    def place(self, key: Key) -> str:
-        """How a message begins: `audit.yaml:12: gate.max_rate` or `--set gate.max_rate`."""
-        if self._set(key) is not None:
-            return f"--set {dotted(key)}"
-        line = self._document.line(key)
-        label = self._document.label if line is None else f"{self._document.label}:{line}"
-        return f"{label}: {dotted(key)}" if key else label
+    @property
+    def label(self) -> str:
+        """The file as the user named it."""
+        return self._document.label
 
 
-def _report(found: Sequence[Problem], origin: _Origin) -> str:
-    ordered = sorted(found, key=lambda problem: origin.line(problem.key))
-    lines = [f"{origin.place(key)}: {text}" for key, text in ordered[:MAX_SHOWN]]
-    if len(ordered) > MAX_SHOWN:
-        lines.append(f"and {len(ordered) - MAX_SHOWN} more")
-    return "\n".join(lines)
+def _together(found: Sequence[Problem], origin: _Origin) -> ConfigError:
+    """One error of all problems, in the order of the file."""
+    first, *more = (
+        ConfigError(
+            problem.what,
+            fix=problem.fix,
+            key=dotted(problem.key) or None,
+            where=origin.place(problem.key) or origin.label,
+        )
+        for problem in sorted(found, key=lambda problem: origin.line(problem.key))
+    )
+    first.more = tuple(more)
+    return first
 
 
 class _Representer(SafeRepresenter):

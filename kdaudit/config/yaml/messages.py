@@ -1,4 +1,4 @@
-"""Validation errors as sentences that name the key as the user wrote it and say what to write instead."""
+"""What is wrong in a configuration, under the key as the user wrote it, and what to write instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kdaudit.config.audit import NAME_PATTERN
-from kdaudit.config.yaml.document import Key, dotted
+from kdaudit.config.yaml.document import Key, dotted, key_of
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.config.yaml.schema import Shape, nearest, suggestion
 
@@ -19,11 +19,16 @@ Written = Callable[[Key], str | None]
 """Gives a value as the user wrote it, where that may differ from how Python shows it."""
 
 
+_Told = tuple[str, str]
+"""What is wrong, and what to do."""
+
+
 class Problem(NamedTuple):
     """What is wrong at one key, and what to do."""
 
     key: Key
-    text: str
+    what: str
+    fix: str
 
 
 def problems(error: ValidationError, data: Any, top: Shape, written: Written) -> list[Problem]:  # noqa: ANN401
@@ -65,7 +70,7 @@ def _problem(detail: ErrorDetails, data: Any, top: Shape, written: Written) -> P
         key, value = (*key, misspelled or name), value.get(misspelled or name)
     wrong = _Wrong(key, value, detail.get("ctx", {}), top, written(key), _at(data, key[:-1]))
     explain = _EXPLAIN.get(kind)
-    return Problem(key, explain(wrong) if explain else f"{wrong}: {detail['msg'].lower()}; correct it")
+    return Problem(key, *(explain(wrong) if explain else (f"{wrong}: {detail['msg'].lower()}", "correct it")))
 
 
 def _at(data: Any, key: Key) -> Any:  # noqa: ANN401 - raw YAML
@@ -99,9 +104,8 @@ def _holds(data: Any, part: str | int) -> bool:  # noqa: ANN401 - raw YAML
 def _own_problem(section: Key, error: ValueError) -> Problem:
     """What one of kdaudit's own checks refuses, under its key or of the whole value."""
     if not isinstance(error, MisfitError):
-        return Problem(section, str(error))
-    parts = tuple(int(part) if part.isdecimal() else part for part in error.key.split("."))
-    return Problem((*section, *parts), error.problem)
+        return Problem(section, str(error), "correct it")
+    return Problem((*section, *(key_of(error.key) if error.key else ())), error.what, error.fix)
 
 
 class _Wrong(NamedTuple):
@@ -144,13 +148,13 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _missing(wrong: _Wrong) -> str:
+def _missing(wrong: _Wrong) -> _Told:
     section = dotted(wrong.key[:-1])
     choices = f" ({_listed(wrong.shape.choices)})" if wrong.shape.choices else ""
-    return f"is required and missing; add it{f' to {section}' if section else ''}{choices}"
+    return "is required and missing", f"add it{f' to {section}' if section else ''}{choices}"
 
 
-def _unknown(wrong: _Wrong) -> str:
+def _unknown(wrong: _Wrong) -> _Told:
     name, key = str(wrong.key[-1]), wrong.key[:-1]
     every = wrong.top.at(key)
     section = every.fitting(wrong.section) if every else None
@@ -158,38 +162,39 @@ def _unknown(wrong: _Wrong) -> str:
     hint = suggestion(name, key, wrong.top, section)
     if every and section and name in every.keys:
         marks = every.holding(name).marks
-        return f"goes with {marks}, not with {section.marks}{hint or '; remove it'} (allowed: {allowed})"
-    return f"unknown key{hint} (allowed: {allowed})"
+        return f"goes with {marks}, not with {section.marks}", f"{hint or 'remove it'} (allowed: {allowed})"
+    return "unknown key", f"{hint or 'correct or remove it'} (allowed: {allowed})"
 
 
-def _choice(wrong: _Wrong) -> str:
+def _choice(wrong: _Wrong) -> _Told:
     choices = wrong.shape.choices
     near = nearest(wrong.value, choices) if isinstance(wrong.value, str) else None
     shown = _short(wrong.value) if isinstance(wrong.value, str) else str(wrong)
-    return f"{shown} is not allowed; choose {_listed(choices)}" + (f" (did you mean {near}?)" if near else "")
+    hint = f" (did you mean {near}?)" if near else ""
+    return f"{shown} is not allowed", f"choose {_listed(choices)}{hint}"
 
 
 def _listed(choices: list[str]) -> str:
     return f"{', '.join(choices[:-1])} or {choices[-1]}" if len(choices) > 1 else "".join(choices)
 
 
-def _text(wrong: _Wrong) -> str:
+def _text(wrong: _Wrong) -> _Told:
     if isinstance(wrong.value, bool | int | float | datetime.date):
-        return f"expected text, got {wrong}; put it in quotes"
+        return f"expected text, got {wrong}", "put it in quotes"
     if isinstance(wrong.value, dict):
-        return f"expected text, got {wrong}; put text that holds ': ' in quotes"
-    return f"expected text, got {wrong}; {_fill_or_remove(wrong)}"
+        return f"expected text, got {wrong}", "put text that holds ': ' in quotes"
+    return f"expected text, got {wrong}", _fill_or_remove(wrong)
 
 
-def _whole(wrong: _Wrong) -> str:
+def _whole(wrong: _Wrong) -> _Told:
     value = wrong.value
     if isinstance(value, float) and value.is_integer():
-        return f"expected a whole number, got {wrong}; write {int(value)}"
-    return f"expected a whole number, got {wrong}; {_unquote(wrong)}"
+        return f"expected a whole number, got {wrong}", f"write {int(value)}"
+    return f"expected a whole number, got {wrong}", _unquote(wrong)
 
 
-def _number(wrong: _Wrong) -> str:
-    return f"expected a number, got {wrong}; {_unquote(wrong)}"
+def _number(wrong: _Wrong) -> _Told:
+    return f"expected a number, got {wrong}", _unquote(wrong)
 
 
 def _unquote(wrong: _Wrong) -> str:
@@ -198,7 +203,7 @@ def _unquote(wrong: _Wrong) -> str:
         if re.fullmatch(r"[-+]?(\d[\d_]*)?\.?\d+(e[-+]?\d+)?", value, re.IGNORECASE):
             return "remove the quotes"
         if re.fullmatch(r"\d+([.,]\d+)?\s*%", value):
-            return "write a share, as 0.05 for 5 %"
+            return "write a share, as 0.05 for 5%"
         if re.fullmatch(r"\d{1,3}([., '_]\d{3})+", value) and wrong.shape.takes("integer"):
             return f"write {re.sub('[^0-9]', '', value)}, without separators"
         if re.fullmatch(r"[-+]?\d*,\d+", value) and wrong.shape.takes("number"):
@@ -212,68 +217,68 @@ def _fill_or_remove(wrong: _Wrong) -> str:
     return "give a value" if wrong.required else "give a value or remove the key"
 
 
-def _truth(wrong: _Wrong) -> str:
-    remedy = "write true or false, without quotes"
-    return f"expected true or false, got {wrong}; {remedy}"
+def _truth(wrong: _Wrong) -> _Told:
+    return f"expected true or false, got {wrong}", "write true or false, without quotes"
 
 
-def _section(wrong: _Wrong) -> str:
+def _section(wrong: _Wrong) -> _Told:
     path = "a path, or " if wrong.shape.takes("string") else ""
     more = ", ..." if wrong.shape.takes_free_keys else ""
     keys = f"keys ({', '.join(wrong.shape.keys)}{more})"
     if wrong.value is None:
         remove = "" if wrong.required else ", or remove it"
-        return f"is empty; give it {path}{keys}{remove}"
+        return "is empty", f"give it {path}{keys}{remove}"
     if isinstance(wrong.value, str) and "path" in wrong.shape.keys:
-        return f"expected keys, got {wrong}; write it as {{name: NAME, path: {wrong.value}}}"
-    return f"expected {path}{keys}, got {wrong}; write {'keys' if path else 'them'} as `key: value`"
+        return f"expected keys, got {wrong}", f"write it as {{name: NAME, path: {wrong.value}}}"
+    return f"expected {path}{keys}, got {wrong}", f"write {'keys' if path else 'them'} as `key: value`"
 
 
-def _list(wrong: _Wrong) -> str:
+def _list(wrong: _Wrong) -> _Told:
     if wrong.value is None:
-        return "is empty; give a list" if wrong.required else "is empty; give a list, or remove it"
-    return f"expected a list, got {wrong}; begin each entry with '- ', or write [...]"
+        return "is empty", "give a list" if wrong.required else "give a list, or remove it"
+    return f"expected a list, got {wrong}", "begin each entry with '- ', or write [...]"
 
 
-def _empty_list(wrong: _Wrong) -> str:
+def _empty_list(wrong: _Wrong) -> _Told:
     remedy = ", or null for none" if wrong.shape.takes("null") else ""
-    return f"is an empty list; give at least one entry{remedy}"
+    return "is an empty list", f"give at least one entry{remedy}"
 
 
-def _pattern(wrong: _Wrong) -> str:
+def _pattern(wrong: _Wrong) -> _Told:
     if wrong.limits["pattern"] == NAME_PATTERN:
         return (
-            f"{_short(wrong.value)} cannot name a folder; use 1 to 64 letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit"
+            f"{_short(wrong.value)} cannot name a folder",
+            "use 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         )
-    return f"{_short(wrong.value)} does not have the form {wrong.limits['pattern']}; correct it"
+    return f"{_short(wrong.value)} does not have the form {wrong.limits['pattern']}", "correct it"
 
 
-def _bound(words: str, limit: str) -> Callable[[_Wrong], str]:
-    def explain(wrong: _Wrong) -> str:
+def _bound(words: str, limit: str) -> Callable[[_Wrong], _Told]:
+    def explain(wrong: _Wrong) -> _Told:
         bound = wrong.limits[limit]
-        share = "; it is a share, as 0.05 for 5 %" if limit in ("le", "lt") and bound == 1 else ""
-        return f"{wrong.written or wrong.value} is out of range; give {words} {bound:g}{share}"
+        share = "; it is a share, as 0.05 for 5%" if limit in ("le", "lt") and bound == 1 else ""
+        return f"{wrong.written or wrong.value} is out of range", f"give {words} {bound:g}{share}"
 
     return explain
 
 
-_EXPLAIN: dict[str, Callable[[_Wrong], str]] = {
+_EXPLAIN: dict[str, Callable[[_Wrong], _Told]] = {
     "missing": _missing,
     "extra_forbidden": _unknown,
     "literal_error": _choice,
     "union_tag_invalid": _choice,
     "union_tag_not_found": _missing,
     "string_type": _text,
-    "string_too_short": lambda _: "is empty text; give a value",
+    "string_too_short": lambda _: ("is empty text", "give a value"),
     "string_pattern_mismatch": _pattern,
     "invalid-json-value": _text,
     "int_type": _whole,
     "int_from_float": _whole,
-    "int_parsing_size": lambda _: "is too large a number; give a smaller one",
+    "int_parsing_size": lambda _: ("is too large a number", "give a smaller one"),
     "float_type": _number,
     "finite_number": lambda wrong: (
-        f"{wrong.written or wrong.value} is not a finite number; give one, or null"
+        f"{wrong.written or wrong.value} is not a finite number",
+        "give one, or null",
     ),
     "bool_type": _truth,
     "model_type": _section,

@@ -1,18 +1,13 @@
-"""What a check of kdaudit's own refuses in a configuration, as data: the key, and what is wrong there."""
+"""What a check of kdaudit's own refuses in a configuration."""
 
 from __future__ import annotations
 
+from kdaudit.errors import ConfigError
 
-class MisfitError(ValueError):
+
+class MisfitError(ConfigError, ValueError):
     """A value that does not fit the others.
 
-    Attributes:
-        key: dotted and relative to the section that is checked, as in `students.0.name`.
-        problem: what is wrong and what to do.
-
+    Its key is relative to the section that is checked, as in `students.0.name`; None stands for the checked
+    value itself. It is a ValueError, so that pydantic collects it with whatever else is wrong in the file.
     """
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key}: {problem}")
-        self.key = key
-        self.problem = problem

@@ -31,10 +31,18 @@ def parse_override(text: str) -> Override:
     name, separator, value = text.partition("=")
     parts = [part.strip() for part in name.split(".")]
     if not separator or not all(parts):
-        raise ConfigError(f"--set {text}: write it as KEY=VALUE, for example --set gate.max_rate=0.001")
+        raise ConfigError(
+            f"--set {text}: is not KEY=VALUE",
+            fix="write it so, for example --set gate.max_rate=0.001",
+        )
     if "[" in name:
         plain = re.sub(r"\[\s*(\d+)\s*\]", r".\1", name).strip()
-        raise ConfigError(f"--set {name}: a row is written with a dot, not in brackets; write {plain}=VALUE")
+        raise ConfigError(
+            "a row is written with a dot, not in brackets",
+            fix=f"write {plain}=VALUE",
+            key=name,
+            where="--set",
+        )
     key = tuple(int(part) if part.isdecimal() else part for part in parts)
     return Override(key, parse_document(value, f"--set {dotted(key)}"))
 
@@ -67,13 +75,13 @@ class _Put(NamedTuple):
         if isinstance(current, list) or (isinstance(part, int) and shape.takes("array")):
             return self._into_list(current, shape, depth)
         if shape.takes("array") and not shape.takes("object"):
-            raise self._wrong(depth, f"is a list; name a row, as in {dotted(key[:depth])}.0.{part}")
+            raise self._wrong(depth, "is a list", f"name a row, as in {dotted(key[:depth])}.0.{part}")
         section = self._section(current, shape, depth)
         below = shape.child(part)
         if below is None:
-            hint = suggestion(str(part), key[:depth], self.top)
+            hint = suggestion(str(part), key[:depth], self.top) or "correct or remove it"
             allowed = f"allowed: {', '.join(shape.keys)}" if shape.keys else "it holds one value, not keys"
-            raise self._wrong(depth + 1, f"unknown key{hint} ({allowed})")
+            raise self._wrong(depth + 1, "unknown key", f"{hint} ({allowed})")
         return {**section, str(part): self.into(section.get(str(part)), below, depth + 1)}
 
     def _into_list(self, current: Any, shape: Shape, depth: int) -> list[Any]:  # noqa: ANN401
@@ -81,11 +89,12 @@ class _Put(NamedTuple):
         rows = current if isinstance(current, list) else [] if current is None else [current]
         if not isinstance(part, int):
             first = f"{dotted(self.override.key[:depth])}.0.{part}"
-            raise self._wrong(depth, f"is a list; name a row, as in {first}")
+            raise self._wrong(depth, "is a list", f"name a row, as in {first}")
         if part > len(rows):
             raise self._wrong(
                 depth + 1,
-                f"its list has rows up to {len(rows) - 1}; use one of them, or {len(rows)} to add a row",
+                f"its list has rows up to {len(rows) - 1}",
+                f"use one of them, or {len(rows)} to add a row",
             )
         below = shape.child(part) or Shape(({},), shape.root)
         old = rows[part] if part < len(rows) else None
@@ -99,7 +108,7 @@ class _Put(NamedTuple):
             return {}
         if isinstance(current, str) and "path" in shape.keys:
             return {"path": current}
-        raise self._wrong(depth, f"is {current!r} in the file, not a section; correct it there first")
+        raise self._wrong(depth, f"is {current!r} in the file, not a section", "correct it there first")
 
-    def _wrong(self, depth: int, problem: str) -> ConfigError:
-        return ConfigError(f"--set {dotted(self.override.key[:depth])}: {problem}")
+    def _wrong(self, depth: int, what: str, fix: str) -> ConfigError:
+        return ConfigError(what, fix=fix, key=dotted(self.override.key[:depth]), where="--set")

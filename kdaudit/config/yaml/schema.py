@@ -137,8 +137,8 @@ def _below(option: JsonSchema, part: str | int) -> JsonSchema | None:
     return found if isinstance(found, dict) else None
 
 
-def suggestion(name: str, key: Key, top: Shape, section: Shape | None = None) -> str:
-    """`; did you mean ...?` for an unknown `name` in section `key`, or nothing if no key is like it.
+def suggestion(name: str, key: Key, top: Shape, section: Shape | None = None) -> str | None:
+    """`did you mean ...?` for an unknown `name` in section `key`; None if no key is like it.
 
     A key of the section that is spelled nearly so comes first; else the places elsewhere that have
     exactly this key, if they are few. `section` may tell the section's shape more closely than `top` does.
@@ -146,9 +146,9 @@ def suggestion(name: str, key: Key, top: Shape, section: Shape | None = None) ->
     section = section or top.at(key)
     near = nearest(name, section.keys if section else [])
     if near:
-        return f"; did you mean {near}?"
+        return f"did you mean {near}?"
     places = [dotted(place) for place in _places(name, top, ())]
-    return f"; did you mean {' or '.join(places)}?" if 0 < len(places) <= 2 else ""
+    return f"did you mean {' or '.join(places)}?" if 0 < len(places) <= 2 else None
 
 
 def nearest(text: str, names: list[str]) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from kdaudit.corpus.readers.json_shapes import HEAD_BYTES, explain, hint
 from kdaudit.corpus.readers.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, lines, reading, without_mark
+from kdaudit.corpus.rows import Place
 from kdaudit.errors import CorpusError
 
 _SPACE = re.compile(r"[ \t\r\n\ufeff]*")
@@ -35,13 +36,12 @@ def jsonl_objects(file: Path, key: str) -> Iterator[Object]:
     Raises:
         CorpusError: the file cannot be read, or a line does not hold one object.
     """
-    place = f"{key}.path: {file}"
     with reading(file, key) as handle:
-        for number, text in _texts(handle, place):
+        for number, text in _texts(handle, Place(f"{key}.path", file)):
             yield _as_object(_of_line(text, file, key, number), file, key, number)
 
 
-def _texts(handle: io.BufferedReader, place: str) -> Iterator[tuple[int, str]]:
+def _texts(handle: io.BufferedReader, place: Place) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, with their numbers."""
     for number, line in enumerate(lines(handle, place), start=1):
         text = without_mark(line).decode("utf-8", "surrogateescape")
@@ -75,8 +75,8 @@ def _of_line(text: str, file: Path, key: str, number: int) -> Any:  # noqa: ANN4
         why = "nested too deeply"
     except ValueError as error:  # an integer of thousands of digits
         why = str(error)
-    raise CorpusError(
-        f"{key}.path: {file}, line {number}: is not valid json ({why}); correct or remove the line"
+    raise Place(f"{key}.path", file).error(
+        f"is not valid json ({why})", fix="correct or remove the line", line=number
     )
 
 
@@ -91,16 +91,17 @@ def _explain_the_file(file: Path, key: str) -> None:
     with reading(file, key) as handle:
         head = handle.read(HEAD_BYTES)
         whole = not handle.read(1)
-    says = explain(head.decode("utf-8", "surrogateescape"), whole=whole)
-    if says is not None:
-        raise CorpusError(f"{key}.path: {file}: {says}")
+    found = explain(head.decode("utf-8", "surrogateescape"), whole=whole)
+    if found is not None:
+        raise Place(f"{key}.path", file).error(found.what, fix=found.fix)
 
 
 def _as_row(value: object, file: Path, key: str, place: str) -> Object:
     if not isinstance(value, dict):
         raise CorpusError(
-            f"{key}.path: {file}, {place}: holds a {kind_of(value)}, not an object; each row must be an "
-            'object such as {"text": "..."}'
+            f"{file}, {place}: holds a {kind_of(value)}, not an object",
+            fix='each row must be an object such as {"text": "..."}',
+            key=f"{key}.path",
         )
     return Object(value, place)
 
@@ -120,7 +121,7 @@ class _Array:
 
     def __init__(self, handle: io.BufferedReader, file: Path, key: str) -> None:
         self._handle = handle
-        self._place = f"{key}.path: {file}"
+        self._place = Place(f"{key}.path", file)
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._parser = json.JSONDecoder()
         self._text = ""
@@ -150,9 +151,10 @@ class _Array:
         self._at += 1
         behind = self._next()
         if behind == "[":
-            raise CorpusError(
-                f"{self._place}, line {self._here()}: another json array begins; join the arrays, as in "
-                "`jq -c '.[]' FILE > NEW.jsonl`"
+            raise self._place.error(
+                "another json array begins",
+                fix="join the arrays, as in `jq -c '.[]' FILE > NEW.jsonl`",
+                line=self._here(),
             )
         if behind.strip("\0"):
             raise self._broken("text stands behind the array")
@@ -184,9 +186,10 @@ class _Array:
 
     def _refuse_large(self, end: int) -> None:
         if end - self._at > MAX_DOCUMENT_BYTES:
-            raise CorpusError(
-                f"{self._place}, line {self._here()}: a row is larger than {MAX_DOCUMENT}, the most that "
-                "one may hold, or is broken; split it, or correct it"
+            raise self._place.error(
+                f"a row is larger than {MAX_DOCUMENT}, the most that one may hold, or is broken",
+                fix="split it, or correct it",
+                line=self._here(),
             )
 
     def _more(self) -> bool:
@@ -204,6 +207,8 @@ class _Array:
         return self._line + self._text.count("\n", 0, self._at if at is None else at)
 
     def _broken(self, why: str, at: int | None = None) -> CorpusError:
-        return CorpusError(
-            f"{self._place}, line {self._here(at)}: is not valid json ({why}); correct or remove the line"
+        return self._place.error(
+            f"is not valid json ({why})",
+            fix="correct or remove the line",
+            line=self._here(at),
         )

@@ -1,4 +1,4 @@
-"""What a json file is that is not one object a line, and what to save it as: sentences for messages.
+"""What a json file is that is not one object a line, and what to save it as, for messages.
 
 The reader gives up at the first thing that it cannot take; what the user has to do depends on what the file
 as a whole is. It is told from its beginning.
@@ -9,13 +9,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 HEAD_BYTES = 1 << 20
 """Of a file's beginning, by which it is told."""
 
+
+class Shape(NamedTuple):
+    """What a file is, and what to do."""
+
+    what: str
+    fix: str
+
+
 _TO_LINES = "save it as json lines, one object a line, as in `jq -c {filter} FILE > NEW.jsonl`"
-_PYTHON = "holds Python objects as `print` shows them, not json; write each row with `json.dumps`"
+_PYTHON = Shape("holds Python objects as `print` shows them, not json", "write each row with `json.dumps`")
 _PYTHON_OBJECT = re.compile(r"(?=[\[({])[\[({\s]*+u?'")
 _KEY_OF_ROWS = re.compile(
     r'\{(?:\s*"[^"\\]*+"\s*:\s*(?:"(?:[^"\\]|\\.)*+"|[\w.+-]++)\s*,)*+\s*"([^"\\]*+)"\s*:\s*\[\s*[{\[]'
@@ -23,7 +31,7 @@ _KEY_OF_ROWS = re.compile(
 """An object's first key that holds a list of objects or lists, behind keys with plain values."""
 
 
-def explain(head: str, *, whole: bool) -> str | None:
+def explain(head: str, *, whole: bool) -> Shape | None:
     """What a file is that does not hold one json object a line; None if it looks as if it did.
 
     Args:
@@ -32,13 +40,15 @@ def explain(head: str, *, whole: bool) -> str | None:
     """
     text = head.lstrip(" \t\r\n\ufeff")
     if text.startswith("<"):
-        return "holds HTML or XML, not json; extract its text, or download the file itself"
+        return Shape("holds HTML or XML, not json", "extract its text, or download the file itself")
     if _PYTHON_OBJECT.match(text):
         return _PYTHON
     if re.match(r"\[[^\n]*\][ \t\r]*\n\s*\[", text):
-        return 'holds an array in each line, and a row must be an object; write each as {"text": ...}'
+        return Shape(
+            "holds an array in each line, and a row must be an object", 'write each as {"text": ...}'
+        )
     if text.startswith("["):
-        return "is a json array, not one object a line; rename it so that its name ends in .json"
+        return Shape("is a json array, not one object a line", "rename it so that its name ends in .json")
     if not text.startswith("{"):
         return None
     try:
@@ -48,7 +58,7 @@ def explain(head: str, *, whole: bool) -> str | None:
     return _of_first(value, text[:end], text[end:].lstrip(" \t\r\n\ufeff\0"), whole=whole)
 
 
-def _of_a_beginning(text: str) -> str | None:
+def _of_a_beginning(text: str) -> Shape | None:
     """Of a first object that goes on behind the beginning."""
     rows = _KEY_OF_ROWS.match(text)
     if rows is not None:
@@ -56,15 +66,17 @@ def _of_a_beginning(text: str) -> str | None:
     return _over_lines() if re.match(r"\{\s*\n", text) else None
 
 
-def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) -> str | None:
+def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) -> Shape | None:
     if not rest and whole:
         return one_object(value) or (_over_lines() if "\n" in text else None)
     if rest.startswith(","):
-        return "holds objects with commas between them; put [ before them and ] behind, and name it .json"
+        return Shape(
+            "holds objects with commas between them", "put [ before them and ] behind, and name it .json"
+        )
     return _over_lines() if "\n" in text and rest.startswith("{") else None
 
 
-def one_object(fields: Mapping[str, Any]) -> str | None:
+def one_object(fields: Mapping[str, Any]) -> Shape | None:
     """What a file is whose one object is no row but holds rows or columns; None if it may be a row."""
     rows = _lists_of_rows(fields)
     if rows:
@@ -83,9 +95,9 @@ def one_object(fields: Mapping[str, Any]) -> str | None:
         return None
     if all(key.isdecimal() for held in fields.values() for key in held):
         return _by_columns()  # as pandas writes them
-    return (
-        "is one json object that holds the rows by key; save its values as json lines, as in `jq -c '.[]' "
-        "FILE > NEW.jsonl`"
+    return Shape(
+        "is one json object that holds the rows by key",
+        "save its values as json lines, as in `jq -c '.[]' FILE > NEW.jsonl`",
     )
 
 
@@ -98,25 +110,29 @@ def _lists_of_rows(value: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _by_columns() -> str:
-    return (
-        "is one json object that holds whole columns; save it row by row, as json lines (pandas: "
-        "`to_json(FILE, orient='records', lines=True)`)"
+def _by_columns() -> Shape:
+    return Shape(
+        "is one json object that holds whole columns",
+        "save it row by row, as json lines (pandas: `to_json(FILE, orient='records', lines=True)`)",
     )
 
 
-def _wrapped(rows: list[str]) -> str:
+def _wrapped(rows: list[str]) -> Shape:
     keys = " and ".join(map(repr, rows[:5]))
     command = ""
     if re.fullmatch(r"[A-Za-z_][\w.]*", rows[0], re.ASCII):  # else jq would want it quoted
         command = f", as in `jq -c '.{rows[0]}[]' FILE > NEW.jsonl`"
     if len(rows) == 1:
-        return f"is one json object whose key {keys} holds the rows; save those rows as json lines{command}"
-    return f"is one json object whose keys {keys} hold the rows; save one of these as json lines{command}"
+        return Shape(
+            f"is one json object whose key {keys} holds the rows", f"save those rows as json lines{command}"
+        )
+    return Shape(
+        f"is one json object whose keys {keys} hold the rows", f"save one of these as json lines{command}"
+    )
 
 
-def _over_lines() -> str:
-    return f"holds json objects that are spread over several lines; {_TO_LINES.format(filter='.')}"
+def _over_lines() -> Shape:
+    return Shape("holds json objects that are spread over several lines", f"{_TO_LINES.format(filter='.')}")
 
 
 def hint(text: str, error: json.JSONDecodeError, *, last: bool) -> str | None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from kdaudit.config.paths import COMPRESSED_SUFFIXES
 from kdaudit.corpus.readers.encodings import BOM, wide_encoding
+from kdaudit.corpus.rows import Place
 from kdaudit.errors import CorpusError, reason
 from kdaudit.runs.files import open_regular
 
@@ -33,17 +34,18 @@ _HOLE = b"\0" * 64
 """NULs that stand for data that was never written."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BINARY = (
-    (b"\x1f\x8b", "is packed with gzip; rename it so that its name ends in .gz"),
-    (b"\xfd7zXZ\0", "is packed with xz; rename it so that its name ends in .xz"),
-    (b"\x28\xb5\x2f\xfd", "is packed with zstd; rename it so that its name ends in .zst"),
-    (b"PK\x03\x04", "is a zip archive; unpack it"),
-    (b"BZh91AY&SY", "is packed with bzip2; unpack it"),
-    (b"PAR1\x15", "is a parquet file; rename it so that its name ends in .parquet"),
-    (b"ARROW1\0\0", "is an Arrow file; rename it so that its name ends in .arrow"),
-    (b"\xff\xff\xff\xff", "is binary data, such as an Arrow stream; give it the ending of its format"),
-    (b"SQLite format 3\0", "is an SQLite database; export its table as csv or json lines"),
-    (b"%PDF-1.", "is a PDF; extract its text"),
+    (b"\x1f\x8b", "is packed with gzip", "rename it so that its name ends in .gz"),
+    (b"\xfd7zXZ\0", "is packed with xz", "rename it so that its name ends in .xz"),
+    (b"\x28\xb5\x2f\xfd", "is packed with zstd", "rename it so that its name ends in .zst"),
+    (b"PK\x03\x04", "is a zip archive", "unpack it"),
+    (b"BZh91AY&SY", "is packed with bzip2", "unpack it"),
+    (b"PAR1\x15", "is a parquet file", "rename it so that its name ends in .parquet"),
+    (b"ARROW1\0\0", "is an Arrow file", "rename it so that its name ends in .arrow"),
+    (b"\xff\xff\xff\xff", "is binary data, such as an Arrow stream", "give it the ending of its format"),
+    (b"SQLite format 3\0", "is an SQLite database", "export its table as csv or json lines"),
+    (b"%PDF-1.", "is a PDF", "extract its text"),
 )
+"""How a file of another kind begins, what it is, and what to do."""
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def reading(file: Path, key: str) -> Iterator[io.BufferedReader]:
         CorpusError: it is not a regular file or cannot be read (also later, while it is read), or holds
             something other than UTF-8 text.
     """
-    place = f"{key}.path: {file}"
+    place = Place(f"{key}.path", file)
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(open_regular(file))
@@ -67,7 +69,7 @@ def reading(file: Path, key: str) -> Iterator[io.BufferedReader]:
             if isinstance(error, PermissionError)
             else "check or replace the file"
         )
-        raise CorpusError(f"{place}: cannot be read ({_reason(error)}); {remedy}") from error
+        raise place.error(f"cannot be read ({_reason(error)})", fix=remedy) from error
 
 
 def _unpacked(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
@@ -132,37 +134,34 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or reason(error)
 
 
-def refuse_pointer(head: bytes, place: str) -> None:
+def refuse_pointer(head: bytes, place: Place) -> None:
     """Raise a CorpusError for the few lines that Git LFS leaves where a large file was not fetched."""
     if head.startswith(_LFS):
-        raise CorpusError(
-            f"{place}: is a pointer of Git LFS, the data itself was not fetched; run `git lfs pull` in its "
-            "repository"
+        raise place.error(
+            "is a pointer of Git LFS, the data itself was not fetched",
+            fix="run `git lfs pull` in its repository",
         )
 
 
-def _refuse_other_kinds(head: bytes, place: str) -> None:
+def _refuse_other_kinds(head: bytes, place: Place) -> None:
     refuse_pointer(head, place)
-    for magic, says in _BINARY:
+    for magic, what, fix in _BINARY:
         if head.startswith(magic):
-            raise CorpusError(f"{place}: {says}")
+            raise place.error(what, fix=fix)
     encoding = wide_encoding(head) or ("ISO-2022-JP" if re.search(rb"\x1b\$[@B]", head) else None)
     if encoding is not None:
-        raise CorpusError(
-            f"{place}: is encoded in {encoding}, and text is read as UTF-8; {_convert(encoding)}"
+        raise place.error(
+            f"is encoded in {encoding}, and text is read as UTF-8",
+            fix=f"save it as UTF-8, as in `iconv -f {encoding} -t UTF-8 FILE > NEW`",
         )
 
 
-def _convert(encoding: str) -> str:
-    return f"save it as UTF-8, as in `iconv -f {encoding} -t UTF-8 FILE > NEW`"
-
-
-def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
+def lines(handle: io.BufferedReader, place: Place) -> Iterator[bytes]:
     """The lines of a file with their ends.
 
     Args:
         handle: the file.
-        place: how messages begin: key and file.
+        place: which file that is.
 
     Raises:
         CorpusError: a line is longer than `MAX_DOCUMENT`, is encoded in UTF-16 or UTF-32, or data is missing.
@@ -185,9 +184,10 @@ def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
             held.append(part)
             size += len(part.rstrip(b"\0"))
             if size > MAX_DOCUMENT_BYTES:
-                raise CorpusError(
-                    f"{place}, line {number}: is longer than {MAX_DOCUMENT}, the most that a line may hold; "
-                    "split it, or remove it"
+                raise place.error(
+                    f"is longer than {MAX_DOCUMENT}, the most that a line may hold",
+                    fix="split it, or remove it",
+                    line=number,
                 )
             if part.endswith((b"\n", b"\r")):
                 yield _checked(b"".join(held), place, number)
@@ -197,27 +197,29 @@ def lines(handle: io.BufferedReader, place: str) -> Iterator[bytes]:
         yield _checked(last, place, number)
 
 
-def _checked(line: bytes, place: str, number: int) -> bytes:
+def _checked(line: bytes, place: Place, number: int) -> bytes:
     if b"\0" in line:
         if _HOLE in line:
             raise _missing(place, number)
         encoding = wide_encoding(line) if len(line) > 8 else None
         if encoding is not None:
-            raise CorpusError(
-                f"{place}, line {number}: is encoded in {encoding}, unlike what stands before it; save all "
-                "of the file as UTF-8"
+            raise place.error(
+                f"is encoded in {encoding}, unlike what stands before it",
+                fix="save all of the file as UTF-8",
+                line=number,
             )
     return line
 
 
-def _missing(place: str, number: int) -> CorpusError:
-    return CorpusError(
-        f"{place}, line {number}: holds a run of NUL bytes where text was never written; write the "
-        "file again, or remove them"
+def _missing(place: Place, number: int) -> CorpusError:
+    return place.error(
+        "holds a run of NUL bytes where text was never written",
+        fix="write the file again, or remove them",
+        line=number,
     )
 
 
-def whole(handle: io.BufferedReader, place: str) -> bytes:
+def whole(handle: io.BufferedReader, place: Place) -> bytes:
     """All bytes of a file that is one document, without padding and byte order marks.
 
     Raises:
@@ -225,9 +227,9 @@ def whole(handle: io.BufferedReader, place: str) -> bytes:
     """
     data = handle.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise CorpusError(
-            f"{place}: is larger than {MAX_DOCUMENT}, the most that a document may hold; split the file, "
-            "or set documents to line"
+        raise place.error(
+            f"is larger than {MAX_DOCUMENT}, the most that a document may hold",
+            fix="split the file, or set documents to line",
         )
     data = data.rstrip(b"\0")
     if _HOLE in data:

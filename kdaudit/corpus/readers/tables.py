@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.folders import Format
 from kdaudit.corpus.readers.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, refuse_pointer
-from kdaudit.corpus.rows import Row, check_columns, wanted_columns
+from kdaudit.corpus.rows import Place, Row, check_columns, wanted_columns
 from kdaudit.corpus.sources import HubDataset
 from kdaudit.corpus.splits import check_split
 from kdaudit.errors import CorpusError, RunError, reason
@@ -86,8 +86,9 @@ def hub_builder(source: HubDataset, key: str, **columns: list[str]) -> Any:  # n
 
     if source.repository in _PACKAGED_DATASETS_MODULES:
         raise CorpusError(
-            f"{key}.path: {source.repository} is the name of a format, not of a dataset on the Hugging Face "
-            "hub; name a file or folder (./train.jsonl), or OWNER/NAME"
+            f"{source.repository} is the name of a format, not of a dataset on the Hugging Face hub",
+            fix="name a file or folder (./train.jsonl), or OWNER/NAME",
+            key=f"{key}.path",
         )
     return within(
         LISTING_SECONDS,
@@ -114,7 +115,7 @@ def open_table(file: Path, form: Format, key: str) -> Iterator[Table]:
     Raises:
         CorpusError: it is not a regular file or cannot be read; also later, while it is read.
     """
-    place = f"{key}.path: {file}"
+    place = Place(f"{key}.path", file)
     with reading(place), ExitStack() as stack:
         handle = stack.enter_context(open_regular(file))
         refuse_pointer(handle.peek(), place)
@@ -187,8 +188,10 @@ def _rows(tables: Iterable[pa.Table], config: CorpusConfig, key: str, where: obj
         for row, text in enumerate(texts, start=first):
             if text is not None and len(text) > MAX_DOCUMENT_BYTES:
                 raise CorpusError(
-                    f"{key}.path: {where}, row {row}: its text is longer than {MAX_DOCUMENT}, the most "
-                    "that a document may hold; split it"
+                    f"{where}, row {row}: its text is longer than {MAX_DOCUMENT}, the most that a "
+                    "document may hold",
+                    fix="split it",
+                    key=f"{key}.path",
                 )
         first += len(texts)
         yield from map(Row, texts, ids)
@@ -202,8 +205,9 @@ def as_bytes(column: pa.ChunkedArray, config: CorpusConfig, key: str, where: obj
     if kind in _TO_BYTES or kind in _TO_BYTES.values():
         return [value for chunk in column.chunks for value in _values(chunk)]
     raise CorpusError(
-        f"{key}.text: {where}, row 0: {config.text!r} is of type {column.type}, not a string, as in every "
-        "row; choose a column of text"
+        f"{where}, row 0: {config.text!r} is of type {column.type}, not a string, as in every row",
+        fix="choose a column of text",
+        key=f"{key}.text",
     )
 
 
@@ -224,15 +228,15 @@ def _values(chunk: pa.Array) -> list[bytes | None]:
 
 
 @contextmanager
-def reading(place: str) -> Iterator[None]:
-    """Turn whatever a damaged file provokes into a CorpusError that begins with `place`."""
+def reading(place: Place) -> Iterator[None]:
+    """Turn whatever a damaged file provokes into a CorpusError about `place`."""
     _quiet_readers()
     try:
         yield
     except CorpusError:
         raise
     except Exception as error:  # `datasets` and pyarrow raise many kinds for a damaged file
-        raise CorpusError(f"{place}: cannot be read ({_reason(error)}); check or replace it") from error
+        raise place.error(f"cannot be read ({_reason(error)})", fix="check or replace it") from error
 
 
 def _reason(error: Exception) -> str:
@@ -252,28 +256,33 @@ def reaching_hub(source: HubDataset, key: str) -> Iterator[None]:
     except (CorpusError, RunError):
         raise
     except DatasetNotFoundError as error:
-        raise CorpusError(_not_found(name, key, isinstance(error.__cause__, GatedRepoError))) from error
+        raise _not_found(name, key, isinstance(error.__cause__, GatedRepoError)) from error
     except ConnectionError as error:
         raise CorpusError(
-            f"{key}.path: {name}: is no local file, and the Hugging Face hub cannot be reached "
-            f"({reason(error)}); correct the path, or check the network"
+            f"{name}: is not a local file, and the Hugging Face hub cannot be reached ({reason(error)})",
+            fix="correct the path, or check the network",
+            key=f"{key}.path",
         ) from error
     except Exception as error:
         raise CorpusError(
-            f"{key}.path: {name}: cannot be read from the Hugging Face hub ({reason(error)}); check "
-            f"{key}.name, {key}.revision and the network"
+            f"{name}: cannot be read from the Hugging Face hub ({reason(error)})",
+            fix=f"check {key}.name, {key}.revision and the network",
+            key=f"{key}.path",
         ) from error
 
 
-def _not_found(name: str, key: str, is_gated: bool) -> str:
+def _not_found(name: str, key: str, is_gated: bool) -> CorpusError:
     if is_gated:
-        return (
-            f"{key}.path: {name}: is gated on the Hugging Face hub; ask for access on its page there, then "
-            "log in with `hf auth login`"
+        return CorpusError(
+            f"{name}: is gated on the Hugging Face hub",
+            fix="ask for access on its page there, then log in with `hf auth login`",
+            key=f"{key}.path",
         )
-    return (
-        f"{key}.path: {name}: there is no such file here and no such dataset that you may read on the "
-        f"Hugging Face hub; correct the path, or log in with `hf auth login` if it is private"
+    return CorpusError(
+        f"{name}: there is no such file here and no such dataset that you have access to on the "
+        "Hugging Face hub",
+        fix="correct the path, or log in with `hf auth login` if it is private",
+        key=f"{key}.path",
     )
 
 

@@ -28,7 +28,7 @@ from kdaudit.corpus.readers.streams import (
     whole,
     without_mark,
 )
-from kdaudit.corpus.rows import Row, check_columns, wanted_columns
+from kdaudit.corpus.rows import Place, Row, check_columns, wanted_columns
 from kdaudit.errors import CorpusError
 
 COLUMN_SAMPLE = 1000
@@ -63,8 +63,8 @@ def file_objects(file: Path, form: Format, config: CorpusConfig, key: str) -> It
 
 def _txt_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
     if config.id is not None:
-        raise CorpusError(f"{key}.id: {file}: a txt file has no columns; remove {key}.id")
-    place = f"{key}.path: {file}"
+        raise CorpusError(f"{file}: a txt file has no columns", fix=f"remove {key}.id", key=f"{key}.id")
+    place = Place(f"{key}.path", file)
     with reading(file, key) as handle:
         if config.documents == "file":
             yield Row(whole(handle, place))
@@ -78,17 +78,18 @@ def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, ke
     head, names = _head(objects, set(wanted_columns(config)))
     if len(head) == 1 and not isinstance(head[0].fields.get(config.text), str):
         head += itertools.islice(objects, 1)
-        says = one_object(head[0].fields) if len(head) == 1 else None
-        if says is not None:
-            raise CorpusError(f"{key}.path: {file}: {says}")
+        found = one_object(head[0].fields) if len(head) == 1 else None
+        if found is not None:
+            raise Place(f"{key}.path", file).error(found.what, fix=found.fix)
     if head:
         check_columns(config, key, file, names)
     for item in itertools.chain(head, objects):
         text = item.fields.get(config.text)
         if text is not None and not isinstance(text, str):
             raise CorpusError(
-                f"{key}.text: {file}, {item.place}: {config.text!r} is a {kind_of(text)}, not a string; "
-                "choose a column of text"
+                f"{file}, {item.place}: {config.text!r} is a {kind_of(text)}, not a string",
+                fix="choose a column of text",
+                key=f"{key}.text",
             )
         yield Row(text, item.fields.get(config.id) if config.id is not None else None)
 
@@ -108,7 +109,7 @@ def _head(objects: Iterator[Object], wanted: set[str]) -> tuple[list[Object], li
 class _Lines(Iterator[str]):
     """Lines for `csv.reader`, which asks for as many as a record takes."""
 
-    def __init__(self, handle: io.BufferedReader, place: str) -> None:
+    def __init__(self, handle: io.BufferedReader, place: Place) -> None:
         self._lines = lines(handle, place)
         self.starts = True
         """Whether the next line starts a record: a byte order mark there is none of its text."""
@@ -122,16 +123,17 @@ class _Lines(Iterator[str]):
 def _csv_objects(file: Path, config: CorpusConfig, key: str) -> Iterator[Object]:
     """The records of a csv, by column."""
     csv.field_size_limit(MAX_DOCUMENT_BYTES)  # the module's default, 128 KiB, is less than a long document
-    place = f"{key}.path: {file}"
+    place = Place(f"{key}.path", file)
     with reading(file, key) as handle:
         records = _csv_records(_Lines(handle, place), place)
         _, header = next(records, (0, []))
         _check_header(header, file, config, key)
         for line, record in records:
             if len(record) != len(header):
-                raise CorpusError(
-                    f"{place}, line {line}: has {len(record)} fields, but the header has {len(header)}; "
-                    "quote fields that hold commas or line breaks"
+                raise place.error(
+                    f"has {len(record)} fields, but the header has {len(header)}",
+                    fix="quote fields that hold commas or line breaks",
+                    line=line,
                 )
             yield Object(dict(zip(header, record, strict=True)), f"line {line}")
 
@@ -142,21 +144,22 @@ def _check_header(header: list[str], file: Path, config: CorpusConfig, key: str)
         return
     separator = next((sign for sign in _SEPARATORS if sign in header[0]), None)
     if separator and len(header) == 1 and config.text not in header:
-        raise CorpusError(
-            f"{key}.path: {file}, line 1: its columns are separated by {_SEPARATORS[separator]}, and a csv "
-            "is read with commas; save it with commas, or as jsonl"
+        raise Place(f"{key}.path", file).error(
+            f"its columns are separated by {_SEPARATORS[separator]}, and a csv is read with commas",
+            fix="save it with commas, or as jsonl",
+            line=1,
         )
     check_columns(config, key, file, header)
 
 
 def csv_header(file: Path, key: str) -> list[str]:
     """The column names of a csv; none of an empty file."""
-    place = f"{key}.path: {file}"
+    place = Place(f"{key}.path", file)
     with reading(file, key) as handle:
         return next(_csv_records(_Lines(handle, place), place), (0, []))[1]
 
 
-def _csv_records(source: _Lines, place: str) -> Iterator[tuple[int, list[str]]]:
+def _csv_records(source: _Lines, place: Place) -> Iterator[tuple[int, list[str]]]:
     """Records and the lines on which they end, but for blank lines, which csv.reader gives as empty lists."""
     records = csv.reader(source, strict=True)
     while True:
@@ -165,12 +168,15 @@ def _csv_records(source: _Lines, place: str) -> Iterator[tuple[int, list[str]]]:
             record = next(records, None)
         except csv.Error as error:
             if "field larger" in str(error):
-                raise CorpusError(
-                    f"{place}, line {start}: begins a field of more than {MAX_DOCUMENT}, the most that one "
-                    "may hold; close its quote, or split it"
+                raise place.error(
+                    f"begins a field of more than {MAX_DOCUMENT}, the most that one may hold",
+                    fix="close its quote, or split it",
+                    line=start,
                 ) from error
-            raise CorpusError(
-                f"{place}, line {records.line_num}: is not valid csv ({error}); correct or remove the line"
+            raise place.error(
+                f"is not valid csv ({error})",
+                fix="correct or remove the line",
+                line=records.line_num,
             ) from error
         if record is None:
             return

@@ -26,7 +26,8 @@ def refuse_broken(files: ModelFiles, scores: Sequence[NDArray[Any]]) -> None:
     broken: NDArray[np.bool_] = ~np.isfinite(np.stack(scores)).all(axis=0)
     if broken.any():
         raise ModelError(
-            f"{files.folder}: it gives NaN or infinite logits for {broken.sum():,} of {len(broken):,} "
-            "windows; if it is loaded as float16 or bfloat16, set its dtype to float32, else its weights are "
-            "damaged: copy or train it again"
+            f"{files.folder}: it gives NaN or infinite logits for {broken.sum():,} of "
+            f"{len(broken):,} windows",
+            fix="if it is loaded as float16 or bfloat16, set its dtype to float32, else its weights "
+            "are damaged: copy or train it again",
         )

@@ -78,12 +78,14 @@ def refuse_steering(described: Mapping[str, Any], path: Path, trusted: bool, key
     for part in _objects(described):
         for name, does in _STEERING.items():
             if part.get(name) is not None:
-                raise ModelError(f"{key}.path: {path}: {name} {does}; remove that key")
+                raise ModelError(f"{path}: {name} {does}", fix="remove that key", key=f"{key}.path")
         for code in _code_references(part) if trusted else ():
             if "--" in code:
                 raise ModelError(
-                    f"{key}.path: {path}: auto_map takes code from another repository ({code}), which is not "
-                    "part of the fingerprint; copy that code into the folder and name it without repository"
+                    f"{path}: auto_map takes code from another repository ({code}), which is not part of "
+                    "the fingerprint",
+                    fix="copy that code into the folder and name it without repository",
+                    key=f"{key}.path",
                 )
 
 
@@ -105,8 +107,10 @@ def refuse_counts(described: Mapping[str, Any], path: Path, tensors: int, key: s
         for name, value in part.items():
             if isinstance(value, int) and value > most and _COUNTS.search(name):
                 raise ModelError(
-                    f"{key}.path: {path}: {name} is {value:,}, more than the {tensors:,} tensors of the "
-                    "weights could hold; correct it or save the model again"
+                    f"{path}: {name} is {value:,}, more than the {tensors:,} tensors of the weights could "
+                    "hold",
+                    fix="correct it or save the model again",
+                    key=f"{key}.path",
                 )
 
 
@@ -132,8 +136,10 @@ def refuse_other_class(described: Mapping[str, Any], path: Path, key: str) -> No
     for name in architectures(described):
         if name in others and name not in ([own] if isinstance(own, str) else own):
             raise ModelError(
-                f"{key}.path: {path}: architectures says {name}, and model_type {kind!r} is {own}; engines "
-                "differ in which they go by: correct the one that is wrong"
+                f"{path}: architectures says {name}, and model_type {kind!r} is {own}; "
+                "engines differ in which they go by",
+                fix="correct the one that is wrong",
+                key=f"{key}.path",
             )
 
 

@@ -84,8 +84,9 @@ def _check_file(path: Path, key: str) -> None:
         found = path.stat()
     except FileNotFoundError:
         raise ModelError(
-            f"{key}.path: {path} is a link to {path.readlink()}, which does not exist; copy or fetch the "
-            "file again"
+            f"{path} is a link to {path.readlink()}, which does not exist",
+            fix="copy or fetch the file again",
+            key=f"{key}.path",
         ) from None
     except OSError as error:
         raise _unusable(path, error, key) from error
@@ -94,14 +95,17 @@ def _check_file(path: Path, key: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a special file")
         raise ModelError(
-            f"{key}.path: {path} is not a regular file but {kind}, and is not opened; put the file itself in "
-            "its place, or remove it"
+            f"{path} is not a regular file but {kind}, and is not opened",
+            fix="put the file itself in its place, or remove it",
+            key=f"{key}.path",
         )
     most = _most_bytes(path)
     if most is not None and found.st_size > most:
         raise ModelError(
-            f"{key}.path: {path} holds {found.st_size:,} bytes, and such a file at most {most:,}; it is "
-            "damaged or not what its name says: copy or save it again"
+            f"{path} holds {found.st_size:,} bytes, and such a file at most {most:,}; "
+            "it is damaged or not what its name says",
+            fix="copy or save it again",
+            key=f"{key}.path",
         )
 
 
@@ -122,14 +126,18 @@ def read_json(path: Path, key: str) -> dict[str, Any]:
         found = json.loads(read_bounded(path, _MOST_VOCABULARY_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{key}.path: {path.parent} holds no {path.name}; name a folder written by save_pretrained"
+            f"{path.parent} holds no {path.name}",
+            fix="name a folder written by save_pretrained",
+            key=f"{key}.path",
         ) from None
     except PermissionError as error:
         raise unreadable(path, key) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{key}.path: {path} cannot be read ({reason(error)}); save it again") from None
+        raise ModelError(
+            f"{path} cannot be read ({reason(error)})", fix="save it again", key=f"{key}.path"
+        ) from None
     if not isinstance(found, dict):
-        raise ModelError(f"{key}.path: {path} is not a JSON object; save the model again")
+        raise ModelError(f"{path} is not a JSON object", fix="save the model again", key=f"{key}.path")
     return found
 
 
@@ -141,13 +149,17 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def unreadable(path: Path, key: str) -> ModelError:
     """The error for a file or folder that this user may not read."""
-    return ModelError(f"{key}.path: {path} cannot be read: permission denied; fix its permissions")
+    return ModelError(
+        f"{path} cannot be read: permission denied", fix="fix its permissions", key=f"{key}.path"
+    )
 
 
 def _unusable(path: Path, error: OSError, key: str) -> ModelError:
     if isinstance(error, PermissionError):
         return unreadable(path, key)
-    return ModelError(f"{key}.path: {path} cannot be opened ({error.strerror}); copy or fetch it again")
+    return ModelError(
+        f"{path} cannot be opened ({error.strerror})", fix="copy or fetch it again", key=f"{key}.path"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

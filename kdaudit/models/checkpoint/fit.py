@@ -59,20 +59,24 @@ def check_fit(folder: Path, config: Any, tensors: Mapping[str, Tensor], key: str
         loaded = _load(model_class, config, tensors)
     except Exception as error:  # whatever the values provoke
         raise ModelError(
-            f"{key}.path: {path}: transformers makes no model of it ({reason(error)}); correct it or save "
-            "the model again"
+            f"{path}: transformers makes no model of it ({reason(error)})",
+            fix="correct it or save the model again",
+            key=f"{key}.path",
         ) from error
     if loaded.missing:
         name = min(loaded.missing)
         raise ModelError(
-            f"{key}.path: {folder}: its weights lack {len(loaded.missing):,} that its {CONFIG} asks for, "
-            f"such as {name}; copy or save the model again"
+            f"{folder}: its weights lack {len(loaded.missing):,} that its {CONFIG} asks for, such as {name}",
+            fix="copy or save the model again",
+            key=f"{key}.path",
         )
     if loaded.mismatched:
         name, there, wanted = min(loaded.mismatched, key=lambda entry: entry[0])
         raise ModelError(
-            f"{key}.path: {folder}: {name} has the shape {tuple(there)} in its weights and {tuple(wanted)} "
-            f"by its {CONFIG}; correct the one that is wrong, or save the model again"
+            f"{folder}: {name} has the shape {tuple(there)} in its weights and {tuple(wanted)} by "
+            f"its {CONFIG}",
+            fix="correct the one that is wrong, or save the model again",
+            key=f"{key}.path",
         )
     _check_tied(folder, model_class, config, tensors, key)
     return _left_out(folder, config, loaded, key)
@@ -171,10 +175,11 @@ def _check_tied(
     one, two = (found[place] for place in places)
     if not _same(tensors[one], one, tensors[two], two):
         raise ModelError(
-            f"{key}.path: {folder}: {CONFIG} says that output layer and embeddings are one "
-            f"(tie_word_embeddings), and the weights hold a {two} that differs from {one}; engines differ in "
-            f"which they use: set tie_word_embeddings to false if {two} is the model's own, or save the "
-            "model without it"
+            f"{folder}: {CONFIG} says that output layer and embeddings are one "
+            f"(tie_word_embeddings), and the weights hold a {two} that differs from {one}; "
+            "engines differ in which they use",
+            fix=f"set tie_word_embeddings to false if {two} is the model's own, or save the model without it",
+            key=f"{key}.path",
         )
 
 

@@ -78,8 +78,9 @@ def refuse_adapter_tensors(folder: Path, tensors: Mapping[str, Tensor], key: str
 
 def _is_adapter(folder: Path, evidence: str, key: str) -> ModelError:
     return ModelError(
-        f"{key}.path: {folder} holds an adapter ({evidence}); merge it into its base model "
-        "(merge_and_unload) and save the whole model in a folder of its own"
+        f"{folder} holds an adapter ({evidence})",
+        fix="merge it into its base model (merge_and_unload) and save the whole model in a folder of its own",
+        key=f"{key}.path",
     )
 
 
@@ -139,8 +140,9 @@ def _is_quantized_tensor(name: str, tensor: Tensor, tensors: Mapping[str, Tensor
 
 def _is_quantized(evidence: str, path: str, key: str, more: str = "") -> ModelError:
     return ModelError(
-        f"{key}.path: {path} is quantized ({evidence}), which is not supported; name the model as it was "
-        f"before that, or save it after model.dequantize(){more}"
+        f"{path} is quantized ({evidence}), which is not supported",
+        fix=f"name the model as it was before that, or save it after model.dequantize(){more}",
+        key=f"{key}.path",
     )
 
 

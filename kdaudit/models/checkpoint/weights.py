@@ -59,8 +59,9 @@ def find_weights(folder: Path, key: str) -> Weights:
     whole, index = folder / WHOLE, folder / INDEX
     if whole.exists() and index.exists():
         raise ModelError(
-            f"{key}.path: {folder} holds both {WHOLE} and {INDEX}, and engines differ in which they "
-            "load; remove the one that is out of date"
+            f"{folder} holds both {WHOLE} and {INDEX}, and engines differ in which they load",
+            fix="remove the one that is out of date",
+            key=f"{key}.path",
         )
     if not whole.exists() and not index.exists():
         raise _no_weights(folder, key)
@@ -71,12 +72,14 @@ def find_weights(folder: Path, key: str) -> Weights:
         for name, tensor in read_header(file, key).items():
             if name in tensors:
                 raise ModelError(
-                    f"{key}.path: {folder} holds the tensor {name} twice, in {tensors[name].file.name} and "
-                    f"in {file.name}; remove the shards that are out of date, or save the model again"
+                    f"{folder} holds the tensor {name} twice, in {tensors[name].file.name} and in "
+                    f"{file.name}",
+                    fix="remove the shards that are out of date, or save the model again",
+                    key=f"{key}.path",
                 )
             tensors[name] = tensor
     if not tensors:
-        raise ModelError(f"{key}.path: {whole} holds no tensors; save the model again")
+        raise ModelError(f"{whole} holds no tensors", fix="save the model again", key=f"{key}.path")
     if wanted is not None:
         _check_index(index, wanted, tensors, key)
     _refuse_further(folder, files, wanted, key)
@@ -110,7 +113,9 @@ def read_header(path: Path, key: str) -> dict[str, Tensor]:
         raise unreadable(path, key) from error
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{key}.path: {path} is damaged or was not copied whole ({reason(error)}); copy or save it again"
+            f"{path} is damaged or was not copied whole ({reason(error)})",
+            fix="copy or save it again",
+            key=f"{key}.path",
         ) from None
 
 
@@ -129,11 +134,12 @@ def read_index(index: Path, key: str) -> dict[str, str]:
     described = read_json(index, key)
     found = described.get("weight_map")
     if not isinstance(found, dict) or not found:
-        raise ModelError(f"{key}.path: {index} names no shards; save the model again")
+        raise ModelError(f"{index} names no shards", fix="save the model again", key=f"{key}.path")
     if not isinstance(described.get("metadata"), dict):
         raise ModelError(
-            f'{key}.path: {index} has no "metadata", which transformers needs; save the model again, or '
-            'write "metadata": {} into it'
+            f'{index} has no "metadata", which transformers needs',
+            fix='save the model again, or write "metadata": {} into it',
+            key=f"{key}.path",
         )
     return {str(name): str(file) for name, file in found.items()}
 
@@ -145,13 +151,17 @@ def _shards(index: Path, key: str) -> dict[str, str]:
     lacking = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
     if lacking:
         raise ModelError(
-            f"{key}.path: {index.parent} lacks {lacking[0]} ({len(lacking)} of {len(names)} shards that "
-            f"{INDEX} names are missing); copy or fetch them again"
+            f"{index.parent} lacks {lacking[0]} ({len(lacking)} of {len(names)} shards that "
+            f"{INDEX} names are missing)",
+            fix="copy or fetch them again",
+            key=f"{key}.path",
         )
     other = [name for name in names if not name.endswith(".safetensors")]
     if other:
         raise ModelError(
-            f"{key}.path: {index} names {other[0]}, which is not a safetensors file; save the model again"
+            f"{index} names {other[0]}, which is not a safetensors file",
+            fix="save the model again",
+            key=f"{key}.path",
         )
     return files
 
@@ -162,14 +172,18 @@ def _check_index(index: Path, wanted: Mapping[str, str], tensors: Mapping[str, T
         if name not in tensors or tensors[name].file.name != file:
             there = f"it lies in {tensors[name].file.name}" if name in tensors else "no shard holds it"
             raise ModelError(
-                f"{key}.path: {index} says that the tensor {name} lies in {file}, and {there}; index and "
-                "shards are of different saves: copy both again, or save the model again"
+                f"{index} says that the tensor {name} lies in {file}, and {there}; "
+                "index and shards are of different saves",
+                fix="copy both again, or save the model again",
+                key=f"{key}.path",
             )
     unnamed = next((name for name in tensors if name not in wanted), None)
     if unnamed is not None:
         raise ModelError(
-            f"{key}.path: {tensors[unnamed].file} holds the tensor {unnamed}, which {INDEX} does not name; "
-            "index and shards are of different saves: copy both again, or save the model again"
+            f"{tensors[unnamed].file} holds the tensor {unnamed}, which {INDEX} does not name; "
+            "index and shards are of different saves",
+            fix="copy both again, or save the model again",
+            key=f"{key}.path",
         )
 
 
@@ -186,9 +200,11 @@ def _refuse_further(
         if path in files or (wanted is not None and _is_mistral_copy(path, wanted, key)):
             continue
         raise ModelError(
-            f"{key}.path: {path} lies beside the model's weights ({files[0].name}"
-            f"{f' and {len(files) - 1} more' if len(files) > 1 else ''}) without being part of them, and "
-            "engines differ in whether they load it; move it out of the folder"
+            f"{path} lies beside the model's weights "
+            f"({files[0].name}{f' and {len(files) - 1} more' if len(files) > 1 else ''}) without "
+            "being part of them, and engines differ in whether they load it",
+            fix="move it out of the folder",
+            key=f"{key}.path",
         )
 
 
@@ -205,27 +221,34 @@ def _no_weights(folder: Path, key: str) -> ModelError:
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     if others:
         return ModelError(
-            f"{key}.path: {folder} holds no {WHOLE}, and no {INDEX} that names {others[0]}; save the model "
-            "again with save_pretrained, or rename the file if it is the whole model"
+            f"{folder} holds no {WHOLE}, and no {INDEX} that names {others[0]}",
+            fix="save the model again with save_pretrained, or rename the file if it is the whole model",
+            key=f"{key}.path",
         )
     if gguf := sorted(path.name for path in folder.glob("*.gguf")):
         return ModelError(
-            f"{key}.path: {folder} holds only weights in GGUF form ({gguf[0]}), which are quantized or meant "
-            "for llama.cpp and not supported; name the model as it was before that"
+            f"{folder} holds only weights in GGUF form ({gguf[0]}), which are quantized or meant "
+            "for llama.cpp and not supported",
+            fix="name the model as it was before that",
+            key=f"{key}.path",
         )
     if pickles := list(_named(folder, *_PICKLES)):
         return ModelError(
-            f"{key}.path: {folder} holds only pickled weights ({pickles[0]}), which can run code when "
-            "loaded; where you trust them, load the model and save it with model.save_pretrained(FOLDER), "
-            "which writes safetensors"
+            f"{folder} holds only pickled weights ({pickles[0]}), which can run code when loaded",
+            fix="where you trust them, load the model and save it with "
+            "model.save_pretrained(FOLDER), which writes safetensors",
+            key=f"{key}.path",
         )
     for pattern, form in _OTHER_FORMS.items():
         if found := list(_named(folder, pattern)):
             return ModelError(
-                f"{key}.path: {folder} holds only weights in {form} form ({found[0]}); save the model with "
-                "model.save_pretrained(FOLDER), which writes safetensors"
+                f"{folder} holds only weights in {form} form ({found[0]})",
+                fix="save the model with model.save_pretrained(FOLDER), which writes safetensors",
+                key=f"{key}.path",
             )
-    return ModelError(f"{key}.path: {folder} holds no weights; it needs {WHOLE} or {INDEX} and its shards")
+    return ModelError(
+        f"{folder} holds no weights", fix=f"it needs {WHOLE} or {INDEX} and its shards", key=f"{key}.path"
+    )
 
 
 def _named(folder: Path, *patterns: str) -> Iterator[str]:

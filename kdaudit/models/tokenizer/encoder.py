@@ -342,8 +342,9 @@ def plain_tokenizer(tokenizer: Any) -> Any:  # noqa: ANN401 - `tokenizers` is un
     inner = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not isinstance(inner, Tokenizer):
         raise ModelError(
-            f"tokenizer: {type(tokenizer).__name__} is not a fast tokenizer, which is needed to map tokens "
-            "to text; save the model with a tokenizer.json"
+            f"{type(tokenizer).__name__} is not a fast tokenizer, which is needed to map tokens to text",
+            fix="save the model with a tokenizer.json",
+            key="tokenizer",
         )
     plain = Tokenizer.from_str(inner.to_str())
     plain.no_truncation()

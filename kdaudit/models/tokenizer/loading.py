@@ -167,12 +167,12 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> ModelTok
         made = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever the files provoke in either library
         raise ModelError(
-            f"{folder}: its tokenizer cannot be loaded ({reason(error)}); save it again"
+            f"{folder}: its tokenizer cannot be loaded ({reason(error)})", fix="save it again"
         ) from error
     if not made.is_fast:
         raise ModelError(
-            f"{folder}: its tokenizer has no fast form; save one there as tokenizer.json "
-            "(transformers.convert_slow_tokenizer makes it)"
+            f"{folder}: its tokenizer has no fast form",
+            fix="save one there as tokenizer.json (transformers.convert_slow_tokenizer makes it)",
         )
     return ModelTokenizer(made.backend_tokenizer, made)
 

@@ -99,9 +99,11 @@ class ReadingCheck:
         held = next((literal for literal in literals if literal in document.text), None)
         if held is not None:
             raise ModelError(
-                f"{self._key}.path: row {document.row + 1}, counted from 1, holds {held!r}, an added token "
-                f"that {name} has no row for in its embeddings; leave that row out, or save the model after "
-                "model.resize_token_embeddings(len(tokenizer))"
+                f"row {document.row + 1}, counted from 1, holds {held!r}, an added token that {name} "
+                "has no row for in its embeddings",
+                fix="leave that row out, or save the model after "
+                "model.resize_token_embeddings(len(tokenizer))",
+                key=f"{self._key}.path",
             )
 
     def _differs(self, text: str, name: str, other: Other) -> bool:
@@ -117,7 +119,9 @@ class ReadingCheck:
         literals = self._others[name].alike.literals
         held = "" if literals is None else f" (they hold {' or '.join(map(repr, literals[:_SHOWN]))})"
         return ModelError(
-            f"{self._key}.path: {count} documents{held} are read as other tokens by {name} than by "
-            f"{self._first}, whose tokenizer differs; rows {listed}, counted from 1. Leave those rows "
-            "out, or name models that share a tokenizer"
+            f"{count} documents{held} are read as other tokens by {name} than by {self._first}, "
+            "whose tokenizer differs; "
+            f"rows {listed}, counted from 1",
+            fix="leave those rows out, or name models that share a tokenizer",
+            key=f"{self._key}.path",
         )

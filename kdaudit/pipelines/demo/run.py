@@ -88,13 +88,14 @@ def _open_folder(folder: Path) -> None:
         first = b"" if "audit.yaml" not in names else read_bounded(folder / "audit.yaml", 1 << 20)
     except OSError as error:
         raise RunStateError(
-            f"{folder}: is not a directory to write to ({error.strerror}); choose another --out"
+            f"{folder}: is not a directory to write to ({error.strerror})", fix="choose another --out"
         ) from error
     if names and not first.startswith(WRITTEN_BY.encode()):
-        raise RunStateError(f"{folder}: is not empty and holds no demo; choose another --out")
+        raise RunStateError(f"{folder}: is not empty and holds no demo", fix="choose another --out")
     if "models" in names and "distill.yaml" not in names:
         raise RunStateError(
-            f"{folder}: holds the demo of an earlier version of kdaudit; remove it, or choose another --out"
+            f"{folder}: holds the demo of an earlier version of kdaudit",
+            fix="remove it, or choose another --out",
         )
 
 

@@ -145,8 +145,8 @@ def _distinct_topics() -> list[Document]:
         from pydoc_data.topics import topics
     except ImportError as error:
         raise CorpusError(
-            "pydoc_data.topics: this Python comes without its reference, which the demo trains on; "
-            "run the demo with a Python that has its whole standard library"
+            "pydoc_data.topics: this Python comes without its reference, which the demo trains on",
+            fix="run the demo with a Python that has its whole standard library",
         ) from error
     seen: set[str] = set()
     kept = []
@@ -167,8 +167,8 @@ def _take(topics: list[Document], characters: int) -> list[Document]:
     while missing > 0:
         if not topics:
             raise CorpusError(
-                "pydoc_data.topics: this Python's reference is too short for the demo; "
-                "run the demo with another version of Python"
+                "pydoc_data.topics: this Python's reference is too short for the demo",
+                fix="run the demo with another version of Python",
             )
         topic = topics.pop()
         taken.append(Document(topic.id, topic.text[:missing]))

@@ -27,7 +27,9 @@ def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
         if wanted > found:
             there = {0: "none", 1: "one"}.get(found, f"only {found}")
             raise UsageError(
-                f"{key}: asks for {wanted} GPUs and this machine has {there}; set it to {max(1, found)}"
+                f"asks for {wanted} GPUs and this machine has {there}",
+                fix=f"set it to {max(1, found)}",
+                key=key,
             )
 
 
@@ -65,7 +67,9 @@ def member_split(extraction: ExtractionBase, member: Member) -> Split:
     bos = bos_token_id(member.tokenizer) if begin else None
     if begin and bos is None:
         raise ModelError(
-            f"extraction.bos: the tokenizer of {member.name} has no BOS token; set it to auto or never"
+            f"the tokenizer of {member.name} has no BOS token",
+            fix="set it to auto or never",
+            key="extraction.bos",
         )
     return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
 
@@ -93,28 +97,32 @@ def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[str]:
 def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str, CorpusConfig]) -> None:
     """Check that a model can read what it will be given."""
     folder, trusted = member.model.folder, member.config.trust_remote_code
-    where = f"{member.key}.path: {member.model.name}"
+    name, place = member.model.name, f"{member.key}.path"
     most = read_context_length(folder, trust_remote_code=trusted)
     needed = split.tokens - 1  # the last token is predicted, not read
     if most is not None and most < needed:
         raise ModelError(
-            f"{where}: its context length is {most} tokens, prefix and suffix take {needed}"
-            f"{' with their BOS token' if split.bos is not None else ''} (the last one is not read); "
-            "lower extraction.prefix_tokens or extraction.suffix_tokens"
+            f"{name}: its context length is {most} tokens, prefix and suffix take {needed}"
+            f"{' with their BOS token' if split.bos is not None else ''} (the last one is not read)",
+            fix="lower extraction.prefix_tokens or extraction.suffix_tokens",
+            key=place,
         )
     for key, corpus in whole.items():
         wanted = corpus.window - 1 + (split.bos is not None)
         if most is not None and most < wanted:
             raise ModelError(
-                f"{where}: its context length is {most} tokens, and perplexities are taken over whole "
-                f"windows of the {key}, {wanted} of their tokens; lower {key}.window"
-                + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else "")
+                f"{name}: its context length is {most} tokens, and perplexities are taken over whole "
+                f"windows of the {key}, {wanted} of their tokens",
+                fix=f"lower {key}.window"
+                + (" or, in an audit, set predictor.enabled to false" if key == "corpus" else ""),
+                key=place,
             )
     rows = embedding_rows(member)
     if roster.rowless(member) is None or (rows is not None and (split.bos or 0) >= rows):
         raise ModelError(
-            f"{where}: the tokenizer has {roster.vocabulary:,} tokens and the model rows for "
-            f"{rows:,}; save the model after model.resize_token_embeddings(len(tokenizer))"
+            f"{name}: the tokenizer has {roster.vocabulary:,} tokens and the model rows for {rows:,}",
+            fix="save the model after model.resize_token_embeddings(len(tokenizer))",
+            key=place,
         )
 
 

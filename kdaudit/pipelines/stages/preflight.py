@@ -17,7 +17,6 @@ from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import Document, Documents, nothing_left, open_documents
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
-from kdaudit.errors import CorpusError
 from kdaudit.models.audited import Roster, assemble_roster
 from kdaudit.pipelines.stages.fit import split_of
 from kdaudit.runs import Progress
@@ -105,7 +104,7 @@ def _head(config: CorpusConfig, key: str, least: int) -> _Head:
         if len(documents) == _MOST_ROWS or characters > _MOST_CHARACTERS:
             return _Head(config, rows, documents, False)
     if not documents:
-        raise CorpusError(nothing_left(config, key, rows, 0, least))
+        raise nothing_left(config, key, rows, 0, least)
     return _Head(config, rows, documents, True)
 
 
@@ -116,7 +115,7 @@ def _check_lengths(head: _Head, key: str, tokenizer: Any, least: int) -> None:  
         return
     cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, minimum=least)
     if not any(True for _ in cutter.cut(head.documents)):
-        raise CorpusError(nothing_left(config, key, head.rows, cutter.too_short, least))
+        raise nothing_left(config, key, head.rows, cutter.too_short, least)
 
 
 def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:
