@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 from kdaudit.analysis.inheritance import survival
 from kdaudit.errors import DisagreementError
 from kdaudit.inference import EngineOptions, Ragged, Split, start
+from kdaudit.inference import transformers as transformers_engine
 from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.inference.prefixes import SuffixLedger
 from kdaudit.inference.transformers import TransformersEngine
@@ -152,12 +153,26 @@ def test_an_engine_takes_each_prompt_as_it_is(engine: Any, tmp_path: Path) -> No
             assert matched == len(target) or own[matched] != target[matched]
 
 
-def test_small_batches_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sequences", "positions"), [(3, 10_000), (64, 20)])
+def test_small_batches_change_nothing(
+    sequences: int, positions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded in rows, and in positions whose logits are held."""
     folder = families(tmp_path)["llama"]
     asked = asked_of(folder)
-    options = EngineOptions("transformers", str(folder), 40, "float32", sequences=3)
+    monkeypatch.setattr(transformers_engine, "_LOGITS_BYTES", 4 * toys.VOCABULARY * positions)
+    options = EngineOptions("transformers", str(folder), 40, "float32", sequences=sequences)
     engine = TransformersEngine(options._asdict())
+    model, held = engine._model, []
+
+    def seen(**given: Any) -> Any:
+        told = model(**given)
+        held.append(told.logits.shape[:2])
+        return told
+
+    engine._model = seen
     assert engine.match(Ragged.of(asked.prompts), Ragged.of(asked.targets)).tolist() == asked.matched
+    assert all(rows <= sequences and (rows == 1 or rows * kept <= positions) for rows, kept in held)
 
 
 def test_texts_on_either_side_of_a_short_context_are_not_padded_together(tmp_path: Path) -> None:

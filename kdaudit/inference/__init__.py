@@ -5,34 +5,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
-from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded
+from kdaudit.inference.base import (
+    ABILITIES,
+    Ability,
+    Engine,
+    EngineInfo,
+    EngineOptions,
+    Loaded,
+    MatchedTokens,
+    Task,
+)
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Split, Tokens, lengths_of
 from kdaudit.inference.workers import Worker
 from kdaudit.inference.workers.fork_server import fork_server
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 __all__ = [
+    "ABILITIES",
     "PRELOAD",
+    "Ability",
     "Batch",
+    "Done",
     "Engine",
     "EngineInfo",
     "EngineOptions",
     "Lengths",
-    "Matched",
+    "MatchedTokens",
     "Ragged",
     "RemoteEngine",
     "Split",
+    "Task",
     "Tokens",
     "prepare",
     "require",
@@ -40,7 +56,7 @@ __all__ = [
 ]
 
 _SERVICE = "kdaudit.inference.service:EngineService"
-_TORCH = ("torch", "transformers.models.auto.modeling_auto")
+_TORCH = ("pyarrow", "torch", "transformers.models.auto.modeling_auto")
 PRELOAD = {
     "vllm": ("kdaudit.inference.vllm", *_TORCH, "vllm", "vllm.v1.engine.llm_engine"),
     "transformers": _TORCH,
@@ -56,11 +72,10 @@ _OUT_OF_MEMORY = re.compile(
 """How torch, CUDA and vLLM say that memory ran out."""
 
 
-class Matched(NamedTuple):
-    """What a `match` found, and what it took."""
+class Done(NamedTuple):
+    """What a task made of a batch, and what it took."""
 
-    tokens: NDArray[np.int16]
-    """Matched tokens: int16 (examples,)."""
+    rows: pa.Table
     seconds: float
     """Time inside the engine's process."""
 
@@ -111,23 +126,35 @@ class RemoteEngine:
         """Sequences that it meets together at most."""
         return self._loaded.sequences
 
-    def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
+    def match(self, prompts: Ragged, targets: Ragged) -> MatchedTokens:
         """See `Engine.match`."""
-        self.begin_match(prompts, targets)
-        return self.finish_match().tokens
-
-    def begin_match(self, prompts: Ragged, targets: Ragged) -> None:
-        """Begin a `match`, so that the caller can prepare the next one meanwhile."""
         with explained(self._options.path, self._options.engine):
-            self._worker.send("match", prompts.values, prompts.offsets, targets.values, targets.offsets)
+            answer = self._worker.call("match", *_arrays(prompts, targets))
+        self.seconds += float(answer.head["seconds"])
+        return answer.arrays[0]
 
-    def finish_match(self) -> Matched:
-        """Wait for the oldest `match` begun."""
+    def begin(self, task: Task, examples: Batch) -> None:
+        """Begin a task on a batch, so that the caller can prepare the next one meanwhile."""
+        kind = type(task)
+        with explained(self._options.path, self._options.engine):
+            self._worker.send(
+                "run",
+                examples.example_ids,
+                *_arrays(examples.prompts, examples.targets),
+                task=f"{kind.__module__}:{kind.__qualname__}",
+                settings=dataclasses.asdict(cast("Any", task)),
+            )
+
+    def finish(self) -> Done:
+        """Wait for the oldest task begun."""
+        import pyarrow as pa
+
         with explained(self._options.path, self._options.engine):
             answer = self._worker.receive()
-        found = Matched(answer.arrays[0], float(answer.head["seconds"]))
-        self.seconds += found.seconds
-        return found
+        with pa.ipc.open_stream(pa.py_buffer(answer.arrays[0])) as stream:
+            done = Done(stream.read_all(), float(answer.head["seconds"]))
+        self.seconds += done.seconds
+        return done
 
     def generate(
         self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
@@ -148,6 +175,11 @@ class RemoteEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._worker.close()
+
+
+def _arrays(*rows: Ragged) -> list[NDArray[Any]]:
+    """Rows as they travel: values and offsets of each."""
+    return [part for one in rows for part in (one.values, one.offsets)]
 
 
 def prepare(engine: EngineName) -> None:

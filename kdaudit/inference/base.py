@@ -8,15 +8,41 @@ padding, arrays come out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import EngineName
-from kdaudit.inference.examples import Lengths, Ragged, Tokens
+from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
-__all__ = ["Engine", "EngineInfo", "EngineOptions", "Lengths", "Loaded", "Masking", "Ragged", "Tokens"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "ABILITIES",
+    "Ability",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "Lengths",
+    "Loaded",
+    "Masking",
+    "MatchedTokens",
+    "Ragged",
+    "Task",
+    "Tokens",
+]
+
+
+Ability = Literal["match", "generate"]
+MatchedTokens = NDArray[np.int16]
+
+ABILITIES: dict[EngineName, frozenset[Ability]] = {
+    "vllm": frozenset({"match", "generate"}),
+    "transformers": frozenset({"match", "generate"}),
+}
+"""What each engine can be asked."""
 
 
 class Masking(NamedTuple):
@@ -113,4 +139,15 @@ class Engine(Protocol):
         Greedy, or with a temperature above 0 sampled from the whole softened distribution; either way of ids
         that stand for a token: what is generated is written down as text, and students are trained on it.
         """
+        ...
+
+
+class Task(Protocol):
+    """What is done with a loaded model in its worker, a batch at a time: an attack, say.
+
+    A frozen dataclass of JSON values, so that the worker can make it again from its name and its fields.
+    """
+
+    def run(self, engine: Engine, examples: Batch) -> pa.Table:
+        """Work on a batch: one row an example, in their order."""
         ...

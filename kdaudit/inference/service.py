@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import Engine, Loaded
-from kdaudit.inference.examples import Lengths, Ragged, Tokens
+from kdaudit.inference.base import Engine, Loaded, Task
+from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
 _ENGINES = {
     "vllm": "kdaudit.inference.vllm:VllmEngine",
@@ -26,8 +26,7 @@ class EngineService:
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        module, _, name = _ENGINES[options["engine"]].partition(":")
-        self._engine: Engine = getattr(importlib.import_module(module), name)(options)
+        self._engine: Engine = imported(_ENGINES[options["engine"]])(options)
 
     def describe(self) -> Loaded:
         """See `Engine.describe`."""
@@ -39,9 +38,37 @@ class EngineService:
         """See `Engine.match`; for the arguments see `Ragged`."""
         return self._engine.match(Ragged(prompts, prompt_offsets), Ragged(targets, target_offsets))
 
+    def run(
+        self,
+        ids: Lengths,
+        prompts: Tokens,
+        prompt_offsets: Lengths,
+        targets: Tokens,
+        target_offsets: Lengths,
+        *,
+        task: str,
+        settings: dict[str, Any],
+    ) -> NDArray[np.uint8]:
+        """See `Task.run`; `task` is "module:Class", `settings` its fields. Gives an Arrow stream."""
+        import pyarrow as pa
+
+        examples = Batch(ids, Ragged(prompts, prompt_offsets), Ragged(targets, target_offsets))
+        made: Task = imported(task)(**settings)
+        table = made.run(self._engine, examples)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return np.frombuffer(sink.getvalue(), np.uint8)
+
     def generate(
         self, prompts: Tokens, offsets: Lengths, tokens: Lengths, *, temperature: float, seed: int
     ) -> tuple[Tokens, Lengths]:
         """See `Engine.generate`."""
         written = self._engine.generate(Ragged(prompts, offsets), tokens, temperature, seed)
         return written.values, written.offsets
+
+
+def imported(name: str) -> Any:  # noqa: ANN401 - a class
+    """What "module:Class" names."""
+    module, _, inside = name.partition(":")
+    return getattr(importlib.import_module(module), inside)

@@ -21,8 +21,9 @@ from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.inference import prepare
 from kdaudit.modelcard.section import CARD, write_card
 from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
+from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.examples import write_examples
-from kdaudit.pipelines.stages.extracting import Extracting, memorized_by
+from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.fit import check_machine, split_of
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 from kdaudit.pipelines.stages.leak_table import leaks_table
@@ -174,7 +175,7 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
             write_found(work, absent("There is no risk predictor: its features need models.baseline."))
         else:
             student = (asked.student or work.roster.students[0].name) if asked.labels == "student" else None
-            flags = label_flags(asked.labels, memorized_by(work, work.roster.members), student)
+            flags = label_flags(asked.labels, exposed_by(work, work.roster.members), student)
             write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
 
 

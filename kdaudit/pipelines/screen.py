@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdaudit import __version__
 from kdaudit.analysis.flagged import FLAGGED_FILE
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import read_extraction
+from kdaudit.attacks import GREEDY
 from kdaudit.config.audit import LabelKind
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
@@ -26,9 +26,10 @@ from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_sourc
 from kdaudit.errors import CorpusError
 from kdaudit.inference import prepare
 from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
+from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_attack
 from kdaudit.pipelines.stages.engine_check import read_checked
 from kdaudit.pipelines.stages.examples import read_copies, write_examples
-from kdaudit.pipelines.stages.extracting import Extracting, memorized_by
+from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
 from kdaudit.pipelines.stages.flagging import (
     Flagged,
@@ -179,10 +180,13 @@ def _memorized(screening: _Screening) -> dict[str, Flags]:
     """Which examples each model memorizes, by its name: bool (examples,)."""
     work = screening.work
     if screening.config.extraction.engine is not None:
-        return memorized_by(work, work.roster.members)
-    matched = read_features(work, ("teacher_matched", "baseline_matched"))
-    told = dict(zip(("teacher", "baseline"), (matched == work.split.suffix_tokens).T, strict=True))
-    return told | memorized_by(work, work.roster.students)
+        return exposed_by(work, work.roster.members)
+    ids, *matched = read_features(work, ("example_id", "teacher_matched", "baseline_matched")).T
+    lengths = np.full(len(ids), work.split.suffix_tokens)
+    both = [
+        GREEDY.exposed(GREEDY.rows(ids.astype(np.int64), one.astype(np.int16), lengths)) for one in matched
+    ]
+    return dict(zip(("teacher", "baseline"), both, strict=True)) | exposed_by(work, work.roster.students)
 
 
 def _labels(screening: _Screening) -> Flags:
@@ -373,7 +377,11 @@ def _columns_replaced(kept: KeptCounts) -> list[str]:
 
 def _extraction(screening: _Screening) -> ExtractionResult:
     work, engine = screening.work, screening.config.extraction.engine
-    told = read_scoring(work) if engine is None else read_extraction(work.run, "extraction/teacher").engine
+    told = (
+        read_scoring(work)
+        if engine is None
+        else read_attack(work.run, GREEDY, attack_folder(GREEDY, work.roster.members[0])).engine
+    )
     return ExtractionResult(
         engine=told.engine,
         engine_version=told.version,

@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.inference.base import EngineInfo, Loaded
+from kdaudit.inference.examples import Lengths, Ragged, lengths_of
+from kdaudit.inference.service import EngineService
+
 _MEMORIZED = {
     "teacher": (0.000, 0.010),
     "baseline": (0.007, 0.012),
@@ -21,36 +25,35 @@ _MEMORIZED = {
 """Where an example's hash, 0 to 1, must lie for a model to memorize it: 1 %, 0.5 %, 0.3 % and 0.4 %."""
 
 
-class GeneratedEngine:
+class GeneratedEngine(EngineService):
+    """Runs tasks on what stands for an engine."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._engine = _Generated(options)
+
+
+class _Generated:
     """Matched tokens and continuations without a model."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._low, self._high = _MEMORIZED[Path(options["path"]).name]
 
-    def describe(self) -> list[Any]:
-        """As `kdaudit.inference.base.Loaded`."""
-        return [["generated", "1", "none", "float32"], 256]
+    def describe(self) -> Loaded:
+        """See `Engine.describe`."""
+        return Loaded(EngineInfo("generated", "1", "none", "float32"), 256)
 
-    def match(
-        self,
-        _: NDArray[np.int32],
-        __: NDArray[np.int64],
-        targets: NDArray[np.int32],
-        offsets: NDArray[np.int64],
-    ) -> NDArray[np.int16]:
+    def match(self, _: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """Most examples are left within a few tokens."""
-        suffixes = targets.reshape(len(offsets) - 1, -1)
+        suffixes = targets.matrix()
         width = suffixes.shape[1]
         share = _shares(suffixes)
         few = np.minimum(-2 * np.log2(1 - share), width - 1).astype(np.int16)
         return np.where((share >= self._low) & (share < self._high), np.int16(width), few)
 
-    def generate(
-        self, _: NDArray[np.int32], __: NDArray[np.int64], tokens: NDArray[np.int64], **___: float
-    ) -> list[NDArray[Any]]:
+    def generate(self, prompts: Ragged, tokens: int | Lengths, *_: float) -> Ragged:
         """Random words."""
-        offsets = np.concatenate([[0], np.cumsum(tokens)])
-        return [np.random.default_rng(0).integers(2, 300, offsets[-1]).astype(np.int32), offsets]
+        random = np.random.default_rng(0)
+        return Ragged.of(random.integers(2, 300, length) for length in lengths_of(tokens, len(prompts)))
 
 
 class GeneratedFeatures:

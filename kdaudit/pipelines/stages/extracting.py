@@ -7,23 +7,27 @@ continue the leaks' prefixes while they are loaded anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import continuations_file, continue_leaks, extract, leaked, read_extraction
+from kdaudit.attacks import ATTACKS, GREEDY, Attack
+from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import EngineName
-from kdaudit.errors import RunError
-from kdaudit.inference import RemoteEngine, start
+from kdaudit.errors import RunError, UsageError
+from kdaudit.inference import ABILITIES, Ragged, RemoteEngine, start
 from kdaudit.inference.retry import retreating
 from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked, write_attack
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.fit import engine_options
 from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
 from kdaudit.runs import Progress
+from kdaudit.runs.examples import read_examples
 
 
 class Extracting:
@@ -44,7 +48,7 @@ class Extracting:
         """Models that are not extracted yet, in their order."""
 
     def extract(self, members: Sequence[Member], *, leaks: bool) -> None:
-        """Extract corpus, and holdout where there is one, from these models.
+        """Run every attack on corpus, and holdout where there is one, of these models.
 
         Args:
             members: the models.
@@ -53,32 +57,50 @@ class Extracting:
         """
         run = self._work.run
         in_order = sorted(members, key=lambda member: member.role != "student")
-        self._to_come = [member for member in in_order if not run.done(extraction_of(member))]
+        self._to_come = [member for member in in_order if self._pending(member)]
         for member in in_order:
-            stage = extraction_of(member)
-            if not run.done(stage):
+            if pending := self._pending(member):
                 write_reference(self._work, member)
-                with run.stage(stage):
-                    self._with_model(member, lambda one, engine: self._extract(one, engine, leaks))
-                    self._work.check_unchanged(member, partial(self._written, member))
+                with ExitStack() as stages:
+                    for attack in pending:
+                        stages.enter_context(run.stage(attack_folder(attack, member)))
+                    self._with_model(member, partial(self._attack, pending, leaks))
+                    self._work.check_unchanged(member, partial(self._written, member, pending))
         for member in members if leaks else ():
             if not run.has(continuations_file(member.name)):
                 self._with_model(member, self._continue)  # extracted before all leaks were known
 
-    def _written(self, member: Member) -> list[str]:
-        run, stage = self._work.run, extraction_of(member)
-        shards = [*run.shards(stage), *run.shards(f"holdout/{stage}")]
+    def _pending(self, member: Member) -> list[Attack]:
+        """Attacks on a model that are not finished.
+
+        Raises:
+            UsageError: the engine cannot do what an attack needs.
+
+        """
+        for attack in ATTACKS:
+            if lacking := attack.needs - ABILITIES[self._engine]:
+                raise UsageError(
+                    f"{self._engine} cannot {' or '.join(sorted(lacking))}, which the attack {attack.name} needs",
+                    fix="set it to transformers",
+                    key="extraction.engine",
+                )
+        return [attack for attack in ATTACKS if not self._work.run.done(attack_folder(attack, member))]
+
+    def _written(self, member: Member, attacks: Sequence[Attack]) -> list[str]:
+        run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
+        shards = [shard for one in folders for shard in (*run.shards(one), *run.shards(f"holdout/{one}"))]
         return [*shards, continuations_file(member.name), *check_files(member)]
 
-    def _extract(self, member: Member, engine: RemoteEngine, leaks: bool) -> None:
-        work, run, stage = self._work, self._work.run, extraction_of(member)
+    def _attack(self, attacks: Sequence[Attack], leaks: bool, member: Member, engine: RemoteEngine) -> None:
+        work, run, split = self._work, self._work.run, self._work.split_of(member)
         check_remote(work, member, engine)
-        split = work.split_of(member)
-        extract(run, engine, split, EXAMPLES, stage, self._estimating(member))
-        if run.shards(HOLDOUT):
-            extract(run, engine, split, HOLDOUT, f"holdout/{stage}", work.progress)
+        for attack in attacks:
+            out = attack_folder(attack, member)
+            write_attack(run, engine, attack, split, EXAMPLES, out, self._estimating(member))
+            if run.shards(HOLDOUT):
+                write_attack(run, engine, attack, split, HOLDOUT, f"holdout/{out}", work.progress)
         students = work.roster.students
-        if leaks and all(run.done(extraction_of(one)) or one is member for one in students):
+        if leaks and all(run.done(attack_folder(GREEDY, one)) or one is member for one in students):
             self._continue(member, engine)
 
     def _estimating(self, member: Member) -> Progress:
@@ -107,35 +129,33 @@ class Extracting:
         try:
             retreating(member.name, attempt, work.warn)
         except RunError:
-            if not run.shards(extraction_of(member)):
+            if not run.shards(attack_folder(ATTACKS[0], member)):
                 run.plan(key, before)  # a crowded hour must not slow the whole run
             raise
 
     def _continue(self, member: Member, engine: RemoteEngine) -> None:
         """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
-        work, missed = self._work, self._missed_leaks(member)
+        work, run, missed = self._work, self._work.run, self._missed_leaks(member)
         if len(missed):
             work.progress(f"{member.name}: continuing {len(missed):,} leaks that it does not reproduce", 0, 0)
-        split, out = work.split_of(member), continuations_file(member.name)
-        continue_leaks(work.run, engine, split, EXAMPLES, missed, out)
+        split = work.split_of(member)
+        parts = [examples_of(rows, split) for rows in read_examples(run, EXAMPLES, missed)]
+        prompts = Ragged.of(prompt for part in parts for prompt in part.prompts)
+        lengths = [int(length) for part in parts for length in part.targets.lengths]
+        tokens = engine.generate(prompts, np.array(lengths, np.int64)) if len(missed) else prompts
+        columns = {
+            "example_id": pa.array(missed, pa.int64()),
+            "token_ids": pa.array(list(tokens), pa.list_(pa.int32())),
+        }
+        run.write_table(continuations_file(member.name), pa.table(columns), private=True)
 
     def _missed_leaks(self, member: Member) -> NDArray[np.int64]:
         """Leaks whose suffix this model does not reproduce."""
-        run, split = self._work.run, self._work.split
-        students = self._work.roster.students
-        leaks = leaked([read_extraction(run, extraction_of(student)) for student in students], split)
-        own = read_extraction(run, extraction_of(member)).matched
-        return leaks[own[leaks] < split.suffix_tokens]
+        leaks = leaked([*exposed_by(self._work, self._work.roster.students).values()])
+        own = exposed_by(self._work, [member])[member.name]
+        return leaks[~own[leaks]]
 
 
-def extraction_of(member: Member) -> str:
-    """A model's extraction: its stage, and its folder in the run."""
-    return f"extraction/{member.name}"
-
-
-def memorized_by(work: Work, members: Sequence[Member]) -> dict[str, Flags]:
-    """Which examples each model memorizes, by its name: bool (examples,)."""
-    return {
-        member.name: read_extraction(work.run, extraction_of(member)).matched == work.split.suffix_tokens
-        for member in members
-    }
+def continuations_file(model: str) -> str:
+    """Where a model's continuations of the leaks lie: example_id, token_ids (as many as the target's)."""
+    return f"continuations/{model}.parquet"

@@ -17,9 +17,10 @@ from kdaudit.analysis.inheritance import classes
 from kdaudit.analysis.leaks import LEAKS_SCHEMA
 from kdaudit.analysis.tags import find_tags
 from kdaudit.attacks.examples import windows_of
-from kdaudit.attacks.greedy import continuations_file, leaked
 from kdaudit.corpus import Example, read_rows
-from kdaudit.inference.base import Tokens
+from kdaudit.inference import MatchedTokens, Tokens
+from kdaudit.pipelines.stages.attacked import leaked
+from kdaudit.pipelines.stages.extracting import continuations_file
 from kdaudit.pipelines.stages.measured import Audited
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
@@ -31,9 +32,7 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
     by_student = _classes(audited)
     flags = {name: audited.memorized(name) for name in audited.measured}
     key = run.key()
-    ids = leaked(
-        [audited.measured[student.name].corpus for student in audited.roster.students], audited.split
-    )
+    ids = leaked([flags[student.name] for student in audited.roster.students])
     for table in read_examples(run, "examples", ids):
         rows = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
         for example, row in zip(table["example_id"].to_pylist(), rows, strict=True):
@@ -68,12 +67,13 @@ def leaks_table(run: RunStore, audited: Audited, leaks: list[Leak]) -> pa.Table:
     """leaks.parquet: the leaks with their text and what every model said."""
     ids = np.array([leak.example_id for leak in leaks], dtype=np.int64)
     said = {name: _continuations(run, name) for name in audited.measured}
+    matched = {name: one.corpus.rows["matched_tokens"].to_numpy() for name, one in audited.measured.items()}
     tables, after = [LEAKS_SCHEMA.empty_table()], iter(leaks)
     for table in read_examples(run, "examples", ids):
         examples = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
         places = table.drop_columns("token_ids").to_pylist()
         rows = [
-            _leak_row(audited, next(after), place, example, said)
+            _leak_row(audited, next(after), place, example, said, matched)
             for place, example in zip(places, examples, strict=True)
         ]
         tables.append(pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA))  # rows of one shard are held at a time
@@ -86,6 +86,7 @@ def _leak_row(
     place: Mapping[str, Any],
     row: Example,
     said: Mapping[str, Mapping[int, Tokens]],
+    matched: Mapping[str, MatchedTokens],
 ) -> dict[str, Any]:
     """A row of LEAKS_SCHEMA; `place` is the example's row without its token ids."""
     example, text = leak.example_id, audited.roster.decode(row.target)
@@ -96,7 +97,7 @@ def _leak_row(
         "models": [
             {
                 "name": name,
-                "matched_tokens": int(one.corpus.matched[example]),
+                "matched_tokens": int(matched[name][example]),
                 "continuation": one.member.tokenizer.decode(said[name][example])
                 if example in said[name]
                 else text,

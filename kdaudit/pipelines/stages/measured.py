@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.greedy import Extraction, read_extraction
+from kdaudit.attacks import ATTACKS, GREEDY
 from kdaudit.config.audit import AuditConfig
 from kdaudit.inference import Split
 from kdaudit.models.audited import Member, Roster
+from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies
-from kdaudit.pipelines.stages.extracting import extraction_of
 from kdaudit.pipelines.stages.likelihoods import EntropyPoints, perplexity_file, read_entropies
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
@@ -27,13 +27,19 @@ from kdaudit.schemas.results import CorpusResult
 
 
 class Measured(NamedTuple):
-    """One model's extractions."""
+    """What was found of one model."""
 
     member: Member
-    corpus: Extraction
-    holdout: Extraction | None
+    attacks: Mapping[str, Attacked]
+    """On the corpus, by the attack's name."""
+    holdout: Attacked | None
     perplexity: float | None
     checked: Checked
+
+    @property
+    def corpus(self) -> Attacked:
+        """The attack that results are about."""
+        return self.attacks[GREEDY.name]
 
 
 class Audited(NamedTuple):
@@ -61,8 +67,7 @@ class Audited(NamedTuple):
 
     def memorized(self, name: str) -> Flags:
         """Which examples a model memorizes: bool (examples,)."""
-        flags: Flags = self.measured[name].corpus.matched == self.split.suffix_tokens
-        return flags
+        return self.measured[name].corpus.exposed
 
 
 def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
@@ -81,9 +86,10 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
 
 
 def _measured(work: Work, member: Member) -> Measured:
-    run, stage = work.run, extraction_of(member)
-    corpus, checked = read_extraction(run, stage), read_checked(work, member)
+    run, checked = work.run, read_checked(work, member)
+    found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     if not run.shards(HOLDOUT):
-        return Measured(member, corpus, None, None, checked)
+        return Measured(member, found, None, None, checked)
     perplexity = json.loads((run.folder / perplexity_file(member)).read_bytes())
-    return Measured(member, corpus, read_extraction(run, f"holdout/{stage}"), perplexity, checked)
+    holdout = read_attack(run, GREEDY, f"holdout/{attack_folder(GREEDY, member)}")
+    return Measured(member, found, holdout, perplexity, checked)

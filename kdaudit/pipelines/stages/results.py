@@ -12,9 +12,8 @@ from kdaudit.analysis.gate import judge
 from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.tags import NOT_SEARCHED
-from kdaudit.attacks.greedy import Extraction
-from kdaudit.inference import Split
 from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.fit import tokenizer_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
 from kdaudit.pipelines.stages.measured import Audited, Measured
@@ -101,8 +100,8 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         rate=count / total,
         ci95=clopper_pearson(count, total),
         windows_memorized=int(audited.copies[memorized].sum(dtype=np.int64)),
-        survival=survival(corpus.matched, audited.target_lengths),
-        holdout=_floor(measured.holdout, audited.split),
+        survival=survival(corpus.rows["matched_tokens"].to_numpy(), audited.target_lengths),
+        holdout=_floor(measured.holdout),
         perplexity=measured.perplexity,
         fingerprint=member.model.fingerprint,
         seconds=round(corpus.seconds, 3),
@@ -111,10 +110,10 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
     )
 
 
-def _floor(holdout: Extraction | None, split: Split) -> Floor | None:
+def _floor(holdout: Attacked | None) -> Floor | None:
     if holdout is None:
         return None
-    count, total = int((holdout.matched == split.suffix_tokens).sum()), len(holdout.matched)
+    count, total = int(holdout.exposed.sum()), len(holdout.exposed)
     return Floor(examples=total, memorized=count, rate=count / total, ci95=clopper_pearson(count, total))
 
 

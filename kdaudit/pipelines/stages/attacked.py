@@ -1,0 +1,113 @@
+"""What attacks wrote of each model, shard by shard, and how it is read back.
+
+Invariant: shard n of an attack holds the examples of shard n of the corpus, in the same order. Each shard is
+one batch of work, so an interrupted attack continues as an undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.attacks import GREEDY, Attack, Flags
+from kdaudit.attacks.examples import examples_of
+from kdaudit.errors import RunStateError
+from kdaudit.inference import Done, EngineInfo, RemoteEngine, Split
+from kdaudit.models.audited import Member
+from kdaudit.pipelines.stages.work import Work
+from kdaudit.runs import Progress
+from kdaudit.runs.store import RunStore
+
+
+class Attacked(NamedTuple):
+    """What an attack found of one model in a corpus."""
+
+    rows: pa.Table
+    """The attack's columns but the first: row i is of example i."""
+    exposed: Flags
+    """Which examples are exposed: bool (examples,)."""
+    seconds: float
+    """Time inside the engine's process, over all calls."""
+    engine: EngineInfo
+
+
+def attack_folder(attack: Attack, member: Member) -> str:
+    """A model's attack: its stage, and its folder in the run."""
+    return f"extraction/{member.name}" if attack is GREEDY else f"attacks/{attack.name}/{member.name}"
+
+
+def write_attack(
+    run: RunStore,
+    engine: RemoteEngine,
+    attack: Attack,
+    split: Split,
+    examples: str,
+    out: str,
+    progress: Progress,
+) -> None:
+    """Attack every pending shard; reading and writing overlap the engine's work."""
+    done = run.shards(out)
+    if done:
+        _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
+    shards = run.shards(examples)
+    todo = [shard for shard in shards if not run.has(_beside(shard, out))]
+    progress(out, len(done), len(shards))
+    begun: list[str] = []
+    for shard in [*todo, None]:
+        if shard is not None:
+            engine.begin(attack, examples_of(run.read_table(shard, ["example_id", "token_ids"]), split))
+            begun.append(shard)
+        while len(begun) > (1 if shard is not None else 0):
+            _write(run, engine.finish(), engine.info, _beside(begun.pop(0), out))
+            progress(out, len(run.shards(out)), len(shards))
+
+
+def _write(run: RunStore, done: Done, engine: EngineInfo, name: str) -> None:
+    notes = {**engine._asdict(), "seconds": repr(done.seconds)}
+    run.write_table(name, done.rows.replace_schema_metadata(notes), private=False)
+
+
+def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:
+    """One model's shards must come from one engine, or near ties between tokens may fall either way."""
+    if before != now:
+        raise RunStateError(
+            f"begun with {' '.join(before)}, now {' '.join(now)}",
+            fix="continue with the first, or start again with --fresh",
+            key="extraction",
+        )
+
+
+def read_attack(run: RunStore, attack: Attack, out: str) -> Attacked:
+    """Read what a finished attack wrote."""
+    columns = attack.columns.names[1:]
+    tables = [run.read_table(shard, columns) for shard in run.shards(out)]
+    rows = pa.concat_tables(table.replace_schema_metadata() for table in tables)
+    seconds = sum(float(table.schema.metadata[b"seconds"]) for table in tables)
+    return Attacked(rows, attack.exposed(rows), seconds, _engine_of(tables[0]))
+
+
+def _engine_of(table: pa.Table) -> EngineInfo:
+    notes = table.schema.metadata
+    return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
+
+
+def exposed_by(work: Work, members: Sequence[Member], attack: Attack = GREEDY) -> dict[str, Flags]:
+    """Which examples an attack exposes in each model, by its name: bool (examples,)."""
+    return {
+        member.name: read_attack(work.run, attack, attack_folder(attack, member)).exposed
+        for member in members
+    }
+
+
+def leaked(students: Sequence[Flags]) -> NDArray[np.int64]:
+    """Ids of the examples that at least one student exposes, ascending."""
+    return np.flatnonzero(np.logical_or.reduce(students)).astype(np.int64)
+
+
+def _beside(shard: str, out: str) -> str:
+    return str(PurePosixPath(out) / PurePosixPath(shard).name)
