@@ -327,7 +327,9 @@ def test_a_bos_token_added_twice_is_caught(dtype: str, tmp_path: Path) -> None:
     said = ask_reference(_model(folder, dtype), Ragged.of(prefixes), _WIDTH)
     with start(EngineOptions("transformers", str(folder), 2 * _WIDTH + 1, dtype)) as loaded:
         asking = Asking(loaded.info, lambda prompts, targets: loaded.match(prompts.after(0), targets), None)
-        with pytest.raises(DisagreementError, match="the engine another token"):
+        # In bfloat16 rounding is so wide here that each window may be left at a near tie, but not so many.
+        told = "the engine another token" if dtype == "float32" else "the engine another token|at a near tie"
+        with pytest.raises(DisagreementError, match=told):
             check_engine(_model(folder, dtype), said, asking, np.arange(WINDOWS), 0)
 
 
