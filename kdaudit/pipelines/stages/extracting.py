@@ -79,8 +79,9 @@ class Extracting:
         """
         for attack in ATTACKS:
             if lacking := attack.needs - ABILITIES[self._engine]:
+                what = " or ".join(sorted(lacking))
                 raise UsageError(
-                    f"{self._engine} cannot {' or '.join(sorted(lacking))}, which the attack {attack.name} needs",
+                    f"{self._engine} cannot {what}, which the attack {attack.name} needs",
                     fix="set it to transformers",
                     key="extraction.engine",
                 )
