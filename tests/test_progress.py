@@ -105,7 +105,7 @@ def test_each_costly_stage_of_a_screening_is_told_of_before_it_begins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    watch = Watch(monkeypatch, *SHARED, "kdaudit.screening")
+    watch = Watch(monkeypatch, *SHARED, "kdaudit.pipelines.screen")
     config = load_screen(family / "screen.yaml", ["max_flagged=1.0", "predictor.trials=2"])
     run_screen(config, tmp_path / "out", fresh=False, progress=watch, warn=unwarned)
     assert watch.silent == []
