@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kdaudit.cli.doctor import Diagnosis, diagnose, render
+from kdaudit.cli.diagnosis import Diagnosis, diagnose, render
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_python_out_of_range(versions, no_gpu: None, monkeypatch: pytest.MonkeyP
     ("value", "mark"), [("1", "set     HF_HUB_OFFLINE"), ("0", "unset   HF_HUB_OFFLINE")]
 )
 def test_offline_mode_is_shown(value: str, mark: str) -> None:
-    code = "from kdaudit.cli.doctor import diagnose, render; print(render(diagnose()))"
+    code = "from kdaudit.cli.diagnosis import diagnose, render; print(render(diagnose()))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HF_HUB_OFFLINE": value},
@@ -203,6 +203,6 @@ def test_json_form_holds_all(versions, no_gpu: None) -> None:
 
 
 def test_vllm_is_not_imported() -> None:
-    code = "import sys; from kdaudit.cli.doctor import diagnose; diagnose(); print('vllm' in sys.modules)"
+    code = "import sys; from kdaudit.cli.diagnosis import diagnose; diagnose(); print('vllm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().splitlines()[-1] == "False", done.stderr

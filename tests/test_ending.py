@@ -18,7 +18,7 @@ import toys
 from click.testing import CliRunner, Result
 
 from kdaudit.cli import main
-from kdaudit.cli.doctor import diagnose
+from kdaudit.cli.diagnosis import diagnose
 from kdaudit.cli.ending import interruption
 from kdaudit.cli.printing import one_line, printable
 from kdaudit.errors import UsageError
@@ -149,7 +149,7 @@ def doing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], R
     """Runs a command that does something of our choice."""
 
     def run(act: Callable[[], object]) -> Result:
-        monkeypatch.setattr("kdaudit.cli.doctor.diagnose", act)
+        monkeypatch.setattr("kdaudit.cli.diagnosis.diagnose", act)
         return CliRunner().invoke(main, ["doctor"])
 
     return run

@@ -977,7 +977,7 @@ def put_right(good: Path, folder: Path) -> None:
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> list[UsageError]:
     """The error that the command ends with, once it knows where its key is written."""
-    from kdaudit import cli
+    from kdaudit.cli import command as cli
 
     caught: list[UsageError] = []
     place = cli._add_place
