@@ -29,6 +29,7 @@ from kdaudit.errors import RunError
 from kdaudit.models.hub import bytes_fetched, within
 from kdaudit.models.resolving import resolve_model
 from kdaudit.pipelines.audit import render_reports
+from kdaudit.runs.files import sha256_file
 from kdaudit.runs.manifest import Manifest
 from kdaudit.runs.store import RunStore
 
@@ -844,7 +845,7 @@ def test_a_wrong_repository_id_is_wrong_use(run: Path, hub: StandIn, tmp_path: P
 
 def test_a_report_that_was_changed_is_not_uploaded(hub: StandIn, tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", sample_dict())
-    files = {"report.public.html": "0" * 64}
+    files = {"results.json": sha256_file(run / "results.json"), "report.public.html": "0" * 64}
     manifest = Manifest(
         name="a", created="c", environment={}, inputs={}, batch_plan={"shard_rows": 1}, files=files
     )

@@ -18,10 +18,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus import EXAMPLES_SCHEMA, Document, build_examples
+from kdaudit.corpus import Document, build_examples
 from kdaudit.corpus.distinct import SLACK, Ledger
 from kdaudit.corpus.windows import BATCH_CHARACTERS, BATCH_DOCUMENTS, Cutter, batched, cut
 from kdaudit.errors import CorpusError, ModelError, StorageError
+from kdaudit.runs.layout import EXAMPLES_SCHEMA
 
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K"
 END = "<|endoftext|>"

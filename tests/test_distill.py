@@ -14,13 +14,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdaudit.distillation.families import random_model, train_bpe
-from kdaudit.distillation.folders import RECORD, fingerprint, new_folder, read_record
+from kdaudit.distillation.folders import fingerprint, new_folder, read_record
 from kdaudit.distillation.hard import TokenHardTrainer, hard_windows, token_labels
 from kdaudit.distillation.soft import SoftSettings, SoftTrainer, soft_loss
 from kdaudit.distillation.teacher import Teacher
 from kdaudit.distillation.training import IGNORED, Recipe, Rows, Training, WindowTrainer, collate
 from kdaudit.errors import ModelError, RunError, RunStateError, StorageError
 from kdaudit.inference import Lengths, Ragged, Tokens
+from kdaudit.runs.layout import TRAINING_RECORD
 
 VOCABULARY = 40
 RECIPE = Recipe(epochs=2, learning_rate=1e-2, batch_size=4, seed=5)
@@ -499,15 +500,15 @@ def test_a_model_folder_is_whole_or_absent_and_never_replaced(tmp_path: Path) ->
     folder = tmp_path / "model"
     (tmp_path / ".kdaudit-abcd_123.partial").mkdir()  # a killed process left it
     with pytest.raises(ZeroDivisionError), new_folder(folder) as partial:
-        (partial / RECORD).write_text(f"{1 / 0}")
+        (partial / TRAINING_RECORD).write_text(f"{1 / 0}")
     assert [*tmp_path.iterdir()] == []
     with new_folder(folder) as partial:
-        (partial / RECORD).write_text("mine")
+        (partial / TRAINING_RECORD).write_text("mine")
         assert not folder.exists()
     with pytest.raises(RunStateError, match="is there already"), new_folder(folder) as partial:
         raise AssertionError("nothing may be written")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
-    assert (folder / RECORD).read_text() == "mine"
+    assert (folder / TRAINING_RECORD).read_text() == "mine"
 
 
 def test_a_model_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
@@ -525,5 +526,5 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"fingerprint": 3}'])
 def test_a_damaged_record_counts_as_no_model(tmp_path: Path, record: str) -> None:
-    (tmp_path / RECORD).write_text(record)
+    (tmp_path / TRAINING_RECORD).write_text(record)
     assert read_record(tmp_path) is None

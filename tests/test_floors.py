@@ -14,7 +14,8 @@ from kdaudit.errors import UsageError
 PACKAGE = ROOT / "kdaudit"
 FLOORS = (
     {"errors"},
-    {"runs", "schemas"},
+    {"runs"},
+    {"schemas"},
     {"config"},
     {"models"},
     {"corpus", "inference"},

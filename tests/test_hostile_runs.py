@@ -22,8 +22,8 @@ def _finished(folder: Path, *tables: str) -> None:
     with RunStore(folder, "run", {"seed": "0"}) as run:
         with run.stage("one"):
             for name in ("examples/part-00000.parquet", *tables):
-                run.write_table(name, TABLE, private=True)
-        run.write_text("results.json", "{}\n", private=True)
+                run.write_table(name, TABLE)
+        run.write_text("results.json", "{}\n")
         run.finish()
 
 
@@ -48,7 +48,7 @@ def test_a_file_is_known_as_the_runs_own_before_it_stands_in_its_place(
     name, newer = "kept/part-00000.parquet", pa.table({"x": [4]})
     run = RunStore(tmp_path / "run", "run", {})
     if old:
-        run.write_table(name, TABLE, private=True)
+        run.write_table(name, TABLE)
         run.forget(name)
     original = Path.replace
 
@@ -61,13 +61,13 @@ def test_a_file_is_known_as_the_runs_own_before_it_stands_in_its_place(
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(_Killed):
-        run.write_table(name, newer, private=True)
+        run.write_table(name, newer)
     monkeypatch.undo()
     run.close()
     with RunStore(tmp_path / "run", "run", {}) as run:
         assert not run.shards("kept")
         assert not (tmp_path / "run" / "kept").exists(), "what it wrote is its own to remove"
-        run.write_table(name, newer, private=True)
+        run.write_table(name, newer)
     assert [problem[:28] for problem in check_files(tmp_path / "run")] == ["manifest.sha256: is missing;"]
 
 
@@ -77,7 +77,7 @@ def test_a_kill_while_files_are_removed_leaves_them_known(
     names = [f"kept/part-0000{number}.jsonl" for number in range(3)]
     run = RunStore(tmp_path / "run", "run", {})
     for name in names:
-        run.write_text(name, name, private=True)
+        run.write_text(name, name)
     original = Path.unlink
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
@@ -100,7 +100,7 @@ def test_a_file_of_others_where_the_run_would_write_is_refused_by_name(tmp_path:
         mine.parent.mkdir()
         mine.write_text("mine")
         with pytest.raises(RunStateError, match=r"part-00000\.parquet: is there already"):
-            run.write_table("examples/part-00000.parquet", TABLE, private=True)
+            run.write_table("examples/part-00000.parquet", TABLE)
         run.discard("examples/part-00000.parquet")
     assert mine.read_text() == "mine"
 

@@ -175,7 +175,7 @@ def keep(
         with run.scratch() as scratch:
             examples = build_examples(config, tokenizer, minimum_tokens=minimum, seed=5, scratch=scratch)
             for number, table in enumerate(examples.tables(7)):
-                run.write_table(f"examples/part-{number:05d}.parquet", table, private=True)
+                run.write_table(f"examples/part-{number:05d}.parquet", table)
         tables = [run.read_table(shard) for shard in run.shards("examples")]
         ids = [tuple(row) for table in tables for row in table["token_ids"].to_pylist()]
         flags = np.array([every > 0 and k % every == 0 for k in range(len(ids))])

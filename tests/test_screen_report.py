@@ -20,14 +20,13 @@ import pytest
 from sample_results import HOSTILE, SENTENCES
 from test_report import Page, number, shingles
 
-from kdaudit.analysis.flagged import FLAGGED_FILE, FLAGGED_SCHEMA, read_worst
-from kdaudit.corpus import EXAMPLES_SCHEMA
+from kdaudit.analysis.flagged import read_worst
 from kdaudit.errors import RunStateError
 from kdaudit.pipelines.stages.flagging import Flagged, feature_spreads, write_flagged
-from kdaudit.pipelines.stages.predicting import RISK_FILE, write_risks
-from kdaudit.pipelines.stages.scoring import FEATURES_SCHEMA
+from kdaudit.pipelines.stages.predicting import write_risks
 from kdaudit.reporting.screening import render_screen
 from kdaudit.risk import Predictor
+from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.results import Origin
 from kdaudit.schemas.screening import ScreenRecord
@@ -181,7 +180,7 @@ class Screened:
         self.record = ScreenRecord.model_validate(data).model_dump(mode="json")
         (folder / "screen.json").write_text(json.dumps(data), encoding="utf-8")
         self.rows = [flagged_row(3 * k) for k in range(FLAGGED)] if rows is None else rows
-        pq.write_table(pa.Table.from_pylist(self.rows, schema=FLAGGED_SCHEMA), folder / FLAGGED_FILE)
+        pq.write_table(pa.Table.from_pylist(self.rows, schema=layout.FLAGGED_SCHEMA), folder / layout.FLAGGED)
         render_screen(folder, **options)
         self.html = (folder / "screen.html").read_text(encoding="utf-8")
         self.public_html = (folder / "screen.public.html").read_text(encoding="utf-8")
@@ -514,16 +513,14 @@ def run(tmp_path: Path):
             }
             features = {
                 field.name: rng.uniform(1, 8, len(ids)).astype(field.type.to_pandas_dtype())
-                for field in FEATURES_SCHEMA
+                for field in layout.FEATURES_SCHEMA
             }
             features |= {"example_id": ids, "copies": examples["copies"]}
             for folder, columns, schema in (
-                ("examples", examples, EXAMPLES_SCHEMA),
-                ("features", features, FEATURES_SCHEMA),
+                ("examples", examples, layout.EXAMPLES_SCHEMA),
+                ("features", features, layout.FEATURES_SCHEMA),
             ):
-                store.write_table(
-                    f"{folder}/part-{number:05d}.parquet", pa.table(columns, schema=schema), private=True
-                )
+                store.write_table(f"{folder}/part-{number:05d}.parquet", pa.table(columns, schema=schema))
         yield store
 
 
@@ -545,11 +542,11 @@ def found_in(store: RunStore, *, predictor: bool) -> Flagged:
 def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: bool) -> None:
     found = found_in(run, predictor=predictor)
     write_flagged(run, found, PREDICTOR if predictor else None)
-    path = run.folder / FLAGGED_FILE
+    path = run.folder / layout.FLAGGED
     table = pq.read_table(path)
-    assert table.schema == FLAGGED_SCHEMA
+    assert table.schema == layout.FLAGGED_SCHEMA
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert run.has(FLAGGED_FILE)
+    assert run.has(layout.FLAGGED)
     rows = table.to_pylist()
     wanted = [k for k in range(EXAMPLES) if found.flags[k]]
     assert [row["example_id"] for row in rows] == wanted
@@ -559,7 +556,7 @@ def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: 
         k = row["example_id"]
         for name in ("document_id", "offset", "text", "copies"):
             assert row[name] == examples[k][name]
-        for name in FLAGGED_SCHEMA.names[8:]:
+        for name in layout.FLAGGED_SCHEMA.names[8:]:
             assert row[name] == features[k][name]
         assert row["risk"] == (None if found.risk is None else found.risk[k])
         memorized = [name for name, every in (("teacher", 5), ("baseline", 10)) if k % every == 0]
@@ -574,7 +571,7 @@ def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: 
 def test_without_flagged_examples_the_file_has_no_rows(run: RunStore) -> None:
     nothing = Flagged(np.zeros(EXAMPLES, dtype=np.bool_), None, {})
     write_flagged(run, nothing, None)
-    assert pq.read_table(run.folder / FLAGGED_FILE).num_rows == 0
+    assert pq.read_table(run.folder / layout.FLAGGED).num_rows == 0
     assert read_worst(run.folder, 5, private=True) == []
     assert feature_spreads(run, nothing.flags)["tokens"].flagged is None
 
@@ -583,7 +580,7 @@ def test_risk_is_there_for_all(run: RunStore) -> None:
     for predictor in (True, False):
         found = found_in(run, predictor=predictor)
         write_risks(run, found.risk, found.flags)
-        table = run.read_table(RISK_FILE)
+        table = run.read_table(layout.RISK)
         assert table.schema == pa.schema(
             [("example_id", pa.int64()), ("risk", pa.float64()), ("flagged", pa.bool_())]
         )
@@ -596,7 +593,7 @@ def test_features_are_spread_over_flagged_and_kept(run: RunStore) -> None:
     found = found_in(run, predictor=True)
     features = rows_of(run, "features")
     spreads = feature_spreads(run, found.flags)
-    assert list(spreads) == ["copies", *FLAGGED_SCHEMA.names[8:]]
+    assert list(spreads) == ["copies", *layout.FLAGGED_SCHEMA.names[8:]]
     for name, one in spreads.items():
         for group, flag in ((one.flagged, True), (one.kept, False)):
             values = [row[name] for row in features if found.flags[row["example_id"]] == flag]

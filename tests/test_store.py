@@ -22,8 +22,8 @@ def _finished(folder: Path, *tables: str) -> None:
     with RunStore(folder, "run", {"seed": "0"}) as run:
         with run.stage("one"):
             for name in ("examples/part-00000.parquet", *tables):
-                run.write_table(name, TABLE, private=True)
-        run.write_text("results.json", "{}\n", private=True)
+                run.write_table(name, TABLE)
+        run.write_text("results.json", "{}\n")
         run.finish()
 
 
@@ -39,7 +39,7 @@ def test_finished_work_is_found_again(tmp_path: Path) -> None:
 def test_unfinished_stage_is_not_done_but_its_shards_stand(tmp_path: Path) -> None:
     with RunStore(tmp_path / "run", "run", {}) as run, contextlib.suppress(ZeroDivisionError):
         with run.stage("one"):
-            run.write_table("examples/part-00000.parquet", TABLE, private=True)
+            run.write_table("examples/part-00000.parquet", TABLE)
             raise ZeroDivisionError
     with RunStore(tmp_path / "run", "run", {}) as run:
         assert not run.done("one")
@@ -85,7 +85,7 @@ def test_a_folder_of_the_run_that_is_a_link_is_refused(tmp_path: Path, name: str
     with RunStore(tmp_path / "run", "run", {}) as run:
         (tmp_path / "run" / name).symlink_to(elsewhere)
         with pytest.raises(RunStateError, match=f"{name}: is a link"):
-            run.write_table(f"{name}/teacher/part-00000.parquet", TABLE, private=True)
+            run.write_table(f"{name}/teacher/part-00000.parquet", TABLE)
     assert not list(elsewhere.iterdir())
 
 
@@ -93,7 +93,7 @@ def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     numbers = [0, 7, 9_999, 99_999, 100_000, 100_001, 1_000_000]
     with RunStore(tmp_path / "run", "run", {}) as run:
         for number in (100_000, 7, 1_000_000, 0, 99_999, 100_001, 9_999):
-            run.write_table(f"examples/part-{number:05d}.parquet", TABLE, private=True)
+            run.write_table(f"examples/part-{number:05d}.parquet", TABLE)
         assert run.shards("examples") == [f"examples/part-{number:05d}.parquet" for number in numbers]
 
 
@@ -144,7 +144,7 @@ def test_a_crash_while_a_listed_file_is_replaced_does_not_look_like_damage(tmp_p
 def test_a_damaged_report_is_unlisted_to_be_rendered_again(tmp_path: Path) -> None:
     _finished(tmp_path / "run", "extraction/teacher/part-00000.parquet")
     with RunStore(tmp_path / "run", "run", {"seed": "0"}) as run:
-        run.write_text("report.html", "page", private=True)
+        run.write_text("report.html", "page")
     (tmp_path / "run" / "report.html").write_text("other")
     with RunStore(tmp_path / "run", "run", {"seed": "0"}) as run:
         assert not run.has("report.html")

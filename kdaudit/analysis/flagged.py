@@ -14,31 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdaudit.errors import RunStateError, reason
+from kdaudit.runs import layout
 from kdaudit.runs.files import open_regular
-
-FLAGGED_FILE = "flagged.parquet"
-
-FLAGGED_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("document_id", pa.string()),
-        ("offset", pa.int32()),
-        ("text", pa.string()),
-        ("copies", pa.int32()),
-        ("risk", pa.float64()),
-        ("memorized_by", pa.list_(pa.string())),
-        ("reason", pa.string()),
-        ("zlib_entropy", pa.float64()),
-        ("teacher_perplexity", pa.float64()),
-        ("baseline_perplexity", pa.float64()),
-        ("kl_divergence", pa.float64()),
-        ("teacher_entropy", pa.float64()),
-        ("suffix_copies", pa.int64()),
-        ("tokens", pa.int32()),
-    ]
-)
-"""One row a flagged example, by example id. `document_id` and `offset` are those of its first place; `risk`
-is null where there is no predictor."""
 
 _OPEN = ("example_id", "copies", "risk", "memorized_by", "reason")
 _PRIVATE = ("document_id", "offset", "text")
@@ -77,7 +54,7 @@ def read_worst(folder: Path, most: int, *, private: bool) -> list[FlaggedExample
         RunStateError: flagged.parquet is missing or damaged.
 
     """
-    path = folder / FLAGGED_FILE
+    path = folder / layout.FLAGGED
     try:
         with open_regular(path) as file:
             order = pq.read_table(file, columns=["example_id", "risk", "copies"])

@@ -1,7 +1,7 @@
 """leaks.parquet: the text of each leak, and what every audited model said there.
 
 This file and the full report are where leaked text lies; results.json names the same leaks by id
-and holds no text. It is private: write it with `kdaudit.runs.files.replacing(path, private=True)`.
+and holds no text.
 """
 
 from __future__ import annotations
@@ -15,33 +15,8 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from kdaudit.errors import RunStateError, reason
+from kdaudit.runs import layout
 from kdaudit.runs.files import open_regular
-
-LEAKS_FILE = "leaks.parquet"
-
-LEAKS_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("document_id", pa.string()),
-        ("offset", pa.int32()),
-        ("copies", pa.int32()),
-        ("text", pa.string()),
-        ("prefix", pa.string()),
-        ("suffix", pa.string()),
-        (
-            "models",
-            pa.list_(
-                pa.struct(
-                    [("name", pa.string()), ("matched_tokens", pa.int16()), ("continuation", pa.string())]
-                )
-            ),
-        ),
-        ("classes", pa.list_(pa.struct([("student", pa.string()), ("class", pa.string())]))),
-        ("risk", pa.float64()),
-        ("tags", pa.list_(pa.string())),
-    ]
-)
-"""One row an example that a student memorized; `models` holds every audited model, memorizing or not."""
 
 
 class Continuation(NamedTuple):
@@ -76,7 +51,7 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
         RunStateError: leaks.parquet is missing, damaged, or lacks one of the examples.
     """
     wanted = list(example_ids)
-    path = run_dir / LEAKS_FILE
+    path = run_dir / layout.LEAKS
     if not wanted:
         return {}
     columns = list(LeakText._fields)

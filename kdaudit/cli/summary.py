@@ -7,6 +7,7 @@ from pathlib import Path
 from kdaudit.reporting.formatting import percent, percent_interval, plural
 from kdaudit.reporting.pii_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
+from kdaudit.runs import layout
 from kdaudit.schemas.results import AuditResults, ModelResult
 from kdaudit.schemas.screening import ScreenRecord
 
@@ -19,8 +20,8 @@ def summarize(results: AuditResults, folder: Path) -> str:
     lines += ["", f"  {_left_out(results)}"]
     lines += [f"  {line}" for line in (*_students(results), *_tagged(results))]
     lines += [f"  note: {note}" for note in results.notes]
-    lines += ["", f"full report (holds training text): {folder / 'report.html'}"]
-    lines.append(f"public report:                     {folder / 'report.public.html'}")
+    lines += ["", f"full report (holds training text): {folder / layout.REPORT}"]
+    lines.append(f"public report:                     {folder / layout.PUBLIC_REPORT}")
     return "\n".join(lines)
 
 
@@ -107,8 +108,8 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     lines += [f"  note: {note}" for note in record.notes]
     lines.append("")
     if not kept.withheld:
-        lines.append(f"kept corpus (training text):                   {folder / 'kept'}")
-    lines.append(f"what was flagged, and why (training text):     {folder / 'flagged.parquet'}")
-    lines.append(f"report (training text):                        {folder / 'screen.html'}")
-    lines.append(f"public report:                                 {folder / 'screen.public.html'}")
+        lines.append(f"kept corpus (training text):                   {folder / layout.KEPT}")
+    lines.append(f"what was flagged, and why (training text):     {folder / layout.FLAGGED}")
+    lines.append(f"report (training text):                        {folder / layout.SCREEN_REPORT}")
+    lines.append(f"public report:                                 {folder / layout.PUBLIC_SCREEN_REPORT}")
     return "\n".join(lines)

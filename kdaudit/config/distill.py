@@ -41,10 +41,11 @@ from kdaudit.config.audit import (
 from kdaudit.config.paths import PathOrId
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.config.yaml.schema import nearest
+from kdaudit.runs.layout import AUDIT_FILE
 
 Positive = Annotated[float, Field(gt=0.0)]
 
-RESERVED_NAMES = ("teacher", "holdout", "audit.yaml")
+RESERVED_NAMES = ("teacher", "holdout", AUDIT_FILE)
 """Names that a student cannot take: an audit's own, and the file beside the students' folders."""
 
 

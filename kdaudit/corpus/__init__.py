@@ -33,10 +33,8 @@ from kdaudit.corpus.fingerprint import (
     refuse_equal_sources,
     source_fingerprint,
 )
-from kdaudit.corpus.spool import EXAMPLES_SCHEMA
 
 __all__ = [
-    "EXAMPLES_SCHEMA",
     "Counts",
     "Document",
     "Documents",

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.distinct import Distinct, Ledger
 from kdaudit.corpus.documents import Document, Documents, open_documents
-from kdaudit.corpus.spool import EXAMPLES_SCHEMA, Spool
+from kdaudit.corpus.spool import Spool
 from kdaudit.corpus.token_file import TokenFile
 from kdaudit.corpus.windows import Cutter, Window, batched
 from kdaudit.errors import CorpusError
 from kdaudit.models.tokenizer import plain_tokenizer
+from kdaudit.runs.layout import EXAMPLES_SCHEMA
 from kdaudit.schemas.results import Skipped
 
 

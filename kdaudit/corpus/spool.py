@@ -18,20 +18,9 @@ from numpy.typing import NDArray
 
 from kdaudit.corpus.windows import Window
 from kdaudit.errors import StorageError
+from kdaudit.runs import layout
 
-EXAMPLES_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("document_id", pa.string()),
-        ("offset", pa.int32()),
-        ("text", pa.string()),
-        ("token_ids", pa.list_(pa.int32())),
-        ("copies", pa.int32()),
-    ]
-)
-"""Columns of examples/part-*.parquet."""
-
-SPOOL_SCHEMA = pa.schema([EXAMPLES_SCHEMA.field(i) for i in range(1, 5)])
+SPOOL_SCHEMA = pa.schema([layout.EXAMPLES_SCHEMA.field(i) for i in range(1, 5)])
 
 GROUP_ROWS = 1024
 GROUP_TOKENS = 250_000

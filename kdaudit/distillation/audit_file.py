@@ -12,7 +12,7 @@ from kdaudit.config.distill import DistillConfig
 from kdaudit.config.yaml.document import MAX_BYTES
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.distillation.windows import SAMPLE_SEED
-from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs.files import read_bounded, write_file
 
 _SEAL = "# sha256 of what follows: "
 
@@ -43,7 +43,7 @@ def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
         "seed": SAMPLE_SEED,
     }
     if _is_ours(path):
-        write_bytes(path, _sealed(dump_yaml(audit)).encode(), private=False)
+        write_file(path.parent, path.name, _sealed(dump_yaml(audit)).encode())
 
 
 def _sealed(body: str) -> str:

@@ -21,6 +21,7 @@ from kdaudit.inference.agreement import WINDOWS
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.models.tokenizer import ModelTokenizer
+from kdaudit.runs import layout
 from kdaudit.runs.files import replacing
 
 _APART = 1_000_003
@@ -30,18 +31,6 @@ _ROWS = 4096
 _CHECKED = 50
 """Tokens of a continuation that an engine check compares at most."""
 _FINGERPRINT = b"kdaudit.fingerprint"
-
-HARD_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("document_id", pa.string()),
-        ("prefix", pa.string()),
-        ("generated", pa.string()),
-        ("prefix_token_ids", pa.list_(pa.int32())),
-        ("generated_token_ids", pa.list_(pa.int32())),
-    ]
-)
-"""One row a training window: `example_id` is its place in the corpus, copies counted."""
 
 
 class Writing(NamedTuple):
@@ -94,12 +83,12 @@ def write_hard_corpus(
     if _recorded(path) == wanted:
         return
     progress("the teacher writes", 0, len(windows))
-    schema = HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
+    schema = layout.HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
     sample = np.random.default_rng(0).permutation(len(windows))[:WINDOWS].astype(np.int64)
     said = _reference(windows, sample, author, writing, warn)
     with (
         start(author.engine) as teacher,
-        replacing(path, private=True) as partial,
+        replacing(path, private=layout.is_private(path.name)) as partial,
         pq.ParquetWriter(partial, schema) as out,
     ):
         if said is not None:
@@ -203,7 +192,7 @@ def _written(
             "prefix_token_ids": pa.array(prefixes, pa.list_(pa.int32())),
             "generated_token_ids": pa.array(own, pa.list_(pa.int32())),
         },
-        schema=HARD_SCHEMA,
+        schema=layout.HARD_SCHEMA,
     )
 
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.inference.base import Tokens
 from kdaudit.models.tokenizer import ModelTokenizer
+from kdaudit.runs import layout
 from kdaudit.runs.files import check_folders, kind_of, own_folder, read_bounded, remove_own
 
-RECORD, CARD = "training.json", "README.md"
 _MOST_BYTES = 64 << 20
 """Bytes of a record at most: it has a number for each epoch."""
 _MOST_SHOWN = 60
@@ -76,7 +76,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_record(folder: Path) -> TrainingRecord | None:
     """What is written beside the finished model in `folder`, None where there is none that can be read."""
     try:
-        found = TrainingRecord(**json.loads(read_bounded(folder / RECORD, _MOST_BYTES)))
+        found = TrainingRecord(**json.loads(read_bounded(folder / layout.TRAINING_RECORD, _MOST_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None
     return found if isinstance(found.fingerprint, str) else None
@@ -163,9 +163,9 @@ def save_model(
     model.config.use_cache = True  # the Trainer turns it off
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
-    (folder / CARD).write_text(first_card(record), encoding="utf-8")
+    (folder / layout.MODEL_CARD).write_text(first_card(record), encoding="utf-8")
     text = json.dumps(record._asdict(), indent=2) + "\n"
-    (folder / RECORD).write_text(text, encoding="utf-8")
+    (folder / layout.TRAINING_RECORD).write_text(text, encoding="utf-8")
 
 
 def first_card(record: TrainingRecord) -> str:

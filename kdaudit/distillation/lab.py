@@ -53,12 +53,10 @@ from kdaudit.inference.base import Tokens
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.resolving import ResolvedModel
 from kdaudit.models.tokenizer import reading_fingerprint
+from kdaudit.runs import layout
 from kdaudit.runs.files import check_folders
 from kdaudit.runs.lock import FolderLock
-from kdaudit.runs.manifest import MANIFEST_FILE
 from kdaudit.schemas.distillation import DistillRecord
-
-AUDIT_FILE = "audit.yaml"
 
 
 class _Plan(NamedTuple):
@@ -111,7 +109,7 @@ def run_distill(
             key="teacher",
         )
     out = out.absolute()
-    if (out / MANIFEST_FILE).exists():
+    if (out / layout.MANIFEST).exists():
         raise RunStateError(f"{out}: holds an audit or a screening", fix="choose another --out")
     for folder in _folders(config, out):
         check_folders(folder, out)
@@ -124,8 +122,8 @@ def run_distill(
 
 def _folders(config: DistillConfig, out: Path) -> list[Path]:
     """Where the family is written."""
-    students = [out / f"seed-{seed}" / one.name for seed in config.seeds for one in config.students]
-    return [out / "windows", out / "checkpoints", out / "teacher", *students]
+    students = [out / layout.seed_folder(seed) / one.name for seed in config.seeds for one in config.students]
+    return [out / layout.WINDOWS, out / layout.CHECKPOINTS, out / layout.TEACHER, *students]
 
 
 def _distill(lab: Lab) -> DistillRecord:
@@ -133,7 +131,7 @@ def _distill(lab: Lab) -> DistillRecord:
     for seed in lab.config.seeds:
         finished += [_train(lab, _plan_student(lab, student, seed)) for student in lab.config.students]
         if lab.processes.first:
-            write_audit_file(lab.config, lab.out / f"seed-{seed}" / AUDIT_FILE, lab.teacher)
+            write_audit_file(lab.config, lab.out / layout.seed_folder(seed) / layout.AUDIT_FILE, lab.teacher)
     return lab.processes.first_then_all(lambda: write_record(lab, finished), lambda: read_outcome(lab.out))
 
 
@@ -166,7 +164,7 @@ def _plan_student(lab: Lab, student: LabStudent, seed: int) -> _Plan:
         settings["engine"] = lab.config.extraction.engine
     return _Plan(
         name=student.name,
-        folder=lab.out / f"seed-{seed}" / student.name,
+        folder=lab.out / layout.seed_folder(seed) / student.name,
         method=student.method,
         base=lab.bases["student.base"],
         learner=lab.config.student,
@@ -214,9 +212,8 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
 def _hard_corpus_name(config: DistillConfig, student: HardStudent, seed: int) -> str:
     """The first sequence-level student's text has the plain name; others add theirs, later seeds theirs."""
     first = next(one for one in config.students if isinstance(one, HardStudent) and one.level == "sequence")
-    stem = "hard_corpus" if student.name == first.name else f"hard_corpus-{student.name}"
     sampled = student.decoding == "sampled" and seed != config.seeds[0]
-    return f"{stem}-seed-{seed}.parquet" if sampled else f"{stem}.parquet"
+    return layout.hard_corpus(None if student.name == first.name else student.name, seed if sampled else None)
 
 
 def _trainer(lab: Lab, student: LabStudent, training: Training) -> WindowTrainer:
@@ -304,7 +301,7 @@ def _checkpoints(lab: Lab, depends: dict[str, Any], rows: Sequence[Tokens]) -> P
     """
     count = lab.processes.count
     depends = depends if count == 1 else {**depends, "processes": count}
-    return lab.out / "checkpoints" / fingerprint(depends, rows)[:16]
+    return lab.out / layout.CHECKPOINTS / fingerprint(depends, rows)[:16]
 
 
 def _recipe(config: DistillConfig, plan: _Plan) -> Recipe:

@@ -18,6 +18,7 @@ from kdaudit.distillation.readers import Readers, family_readers, readers_of
 from kdaudit.distillation.training import Progress
 from kdaudit.distillation.windows import WindowFile, cut_windows, open_windows
 from kdaudit.models.tokenizer import load_tokenizer, rewriting_warning
+from kdaudit.runs import layout
 
 
 class Lab(NamedTuple):
@@ -141,7 +142,7 @@ def _lab(
         out=opening.out,
         processes=opening.processes,
         bases=bases,
-        teacher=opening.out / "teacher" if given is None or given.model is None else given.model.folder,
+        teacher=opening.out / layout.TEACHER if given is None or given.model is None else given.model.folder,
         readers=readers,
         windows=windows,
         holdout=holdout,
@@ -151,7 +152,7 @@ def _lab(
 
 
 def _work(opening: _Opening) -> Path:
-    return opening.out / "windows"
+    return opening.out / layout.WINDOWS
 
 
 def _bases(config: DistillConfig) -> dict[str, Base]:

@@ -12,16 +12,16 @@ from pydantic import ValidationError
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.corpus.distinct import Ledger
-from kdaudit.distillation.folders import CARD, TrainingRecord, first_card
+from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
-from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs import layout
+from kdaudit.runs.files import read_bounded, write_file
 from kdaudit.runs.manifest import environment
 from kdaudit.schemas.distillation import DistillRecord, TrainedModel
 
-RECORD_FILE = "distill.json"
 _MOST_BYTES = 64 << 20
 """Bytes of a card, or of distill.json, at most."""
 _ROWS = 4096
@@ -58,11 +58,11 @@ def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
         models=[_measured(lab, one, known) for one in finished],
     )
     for one, measured in zip(finished, record.models, strict=True):
-        if one.record is not None and _card_is_new(one.folder / CARD, one.record):
+        if one.record is not None and _card_is_new(one.folder / layout.MODEL_CARD, one.record):
             card = model_card(_about(lab, one, measured.holdout_perplexity), one.record)
-            write_bytes(one.folder / CARD, card.encode(), private=False)
+            write_file(one.folder, layout.MODEL_CARD, card.encode())
     text = record.model_dump_json(indent=1) + "\n"
-    write_bytes(lab.out / RECORD_FILE, text.encode(), private=True)
+    write_file(lab.out, layout.DISTILL_RECORD, text.encode())
     return record
 
 
@@ -76,7 +76,7 @@ def _card_is_new(path: Path, record: TrainingRecord) -> bool:
 
 def read_record(out: Path) -> DistillRecord:
     """What `write_record` wrote."""
-    return DistillRecord.model_validate_json(read_bounded(out / RECORD_FILE, _MOST_BYTES))
+    return DistillRecord.model_validate_json(read_bounded(out / layout.DISTILL_RECORD, _MOST_BYTES))
 
 
 def resolved(folder: Path, key: str) -> ResolvedModel:

@@ -19,8 +19,8 @@ from kdaudit import __version__
 from kdaudit.errors import KdauditError, RunError, UsageError, reason
 from kdaudit.models.hub import LOOKUP_SECONDS, UPLOAD_SECONDS, within
 from kdaudit.runs.files import read_bounded
+from kdaudit.runs.layout import MODEL_CARD
 
-CARD_FILE = "README.md"
 MAX_CARD_BYTES = 8 << 20
 """Cards of embedding models list thousands of results; more is another file given by mistake."""
 _NOTHING = "nothing was uploaded or written"
@@ -50,7 +50,7 @@ def fetch_card(repo: str) -> HubCard:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             found = within(
                 LOOKUP_SECONDS,
-                lambda: api.hf_hub_download(repo, CARD_FILE, revision=commit, local_dir=folder),
+                lambda: api.hf_hub_download(repo, MODEL_CARD, revision=commit, local_dir=folder),
                 what,
             )
             return HubCard(read_bounded(Path(found), MAX_CARD_BYTES).decode(), commit)
@@ -60,7 +60,7 @@ def fetch_card(repo: str) -> HubCard:
         return HubCard("", commit)
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"the {CARD_FILE} of {repo} is not UTF-8", fix="convert it, then try again", where="--push"
+            f"the {MODEL_CARD} of {repo} is not UTF-8", fix="convert it, then try again", where="--push"
         ) from error
     except Exception as error:  # the client raises errors of several unrelated families
         raise _told(error, repo) from error

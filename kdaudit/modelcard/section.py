@@ -18,10 +18,10 @@ from kdaudit.reporting.redaction import visible
 from kdaudit.reporting.render import read_results
 from kdaudit.reporting.verdict import verdict_of
 from kdaudit.reporting.view import without_private_parts
-from kdaudit.runs.files import write_bytes
+from kdaudit.runs import layout
+from kdaudit.runs.files import write_file
 from kdaudit.schemas.results import AuditResults, ModelResult
 
-CARD = "card.md"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!$])")
 _OF_ONE_STUDENT = 2
 """Key figures that are about one student: against the baseline, and inherited; they come first."""
@@ -54,7 +54,7 @@ def write_card(run_dir: Path) -> None:
         StorageError: the file could not be written.
     """
     text = card_text(without_private_parts(read_results(run_dir)))
-    write_bytes(run_dir / CARD, text.encode(), private=False)
+    write_file(run_dir, layout.CARD, text.encode())
 
 
 def section_text(results: AuditResults, student: str) -> str:

@@ -14,18 +14,17 @@ from typing import NamedTuple
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import RunStateError, StorageError, UsageError
 from kdaudit.modelcard.document import Contribution, updated
-from kdaudit.modelcard.hub import CARD_FILE, MAX_CARD_BYTES, HubCard, fetch_card, push
+from kdaudit.modelcard.hub import MAX_CARD_BYTES, HubCard, fetch_card, push
 from kdaudit.modelcard.metadata import evaluation
 from kdaudit.modelcard.section import escaped, section_text
 from kdaudit.modelcard.student import about, chosen_student
 from kdaudit.reporting.redaction import visible
-from kdaudit.reporting.render import MOST_BYTES, PUBLIC_REPORT, read_results
+from kdaudit.reporting.render import MOST_BYTES, read_results
 from kdaudit.reporting.view import without_private_parts
-from kdaudit.runs.files import read_bounded, replacing, sha256_file
-from kdaudit.runs.manifest import problem_of, read_manifest
+from kdaudit.runs import layout
+from kdaudit.runs.files import read_bounded, replacing
+from kdaudit.runs.manifest import refuse_changed
 from kdaudit.schemas.results import AuditResults
-
-RESULTS = "results.json"
 
 
 class Upload(NamedTuple):
@@ -72,17 +71,17 @@ def write_card(
         StorageError: the card could not be written.
 
     """
-    _refuse_changed_results(run_dir)
+    refuse_changed(run_dir, layout.RESULTS, "put it back, or repeat the audit with --fresh")
     results = read_results(run_dir)
     name = chosen_student(results, student)
-    target = card if card or upload else _folder_of(run_dir, name) / CARD_FILE
+    target = card if card or upload else _folder_of(run_dir, name) / layout.MODEL_CARD
     report = b"" if upload is None else _public_report(run_dir)
     local = None if target is None else _local(target, run_dir)
     # A pull request with a local card shows what it would change; a commit must not change anything unseen.
     replaces = upload is not None and (local is None or not upload.create_pr)
     hub = fetch_card(upload.repo) if upload and replaces else HubCard("", None)
     there = hub if local is None else local
-    text = _updated(there.text, _contribution(results, name, upload), target or CARD_FILE)
+    text = _updated(there.text, _contribution(results, name, upload), target or layout.MODEL_CARD)
     if upload and hub.text not in ("", there.text, text):
         raise UsageError(
             f"{target} is not the card of {upload.repo}, which it would replace",
@@ -92,7 +91,7 @@ def write_card(
         )
     url = None
     if upload:
-        files = {CARD_FILE: text.encode(), PUBLIC_REPORT: report}
+        files = {layout.MODEL_CARD: text.encode(), layout.PUBLIC_REPORT: report}
         url = push(upload.repo, files, parent=hub.commit, create_pr=upload.create_pr, warn=warn)
     if target and text != there.text:
         try:
@@ -124,7 +123,7 @@ def _updated(card: str, given: Contribution, where: Path | str) -> str:
 
 def _folder_of(run_dir: Path, student: str) -> Path:
     """The student's own folder, by the run's configuration."""
-    saved = run_dir / "config.yaml"
+    saved = run_dir / layout.CONFIG
     students = load_audit(saved).models.students if saved.exists() else []
     folder = next((Path(one.path) for one in students if one.name == student), None)
     if folder is None or not folder.is_absolute() or not folder.is_dir():  # a hub id is never absolute
@@ -175,30 +174,11 @@ def _write(path: Path, text: str) -> None:
         partial.chmod(mode)
 
 
-def _refuse_changed_results(run_dir: Path) -> None:
-    """Raise a RunStateError where results.json is not the one that the run wrote."""
-    manifest = read_manifest(run_dir)
-    if (
-        manifest is not None
-        and RESULTS in manifest.files
-        and (found := problem_of(run_dir, RESULTS, manifest))
-    ):
-        raise RunStateError(
-            f"{run_dir / RESULTS}: {found}", fix="put it back, or repeat the audit with --fresh"
-        )
-
-
 def _public_report(run_dir: Path) -> bytes:
     """The report that is safe to hand on, as the run wrote it."""
-    path = run_dir / PUBLIC_REPORT
-    manifest = read_manifest(run_dir)
+    path, remedy = run_dir / layout.PUBLIC_REPORT, "render it again with `kdaudit report`"
+    refuse_changed(run_dir, layout.PUBLIC_REPORT, remedy)
     try:
-        if manifest is not None and manifest.files.get(PUBLIC_REPORT) != sha256_file(path):
-            raise RunStateError(
-                f"{path}: was changed since the run wrote it", fix="render it again with `kdaudit report`"
-            )
         return read_bounded(path, MOST_BYTES)
     except OSError as error:
-        raise RunStateError(
-            f"{path}: cannot be read ({error.strerror})", fix="render it again with `kdaudit report`"
-        ) from error
+        raise RunStateError(f"{path}: cannot be read ({error.strerror})", fix=remedy) from error

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.analysis.flagged import FLAGGED_FILE
-from kdaudit.analysis.leaks import LEAKS_FILE
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.paths import check_paths
@@ -24,14 +22,12 @@ from kdaudit.config.yaml.loading import load_audit, load_distill, load_screen
 from kdaudit.errors import RunStateError
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.screen import run_screen
-from kdaudit.pipelines.stages.predicting import RISK_FILE
-from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT
-from kdaudit.reporting.render import PUBLIC_REPORT, REPORT, read_results
-from kdaudit.reporting.screening import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, read_record
-from kdaudit.runs import Progress
+from kdaudit.pipelines.stages.work import HOLDOUT
+from kdaudit.reporting.render import read_results
+from kdaudit.reporting.screening import read_record
+from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
 from kdaudit.runs.manifest import check_files
-from kdaudit.runs.store import shard_number
 
 if TYPE_CHECKING:
     from kdaudit.schemas.distillation import DistillRecord
@@ -67,9 +63,10 @@ class _Folder:
         return _read(self.path / name)
 
     def _shards(self, folder: str, missing: str) -> pa.Table:
-        found = sorted((self.path / folder).glob("part-*.parquet"), key=lambda path: shard_number(path.name))
+        found = [path for path in (self.path / folder).glob("*") if layout.is_shard(path.name)]
         if not found:
-            raise RunStateError(f"{self.path / folder}: holds no part-*.parquet", fix=missing)
+            raise RunStateError(f"{self.path / folder}: holds no shards", fix=missing)
+        found.sort(key=lambda path: layout.shard_number(path.name))
         return pa.concat_tables([_read(path) for path in found])
 
 
@@ -84,12 +81,12 @@ class Run(_Folder):
     @property
     def report(self) -> Path:
         """The full report: it holds training text."""
-        return self.path / REPORT
+        return self.path / layout.REPORT
 
     @property
     def public_report(self) -> Path:
         """The report that holds no training text."""
-        return self.path / PUBLIC_REPORT
+        return self.path / layout.PUBLIC_REPORT
 
     def examples(self, *, holdout: bool = False) -> pa.Table:
         """The distinct examples: example_id, document_id, offset, text, token_ids, copies.
@@ -101,7 +98,7 @@ class Run(_Folder):
             RunStateError: there are none.
 
         """
-        return self._shards(HOLDOUT if holdout else EXAMPLES, "the audit has none, or is not finished")
+        return self._shards(HOLDOUT if holdout else layout.EXAMPLES, "the audit has none, or is not finished")
 
     def attack(self, name: str, model: str, *, holdout: bool = False) -> pa.Table:
         """What an attack found of each example, in the order of `examples()`.
@@ -120,12 +117,12 @@ class Run(_Folder):
             raise ValueError(f"attack {name!r} is not one of this run's: greedy")
         if model not in self.results.models:
             raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
-        folder = f"extraction/{model}"
-        return self._shards(f"holdout/{folder}" if holdout else folder, "the run has no such table")
+        folder = layout.extraction(model)
+        return self._shards(layout.holdout(folder) if holdout else folder, "the run has no such table")
 
     def leaks(self) -> pa.Table:
         """The examples that a student memorized, with their text, continuations, classes and tags."""
-        return self._table(LEAKS_FILE, "finish the audit with kdaudit.audit or `kdaudit run`")
+        return self._table(layout.LEAKS, "finish the audit with kdaudit.audit or `kdaudit run`")
 
     def risk(self) -> pa.Table:
         """Each example's risk: example_id, risk, flagged.
@@ -134,7 +131,7 @@ class Run(_Folder):
             RunStateError: the run has no predictor; `results.notes` says why.
 
         """
-        return self._table(RISK_FILE, "the run has no risk predictor; results.notes says why")
+        return self._table(layout.RISK, "the run has no risk predictor; results.notes says why")
 
 
 class Screening(_Folder):
@@ -148,12 +145,12 @@ class Screening(_Folder):
     @property
     def report(self) -> Path:
         """The full report: it holds training text."""
-        return self.path / SCREEN_REPORT
+        return self.path / layout.SCREEN_REPORT
 
     @property
     def public_report(self) -> Path:
         """The report that holds no training text."""
-        return self.path / PUBLIC_SCREEN_REPORT
+        return self.path / layout.PUBLIC_SCREEN_REPORT
 
     @property
     def kept(self) -> Path:
@@ -162,11 +159,11 @@ class Screening(_Folder):
 
     def flagged(self) -> pa.Table:
         """The flagged examples and why they are."""
-        return self._table(FLAGGED_FILE, "finish the screening with kdaudit.screen or `kdaudit screen`")
+        return self._table(layout.FLAGGED, "finish the screening with kdaudit.screen or `kdaudit screen`")
 
     def risk(self) -> pa.Table:
         """Each example's risk: example_id, risk, flagged."""
-        return self._table(RISK_FILE, "the screening has no risk predictor; record.notes says why")
+        return self._table(layout.RISK, "the screening has no risk predictor; record.notes says why")
 
 
 class Distillation:
@@ -183,7 +180,7 @@ class Distillation:
     @property
     def audits(self) -> list[Path]:
         """The audit.yaml of each seed."""
-        return sorted(self.path.glob("seed-*/audit.yaml"))
+        return sorted(self.path.glob(layout.AUDITS))
 
 
 def audit(

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kdaudit.analysis.leaks import LEAKS_FILE
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import dump_yaml, load_audit
 from kdaudit.corpus import first_texts, pin_source, refuse_equal_sources
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.inference import prepare
-from kdaudit.modelcard.section import CARD, write_card
+from kdaudit.modelcard.section import write_card
 from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
 from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.examples import write_examples
@@ -30,9 +29,6 @@ from kdaudit.pipelines.stages.leak_table import leaks_table
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
 from kdaudit.pipelines.stages.predicting import (
-    PREDICTION_FILE,
-    PREDICTOR_FILE,
-    RISK_FILE,
     absent,
     label_flags,
     origin_of,
@@ -42,14 +38,11 @@ from kdaudit.pipelines.stages.predicting import (
 from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
 from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.scoring import write_features
-from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
-from kdaudit.reporting.render import PUBLIC_REPORT, REPORT, read_results, render_pages
-from kdaudit.runs import Progress
-from kdaudit.runs.manifest import MANIFEST_FILE
+from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.reporting.render import read_results, render_pages
+from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore, check_folder
 from kdaudit.schemas.results import AuditResults, CorpusResult
-
-CONFIG_FILE, RESULTS_FILE = "config.yaml", "results.json"
 
 
 def run_audit(
@@ -75,7 +68,7 @@ def run_audit(
     check_folder(folder)
 
     def make_ready() -> None:
-        if fresh or not (folder / RESULTS_FILE).exists():  # a finished run is shown on any machine
+        if fresh or not (folder / layout.RESULTS).exists():  # a finished run is shown on any machine
             check_machine(config.models, config.extraction)
             prepare(config.extraction.engine)
 
@@ -95,7 +88,7 @@ def run_audit(
     with RunStore(folder, config.name, inputs, fresh=fresh) as run:
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
         _write_config(work, pinned(config, sources, roster))
-        corpus = write_examples(work, sources["corpus"], "corpus", EXAMPLES)
+        corpus = write_examples(work, sources["corpus"], "corpus", layout.EXAMPLES)
         if "holdout" in sources:
             write_examples(work, sources["holdout"], "holdout", HOLDOUT)
         Extracting(work, config.extraction.engine, corpus.examples).extract(roster.members, leaks=True)
@@ -131,7 +124,7 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
     read_results(folder)  # before any report is forgotten
-    saved = folder / CONFIG_FILE
+    saved = folder / layout.CONFIG
     config = ReportConfig()
     if saved.exists():
         try:
@@ -139,21 +132,21 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
         except ConfigError as error:
             said = ": ".join(part for part in (error.where, error.key, error.what) if part)
             warn(f"the report is rendered with default settings: {said}")
-    if not (folder / MANIFEST_FILE).exists():
+    if not (folder / layout.MANIFEST).exists():
         render_reports(folder, config)
     else:
         with RunStore.reopen(folder) as run:
-            run.forget(REPORT, PUBLIC_REPORT, CARD)
+            run.forget(*layout.AUDIT_PAGES)
             render_reports(folder, config)
-            run.adopt(REPORT, PUBLIC_REPORT, CARD)
+            run.adopt(*layout.AUDIT_PAGES)
             run.finish()
-    return [folder / name for name in (REPORT, PUBLIC_REPORT, CARD)]
+    return [folder / name for name in layout.AUDIT_PAGES]
 
 
 def _write_config(work: Work, values: dict[str, Any]) -> None:
     if not work.run.done("config", values):
         with work.run.stage("config", values):
-            work.run.write_text(CONFIG_FILE, dump_yaml(values), private=True)
+            work.run.write_text(layout.CONFIG, dump_yaml(values))
 
 
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
@@ -165,7 +158,7 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
     if run.done("predictor", depends):
         return
     with run.stage("predictor", depends):
-        run.discard(PREDICTOR_FILE, RISK_FILE)
+        run.discard(layout.PREDICTOR, layout.RISK)
         if not asked.enabled:
             write_found(
                 work,
@@ -187,27 +180,27 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         "gate": config.gate.model_dump(mode="json"),
         "name": config.name,
         "kd": kinds,
-        "predictor": run.hash_of(PREDICTION_FILE),
+        "predictor": run.hash_of(layout.PREDICTION),
     }
     if not run.done("results", depends):
         with run.stage("results", depends):
             work.progress("results: comparing, and tagging leaks", 0, 0)
             audited = gather(config, work, corpus)
             results = build_results(run, audited)
-            run.write_table(LEAKS_FILE, leaks_table(run, audited, results.leaks), private=True)
-            run.write_text(RESULTS_FILE, results.model_dump_json(indent=1) + "\n", private=True)
+            run.write_table(layout.LEAKS, leaks_table(run, audited, results.leaks))
+            run.write_text(layout.RESULTS, results.model_dump_json(indent=1) + "\n")
 
 
 def _write_reports(work: Work, config: AuditConfig) -> None:
     run = work.run
     depends = {
         "report": config.report.model_dump(mode="json"),
-        "results": run.hash_of(RESULTS_FILE),
+        "results": run.hash_of(layout.RESULTS),
     }
-    whole = all(run.has(name) for name in (REPORT, PUBLIC_REPORT, CARD))
+    whole = all(run.has(name) for name in layout.AUDIT_PAGES)
     if not (whole and run.done("report", depends)):
         with run.stage("report", depends):
             work.progress("reports: rendering", 0, 0)
-            run.forget(REPORT, PUBLIC_REPORT, CARD)
+            run.forget(*layout.AUDIT_PAGES)
             render_reports(run.folder, config.report)
-            run.adopt(REPORT, PUBLIC_REPORT, CARD)
+            run.adopt(*layout.AUDIT_PAGES)

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit import __version__
-from kdaudit.analysis.flagged import FLAGGED_FILE
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY
 from kdaudit.config.audit import LabelKind
@@ -38,9 +37,6 @@ from kdaudit.pipelines.stages.flagging import (
 )
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 from kdaudit.pipelines.stages.predicting import (
-    PREDICTION_FILE,
-    PREDICTOR_FILE,
-    RISK_FILE,
     Prediction,
     facts_of,
     label_flags,
@@ -52,20 +48,17 @@ from kdaudit.pipelines.stages.predicting import (
     write_risks,
 )
 from kdaudit.pipelines.stages.preflight import preflight, read_whole
-from kdaudit.pipelines.stages.scoring import FEATURES, read_features, read_scoring, write_features
-from kdaudit.pipelines.stages.work import EXAMPLES, Work
-from kdaudit.reporting.screening import PUBLIC_SCREEN_REPORT, SCREEN_REPORT, render_screen
+from kdaudit.pipelines.stages.scoring import read_features, read_scoring, write_features
+from kdaudit.pipelines.stages.work import Work
+from kdaudit.reporting.screening import render_screen
 from kdaudit.reporting.screening_words import promise_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor
-from kdaudit.runs import Progress
+from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore, check_folder
 from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
 from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
 from kdaudit.screening.kept import Keeping, check_writable, write_kept
 from kdaudit.screening.writers import discard_kept
-
-CONFIG_FILE, RECORD_FILE, COUNTS_FILE = "config.yaml", "screen.json", "kept.json"
-PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
 
 
 def run_screen(
@@ -109,10 +102,10 @@ def run_screen(
         work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
         screening = _Screening(config, work, source, given, warn)
         _write_config(screening)
-        if not run.done(FEATURES):
+        if not run.done(layout.FEATURES):
             progress("corpus: checking that kept/ can hold its rows", 0, 0)
             check_writable(source.config, config.format)
-        corpus = write_examples(work, source, "corpus", EXAMPLES)
+        corpus = write_examples(work, source, "corpus", layout.EXAMPLES)
         _extract(screening, corpus.examples)
         write_features(work, measures=config.extraction.engine is None)
         _write_prediction(screening)
@@ -164,7 +157,7 @@ def _write_config(screening: _Screening) -> None:
     values = pinned(config, {"corpus": screening.source}, screening.work.roster)
     if not run.done("config", values):
         with run.stage("config", values):
-            run.write_text(CONFIG_FILE, dump_yaml(values), private=True)
+            run.write_text(layout.CONFIG, dump_yaml(values))
 
 
 def _extract(screening: _Screening, examples: int) -> None:
@@ -199,13 +192,13 @@ def _write_prediction(screening: _Screening) -> None:
     if work.run.done("predictor", screening.depends):
         return
     with work.run.stage("predictor", screening.depends):
-        work.run.discard(PREDICTOR_FILE, RISK_FILE)
+        work.run.discard(layout.PREDICTOR, layout.RISK)
         origin = origin_of(work, screening.kind, screening.student, screening.source.fingerprint)
         if given is None:
             write_prediction(work, _labels(screening), origin)
             return
         risk = write_risk(work, given, read_features(work, given.features))
-        work.run.write_text(PREDICTOR_FILE, given.model_dump_json(indent=1) + "\n", private=False)
+        work.run.write_text(layout.PREDICTOR, given.model_dump_json(indent=1) + "\n")
         notes = family_warnings(given, origin)
         promise = [] if given.promise is None else [promise_elsewhere(given.promise, given.origin)]
         if screening.config.predictor.model_fields_set & {"recall", "confidence"}:
@@ -233,7 +226,7 @@ def _found(screening: _Screening) -> Flagged:
 
 def _predictor(screening: _Screening) -> Predictor | None:
     run = screening.work.run
-    return load_predictor(run.folder / PREDICTOR_FILE) if run.has(PREDICTOR_FILE) else None
+    return load_predictor(run.folder / layout.PREDICTOR) if run.has(layout.PREDICTOR) else None
 
 
 def _risk(screening: _Screening) -> NDArray[np.float64] | None:
@@ -280,7 +273,7 @@ def _write_kept(screening: _Screening, documents: int) -> None:
                 progress=lambda rows: work.progress("kept: reading documents", rows, documents),
             )
             _refuse_what_was_not_scored(screening)
-            work.run.write_text(COUNTS_FILE, counts.model_dump_json(indent=1) + "\n", private=False)
+            work.run.write_text(layout.KEPT_COUNTS, counts.model_dump_json(indent=1) + "\n")
 
 
 def _refuse_what_was_not_scored(screening: _Screening) -> None:
@@ -302,24 +295,24 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         "max_flagged": config.max_flagged,
         "drop": config.drop,
         "format": config.format,
-        "files": [run.hash_of(name) for name in (PREDICTION_FILE, COUNTS_FILE, FLAGGED_FILE)],
+        "files": [run.hash_of(name) for name in (layout.PREDICTION, layout.KEPT_COUNTS, layout.FLAGGED)],
     }
-    whole = all(run.has(name) for name in PAGES)
+    whole = all(run.has(name) for name in layout.SCREEN_PAGES)
     if not (whole and run.done("record", depends)):
         with run.stage("record", depends):
             screening.work.progress("reports: rendering", 0, 0)
             record = _record(screening, corpus)
-            run.write_text(RECORD_FILE, record.model_dump_json(indent=1) + "\n", private=True)
-            run.forget(*PAGES)
+            run.write_text(layout.SCREEN, record.model_dump_json(indent=1) + "\n")
+            run.forget(*layout.SCREEN_PAGES)
             render_screen(run.folder, config.max_examples)
-            run.adopt(*PAGES)
-    return ScreenRecord.model_validate_json((run.folder / RECORD_FILE).read_bytes())
+            run.adopt(*layout.SCREEN_PAGES)
+    return ScreenRecord.model_validate_json((run.folder / layout.SCREEN).read_bytes())
 
 
 def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     config, work = screening.config, screening.work
     found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
-    kept = KeptCounts.model_validate_json((work.run.folder / COUNTS_FILE).read_bytes())
+    kept = KeptCounts.model_validate_json((work.run.folder / layout.KEPT_COUNTS).read_bytes())
     copies, labels = read_copies(work), _labels(screening)
     checked = {member.name: read_checked(work, member) for member in work.roster.members}
     return ScreenRecord(

@@ -27,15 +27,14 @@ from kdaudit.reporting.leak_cards import full_cards, public_cards, worst_first
 from kdaudit.reporting.pii_counts import count_tags
 from kdaudit.reporting.redaction import public_title, visible
 from kdaudit.reporting.view import page, without_private_parts
-from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs import layout
+from kdaudit.runs.files import read_bounded, write_file
 from kdaudit.schemas.results import AuditResults
 
 MOST_BYTES = 256 << 20
 """Of results.json, a record or a page: half a million leaks."""
 _LONGEST = 2000
 _POINTS = re.compile(r"[Mh\d., -]*")
-
-REPORT, PUBLIC_REPORT = "report.html", "report.public.html"
 
 
 def render_pages(run_dir: Path, config: ReportConfig) -> None:
@@ -51,13 +50,13 @@ def render_pages(run_dir: Path, config: ReportConfig) -> None:
     texts = read_leak_texts(run_dir, [leak.example_id for leak in shown])
     title = config.title or results.name
     full = page(results, title, full_cards(shown, texts), tagged, public=False)
-    write_bytes(run_dir / REPORT, render("report.html.j2", page=full), private=True)
+    write_file(run_dir, layout.REPORT, render("report.html.j2", page=full))
 
     cleared = without_private_parts(results)
     cards = public_cards(shown, document_ids=config.document_ids)
     title = public_title(title, results.name, results.corpus.path)
     public = page(cleared, title, cards, tagged, public=True)
-    write_bytes(run_dir / PUBLIC_REPORT, render("report.html.j2", page=public), private=False)
+    write_file(run_dir, layout.PUBLIC_REPORT, render("report.html.j2", page=public))
 
 
 def read_results(run_dir: Path) -> AuditResults:
@@ -66,11 +65,11 @@ def read_results(run_dir: Path) -> AuditResults:
     Raises:
         RunStateError: it is missing or does not follow the schema.
     """
-    path = run_dir / "results.json"
+    path = run_dir / layout.RESULTS
     try:
         return AuditResults.model_validate_json(read_bounded(path, MOST_BYTES))
     except OSError as error:
-        if (run_dir / "screen.json").exists():
+        if (run_dir / layout.SCREEN).exists():
             raise RunStateError(
                 f"{run_dir}: holds a screening, not an audit",
                 fix="`kdaudit screen` renders its reports, and it has no model card",

@@ -18,11 +18,11 @@ from kdaudit.reporting.predictor_charts import Panel, panels
 from kdaudit.reporting.redaction import Cut, keep_head, public_corpus_name, visible, without_paths
 from kdaudit.reporting.render import MOST_BYTES, render
 from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, headline, not_covered, promise, whose
-from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs import layout
+from kdaudit.runs.files import read_bounded, write_file
 from kdaudit.schemas.results import Curves
 from kdaudit.schemas.screening import FeatureSpread, ScreenRecord
 
-RECORD, SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.json", "screen.html", "screen.public.html"
 MOST_EXAMPLES = 50
 _ID_LENGTH = 200
 
@@ -75,8 +75,8 @@ def render_screen(folder: Path, max_examples: int = MOST_EXAMPLES) -> None:
     full = _page(record, read_worst(folder, max_examples, private=True), public=False)
     open_record = without_paths_in(record)
     public = _page(open_record, read_worst(folder, max_examples, private=False), public=True)
-    write_bytes(folder / SCREEN_REPORT, render("screen.html.j2", page=full), private=True)
-    write_bytes(folder / PUBLIC_SCREEN_REPORT, render("screen.html.j2", page=public), private=False)
+    write_file(folder, layout.SCREEN_REPORT, render("screen.html.j2", page=full))
+    write_file(folder, layout.PUBLIC_SCREEN_REPORT, render("screen.html.j2", page=public))
 
 
 def read_record(folder: Path) -> ScreenRecord:
@@ -86,7 +86,7 @@ def read_record(folder: Path) -> ScreenRecord:
         RunStateError: it is missing or does not follow the schema.
 
     """
-    path = folder / RECORD
+    path = folder / layout.SCREEN
     try:
         return ScreenRecord.model_validate_json(read_bounded(path, MOST_BYTES))
     except OSError as error:

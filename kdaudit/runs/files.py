@@ -20,6 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from kdaudit.errors import RunStateError, StorageError
+from kdaudit.runs.layout import is_private
 
 _OWN_PREFIX, _OWN_SUFFIX = ".kdaudit-", ".partial"
 _OWN_NAME = re.compile(r"\.kdaudit-[a-z0-9_]{8}\.partial")
@@ -172,6 +173,11 @@ def write_bytes(path: Path, data: bytes, *, private: bool) -> None:
     """Write `data` to `path`, whole or not at all."""
     with replacing(path, private=private) as partial:
         partial.write_bytes(data)
+
+
+def write_file(folder: Path, name: str, data: bytes) -> None:
+    """Write a file of one of our folders, as private as its name says, whole or not at all."""
+    write_bytes(folder / name, data, private=is_private(name))
 
 
 def open_regular(path: Path) -> BufferedReader:

@@ -14,8 +14,7 @@ from typing import Self
 
 from kdaudit.errors import RunStateError, StorageError
 from kdaudit.runs.files import kind_of
-
-LOCK_FILE = ".lock"
+from kdaudit.runs.layout import LOCK
 
 
 class FolderLock:
@@ -31,7 +30,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK_FILE
+        self._path = folder / LOCK
         self._made: Sequence[Path] = []
         """What this lock brought into being, in this order: folders, and the file."""
         try:
@@ -100,7 +99,7 @@ class FolderLock:
             descriptor = os.open(self._path, flags)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, f"{LOCK_FILE} is not a regular file")
+            raise OSError(errno.EINVAL, f"{LOCK} is not a regular file")
         return descriptor
 
     def _remove_made(self) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import stat
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -16,23 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.runs.files import is_own, kind_of, read_bounded, sha256_file, write_bytes
-from kdaudit.runs.lock import LOCK_FILE
+from kdaudit.runs.layout import LOCK, MANIFEST, SEAL, UNLISTED, is_private
 
 _T = TypeVar("_T")
-
-MANIFEST_FILE = "manifest.json"
-SEAL_FILE = "manifest.sha256"
-INTENT_FILE = ".writing"
-"""Names of files that were about to be put in their place, one a line: a killed process may have left them
-there without listing them."""
-UNLISTED = (MANIFEST_FILE, SEAL_FILE, LOCK_FILE, INTENT_FILE)
-"""Files of a run directory that the manifest does not list."""
-
-_PRIVATE = re.compile(
-    r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|screen\.(json|html)"
-    r"|(holdout/)?(examples/.*|summary\.json|part-\d+\.parquet)|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
-)
-"""Files that hold training text, document ids or the key of their hashes: for their owner alone."""
 
 _MOST_BYTES = 256 << 20
 """Of a manifest: a million files take some 120 MB."""
@@ -107,11 +92,6 @@ def is_inside(name: str) -> bool:
     )
 
 
-def is_private(name: str) -> bool:
-    """Whether a file of a run, by its path there, is for its owner alone."""
-    return _PRIVATE.fullmatch(name) is not None
-
-
 def environment() -> dict[str, str]:
     """Versions and hardware, as far as they can be told without loading torch."""
     import psutil
@@ -137,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         RunStateError: it cannot be read as one.
 
     """
-    path = folder / MANIFEST_FILE
+    path = folder / MANIFEST
     try:
         return Manifest.model_validate_json(read_bounded(path, _MOST_BYTES))
     except FileNotFoundError:
@@ -165,7 +145,7 @@ def refuse_strangers(folder: Path) -> None:
     """
     # A process that died at its very first write left a lock and a file under our random name.
     if read_manifest(folder) is None and any(
-        path.name != LOCK_FILE and not is_own(path.name) for path in folder.iterdir()
+        path.name != LOCK and not is_own(path.name) for path in folder.iterdir()
     ):
         raise RunStateError(f"{folder}: is not empty and holds no run", fix="choose another --out")
 
@@ -177,7 +157,7 @@ def refuse_altered(folder: Path) -> None:
         RunStateError: it is not.
 
     """
-    if kind_of(folder / SEAL_FILE) is not None and (problems := _check_seal(folder)):
+    if kind_of(folder / SEAL) is not None and (problems := _check_seal(folder)):
         raise RunStateError(
             f"{folder}: {problems[0]}", fix="put the files back as they were, or start again with --fresh"
         )
@@ -185,27 +165,27 @@ def refuse_altered(folder: Path) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json; the seal of an earlier one goes first, so that it never stands beside another."""
-    kind = kind_of(folder / SEAL_FILE)
+    kind = kind_of(folder / SEAL)
     if kind not in ("a file", "a link", None):
-        raise RunStateError(f"{folder / SEAL_FILE}: is {kind}, not a file of the run", fix="move it away")
+        raise RunStateError(f"{folder / SEAL}: is {kind}, not a file of the run", fix="move it away")
     try:
-        (folder / SEAL_FILE).unlink(missing_ok=True)
+        (folder / SEAL).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{folder / SEAL_FILE}: cannot be removed ({error.strerror}); fix the folder's permissions, then "
+            f"{folder / SEAL}: cannot be removed ({error.strerror}); fix the folder's permissions, then "
             "run again"
         ) from error
     text = manifest.model_dump_json(indent=1) + "\n"
-    write_bytes(folder / MANIFEST_FILE, text.encode(), private=False)
+    write_bytes(folder / MANIFEST, text.encode(), private=False)
 
 
 def seal(folder: Path) -> None:
     """Write manifest.sha256, in the form that `sha256sum --check` reads."""
-    write_bytes(folder / SEAL_FILE, _seal_line(folder), private=False)
+    write_bytes(folder / SEAL, _seal_line(folder), private=False)
 
 
 def _seal_line(folder: Path) -> bytes:
-    return f"{sha256_file(folder / MANIFEST_FILE)}  {MANIFEST_FILE}\n".encode()
+    return f"{sha256_file(folder / MANIFEST)}  {MANIFEST}\n".encode()
 
 
 def check_files(folder: Path) -> list[str]:
@@ -217,19 +197,18 @@ def check_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
-    if not (folder / MANIFEST_FILE).exists() and (folder / SEAL_FILE).exists():
-        return [f"{MANIFEST_FILE}: is missing"]
+    if not (folder / MANIFEST).exists() and (folder / SEAL).exists():
+        return [f"{MANIFEST}: is missing"]
     try:
         manifest = read_manifest(folder)
     except RunStateError as error:
-        if (folder / SEAL_FILE).exists():
+        if (folder / SEAL).exists():
             return [
-                f"{MANIFEST_FILE}: was damaged since the run wrote it; nothing else can be checked: "
-                f"{error.what}"
+                f"{MANIFEST}: was damaged since the run wrote it; nothing else can be checked: {error.what}"
             ]
         raise
     if manifest is None:
-        raise RunStateError(f"{folder}: holds no {MANIFEST_FILE}", fix="name the directory of an audit")
+        raise RunStateError(f"{folder}: holds no {MANIFEST}", fix="name the directory of an audit")
     problems = _check_seal(folder)
     for name in manifest.files:
         problem = problem_of(folder, name, manifest)
@@ -267,13 +246,34 @@ def problem_of(folder: Path, name: str, manifest: Manifest) -> str | None:
     return None if same else "was changed since the run wrote it"
 
 
+def refuse_changed(folder: Path, name: str, remedy: str) -> None:
+    """Refuse a file that is not as the run wrote it; a folder without a manifest says nothing of its files.
+
+    Args:
+        folder: a run directory.
+        name: the file's name there.
+        remedy: what the user can do.
+
+    Raises:
+        RunStateError: it was changed, is missing, or is not the run's.
+
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return
+    listed = name in manifest.files
+    problem = problem_of(folder, name, manifest) if listed else "is not a file that the run wrote"
+    if problem is not None:
+        raise RunStateError(f"{folder / name}: {problem}", fix=remedy)
+
+
 def _check_seal(folder: Path) -> list[str]:
     try:
-        found = read_bounded(folder / SEAL_FILE, 1024)
+        found = read_bounded(folder / SEAL, 1024)
     except FileNotFoundError:
-        return [f"{SEAL_FILE}: is missing; the run is unfinished, or the file was removed"]
+        return [f"{SEAL}: is missing; the run is unfinished, or the file was removed"]
     except OSError as error:
-        return [f"{SEAL_FILE}: cannot be read ({error.strerror}); the run wrote a file"]
+        return [f"{SEAL}: cannot be read ({error.strerror}); the run wrote a file"]
     if found != _seal_line(folder):
-        return [f"{MANIFEST_FILE}: does not fit {SEAL_FILE}; one of them was changed"]
+        return [f"{MANIFEST}: does not fit {SEAL}; one of them was changed"]
     return []

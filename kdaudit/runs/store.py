@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow.parquet as pq
@@ -34,11 +34,19 @@ from kdaudit.runs.files import (
     replacing,
     sha256_file,
 )
+from kdaudit.runs.layout import (
+    ANNOUNCED,
+    HMAC_KEY,
+    MANIFEST,
+    RENDERED,
+    SEAL,
+    is_measurement,
+    is_private,
+    is_shard,
+    shard_number,
+)
 from kdaudit.runs.lock import FolderLock
 from kdaudit.runs.manifest import (
-    INTENT_FILE,
-    MANIFEST_FILE,
-    SEAL_FILE,
     Manifest,
     Stage,
     environment,
@@ -59,9 +67,6 @@ SHARD_ROWS = 4096
 
 _MOST_ANNOUNCED = 64 << 20
 """Bytes of `.writing`: one line a file."""
-
-RENDERED = ("report.html", "report.public.html", "card.md", "screen.html", "screen.public.html")
-"""Files that are made from others of the run alone."""
 
 
 class RunStore:
@@ -153,18 +158,18 @@ class RunStore:
             return self._manifest.files[name]
         except KeyError:
             raise RunStateError(
-                f"{self.folder / MANIFEST_FILE}: does not list {name}, which a finished stage wrote",
+                f"{self.folder / MANIFEST}: does not list {name}, which a finished stage wrote",
                 fix="start again with --fresh",
             ) from None
 
-    def write_table(self, name: str, table: pa.Table, *, private: bool) -> None:
+    def write_table(self, name: str, table: pa.Table) -> None:
         """Write one parquet file and list it."""
-        with self._writing(name, private) as path:
+        with self.writing(name) as path:
             pq.write_table(table, path, compression="zstd")
 
-    def write_text(self, name: str, text: str, *, private: bool) -> None:
+    def write_text(self, name: str, text: str) -> None:
         """Write one text file and list it."""
-        with self._writing(name, private) as path:
+        with self.writing(name) as path:
             path.write_text(text, encoding="utf-8")
 
     def forget(self, *names: str) -> None:
@@ -212,9 +217,8 @@ class RunStore:
 
     def shards(self, folder: str) -> list[str]:
         """Names of the listed shards of a folder, in the order of their numbers."""
-        return sorted(
-            (name for name in self._manifest.files if name.startswith(f"{folder}/part-")), key=shard_number
-        )
+        found = filter(is_shard, self._manifest.files)
+        return sorted((name for name in found if name.startswith(f"{folder}/")), key=shard_number)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -230,15 +234,14 @@ class RunStore:
 
     def key(self) -> bytes:
         """The run's secret key for hashes of text; made on first use, for its owner's eyes."""
-        name = "hmac.key"
-        if not self.has(name):
-            self.write_text(name, os.urandom(32).hex() + "\n", private=True)
-        return bytes.fromhex(read_bounded(self.folder / name, 1024).decode("ascii").strip())
+        if not self.has(HMAC_KEY):
+            self.write_text(HMAC_KEY, os.urandom(32).hex() + "\n")
+        return bytes.fromhex(read_bounded(self.folder / HMAC_KEY, 1024).decode("ascii").strip())
 
     def finish(self) -> None:
         """Seal the manifest: the run is complete."""
-        (self.folder / INTENT_FILE).unlink(missing_ok=True)
-        if not (self.folder / SEAL_FILE).exists():
+        (self.folder / ANNOUNCED).unlink(missing_ok=True)
+        if not (self.folder / SEAL).exists():
             seal(self.folder)
 
     def close(self) -> None:
@@ -252,14 +255,21 @@ class RunStore:
         self.close()
 
     @contextmanager
-    def _writing(self, name: str, private: bool) -> Iterator[Path]:
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a path to write one file to; it stands in its place, and is listed, when the block ends well.
+
+        Raises:
+            RunStateError: something that is not of this run stands there.
+            StorageError: it could not be written.
+
+        """
         path = self.folder / name
         check_place(path, self.folder)
         if name not in self._manifest.files and name not in self._own and kind_of(path) is not None:
             raise RunStateError(f"{path}: is there already and is not a file of this run", fix="move it away")
         _make(path.parent)
         self.forget(name)
-        with replacing(path, private=private) as partial:
+        with replacing(path, private=is_private(name)) as partial:
             yield partial
             found = sha256_file(partial)
             self._announce(name)
@@ -271,9 +281,9 @@ class RunStore:
         self._own.update(names)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(self.folder / INTENT_FILE, flags, 0o600)
+            descriptor = os.open(self.folder / ANNOUNCED, flags, 0o600)
         except OSError as error:
-            raise _unmade(self.folder / INTENT_FILE, error) from error
+            raise _unmade(self.folder / ANNOUNCED, error) from error
         try:
             os.write(descriptor, "".join(f"{name}\n" for name in names).encode())
             os.fsync(descriptor)
@@ -283,12 +293,12 @@ class RunStore:
     def _announced(self) -> list[str]:
         """Files that were announced, listed or not."""
         try:
-            text = read_bounded(self.folder / INTENT_FILE, _MOST_ANNOUNCED).decode("utf-8", "replace")
+            text = read_bounded(self.folder / ANNOUNCED, _MOST_ANNOUNCED).decode("utf-8", "replace")
         except FileNotFoundError:
             return []
         except OSError as error:
             raise RunStateError(
-                f"{self.folder / INTENT_FILE}: cannot be read ({error.strerror})",
+                f"{self.folder / ANNOUNCED}: cannot be read ({error.strerror})",
                 fix="remove it, then run again",
             ) from error
         return [name for name in text.split("\n")[:-1] if is_inside(name)]  # the last may be half written
@@ -305,7 +315,7 @@ class RunStore:
             return None
         if not fresh:
             refuse_altered(self.folder)
-        measured = any(name.startswith(("extraction/", "features/")) for name in found.files)
+        measured = any(is_measurement(name) for name in found.files)
         if fresh or (inputs is not None and inputs != found.inputs and not measured):
             self._wipe(found)
             return None
@@ -336,7 +346,7 @@ class RunStore:
             self._manifest.unlist(name)  # it is rendered again
         for name in {*self._announced()} - {*self._manifest.files}:
             self._unlink(name)
-        (self.folder / INTENT_FILE).unlink(missing_ok=True)
+        (self.folder / ANNOUNCED).unlink(missing_ok=True)
         remove_own(self.folder)
 
     def _unlink(self, name: str) -> None:
@@ -348,13 +358,13 @@ class RunStore:
 
     def _wipe(self, found: Manifest) -> None:
         """Remove what a run wrote, the manifest last, and nothing else that the user keeps in the folder."""
-        names = [*{*found.files, *self._announced()}, SEAL_FILE, INTENT_FILE]
-        for name in [*names, MANIFEST_FILE]:
+        names = [*{*found.files, *self._announced()}, SEAL, ANNOUNCED]
+        for name in [*names, MANIFEST]:
             check_place(self.folder / name, self.folder)
         for name in names:
             self._unlink(name)
         remove_own(self.folder)
-        (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
+        (self.folder / MANIFEST).unlink(missing_ok=True)
 
 
 def check_folder(folder: Path) -> None:
@@ -388,12 +398,6 @@ def _unmade(folder: Path, error: OSError) -> StorageError:
     return StorageError(
         f"{folder}: could not be made ({error.strerror}); free space or fix the permissions, then run again"
     )
-
-
-def shard_number(name: str) -> tuple[int, str]:
-    """Where a shard `part-NNNNN` stands: from 100,000 on the names no longer sort as their numbers do."""
-    digits = PurePosixPath(name).name.removeprefix("part-").partition(".")[0]
-    return (int(digits), name) if digits.isdecimal() else (-1, name)
 
 
 def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from kdaudit.runs import layout
+
 
 class TrainedModel(BaseModel):
     """One model of the family."""
@@ -60,5 +62,6 @@ def render(record: DistillRecord, out: Path) -> str:
             f"{model.steps:,} steps, {model.seconds:.0f} s"
         )
     seeds = sorted({model.seed for model in record.models if model.folder.startswith("seed-")}, key=str)
-    lines += ["", "audit them:"] + [f"  kdaudit run {out / f'seed-{seed}' / 'audit.yaml'}" for seed in seeds]
+    audits = [out / layout.seed_folder(int(seed or 0)) / layout.AUDIT_FILE for seed in seeds]
+    lines += ["", "audit them:", *(f"  kdaudit run {audit}" for audit in audits)]
     return "\n".join(lines)

@@ -20,11 +20,10 @@ import pyarrow as pa
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.records import Fields
 from kdaudit.errors import RunStateError, UsageError
+from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.screening.schemas import ARROW_ERRORS, no_schema
 
-KEPT = "kept"
-"""Folder of the kept corpus."""
 PART_BYTES = 64 << 20
 """A part of this size is written: of Arrow data, or of characters of json."""
 
@@ -45,8 +44,8 @@ def discard_kept(run: RunStore) -> None:
         RunStateError: something else lies in its folder, and would be taken for a part of it.
 
     """
-    run.discard(*run.shards(KEPT))
-    folder = run.folder / KEPT
+    run.discard(*run.shards(layout.KEPT))
+    folder = run.folder / layout.KEPT
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise RunStateError(
             f"{folder}: holds something that this screening did not write", fix="move it away, then run again"
@@ -86,7 +85,7 @@ class Sink(ABC):
         return []
 
     def _next(self) -> str:
-        name = f"{KEPT}/part-{self._part:05d}.{self.ending}"
+        name = layout.shard(layout.KEPT, self._part, self.ending)
         self._part += 1
         return name
 
@@ -135,7 +134,7 @@ class ParquetSink(Sink):
 
     def _flush(self) -> None:
         table = pa.concat_tables(self._waiting or [pa.Table.from_batches([], schema=self._schema)])
-        self._run.write_table(self._next(), table, private=True)
+        self._run.write_table(self._next(), table)
         self._waiting, self._bytes = [], 0
 
 
@@ -171,7 +170,7 @@ class JsonlSink(Sink):
             self._flush()
 
     def _flush(self) -> None:
-        self._run.write_text(self._next(), "".join(self._waiting), private=True)
+        self._run.write_text(self._next(), "".join(self._waiting))
         self._waiting, self._characters = [], 0
 
 

@@ -33,9 +33,8 @@ from sample_results import write_run
 from kdaudit.cli import main as kdaudit
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import KdauditError, RunStateError, StorageError
-from kdaudit.modelcard.section import CARD
 from kdaudit.pipelines.audit import render_reports
-from kdaudit.reporting.render import PUBLIC_REPORT, REPORT
+from kdaudit.runs.layout import CARD, PUBLIC_REPORT, REPORT
 from kdaudit.runs.store import RunStore
 
 CASES_IN_CI = 20
@@ -57,7 +56,7 @@ def _finished() -> Path:
     with RunStore(folder, "sample", {}) as run:
         write_run(folder)
         render_reports(folder, ReportConfig())
-        run.write_text("config.yaml", "name: sample\ncorpus: a/b\nmodels: {teacher: a/b}\n", private=True)
+        run.write_text("config.yaml", "name: sample\ncorpus: a/b\nmodels: {teacher: a/b}\n")
         for name in ("results.json", "leaks.parquet", REPORT):
             (folder / name).chmod(0o600)
         run.adopt("results.json", "leaks.parquet", REPORT, PUBLIC_REPORT, CARD)

@@ -24,7 +24,7 @@ from sample_results import leak_row, sample_dict, sample_leaks, write_run
 
 from kdaudit.config.audit import ReportConfig
 from kdaudit.pipelines.audit import render_reports
-from kdaudit.reporting.render import PUBLIC_REPORT, REPORT
+from kdaudit.runs.layout import PUBLIC_REPORT, REPORT
 
 _SECONDS, _BYTES, _TURNS = 5.0, 1_000_000, 5
 _GROUPS = ({"hard": "inherited"}, {"soft": "easy_core", "hard": "easy_core"}, {"hard": "easy_core"})

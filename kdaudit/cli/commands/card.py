@@ -34,6 +34,7 @@ def command(
     """
     from kdaudit.cli.progress import ConsoleProgress
     from kdaudit.modelcard.writing import Upload, write_card
+    from kdaudit.runs.layout import PUBLIC_REPORT
 
     upload = None if repo is None else Upload(repo, create_pr)
     with ConsoleProgress() as console:
@@ -41,7 +42,7 @@ def command(
     if done.card is not None:
         say(one_line(str(done.card)))
     if repo is None:
-        public = run_dir / "report.public.html"
-        say(f"kdaudit: it links to report.public.html: publish {one_line(str(public))} beside it", err=True)
+        public = run_dir / PUBLIC_REPORT
+        say(f"kdaudit: it links to {PUBLIC_REPORT}: publish {one_line(str(public))} beside it", err=True)
     else:
         say(one_line(done.url) if done.url else f"{repo} holds this audit already")

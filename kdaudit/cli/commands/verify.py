@@ -15,7 +15,8 @@ from kdaudit.cli.printing import one_line, say
 @for_people
 def command(run_dir: Path) -> int:
     """Check every file of a run against its manifest; exit 1 if one is not as it was written."""
-    from kdaudit.runs.manifest import SEAL_FILE, check_files
+    from kdaudit.runs.layout import SEAL
+    from kdaudit.runs.manifest import check_files
 
     problems = check_files(run_dir)
     for problem in problems:
@@ -23,6 +24,6 @@ def command(run_dir: Path) -> int:
     if not problems:
         say(
             f"{one_line(str(run_dir))}: every file is as the run wrote it. Who can write there can forge "
-            f"file, manifest and seal together, which is not detected: keep a copy of {SEAL_FILE} elsewhere"
+            f"file, manifest and seal together, which is not detected: keep a copy of {SEAL} elsewhere"
         )
     return 1 if problems else 0

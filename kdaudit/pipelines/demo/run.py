@@ -30,7 +30,8 @@ from kdaudit.pipelines.demo.settings import WRITTEN_BY, DemoSettings, audit_yaml
 from kdaudit.pipelines.demo.text import build_text, write_documents
 from kdaudit.runs import Progress
 from kdaudit.runs.files import check_folders, is_own, read_bounded, write_bytes
-from kdaudit.runs.lock import LOCK_FILE, FolderLock
+from kdaudit.runs.layout import AUDIT_FILE, DISTILL_FILE, LOCK
+from kdaudit.runs.lock import FolderLock
 from kdaudit.schemas.results import AuditResults
 
 
@@ -66,8 +67,8 @@ def run_demo(
     with FolderLock(folder):
         progress("demo: writing the texts and training their tokenizer", 0, 0)
         write_files(folder, settings, engine)
-        run_distill(load_distill(folder / "distill.yaml"), folder / "models", progress=progress, warn=say)
-    config, out = load_audit(folder / "audit.yaml"), folder / "run"
+        run_distill(load_distill(folder / DISTILL_FILE), folder / "models", progress=progress, warn=say)
+    config, out = load_audit(folder / AUDIT_FILE), folder / "run"
     try:
         return run_audit(config, out, fresh=False, progress=progress, warn=say)
     except RunStateError:
@@ -84,15 +85,15 @@ def _open_folder(folder: Path) -> None:
     """Make the folder, or refuse one that holds something else than a demo of this version."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = [path.name for path in folder.iterdir() if not (is_own(path.name) or path.name == LOCK_FILE)]
-        first = b"" if "audit.yaml" not in names else read_bounded(folder / "audit.yaml", 1 << 20)
+        names = [path.name for path in folder.iterdir() if not (is_own(path.name) or path.name == LOCK)]
+        first = b"" if AUDIT_FILE not in names else read_bounded(folder / AUDIT_FILE, 1 << 20)
     except OSError as error:
         raise RunStateError(
             f"{folder}: is not a directory to write to ({error.strerror})", fix="choose another --out"
         ) from error
     if names and not first.startswith(WRITTEN_BY.encode()):
         raise RunStateError(f"{folder}: is not empty and holds no demo", fix="choose another --out")
-    if "models" in names and "distill.yaml" not in names:
+    if "models" in names and DISTILL_FILE not in names:
         raise RunStateError(
             f"{folder}: holds the demo of an earlier version of kdaudit",
             fix="remove it, or choose another --out",
@@ -107,8 +108,8 @@ def write_files(folder: Path, settings: DemoSettings, engine: EngineName) -> Non
         StorageError: a file could not be written.
 
     """
-    write_bytes(folder / "audit.yaml", audit_yaml(settings, engine).encode(), private=False)
-    write_bytes(folder / "distill.yaml", distill_yaml(settings).encode(), private=False)
+    write_bytes(folder / AUDIT_FILE, audit_yaml(settings, engine).encode(), private=False)
+    write_bytes(folder / DISTILL_FILE, distill_yaml(settings).encode(), private=False)
     text = build_text(
         characters=settings.characters,
         holdout_characters=settings.holdout_characters,

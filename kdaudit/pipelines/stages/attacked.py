@@ -7,7 +7,6 @@ one batch of work, so an interrupted attack continues as an undisturbed one woul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from kdaudit.errors import RunStateError
 from kdaudit.inference import Done, EngineInfo, RemoteEngine, Split
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.work import Work
-from kdaudit.runs import Progress
+from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 
 
@@ -38,7 +37,7 @@ class Attacked(NamedTuple):
 
 def attack_folder(attack: Attack, member: Member) -> str:
     """A model's attack: its stage, and its folder in the run."""
-    return f"extraction/{member.name}" if attack is GREEDY else f"attacks/{attack.name}/{member.name}"
+    return layout.extraction(member.name) if attack is GREEDY else layout.attack(attack.name, member.name)
 
 
 def write_attack(
@@ -55,7 +54,7 @@ def write_attack(
     if done:
         _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
     shards = run.shards(examples)
-    todo = [shard for shard in shards if not run.has(_beside(shard, out))]
+    todo = [shard for shard in shards if not run.has(layout.beside(shard, out))]
     progress(out, len(done), len(shards))
     begun: list[str] = []
     for shard in [*todo, None]:
@@ -63,13 +62,13 @@ def write_attack(
             engine.begin(attack, examples_of(run.read_table(shard, ["example_id", "token_ids"]), split))
             begun.append(shard)
         while len(begun) > (1 if shard is not None else 0):
-            _write(run, engine.finish(), engine.info, _beside(begun.pop(0), out))
+            _write(run, engine.finish(), engine.info, layout.beside(begun.pop(0), out))
             progress(out, len(run.shards(out)), len(shards))
 
 
 def _write(run: RunStore, done: Done, engine: EngineInfo, name: str) -> None:
     notes = {**engine._asdict(), "seconds": repr(done.seconds)}
-    run.write_table(name, done.rows.replace_schema_metadata(notes), private=False)
+    run.write_table(name, done.rows.replace_schema_metadata(notes))
 
 
 def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:
@@ -107,7 +106,3 @@ def exposed_by(work: Work, members: Sequence[Member], attack: Attack = GREEDY) -
 def leaked(students: Sequence[Flags]) -> NDArray[np.int64]:
     """Ids of the examples that at least one student exposes, ascending."""
     return np.flatnonzero(np.logical_or.reduce(students)).astype(np.int64)
-
-
-def _beside(shard: str, out: str) -> str:
-    return str(PurePosixPath(out) / PurePosixPath(shard).name)

@@ -28,7 +28,8 @@ from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.inference.retry import retreating
 from kdaudit.models.audited import Member
-from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.pipelines.stages.work import Work
+from kdaudit.runs import layout
 from kdaudit.schemas.results import EngineCheck, Result
 
 _SAID = Continuations._fields[:3]
@@ -62,7 +63,7 @@ def write_reference(work: Work, member: Member) -> None:
             began = time.monotonic()
             said = ask_reference(_model(work, member), sample.prompts, sample.targets.lengths, retreat)
             table = _table(said, sample.example_ids, time.monotonic() - began)
-            run.write_table(_said_file(member), table, private=True)
+            run.write_table(layout.reference(member.name), table)
 
         try:
             retreating(member.name, attempt, work.warn)
@@ -89,10 +90,10 @@ def check_loaded(work: Work, member: Member, asking: Asking) -> None:
 
     """
     run = work.run
-    if not run.has(_said_file(member)) or read_checked(work, member).engine == tuple(asking.info):
+    if not run.has(layout.reference(member.name)) or read_checked(work, member).engine == tuple(asking.info):
         return
     began = time.monotonic()
-    table = run.read_table(_said_file(member))
+    table = run.read_table(layout.reference(member.name))
     said, names = _said(table), table["example_id"].to_numpy()
     found = check_engine(_model(work, member), said, asking, names, work.seed)
     check = EngineCheck(
@@ -109,15 +110,15 @@ def check_loaded(work: Work, member: Member, asking: Asking) -> None:
 
 def read_checked(work: Work, member: Member) -> Checked:
     """What came of a model's check."""
-    if not work.run.has(_outcome_file(member)):
+    if not work.run.has(layout.engine_check(member.name)):
         return Checked(check=None, engine=(), note=None)
-    return Checked.model_validate_json((work.run.folder / _outcome_file(member)).read_bytes())
+    return Checked.model_validate_json((work.run.folder / layout.engine_check(member.name)).read_bytes())
 
 
 def _sample(work: Work, member: Member) -> Batch:
     """A few dozen examples with different prompts, in random order."""
     random = np.random.default_rng(work.seed)
-    shards = random.permutation(work.run.shards(EXAMPLES))[:_SHARDS]
+    shards = random.permutation(work.run.shards(layout.EXAMPLES))[:_SHARDS]
     table = pa.concat_tables(work.run.read_table(str(shard), ["example_id", "token_ids"]) for shard in shards)
     examples = examples_of(table, work.split_of(member))
     first = {tuple(prompt.tolist()): row for row, prompt in reversed([*enumerate(examples.prompts)])}
@@ -163,21 +164,13 @@ def _model(work: Work, member: Member) -> Model:
 
 
 def _write_outcome(work: Work, member: Member, checked: Checked) -> None:
-    work.run.write_text(_outcome_file(member), checked.model_dump_json(indent=1) + "\n", private=False)
+    work.run.write_text(layout.engine_check(member.name), checked.model_dump_json(indent=1) + "\n")
 
 
 def check_files(member: Member) -> list[str]:
     """What a model's check is kept in; where it is discarded, the check is made again."""
-    return [_said_file(member), _outcome_file(member)]
+    return [layout.reference(member.name), layout.engine_check(member.name)]
 
 
 def _stage(member: Member) -> str:
-    return f"engine_check/{member.name}"
-
-
-def _said_file(member: Member) -> str:
-    return f"engine_check/{member.name}.parquet"
-
-
-def _outcome_file(member: Member) -> str:
-    return f"engine_check/{member.name}.json"
+    return f"{layout.ENGINE_CHECK}/{member.name}"

@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.examples import examples_of
 from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged
-from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.suffix_copies import SuffixCounter
+from kdaudit.runs import layout
 from kdaudit.schemas.results import CorpusResult
-
-SUFFIX_COPIES = "suffix_copies.parquet"
 
 
 def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> CorpusResult:
@@ -29,7 +28,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
         ModelError: a model with another tokenizer reads some text as other tokens than the teacher.
 
     """
-    run, summary = work.run, f"{out}/summary.json"
+    run, summary = work.run, layout.summary(out)
     if not run.done(key):
         reading_check = work.roster.reading_check(key)
         with run.stage(key), run.scratch() as scratch:
@@ -42,22 +41,22 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 seed=work.seed,
                 scratch=scratch,
                 key=key,
-                keep_tokens=out == EXAMPLES,
+                keep_tokens=out == layout.EXAMPLES,
                 look=reading_check.look,
                 progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
             )
             reading_check.finish()
             work.progress(f"{key}: writing {examples.counts.examples:,} examples", 0, 0)
             for number, table in enumerate(examples.tables(run.shard_rows)):
-                run.write_table(f"{out}/part-{number:05d}.parquet", table, private=True)
-            if out == EXAMPLES:
+                run.write_table(layout.shard(out, number), table)
+            if out == layout.EXAMPLES:
                 _count_suffixes(work, examples)
             work.progress(f"{key}: reading it again, to see whether it changed meanwhile", 0, 0)
             check_unchanged(source, key)
             result = CorpusResult(
                 path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
             )
-            run.write_text(summary, result.model_dump_json(indent=1) + "\n", private=True)
+            run.write_text(summary, result.model_dump_json(indent=1) + "\n")
     return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
 
 
@@ -67,7 +66,7 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
     work.progress("corpus: counting suffixes", 0, examples.counts.documents)
     counter = SuffixCounter(
         examples_of(run.read_table(shard, ["example_id", "token_ids"]), work.split).targets.matrix()
-        for shard in run.shards(EXAMPLES)
+        for shard in run.shards(layout.EXAMPLES)
     )
     for read, tokens in enumerate(examples.documents()):
         counter.feed(tokens)
@@ -75,11 +74,11 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
             work.progress("corpus: counting suffixes", read, examples.counts.documents)
     counts = counter.counts
     ids = pa.array(np.arange(len(counts), dtype=np.int64))
-    table = pa.table({"example_id": ids, "suffix_copies": pa.array(counts, pa.int64())})
-    run.write_table(SUFFIX_COPIES, table, private=False)
+    table = pa.table([ids, pa.array(counts)], schema=layout.SUFFIX_COPIES_SCHEMA)
+    run.write_table(layout.SUFFIX_COPIES, table)
 
 
 def read_copies(work: Work) -> NDArray[np.int32]:
     """Places of each example: int32 (examples,)."""
-    shards = work.run.shards(EXAMPLES)
+    shards = work.run.shards(layout.EXAMPLES)
     return np.concatenate([work.run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in shards])

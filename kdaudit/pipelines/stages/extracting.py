@@ -25,8 +25,8 @@ from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked,
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.fit import engine_options
-from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
-from kdaudit.runs import Progress
+from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_examples
 
 
@@ -67,7 +67,7 @@ class Extracting:
                     self._with_model(member, partial(self._attack, pending, leaks))
                     self._work.check_unchanged(member, partial(self._written, member, pending))
         for member in members if leaks else ():
-            if not run.has(continuations_file(member.name)):
+            if not run.has(layout.continuations(member.name)):
                 self._with_model(member, self._continue)  # extracted before all leaks were known
 
     def _pending(self, member: Member) -> list[Attack]:
@@ -89,17 +89,17 @@ class Extracting:
 
     def _written(self, member: Member, attacks: Sequence[Attack]) -> list[str]:
         run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
-        shards = [shard for one in folders for shard in (*run.shards(one), *run.shards(f"holdout/{one}"))]
-        return [*shards, continuations_file(member.name), *check_files(member)]
+        shards = [shard for one in folders for shard in (*run.shards(one), *run.shards(layout.holdout(one)))]
+        return [*shards, layout.continuations(member.name), *check_files(member)]
 
     def _attack(self, attacks: Sequence[Attack], leaks: bool, member: Member, engine: RemoteEngine) -> None:
         work, run, split = self._work, self._work.run, self._work.split_of(member)
         check_remote(work, member, engine)
         for attack in attacks:
             out = attack_folder(attack, member)
-            write_attack(run, engine, attack, split, EXAMPLES, out, self._estimating(member))
+            write_attack(run, engine, attack, split, layout.EXAMPLES, out, self._estimating(member))
             if run.shards(HOLDOUT):
-                write_attack(run, engine, attack, split, HOLDOUT, f"holdout/{out}", work.progress)
+                write_attack(run, engine, attack, split, HOLDOUT, layout.holdout(out), work.progress)
         students = work.roster.students
         if leaks and all(run.done(attack_folder(GREEDY, one)) or one is member for one in students):
             self._continue(member, engine)
@@ -140,23 +140,16 @@ class Extracting:
         if len(missed):
             work.progress(f"{member.name}: continuing {len(missed):,} leaks that it does not reproduce", 0, 0)
         split = work.split_of(member)
-        parts = [examples_of(rows, split) for rows in read_examples(run, EXAMPLES, missed)]
+        parts = [examples_of(rows, split) for rows in read_examples(run, layout.EXAMPLES, missed)]
         prompts = Ragged.of(prompt for part in parts for prompt in part.prompts)
         lengths = [int(length) for part in parts for length in part.targets.lengths]
         tokens = engine.generate(prompts, np.array(lengths, np.int64)) if len(missed) else prompts
-        columns = {
-            "example_id": pa.array(missed, pa.int64()),
-            "token_ids": pa.array(list(tokens), pa.list_(pa.int32())),
-        }
-        run.write_table(continuations_file(member.name), pa.table(columns), private=True)
+        columns = {"example_id": missed, "token_ids": list(tokens)}
+        table = pa.table(columns, schema=layout.CONTINUATIONS_SCHEMA)
+        run.write_table(layout.continuations(member.name), table)
 
     def _missed_leaks(self, member: Member) -> NDArray[np.int64]:
         """Leaks whose suffix this model does not reproduce."""
         leaks = leaked([*exposed_by(self._work, self._work.roster.students).values()])
         own = exposed_by(self._work, [member])[member.name]
         return leaks[~own[leaks]]
-
-
-def continuations_file(model: str) -> str:
-    """Where a model's continuations of the leaks lie: example_id, token_ids (as many as the target's)."""
-    return f"continuations/{model}.parquet"

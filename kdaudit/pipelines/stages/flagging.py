@@ -7,7 +7,6 @@ memorize it. Text is read back for the flagged alone, a shard at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,19 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdaudit.analysis.flagged import FLAGGED_FILE, FLAGGED_SCHEMA
 from kdaudit.analysis.intervals import Flags
-from kdaudit.pipelines.stages.scoring import FEATURES
-from kdaudit.pipelines.stages.work import EXAMPLES
 from kdaudit.reporting.formatting import listed
 from kdaudit.risk import Predictor, reasons, risk_histogram
-from kdaudit.runs.files import replacing
+from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import FeatureSpread, Quantiles
 
 Floats = NDArray[np.float64]
 
-SHOWN_FEATURES = FLAGGED_SCHEMA.names[FLAGGED_SCHEMA.names.index("zlib_entropy") :]
+SHOWN_FEATURES = layout.FLAGGED_SCHEMA.names[layout.FLAGGED_SCHEMA.names.index("zlib_entropy") :]
 """Features that flagged.parquet holds beside `copies`: columns of features/part-*.parquet."""
 
 
@@ -59,22 +55,20 @@ def write_flagged(run: RunStore, found: Flagged, predictor: Predictor | None) ->
         StorageError: the file could not be written, or a shard not be read.
 
     """
-    run.forget(FLAGGED_FILE)
     with (
-        replacing(run.folder / FLAGGED_FILE, private=True) as partial,
-        pq.ParquetWriter(partial, FLAGGED_SCHEMA, compression="zstd") as writer,
+        run.writing(layout.FLAGGED) as partial,
+        pq.ParquetWriter(partial, layout.FLAGGED_SCHEMA, compression="zstd") as writer,
     ):
         for table in _tables(run, found, predictor):
             writer.write_table(table)
-    run.adopt(FLAGGED_FILE)
 
 
 def _tables(run: RunStore, found: Flagged, predictor: Predictor | None) -> Iterator[pa.Table]:
-    for shard in run.shards(EXAMPLES):
+    for shard in run.shards(layout.EXAMPLES):
         ids = run.read_table(shard, ["example_id"])["example_id"].to_numpy()
         places = np.flatnonzero(found.flags[ids])
         if len(places):
-            features = run.read_table(str(PurePosixPath(FEATURES) / PurePosixPath(shard).name)).take(places)
+            features = run.read_table(layout.beside(shard, layout.FEATURES)).take(places)
             yield _table(run.read_table(shard).take(places), features, found, predictor)
 
 
@@ -88,7 +82,7 @@ def _table(examples: pa.Table, features: pa.Table, found: Flagged, predictor: Pr
         "reason": _reasons(memorized_by, _driven(ids, features, found, predictor)),
         **{name: features[name] for name in SHOWN_FEATURES},
     }
-    return pa.table(columns, schema=FLAGGED_SCHEMA)
+    return pa.table(columns, schema=layout.FLAGGED_SCHEMA)
 
 
 def _driven(
@@ -120,7 +114,7 @@ def feature_spreads(run: RunStore, flags: Flags) -> dict[str, FeatureSpread]:
     """
     found = {}
     for name in ("copies", *SHOWN_FEATURES):
-        shards = [run.read_table(shard, [name])[name].to_numpy() for shard in run.shards(FEATURES)]
+        shards = [run.read_table(shard, [name])[name].to_numpy() for shard in run.shards(layout.FEATURES)]
         values = np.concatenate(shards).astype(np.float64)
         found[name] = FeatureSpread(flagged=_quantiles(values[flags]), kept=_quantiles(values[~flags]))
     return found

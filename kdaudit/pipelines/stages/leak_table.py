@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from kdaudit.analysis.inheritance import classes
-from kdaudit.analysis.leaks import LEAKS_SCHEMA
 from kdaudit.analysis.tags import find_tags
 from kdaudit.attacks.examples import windows_of
 from kdaudit.corpus import Example, read_rows
 from kdaudit.inference import MatchedTokens, Tokens
 from kdaudit.pipelines.stages.attacked import leaked
-from kdaudit.pipelines.stages.extracting import continuations_file
 from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.results import Leak, LeakClass
@@ -33,7 +32,7 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
     flags = {name: audited.memorized(name) for name in audited.measured}
     key = run.key()
     ids = leaked([flags[student.name] for student in audited.roster.students])
-    for table in read_examples(run, "examples", ids):
+    for table in read_examples(run, layout.EXAMPLES, ids):
         rows = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
         for example, row in zip(table["example_id"].to_pylist(), rows, strict=True):
             yield Leak(
@@ -68,15 +67,17 @@ def leaks_table(run: RunStore, audited: Audited, leaks: list[Leak]) -> pa.Table:
     ids = np.array([leak.example_id for leak in leaks], dtype=np.int64)
     said = {name: _continuations(run, name) for name in audited.measured}
     matched = {name: one.corpus.rows["matched_tokens"].to_numpy() for name, one in audited.measured.items()}
-    tables, after = [LEAKS_SCHEMA.empty_table()], iter(leaks)
-    for table in read_examples(run, "examples", ids):
+    tables, after = [layout.LEAKS_SCHEMA.empty_table()], iter(leaks)
+    for table in read_examples(run, layout.EXAMPLES, ids):
         examples = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
         places = table.drop_columns("token_ids").to_pylist()
         rows = [
             _leak_row(audited, next(after), place, example, said, matched)
             for place, example in zip(places, examples, strict=True)
         ]
-        tables.append(pa.Table.from_pylist(rows, schema=LEAKS_SCHEMA))  # rows of one shard are held at a time
+        tables.append(
+            pa.Table.from_pylist(rows, schema=layout.LEAKS_SCHEMA)
+        )  # rows of one shard are held at a time
     return pa.concat_tables(tables)
 
 
@@ -88,7 +89,7 @@ def _leak_row(
     said: Mapping[str, Mapping[int, Tokens]],
     matched: Mapping[str, MatchedTokens],
 ) -> dict[str, Any]:
-    """A row of LEAKS_SCHEMA; `place` is the example's row without its token ids."""
+    """A row of layout.LEAKS_SCHEMA; `place` is the example's row without its token ids."""
     example, text = leak.example_id, audited.roster.decode(row.target)
     return {
         **place,
@@ -112,5 +113,5 @@ def _leak_row(
 
 def _continuations(run: RunStore, name: str) -> dict[int, Tokens]:
     """What a model said where it did not reproduce the suffix, by example id."""
-    table = run.read_table(continuations_file(name))
+    table = run.read_table(layout.continuations(name))
     return dict(zip(table["example_id"].to_pylist(), windows_of(table), strict=True))

@@ -19,15 +19,14 @@ from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retreating
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import Member
-from kdaudit.pipelines.stages.work import EXAMPLES, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 
 EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
 
-ENTROPY_LOGPROB = "entropy_logprob.parquet"
-"""All models' rows, by example and model."""
-_AXES = ("mean_token_entropy", "mean_log_probability")
+_AXES = layout.ENTROPY_SCHEMA.names[2:]
 _SAMPLE = 2000
 """Examples whose entropy is taken: enough to see a cloud of points, and cheap beside the features."""
 
@@ -50,15 +49,15 @@ def write_likelihoods(work: Work, examples: int) -> None:
             with run.stage(likelihood_of(member)):
                 _measure(work, member, sample)
         work.progress("perplexity and entropy", number + 1, len(members))
-    if work.predictor.enabled and not run.has(ENTROPY_LOGPROB):
-        tables = [run.read_table(_entropy_file(member)) for member in members]
-        run.write_table(ENTROPY_LOGPROB, pa.concat_tables(tables), private=False)
+    if work.predictor.enabled and not run.has(layout.ENTROPY_LOGPROB):
+        tables = [run.read_table(layout.entropy(member.name)) for member in members]
+        run.write_table(layout.ENTROPY_LOGPROB, pa.concat_tables(tables))
 
 
 def _files(work: Work, member: Member) -> list[str]:
     """What is written for a model."""
-    wanted = [perplexity_file(member)] if work.run.shards(HOLDOUT) else []
-    return [*wanted, _entropy_file(member)] if work.predictor.enabled else wanted
+    wanted = [layout.perplexity(member.name)] if work.run.shards(HOLDOUT) else []
+    return [*wanted, layout.entropy(member.name)] if work.predictor.enabled else wanted
 
 
 def _sample(seed: int, examples: int) -> NDArray[np.int64]:
@@ -73,10 +72,10 @@ def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
         with FeatureWorker(*work.files(member), retreat) as worker:
             if run.shards(HOLDOUT):
                 found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
-                run.write_text(perplexity_file(member), json.dumps(found) + "\n", private=False)
+                run.write_text(layout.perplexity(member.name), json.dumps(found) + "\n")
             if work.predictor.enabled:
                 table = _entropies(work, member, worker, sample)
-                run.write_table(_entropy_file(member), table, private=False)
+                run.write_table(layout.entropy(member.name), table)
 
     retreating(member.name, attempt, work.warn)
     work.check_unchanged(member, lambda: _files(work, member))
@@ -90,41 +89,27 @@ def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
 def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:
     before, entropies, log_probabilities = worker.seconds, [], []
     bos = work.split_of(member).bos
-    for table in read_examples(work.run, EXAMPLES, sample):
+    for table in read_examples(work.run, layout.EXAMPLES, sample):
         found = worker.entropy(list(windows_of(table)), bos, work.vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
-    table = pa.table(
-        {
-            "example_id": pa.array(sample),
-            "model": pa.array([member.name] * len(sample), pa.string()),
-            _AXES[0]: pa.array(np.concatenate(entropies)),
-            _AXES[1]: pa.array(np.concatenate(log_probabilities)),
-        }
-    )
+    names = [member.name] * len(sample)
+    columns = [sample, names, np.concatenate(entropies), np.concatenate(log_probabilities)]
+    table = pa.table([pa.array(column) for column in columns], schema=layout.ENTROPY_SCHEMA)
     return table.replace_schema_metadata({"seconds": repr(worker.seconds - before)})
 
 
 def read_entropies(work: Work) -> EntropyPoints:
     """The sample's points of each model; empty where none were taken."""
-    if not work.run.has(ENTROPY_LOGPROB):
+    if not work.run.has(layout.ENTROPY_LOGPROB):
         return {}
     points = {}
     for member in work.roster.members:
-        table = work.run.read_table(_entropy_file(member))
+        table = work.run.read_table(layout.entropy(member.name))
         points[member.name] = np.stack([table[name].to_numpy() for name in _AXES], axis=1)
     return points
 
 
 def likelihood_of(member: Member) -> str:
     """The stage of a model's perplexity and entropy."""
-    return f"perplexity/{member.name}"
-
-
-def perplexity_file(member: Member) -> str:
-    """Where a model's perplexity of the holdout lies."""
-    return f"perplexity/{member.name}.json"
-
-
-def _entropy_file(member: Member) -> str:
-    return f"entropy/{member.name}.parquet"
+    return f"{layout.PERPLEXITY}/{member.name}"

@@ -20,9 +20,10 @@ from kdaudit.models.audited import Member, Roster
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies
-from kdaudit.pipelines.stages.likelihoods import EntropyPoints, perplexity_file, read_entropies
+from kdaudit.pipelines.stages.likelihoods import EntropyPoints, read_entropies
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.runs import layout
 from kdaudit.schemas.results import CorpusResult
 
 
@@ -90,6 +91,6 @@ def _measured(work: Work, member: Member) -> Measured:
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     if not run.shards(HOLDOUT):
         return Measured(member, found, None, None, checked)
-    perplexity = json.loads((run.folder / perplexity_file(member)).read_bytes())
-    holdout = read_attack(run, GREEDY, f"holdout/{attack_folder(GREEDY, member)}")
+    perplexity = json.loads((run.folder / layout.perplexity(member.name)).read_bytes())
+    holdout = read_attack(run, GREEDY, layout.holdout(attack_folder(GREEDY, member)))
     return Measured(member, found, holdout, perplexity, checked)

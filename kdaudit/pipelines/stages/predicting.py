@@ -19,7 +19,7 @@ from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import LabelKind
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.pipelines.stages.scoring import read_features
-from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
     EXTRA_FEATURES,
     FEATURES,
@@ -30,13 +30,11 @@ from kdaudit.risk import (
     fit_predictor,
     risk_histogram,
 )
+from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.results import Curves, Origin, PredictorResult, Result
 
 Floats = NDArray[np.float64]
-
-PREDICTOR_FILE, RISK_FILE = "predictor.json", "risk.parquet"
-PREDICTION_FILE = "prediction.json"
 
 
 class Prediction(Result):
@@ -128,7 +126,7 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         write_risks(work.run, None, labels)
         return
     risk = write_risk(work, fitted.predictor, features)
-    work.run.write_text(PREDICTOR_FILE, fitted.predictor.model_dump_json(indent=1) + "\n", private=False)
+    work.run.write_text(layout.PREDICTOR, fitted.predictor.model_dump_json(indent=1) + "\n")
     extra = read_features(work, (*FEATURES, *EXTRA_FEATURES))
     wider = fit_predictor(
         Table(extra, labels, groups),
@@ -212,31 +210,27 @@ def write_risks(run: RunStore, risk: Floats | None, flagged: Flags) -> None:
         flagged: (examples,).
 
     """
-    table = pa.table(
-        {
-            "example_id": pa.array(np.arange(len(flagged), dtype=np.int64)),
-            "risk": pa.nulls(len(flagged), pa.float64()) if risk is None else pa.array(risk),
-            "flagged": pa.array(flagged),
-        }
-    )
-    run.write_table(RISK_FILE, table, private=False)
+    risks = pa.nulls(len(flagged), pa.float64()) if risk is None else risk
+    columns = {"example_id": np.arange(len(flagged)), "risk": risks, "flagged": flagged}
+    table = pa.table(columns, schema=layout.RISK_SCHEMA)
+    run.write_table(layout.RISK, table)
 
 
 def write_found(work: Work, prediction: Prediction) -> None:
     """Keep what a predictor is worth."""
-    work.run.write_text(PREDICTION_FILE, prediction.model_dump_json(indent=1) + "\n", private=False)
+    work.run.write_text(layout.PREDICTION, prediction.model_dump_json(indent=1) + "\n")
 
 
 def read_prediction(work: Work) -> Prediction:
     """What was kept by `write_found`."""
-    return Prediction.model_validate_json((work.run.folder / PREDICTION_FILE).read_bytes())
+    return Prediction.model_validate_json((work.run.folder / layout.PREDICTION).read_bytes())
 
 
 def read_risk(work: Work) -> Floats | None:
     """Each example's risk, float64 (examples,); None where there is no predictor."""
-    if not work.run.has(PREDICTOR_FILE):
+    if not work.run.has(layout.PREDICTOR):
         return None
-    risk: Floats = work.run.read_table(RISK_FILE)["risk"].to_numpy()
+    risk: Floats = work.run.read_table(layout.RISK)["risk"].to_numpy()
     return risk
 
 
@@ -246,7 +240,7 @@ def _suffix_groups(work: Work) -> NDArray[np.int64]:
     What is memorized is a suffix: two windows that end alike are one text, whatever stands before it.
     """
     hashes = []
-    for shard in work.run.shards(EXAMPLES):
+    for shard in work.run.shards(layout.EXAMPLES):
         examples = examples_of(work.run.read_table(shard, ["example_id", "token_ids"]), work.split)
         digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in examples.targets)
         hashes.append(np.frombuffer(b"".join(digests), dtype=np.int64))

@@ -7,7 +7,6 @@ of shard n, in their order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -20,31 +19,9 @@ from kdaudit.inference.retry import retreating
 from kdaudit.inference.scoring import PairScores, PairWorker
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
-from kdaudit.pipelines.stages.examples import SUFFIX_COPIES
-from kdaudit.pipelines.stages.work import EXAMPLES, Work
+from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
-
-FEATURES = "features"
-"""The stage, and its folder in the run."""
-
-FEATURES_SCHEMA = pa.schema(
-    [
-        ("example_id", pa.int64()),
-        ("zlib_entropy", pa.float64()),
-        ("teacher_perplexity", pa.float64()),
-        ("baseline_perplexity", pa.float64()),
-        ("kl_divergence", pa.float64()),
-        ("suffix_copies", pa.int64()),
-        ("copies", pa.int32()),
-        ("tokens", pa.int32()),
-        ("teacher_entropy", pa.float64()),
-        ("baseline_entropy", pa.float64()),
-        ("teacher_matched", pa.int16()),
-        ("baseline_matched", pa.int16()),
-    ]
-)
-"""Columns of features/part-*.parquet. The last two are matched tokens under teacher forcing: what an
-extraction finds, but for near ties between two tokens."""
+from kdaudit.runs import layout
 
 
 def write_features(work: Work, *, measures: bool = False) -> None:
@@ -57,14 +34,14 @@ def write_features(work: Work, *, measures: bool = False) -> None:
 
     """
     run = work.run
-    if run.done(FEATURES):
+    if run.done(layout.FEATURES):
         return
     for member in _scored(work) if measures else ():
         write_reference(work, member)
-    with run.stage(FEATURES):
+    with run.stage(layout.FEATURES):
         retreating("features", lambda retreat: _write_shards(work, measures, retreat), work.warn)
         for member in _scored(work):
-            work.check_unchanged(member, lambda: run.shards(FEATURES))
+            work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
 
 
 def _scored(work: Work) -> tuple[Member, Member]:
@@ -74,11 +51,11 @@ def _scored(work: Work) -> tuple[Member, Member]:
 
 def _write_shards(work: Work, measures: bool, retreat: int) -> None:
     run, split = work.run, work.split
-    shards = run.shards(EXAMPLES)
-    pending = [shard for shard in shards if not run.has(_beside(shard))]
+    shards = run.shards(layout.EXAMPLES)
+    pending = [shard for shard in shards if not run.has(layout.beside(shard, layout.FEATURES))]
     if not pending:
         return
-    suffix_copies = run.read_table(SUFFIX_COPIES)["suffix_copies"].to_numpy()
+    suffix_copies = run.read_table(layout.SUFFIX_COPIES)["suffix_copies"].to_numpy()
     teacher, baseline = _scored(work)
     work.progress("features: loading teacher and baseline", 0, 0)
     with PairWorker(
@@ -93,15 +70,15 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
     ) as worker:
         for role, member in enumerate((teacher, baseline) if measures else ()):
             check_loaded(work, member, Asking(worker.info, _matcher(work, worker, role), None))
-        work.progress("features", len(run.shards(FEATURES)), len(shards))
+        work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
             before = worker.seconds
             scores = worker.scores(list(windows_of(examples)))
             notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
             table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
-            run.write_table(_beside(shard), table, private=False)
-            work.progress("features", len(run.shards(FEATURES)), len(shards))
+            run.write_table(layout.beside(shard, layout.FEATURES), table)
+            work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
 
 
 def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
@@ -131,21 +108,17 @@ def _table(examples: pa.Table, scores: PairScores, suffix_copies: NDArray[np.int
         "teacher_matched": scores.teacher_matched,
         "baseline_matched": scores.baseline_matched,
     }
-    return pa.table(columns, schema=FEATURES_SCHEMA)
+    return pa.table(columns, schema=layout.FEATURES_SCHEMA)
 
 
 def read_features(work: Work, names: tuple[str, ...]) -> NDArray[np.float64]:
     """Columns of the features: float64 (examples, names)."""
-    tables = [work.run.read_table(shard, list(names)) for shard in work.run.shards(FEATURES)]
+    tables = [work.run.read_table(shard, list(names)) for shard in work.run.shards(layout.FEATURES)]
     columns = [np.concatenate([table[name].to_numpy() for table in tables]) for name in names]
     return np.stack(columns, axis=1).astype(np.float64)
 
 
 def read_scoring(work: Work) -> EngineInfo:
     """What the teacher's forward passes ran on."""
-    notes = work.run.read_table(work.run.shards(FEATURES)[0], ["example_id"]).schema.metadata
+    notes = work.run.read_table(work.run.shards(layout.FEATURES)[0], ["example_id"]).schema.metadata
     return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
-
-
-def _beside(shard: str) -> str:
-    return str(PurePosixPath(FEATURES) / PurePosixPath(shard).name)

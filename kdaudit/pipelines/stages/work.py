@@ -12,12 +12,10 @@ from kdaudit.inference.scoring import ModelFiles
 from kdaudit.models.audited import Member, Roster
 from kdaudit.models.resolving import check_model_unchanged
 from kdaudit.pipelines.stages.fit import member_split
-from kdaudit.runs import Progress
+from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 
-EXAMPLES = "examples"
-"""Folder of the corpus's examples."""
-HOLDOUT = "holdout/examples"
+HOLDOUT = layout.holdout(layout.EXAMPLES)
 """Folder of the holdout's examples."""
 
 

@@ -1,0 +1,284 @@
+"""Every file name and Arrow schema of the folders that kdaudit writes, each spelled here and nowhere else.
+
+    an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ continuations/ engine_check/
+                     perplexity/ entropy/ features/ -> results.json, leaks.parquet
+                     -> report.html, report.public.html, card.md
+    a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
+    a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
+
+Names are relative to the folder, with forward slashes. Shard n of a folder belongs to shard n of the
+examples, row by row. The columns of an attack are its own (`kdaudit.attacks`); each of its shards has the
+engine and the seconds that it took in its metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+"""SHA-256 of manifest.json; it is there once a run is finished."""
+LOCK = ".lock"
+ANNOUNCED = ".writing"
+"""Names of files that were about to be put in their place, one a line: a killed process may have left them
+there without listing them."""
+UNLISTED = (MANIFEST, SEAL, LOCK, ANNOUNCED)
+"""Files of a run directory that the manifest does not list."""
+
+CONFIG = "config.yaml"
+HMAC_KEY = "hmac.key"
+"""Of the hashes that public pages show in place of text."""
+
+EXAMPLES = "examples"
+FEATURES = "features"
+EXTRACTION, ATTACKS, ENGINE_CHECK, PERPLEXITY = "extraction", "attacks", "engine_check", "perplexity"
+"""Folders of what is told of each model."""
+SUFFIX_COPIES = "suffix_copies.parquet"
+ENTROPY_LOGPROB = "entropy_logprob.parquet"
+"""All models' rows, by example and model."""
+PREDICTOR, RISK = "predictor.json", "risk.parquet"
+PREDICTION = "prediction.json"
+"""What the predictor was found to be worth, or why there is none."""
+
+RESULTS, LEAKS = "results.json", "leaks.parquet"
+REPORT, PUBLIC_REPORT, CARD = "report.html", "report.public.html", "card.md"
+AUDIT_PAGES = (REPORT, PUBLIC_REPORT, CARD)
+
+SCREEN, FLAGGED = "screen.json", "flagged.parquet"
+KEPT, KEPT_COUNTS = "kept", "kept.json"
+"""Folder of the corpus that is kept, and what the pass that wrote it counted."""
+SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.html", "screen.public.html"
+SCREEN_PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
+
+RENDERED = (*AUDIT_PAGES, *SCREEN_PAGES)
+"""Files that are made from others of the run alone."""
+
+AUDIT_FILE, DISTILL_FILE, DISTILL_RECORD = "audit.yaml", "distill.yaml", "distill.json"
+AUDITS = f"seed-*/{AUDIT_FILE}"
+"""Matches the audit of each seed."""
+TRAINING_RECORD, MODEL_CARD = "training.json", "README.md"
+"""Beside a trained model's weights."""
+TEACHER, WINDOWS, CHECKPOINTS = "teacher", "windows", "checkpoints"
+"""Folders of a distillation; an audit's teacher has the first as its name."""
+
+_PRIVATE = re.compile(
+    r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|screen\.(json|html)"
+    r"|(holdout/)?(examples/.*|summary\.json|part-\d+\.parquet)"
+    r"|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
+    r"|distill\.json|hard_corpus.*\.parquet"
+)
+
+
+def is_private(name: str) -> bool:
+    """Whether a file holds training text, document ids or the key of their hashes: for its owner alone."""
+    return _PRIVATE.fullmatch(name) is not None
+
+
+def shard(folder: str, number: int, ending: str = "parquet") -> str:
+    """A folder's shard of this number, from 0."""
+    return f"{folder}/part-{number:05d}.{ending}"
+
+
+def shard_number(name: str) -> tuple[int, str]:
+    """Sorts shards by their numbers: from 100,000 on names no longer sort as their numbers do."""
+    digits = PurePosixPath(name).name.removeprefix("part-").partition(".")[0]
+    return (int(digits), name) if digits.isdecimal() else (-1, name)
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file is a shard of the folder that it lies in."""
+    return PurePosixPath(name).name.startswith("part-")
+
+
+def beside(shard_of_examples: str, folder: str) -> str:
+    """The shard of `folder` that belongs to a shard of the examples."""
+    return f"{folder}/{PurePosixPath(shard_of_examples).name}"
+
+
+def holdout(folder: str) -> str:
+    """Where the holdout keeps what the corpus keeps in `folder`."""
+    return f"holdout/{folder}"
+
+
+def summary(examples: str) -> str:
+    """What was counted when these examples were cut."""
+    return f"{examples}/summary.json"
+
+
+def extraction(model: str) -> str:
+    """Folder of a model's matched tokens."""
+    return f"{EXTRACTION}/{model}"
+
+
+def attack(name: str, model: str) -> str:
+    """Folder of what another attack than greedy extraction found of a model."""
+    return f"{ATTACKS}/{name}/{model}"
+
+
+def continuations(model: str) -> str:
+    """What a model says after leaked prefixes whose suffix it does not reproduce."""
+    return f"continuations/{model}.parquet"
+
+
+def reference(model: str) -> str:
+    """What plain forward passes say that a model says, for its engine check."""
+    return f"{ENGINE_CHECK}/{model}.parquet"
+
+
+def engine_check(model: str) -> str:
+    """The outcome of a model's engine check."""
+    return f"{ENGINE_CHECK}/{model}.json"
+
+
+def perplexity(model: str) -> str:
+    """A model's perplexity of the holdout."""
+    return f"{PERPLEXITY}/{model}.json"
+
+
+def entropy(model: str) -> str:
+    """A model's rows of ENTROPY_LOGPROB."""
+    return f"entropy/{model}.parquet"
+
+
+def is_measurement(name: str) -> bool:
+    """Whether a file holds what was measured of the models: what must not be lost to a slip in a file."""
+    return name.startswith((f"{EXTRACTION}/", f"{ATTACKS}/", f"{FEATURES}/"))
+
+
+def seed_folder(seed: int) -> str:
+    """Folder of a seed's students."""
+    return f"seed-{seed}"
+
+
+def hard_corpus(student: str | None, seed: int | None) -> str:
+    """What the teacher wrote for hard students.
+
+    Args:
+        student: whose it is; None for the first of them.
+        seed: where it depends on the seed and that is not the first; else None.
+
+    """
+    of_student = "" if student is None else f"-{student}"
+    of_seed = "" if seed is None else f"-seed-{seed}"
+    return f"hard_corpus{of_student}{of_seed}.parquet"
+
+
+EXAMPLES_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),  # counts from 0, in the order of first places
+        ("document_id", pa.string()),  # of its first place
+        ("offset", pa.int32()),  # of its first token there, in tokens from the document's start
+        ("text", pa.string()),  # of the whole window
+        ("token_ids", pa.list_(pa.int32())),  # of the whole window, the teacher's
+        ("copies", pa.int32()),  # places where this window stands
+    ]
+)
+"""A row a distinct window: examples/part-*.parquet."""
+
+SUFFIX_COPIES_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("suffix_copies", pa.int64()),  # places of its suffix in the corpus, at any offset of any document
+    ]
+)
+
+CONTINUATIONS_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("token_ids", pa.list_(pa.int32())),  # as many as the suffix has
+    ]
+)
+
+FEATURES_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("zlib_entropy", pa.float64()),  # bits of the compressed text for each byte of the text
+        ("teacher_perplexity", pa.float64()),
+        ("baseline_perplexity", pa.float64()),
+        ("kl_divergence", pa.float64()),  # teacher from baseline, nats a token
+        ("suffix_copies", pa.int64()),
+        ("copies", pa.int32()),
+        ("tokens", pa.int32()),  # of the whole window
+        ("teacher_entropy", pa.float64()),  # mean over tokens, nats
+        ("baseline_entropy", pa.float64()),
+        ("teacher_matched", pa.int16()),  # under teacher forcing: what an extraction finds, but for near ties
+        ("baseline_matched", pa.int16()),
+    ]
+)
+
+ENTROPY_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("model", pa.string()),
+        ("mean_token_entropy", pa.float64()),  # nats, over all tokens after the first
+        ("mean_log_probability", pa.float64()),  # of the tokens that stand there
+    ]
+)
+
+RISK_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("risk", pa.float64()),  # 0 to 1; null where there is no predictor
+        ("flagged", pa.bool_()),
+    ]
+)
+
+LEAKS_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("document_id", pa.string()),
+        ("offset", pa.int32()),
+        ("copies", pa.int32()),
+        ("text", pa.string()),
+        ("prefix", pa.string()),
+        ("suffix", pa.string()),
+        (
+            "models",  # every audited model, memorizing or not
+            pa.list_(
+                pa.struct(
+                    [("name", pa.string()), ("matched_tokens", pa.int16()), ("continuation", pa.string())]
+                )
+            ),
+        ),
+        ("classes", pa.list_(pa.struct([("student", pa.string()), ("class", pa.string())]))),
+        ("risk", pa.float64()),
+        ("tags", pa.list_(pa.string())),  # kinds of personal data found in it
+    ]
+)
+"""A row an example that a student memorizes."""
+
+FLAGGED_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("document_id", pa.string()),  # of its first place, as is the next
+        ("offset", pa.int32()),
+        ("text", pa.string()),
+        ("copies", pa.int32()),
+        ("risk", pa.float64()),  # null where there is no predictor
+        ("memorized_by", pa.list_(pa.string())),
+        ("reason", pa.string()),
+        ("zlib_entropy", pa.float64()),
+        ("teacher_perplexity", pa.float64()),
+        ("baseline_perplexity", pa.float64()),
+        ("kl_divergence", pa.float64()),
+        ("teacher_entropy", pa.float64()),
+        ("suffix_copies", pa.int64()),
+        ("tokens", pa.int32()),
+    ]
+)
+"""A row a flagged example, by example id."""
+
+HARD_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),  # its place in the corpus, copies counted
+        ("document_id", pa.string()),
+        ("prefix", pa.string()),
+        ("generated", pa.string()),
+        ("prefix_token_ids", pa.list_(pa.int32())),
+        ("generated_token_ids", pa.list_(pa.int32())),
+    ]
+)
+"""A row a training window."""
