@@ -191,8 +191,8 @@ def test_the_card_counts_the_distinct_suffixes_of_the_leaks(tmp_path: Path) -> N
 def test_results_that_were_changed_by_hand_make_no_card(tmp_path: Path) -> None:
     folder, card = tmp_path / "run", tmp_path / "card.md"
     with RunStore(folder, "sample", {}) as run:
-        made_run(folder, sample_dict())
-        run.adopt("results.json", "leaks.parquet", "report.html", "report.public.html", "card.md")
+        with run.rewriting("results.json", "leaks.parquet", "report.html", "report.public.html", "card.md"):
+            made_run(folder, sample_dict())
         run.finish()
     put(card, folder)
     before = card.read_bytes()

@@ -42,7 +42,7 @@ from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.pipelines.stages import engine_check, extracting, scoring
 from kdaudit.pipelines.stages.fit import engine_options
-from kdaudit.runs.manifest import check_files
+from kdaudit.runs.verify import check_files
 
 _WIDTH = 50
 _VOCABULARY = 512

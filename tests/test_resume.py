@@ -18,7 +18,7 @@ import toys
 from click.testing import CliRunner
 
 from kdaudit.cli import main
-from kdaudit.runs.manifest import check_files
+from kdaudit.runs.verify import check_files
 
 _BY_MODEL = ("engine_check", "extraction")
 _STAGES = [

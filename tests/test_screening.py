@@ -23,7 +23,7 @@ from kdaudit.config.yaml.loading import load_screen
 from kdaudit.errors import StorageError
 from kdaudit.risk import load_predictor
 from kdaudit.runs import store
-from kdaudit.runs.manifest import check_files
+from kdaudit.runs.verify import check_files
 
 SHARED, OTHERS = 40, 80
 

@@ -23,7 +23,7 @@ from kdaudit.reporting.render import MOST_BYTES, read_results
 from kdaudit.reporting.view import without_private_parts
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, replacing
-from kdaudit.runs.manifest import refuse_changed
+from kdaudit.runs.verify import refuse_changed
 from kdaudit.schemas.results import AuditResults
 
 

@@ -27,7 +27,7 @@ from kdaudit.reporting.render import read_results
 from kdaudit.reporting.screening import read_record
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
-from kdaudit.runs.manifest import check_files
+from kdaudit.runs.verify import check_files
 
 if TYPE_CHECKING:
     from kdaudit.schemas.distillation import DistillRecord

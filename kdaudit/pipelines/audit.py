@@ -136,9 +136,8 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
         render_reports(folder, config)
     else:
         with RunStore.reopen(folder) as run:
-            run.forget(*layout.AUDIT_PAGES)
-            render_reports(folder, config)
-            run.adopt(*layout.AUDIT_PAGES)
+            with run.rewriting(*layout.AUDIT_PAGES):
+                render_reports(folder, config)
             run.finish()
     return [folder / name for name in layout.AUDIT_PAGES]
 
@@ -201,6 +200,5 @@ def _write_reports(work: Work, config: AuditConfig) -> None:
     if not (whole and run.done("report", depends)):
         with run.stage("report", depends):
             work.progress("reports: rendering", 0, 0)
-            run.forget(*layout.AUDIT_PAGES)
-            render_reports(run.folder, config.report)
-            run.adopt(*layout.AUDIT_PAGES)
+            with run.rewriting(*layout.AUDIT_PAGES):
+                render_reports(run.folder, config.report)

@@ -303,9 +303,8 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
             screening.work.progress("reports: rendering", 0, 0)
             record = _record(screening, corpus)
             run.write_text(layout.SCREEN, record.model_dump_json(indent=1) + "\n")
-            run.forget(*layout.SCREEN_PAGES)
-            render_screen(run.folder, config.max_examples)
-            run.adopt(*layout.SCREEN_PAGES)
+            with run.rewriting(*layout.SCREEN_PAGES):
+                render_screen(run.folder, config.max_examples)
     return ScreenRecord.model_validate_json((run.folder / layout.SCREEN).read_bytes())
 
 

@@ -47,6 +47,11 @@ def kind_of(path: Path) -> str | None:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return kind_of_mode(mode)
+
+
+def kind_of_mode(mode: int) -> str:
+    """What a mode of `lstat` stands for: "a file", "a folder", "a link" ..."""
     return _KINDS.get(stat.S_IFMT(mode), "a file")
 
 
@@ -119,7 +124,7 @@ def replacing(path: Path, *, private: bool) -> Iterator[Path]:
         with open_regular(partial) as handle:
             os.fsync(handle.fileno())
         partial.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         _remove(partial)
         reason = error.strerror or str(error)
@@ -237,7 +242,8 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush to disk which files a folder holds."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -21,11 +21,12 @@ import pyarrow as pa
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 """SHA-256 of manifest.json; it is there once a run is finished."""
+JOURNAL = "journal.jsonl"
+"""What happened since manifest.json was written; it is there until a run is finished."""
 LOCK = ".lock"
 ANNOUNCED = ".writing"
-"""Names of files that were about to be put in their place, one a line: a killed process may have left them
-there without listing them."""
-UNLISTED = (MANIFEST, SEAL, LOCK, ANNOUNCED)
+"""Of earlier versions, in place of the journal: names of files that were about to be put in their place."""
+UNLISTED = (MANIFEST, SEAL, JOURNAL, LOCK, ANNOUNCED)
 """Files of a run directory that the manifest does not list."""
 
 CONFIG = "config.yaml"
@@ -75,6 +76,14 @@ _PRIVATE = re.compile(
 def is_private(name: str) -> bool:
     """Whether a file holds training text, document ids or the key of their hashes: for its owner alone."""
     return _PRIVATE.fullmatch(name) is not None
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name is a plain relative path: no way up, no root, nothing that a terminal would obey."""
+    parts = name.split("/")
+    return (
+        name not in UNLISTED and name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts)
+    )
 
 
 def shard(folder: str, number: int, ending: str = "parquet") -> str:

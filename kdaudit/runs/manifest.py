@@ -1,21 +1,23 @@
 """manifest.json: what a run was made from and by, and the SHA-256 of each of its files.
 
-`manifest.sha256` holds the hash of manifest.json itself; it is there once the run is finished.
+While a run is at work the journal tells what came after the manifest was written; `read_manifest` takes both.
+`manifest.sha256` holds the hash of manifest.json itself; it is there once the run is finished, and then there
+is no journal.
 """
 
 from __future__ import annotations
 
 import platform
-import stat
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
 from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.runs.files import is_own, kind_of, read_bounded, sha256_file, write_bytes
-from kdaudit.runs.layout import LOCK, MANIFEST, SEAL, UNLISTED, is_private
+from kdaudit.runs.journal import Begun, Entry, Finished, Listed, Unlisted, inside, read_journal
+from kdaudit.runs.layout import LOCK, MANIFEST, SEAL
 
 _T = TypeVar("_T")
 
@@ -56,15 +58,60 @@ class Manifest(BaseModel):
     sizes: dict[str, int] = {}
     """Bytes of each file; missing in manifests of earlier versions."""
 
-    def list_file(self, folder: Path, name: str, expected: str | None = None) -> None:
-        """List a file as it stands in the folder; `expected` is its SHA-256 where that is known."""
-        self.files[name] = expected or sha256_file(folder / name)
-        self.sizes[name] = (folder / name).stat().st_size
+    mtimes: dict[str, int] = {}
+    """When each file was written, in nanoseconds; missing in manifests of earlier versions."""
+    begun: dict[str, str] = {}
+    """Stages that were begun and not finished, with the fingerprint that they were begun with."""
+    _own: dict[str, str] = PrivateAttr(default_factory=dict)
+    _last: str | None = PrivateAttr(default=None)
+    _replaced: str | None = PrivateAttr(default=None)
+
+    @property
+    def own(self) -> list[str]:
+        """Files that the run wrote, or was about to, and does not list: they are its own to remove."""
+        return [name for name in self._own if name not in self.files]
+
+    def wrote(self, name: str) -> bool:
+        """Whether a file is the run's, listed or not."""
+        return name in self.files or name in self._own
+
+    @property
+    def last(self) -> str | None:
+        """The file that was listed last: it was perhaps never put in its place."""
+        return self._last
+
+    @property
+    def replaced(self) -> str | None:
+        """SHA-256 of what that file took the place of."""
+        return self._replaced
+
+    def take(self, entry: Entry) -> None:
+        """Take in what a line of the journal says."""
+        if isinstance(entry, Listed):
+            self._replaced = self.files.get(entry.file, self._own.get(entry.file))
+            self.files[entry.file] = entry.sha256
+            self.sizes[entry.file] = entry.size
+            self.mtimes[entry.file] = entry.mtime_ns
+            self._last = entry.file
+        elif isinstance(entry, Unlisted):
+            for name in entry.unlisted:
+                self.unlist(name)
+        elif isinstance(entry, Begun):
+            self.stages.pop(entry.begun, None)
+            self.begun[entry.begun] = entry.fingerprint
+        elif isinstance(entry, Finished):
+            self.begun.pop(entry.finished, None)
+            self.stages[entry.finished] = Stage(fingerprint=entry.fingerprint, seconds=entry.seconds)
+        elif entry.value:
+            self.batch_plan[entry.planned] = entry.value
+        else:
+            self.batch_plan.pop(entry.planned, None)
 
     def unlist(self, name: str) -> None:
-        """Forget a file."""
-        self.files.pop(name, None)
+        """Forget a file; it stays known as the run's own."""
+        self._own[name] = self.files.pop(name, "")
         self.sizes.pop(name, None)
+        self.mtimes.pop(name, None)
 
     @field_validator("batch_plan")
     @classmethod
@@ -73,23 +120,12 @@ class Manifest(BaseModel):
             raise ValueError("batch_plan.shard_rows is missing")
         return plan
 
-    @field_validator("files", "sizes")
+    @field_validator("files", "sizes", "mtimes")
     @classmethod
     def _stay_inside(cls, files: dict[str, _T]) -> dict[str, _T]:
         for name in files:
-            if not is_inside(name):
-                raise ValueError(
-                    f"it names {name!r}, which lies outside the run directory or is not a file of a run"
-                )
+            inside(name)
         return files
-
-
-def is_inside(name: str) -> bool:
-    """Whether a name is a plain relative path: no way up, no root, nothing that a terminal would obey."""
-    parts = name.split("/")
-    return (
-        name not in UNLISTED and name.isprintable() and "\\" not in name and not {"", ".", ".."} & set(parts)
-    )
 
 
 def environment() -> dict[str, str]:
@@ -111,15 +147,15 @@ def environment() -> dict[str, str]:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a run directory; None where there is none.
+    """What a run directory's manifest and journal say together; None where there is no manifest.
 
     Raises:
-        RunStateError: it cannot be read as one.
+        RunStateError: one of them cannot be read as what it is.
 
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(read_bounded(path, _MOST_BYTES))
+        manifest = Manifest.model_validate_json(read_bounded(path, _MOST_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, RecursionError) as error:
@@ -127,6 +163,10 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"{path}: is not the manifest of a run, or a damaged one ({_told(error)})",
             fix="name another folder, or remove what the run wrote there and start again",
         ) from error
+    # What is sealed is finished: a journal beside it is not the run's.
+    for entry in read_journal(folder) if kind_of(folder / SEAL) is None else ():
+        manifest.take(entry)
+    return manifest
 
 
 def _told(error: Exception) -> str:
@@ -150,19 +190,6 @@ def refuse_strangers(folder: Path) -> None:
         raise RunStateError(f"{folder}: is not empty and holds no run", fix="choose another --out")
 
 
-def refuse_altered(folder: Path) -> None:
-    """Refuse a finished run whose manifest is not the one that was sealed.
-
-    Raises:
-        RunStateError: it is not.
-
-    """
-    if kind_of(folder / SEAL) is not None and (problems := _check_seal(folder)):
-        raise RunStateError(
-            f"{folder}: {problems[0]}", fix="put the files back as they were, or start again with --fresh"
-        )
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write manifest.json; the seal of an earlier one goes first, so that it never stands beside another."""
     kind = kind_of(folder / SEAL)
@@ -181,99 +208,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def seal(folder: Path) -> None:
     """Write manifest.sha256, in the form that `sha256sum --check` reads."""
-    write_bytes(folder / SEAL, _seal_line(folder), private=False)
+    write_bytes(folder / SEAL, seal_line(folder), private=False)
 
 
-def _seal_line(folder: Path) -> bytes:
+def seal_line(folder: Path) -> bytes:
+    """What manifest.sha256 should hold."""
     return f"{sha256_file(folder / MANIFEST)}  {MANIFEST}\n".encode()
-
-
-def check_files(folder: Path) -> list[str]:
-    """Compare a run directory with its manifest.
-
-    Returns:
-        A sentence for each file that is damaged, missing or not listed; empty when all is well.
-
-    """
-    if not folder.is_dir():
-        raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
-    if not (folder / MANIFEST).exists() and (folder / SEAL).exists():
-        return [f"{MANIFEST}: is missing"]
-    try:
-        manifest = read_manifest(folder)
-    except RunStateError as error:
-        if (folder / SEAL).exists():
-            return [
-                f"{MANIFEST}: was damaged since the run wrote it; nothing else can be checked: {error.what}"
-            ]
-        raise
-    if manifest is None:
-        raise RunStateError(f"{folder}: holds no {MANIFEST}", fix="name the directory of an audit")
-    problems = _check_seal(folder)
-    for name in manifest.files:
-        problem = problem_of(folder, name, manifest)
-        if problem:
-            problems.append(f"{name}: {problem}")
-    known = {*manifest.files, *UNLISTED}
-    folders = {str(parent) for name in known for parent in PurePosixPath(name).parents}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        mode = path.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            problems += [] if name in manifest.files else [f"{name}: is a link; the run made none"]
-        elif name not in (folders if stat.S_ISDIR(mode) else known):
-            problems.append(f"{name}: was added; the run did not write it")
-        elif is_private(name) and stat.S_ISREG(mode) and mode & 0o077:
-            problems.append(f"{name}: holds training text and can be read by others than its owner")
-    return problems
-
-
-def problem_of(folder: Path, name: str, manifest: Manifest) -> str | None:
-    """What is wrong with a listed file beside its permissions; None if nothing is."""
-    path = folder / name
-    try:
-        for place in [*(parent for parent in reversed(path.parents) if folder in parent.parents), path]:
-            kind = kind_of(place)
-            if kind is None:
-                return "is missing"
-            if kind != ("a file" if place == path else "a folder"):
-                where = "" if place == path else f"lies behind {place.relative_to(folder)}, which "
-                return f"{where}is {kind}; the run wrote a {'file' if place == path else 'folder'}"
-        size = path.stat().st_size
-        same = manifest.sizes.get(name, size) == size and sha256_file(path) == manifest.files[name]
-    except OSError as error:
-        return f"cannot be read ({error.strerror}); check it as its owner"
-    return None if same else "was changed since the run wrote it"
-
-
-def refuse_changed(folder: Path, name: str, remedy: str) -> None:
-    """Refuse a file that is not as the run wrote it; a folder without a manifest says nothing of its files.
-
-    Args:
-        folder: a run directory.
-        name: the file's name there.
-        remedy: what the user can do.
-
-    Raises:
-        RunStateError: it was changed, is missing, or is not the run's.
-
-    """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return
-    listed = name in manifest.files
-    problem = problem_of(folder, name, manifest) if listed else "is not a file that the run wrote"
-    if problem is not None:
-        raise RunStateError(f"{folder / name}: {problem}", fix=remedy)
-
-
-def _check_seal(folder: Path) -> list[str]:
-    try:
-        found = read_bounded(folder / SEAL, 1024)
-    except FileNotFoundError:
-        return [f"{SEAL}: is missing; the run is unfinished, or the file was removed"]
-    except OSError as error:
-        return [f"{SEAL}: cannot be read ({error.strerror}); the run wrote a file"]
-    if found != _seal_line(folder):
-        return [f"{MANIFEST}: does not fit {SEAL}; one of them was changed"]
-    return []

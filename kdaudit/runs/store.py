@@ -1,10 +1,11 @@
 """The run directory: shards, manifest, resume.
 
-Invariants: a file is announced (`.writing`) before it is put in its place, and listed in the manifest only
-after it stands there whole; a stage is listed only after all its files are. So whatever moment a process dies
-at, the next one finds finished work listed. It sweeps away what was announced and not listed, and what lies
-under a random name of ours; nothing else in the directory is touched. One process at a time works in it. No
-link is followed to write.
+Invariants: a file is listed in the journal, with its hash, before it is put in its place; a stage is listed
+only after all its files are. So whatever moment a process dies at, the next one finds finished work listed,
+and knows by its hash whether the file that was listed last stands in its place. It sweeps away what the
+journal speaks of and does not list, and what lies under a random name of ours; nothing else in the directory
+is touched. When a run is opened and when it is finished the journal goes into the manifest. One process at a
+time works in the directory. No link is followed to write.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,12 +36,15 @@ from kdaudit.runs.files import (
     replacing,
     sha256_file,
 )
+from kdaudit.runs.journal import Begun, Entry, Finished, Journal, Listed, Planned, Unlisted
 from kdaudit.runs.layout import (
     ANNOUNCED,
     HMAC_KEY,
+    JOURNAL,
     MANIFEST,
     RENDERED,
     SEAL,
+    is_inside,
     is_measurement,
     is_private,
     is_shard,
@@ -48,16 +53,13 @@ from kdaudit.runs.layout import (
 from kdaudit.runs.lock import FolderLock
 from kdaudit.runs.manifest import (
     Manifest,
-    Stage,
     environment,
-    is_inside,
-    problem_of,
     read_manifest,
-    refuse_altered,
     refuse_strangers,
     seal,
     write_manifest,
 )
+from kdaudit.runs.verify import Checker, refuse_altered
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,14 +91,14 @@ class RunStore:
         self, folder: Path, name: str, inputs: Mapping[str, str] | None, *, fresh: bool = False
     ) -> None:
         self.folder = folder
-        self._own: set[str] = set()
-        """Names that this process announced."""
+        self._journal = Journal(folder)
         self._lock = FolderLock(folder)
         try:
             self._manifest = self._earlier(fresh, inputs) or self._start(name, inputs or {})
             if inputs is not None:
                 _refuse_changes(folder, self._manifest.inputs, inputs)
             self._sweep()
+            self._shards = _Shards(self._manifest.files)
         except BaseException:
             self._lock.withdraw()
             raise
@@ -118,10 +120,7 @@ class RunStore:
     def plan(self, key: str, value: int) -> None:
         """Record how work is batched, so that a continued run batches as this one does; 0 forgets it."""
         if self.planned(key) != value:
-            self._manifest.batch_plan[key] = value
-            if value == 0:
-                del self._manifest.batch_plan[key]
-            write_manifest(self.folder, self._manifest)
+            self._note(Planned(planned=key, value=value))
 
     @property
     def created(self) -> str:
@@ -136,12 +135,11 @@ class RunStore:
     @contextmanager
     def stage(self, stage: str, depends: Any = None) -> Iterator[None]:  # noqa: ANN401 - JSON values
         """Mark a stage finished when the block ends well."""
-        began = time.monotonic()
-        self._manifest.stages.pop(stage, None)
+        began, wanted = time.monotonic(), fingerprint(depends)
+        self._note(Begun(begun=stage, fingerprint=wanted))
         yield
         seconds = round(time.monotonic() - began, 3)
-        self._manifest.stages[stage] = Stage(fingerprint=fingerprint(depends), seconds=seconds)
-        write_manifest(self.folder, self._manifest)
+        self._note(Finished(finished=stage, fingerprint=wanted, seconds=seconds))
 
     def has(self, name: str) -> bool:
         """Whether a file is written and listed."""
@@ -172,30 +170,55 @@ class RunStore:
         with self.writing(name) as path:
             path.write_text(text, encoding="utf-8")
 
-    def forget(self, *names: str) -> None:
-        """Unlist files that are about to be replaced: a crash in between must not look like damage.
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give a path to write one file to; it stands in its place, and is listed, when the block ends well.
 
-        They stay known as the run's own: what is not replaced then is removed by the next call.
+        Raises:
+            RunStateError: something that is not of this run stands there.
+            StorageError: it could not be written.
+
         """
-        listed = [name for name in names if name in self._manifest.files]
-        if listed:
-            self._announce(*listed)
-            for name in listed:
-                self._manifest.unlist(name)
-            write_manifest(self.folder, self._manifest)
+        path, listed = self.folder / name, False
+        self._refuse_others(name)
+        _make(path.parent)
+        try:
+            with replacing(path, private=is_private(name)) as partial:
+                yield partial
+                entry = _listed(name, partial)
+                listed = True
+                self._note(entry)
+        except BaseException:
+            if listed:  # and never put in its place
+                self._take(Unlisted(unlisted=(name,)))
+                self._journal.owe(Unlisted(unlisted=(name,)))
+            raise
+
+    @contextmanager
+    def rewriting(self, *names: str) -> Iterator[None]:
+        """Let another module write these files, whole, into the directory, and list them at the end.
+
+        A crash in between does not look like damage: what they were is forgotten first, and what is not
+        replaced is removed by the next call.
+
+        Raises:
+            RunStateError: something that is not of this run stands in the place of one.
+
+        """
+        for name in names:
+            self._refuse_others(name)
+        self._note(Unlisted(unlisted=names))
+        yield
+        for name in names:
+            self._note(_listed(name, self.folder / name))
 
     def discard(self, *names: str) -> None:
         """Unlist files and remove them: a later call does without. What the run did not list stays."""
-        listed = [name for name in names if name in self._manifest.files]
-        self.forget(*listed)
+        listed = tuple(name for name in names if self.has(name))
+        if listed:
+            self._note(Unlisted(unlisted=listed))
         for name in listed:
             self._unlink(name)
-
-    def adopt(self, *names: str) -> None:
-        """List files that another room wrote, whole, into the directory."""
-        for name in names:
-            self._manifest.list_file(self.folder, name)
-        write_manifest(self.folder, self._manifest)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read one listed parquet file.
@@ -217,8 +240,7 @@ class RunStore:
 
     def shards(self, folder: str) -> list[str]:
         """Names of the listed shards of a folder, in the order of their numbers."""
-        found = filter(is_shard, self._manifest.files)
-        return sorted((name for name in found if name.startswith(f"{folder}/")), key=shard_number)
+        return self._shards.of(folder)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -239,13 +261,15 @@ class RunStore:
         return bytes.fromhex(read_bounded(self.folder / HMAC_KEY, 1024).decode("ascii").strip())
 
     def finish(self) -> None:
-        """Seal the manifest: the run is complete."""
-        (self.folder / ANNOUNCED).unlink(missing_ok=True)
+        """Write the journal into the manifest and seal it: the run is complete."""
+        if os.path.lexists(self.folder / JOURNAL):
+            self._compact()
         if not (self.folder / SEAL).exists():
             seal(self.folder)
 
     def close(self) -> None:
         """Let other processes in."""
+        self._journal.close()
         self._lock.close()
 
     def __enter__(self) -> Self:
@@ -254,52 +278,39 @@ class RunStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Give a path to write one file to; it stands in its place, and is listed, when the block ends well.
+    def _note(self, entry: Entry) -> None:
+        """Journal what happens, before it does."""
+        self._journal.append(entry)
+        self._take(entry)
 
-        Raises:
-            RunStateError: something that is not of this run stands there.
-            StorageError: it could not be written.
+    def _take(self, entry: Entry) -> None:
+        self._manifest.take(entry)
+        if isinstance(entry, Listed):
+            self._shards.add(entry.file)
+        elif isinstance(entry, Unlisted):
+            self._shards.remove(entry.unlisted)
 
-        """
+    def _refuse_others(self, name: str) -> None:
+        """Refuse to write over something that is not of this run."""
         path = self.folder / name
         check_place(path, self.folder)
-        if name not in self._manifest.files and name not in self._own and kind_of(path) is not None:
+        if not self._manifest.wrote(name) and kind_of(path) is not None:
             raise RunStateError(f"{path}: is there already and is not a file of this run", fix="move it away")
-        _make(path.parent)
-        self.forget(name)
-        with replacing(path, private=is_private(name)) as partial:
-            yield partial
-            found = sha256_file(partial)
-            self._announce(name)
-        self._manifest.list_file(self.folder, name, found)
-        write_manifest(self.folder, self._manifest)
 
-    def _announce(self, *names: str) -> None:
-        """Note that files are about to stand in their places, or to be removed, and are not listed."""
-        self._own.update(names)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            descriptor = os.open(self.folder / ANNOUNCED, flags, 0o600)
-        except OSError as error:
-            raise _unmade(self.folder / ANNOUNCED, error) from error
-        try:
-            os.write(descriptor, "".join(f"{name}\n" for name in names).encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _compact(self) -> None:
+        write_manifest(self.folder, self._manifest)
+        self._journal.remove()
 
     def _announced(self) -> list[str]:
-        """Files that were announced, listed or not."""
+        """Files that an earlier version announced, listed or not."""
+        path = self.folder / ANNOUNCED
         try:
-            text = read_bounded(self.folder / ANNOUNCED, _MOST_ANNOUNCED).decode("utf-8", "replace")
+            text = read_bounded(path, _MOST_ANNOUNCED).decode("utf-8", "replace")
         except FileNotFoundError:
             return []
         except OSError as error:
             raise RunStateError(
-                f"{self.folder / ANNOUNCED}: cannot be read ({error.strerror})",
-                fix="remove it, then run again",
+                f"{path}: cannot be read ({error.strerror})", fix="remove it, then run again"
             ) from error
         return [name for name in text.split("\n")[:-1] if is_inside(name)]  # the last may be half written
 
@@ -334,20 +345,24 @@ class RunStore:
 
     def _sweep(self) -> None:
         """Check that listed files are as they were written, and remove what is not listed."""
-        for name in list(self._manifest.files):
-            problem = problem_of(self.folder, name, self._manifest)
+        manifest = self._manifest
+        checker = Checker(self.folder, manifest, hashed=False)
+        for name in list(manifest.files):
+            problem = checker.problem(name)
             if problem is None:
                 continue
-            if name not in RENDERED:
+            if name not in (manifest.last, *RENDERED):
                 raise RunStateError(
-                    f"{self.folder / name}: {problem}", fix="put it back, or start again with --fresh"
+                    f"{self.folder / name}: {problem}", fix="put it back, or start the run anew with --fresh"
                 )
             check_place(self.folder / name, self.folder)
-            self._manifest.unlist(name)  # it is rendered again
-        for name in {*self._announced()} - {*self._manifest.files}:
+            manifest.unlist(name)  # it was not put in its place, or it is rendered again
+        for name in {*manifest.own, *self._announced()} - {*manifest.files}:
             self._unlink(name)
-        (self.folder / ANNOUNCED).unlink(missing_ok=True)
         remove_own(self.folder)
+        if any(os.path.lexists(self.folder / name) for name in (JOURNAL, ANNOUNCED)):
+            self._compact()
+            (self.folder / ANNOUNCED).unlink(missing_ok=True)
 
     def _unlink(self, name: str) -> None:
         """Remove a file of the run, and its folders where nothing else is left in them."""
@@ -358,7 +373,7 @@ class RunStore:
 
     def _wipe(self, found: Manifest) -> None:
         """Remove what a run wrote, the manifest last, and nothing else that the user keeps in the folder."""
-        names = [*{*found.files, *self._announced()}, SEAL, ANNOUNCED]
+        names = [*{*found.files, *found.own, *self._announced()}, SEAL, ANNOUNCED, JOURNAL]
         for name in [*names, MANIFEST]:
             check_place(self.folder / name, self.folder)
         for name in names:
@@ -380,6 +395,41 @@ def check_folder(folder: Path) -> None:
             refuse_strangers(folder)
         finally:
             lock.withdraw()
+
+
+class _Shards:
+    """The listed shards of each folder, kept in the order of their numbers."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._folders: dict[str, list[str]] = {}
+        for name in names:
+            if is_shard(name):
+                self._folders.setdefault(name.rpartition("/")[0], []).append(name)
+        for found in self._folders.values():
+            found.sort(key=shard_number)
+
+    def of(self, folder: str) -> list[str]:
+        return [*self._folders.get(folder, ())]
+
+    def add(self, name: str) -> None:
+        if is_shard(name):
+            found = self._folders.setdefault(name.rpartition("/")[0], [])
+            place = bisect_left(found, shard_number(name), key=shard_number)
+            if found[place : place + 1] != [name]:
+                found.insert(place, name)
+
+    def remove(self, names: Iterable[str]) -> None:
+        gone: dict[str, set[str]] = {}
+        for name in names:
+            gone.setdefault(name.rpartition("/")[0], set()).add(name)
+        for folder, removed in gone.items():
+            self._folders[folder] = [name for name in self.of(folder) if name not in removed]
+
+
+def _listed(name: str, path: Path) -> Listed:
+    """A line for a file that is written whole, here or under a name of ours."""
+    found = path.stat()
+    return Listed(file=name, sha256=sha256_file(path), size=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values
@@ -408,5 +458,5 @@ def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, s
         raise RunStateError(
             f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
             f"{now.get(key, 'none')} now{more}",
-            fix="use --fresh to start again, or choose another --out",
+            fix="use --fresh to start anew, or choose another --out",
         )

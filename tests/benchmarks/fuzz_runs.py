@@ -54,12 +54,12 @@ Spoil = Callable[[random.Random, Path, Path], None]
 def _finished() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="kdaudit-fuzz-run-")) / "run"
     with RunStore(folder, "sample", {}) as run:
-        write_run(folder)
-        render_reports(folder, ReportConfig())
+        with run.rewriting("results.json", "leaks.parquet", REPORT, PUBLIC_REPORT, CARD):
+            write_run(folder)
+            render_reports(folder, ReportConfig())
+            for name in ("results.json", "leaks.parquet", REPORT):
+                (folder / name).chmod(0o600)
         run.write_text("config.yaml", "name: sample\ncorpus: a/b\nmodels: {teacher: a/b}\n")
-        for name in ("results.json", "leaks.parquet", REPORT):
-            (folder / name).chmod(0o600)
-        run.adopt("results.json", "leaks.parquet", REPORT, PUBLIC_REPORT, CARD)
         run.finish()
     return folder
 

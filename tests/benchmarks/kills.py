@@ -41,7 +41,7 @@ from kdaudit.cli import main as kdaudit
 from kdaudit.inference import prepare
 from kdaudit.inference.workers import fork_server
 from kdaudit.runs import store
-from kdaudit.runs.manifest import check_files
+from kdaudit.runs.verify import check_files
 
 _SHARES = {"run": 0.36, "screen": 0.24, "distill": 0.2, "report": 0.1, "card": 0.1}
 """Share of the moments that each command gets."""

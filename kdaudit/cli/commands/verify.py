@@ -16,7 +16,7 @@ from kdaudit.cli.printing import one_line, say
 def command(run_dir: Path) -> int:
     """Check every file of a run against its manifest; exit 1 if one is not as it was written."""
     from kdaudit.runs.layout import SEAL
-    from kdaudit.runs.manifest import check_files
+    from kdaudit.runs.verify import check_files
 
     problems = check_files(run_dir)
     for problem in problems:
