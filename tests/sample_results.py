@@ -76,7 +76,7 @@ def sample_dict(**changes: Any) -> dict[str, Any]:
         "hard": _model("student", "hard", 742, (0.000690, 0.000797), 17.44, 66.0),
     }
     return {
-        "schema_version": "1",
+        "schema_version": "2",
         "name": "acme-1.4b-release",
         "created": "2026-01-30T14:05:09Z",
         "kdaudit_version": "0.1.0",
@@ -121,12 +121,17 @@ def sample_dict(**changes: Any) -> dict[str, Any]:
         "curves": _curves(),
         "gate": _gate(),
         "leaks": sample_leaks(),
-        "notes": [
+        "notes": noted(
             f"corpus: 31,007 documents of {LOCAL_PATH} were shorter than 100 tokens and left out",
             "predictor: labels are those of the student soft",
-        ],
+        ),
         **changes,
     }
+
+
+def noted(*texts: str) -> list[dict[str, Any]]:
+    """Notes of any kind."""
+    return [{"code": "tags_not_searched", "subject": None, "text": text} for text in texts]
 
 
 def _model(
@@ -324,7 +329,13 @@ def bare_dict(**changes: Any) -> dict[str, Any]:
         "curves": {},
         "gate": {"verdict": "none", "checks": []},
         "leaks": leaks,
-        "notes": ["predictor: it takes 59 memorized examples, 4 were found"],
+        "notes": [
+            {
+                "code": "no_predictor",
+                "subject": "predictor",
+                "text": "It takes 59 memorized examples, 4 were found.",
+            }
+        ],
     }
     return sample_dict(**{**bare, **changes})
 
@@ -338,7 +349,7 @@ def hostile_dict() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         leak["document_id"], leak["tags"] = text, [text[:100]]
         said = [{"name": name, "matched_tokens": 3, "continuation": text[:3] + text[::-1]} for name in names]
         rows.append(leak_row(leak, names, prefix=text, suffix=text, text=text + text, models=said))
-    data = sample_dict(leaks=leaks, name=HOSTILE[0], notes=HOSTILE)
+    data = sample_dict(leaks=leaks, name=HOSTILE[0], notes=noted(*HOSTILE))
     data["corpus"]["path"] = f"/home/owner/{HOSTILE[4]}"
     for part in ("models", "comparison"):
         data[part][HOSTILE[0] + HOSTILE[2]] = data[part]["soft"]

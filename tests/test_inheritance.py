@@ -141,7 +141,7 @@ def test_several_baselines_leave_what_needs_a_single_pair_open():
     assert (found.ratio_ci95, found.difference_ci95, found.mcnemar_p) == (None, None, None)
     assert (found.easy_core, found.inherited) == (2, 1)
     assert len(notes) == 1
-    assert "Student soft: its ratio to the mean of 2 baselines" in notes[0]
+    assert "Student soft: its ratio to the mean of 2 baselines" in notes[0].text
 
 
 def test_without_baselines_nothing_is_claimed():
@@ -149,11 +149,11 @@ def test_without_baselines_nothing_is_claimed():
     found, notes = compare("soft", student, student, [])
     assert found == empty_comparison()
     assert len(notes) == 1
-    assert notes[0].startswith("Student soft: without a baseline")
+    assert notes[0].text.startswith("Student soft: without a baseline")
     pair, notes = soft_vs_hard("soft", "hard", student, student, student, [])
     assert pair is None
     assert len(notes) == 1
-    assert "soft and hard" in notes[0]
+    assert "soft and hard" in notes[0].text
     assert classes(student, student, []).classes == ["unknown", "unknown"]
 
 
@@ -163,7 +163,8 @@ def test_a_silent_baseline_leaves_the_ratio_bounded_below_only():
     assert found.ratio_to_baseline is None
     assert found.ratio_ci95[0] > 0
     assert found.ratio_ci95[1] is None
-    assert notes == [
+    assert [(note.code, note.subject) for note in notes] == [("ratio_undefined", "soft")]
+    assert [note.text for note in notes] == [
         "Student soft: its ratio to the baseline is undefined, because the baseline memorizes nothing."
     ]
 
@@ -172,7 +173,11 @@ def test_a_silent_student_and_teacher_are_noted_by_name():
     some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
     found, notes = compare("soft", none, some, [some])
     assert (found.ratio_to_baseline, found.share_in_easy_core, found.inheritance_rate) == (0.0, None, None)
-    assert [note.split(" is undefined")[0] for note in notes] == [
+    assert [(note.code, note.subject) for note in notes] == [
+        ("easy_core_share_undefined", "soft"),
+        ("inheritance_undefined", "soft"),
+    ]
+    assert [note.text.split(" is undefined")[0] for note in notes] == [
         "Student soft: the share of its memorized examples in the easy core",
         "Student soft: its inheritance rate",
     ]
@@ -211,8 +216,8 @@ def test_a_soft_student_that_inherits_nothing_leaves_the_ratio_open_above():
     assert found.ratio_ci95[0] > 0
     assert found.ratio_ci95[1] is None
     assert len(notes) == 1
-    assert notes[0].startswith("Students a and b: the ratio of what b inherits to what a does")
-    assert notes[0].endswith("because a inherits nothing.")
+    assert notes[0].text.startswith("Students a and b: the ratio of what b inherits to what a does")
+    assert notes[0].text.endswith("because a inherits nothing.")
 
 
 @given(sets())

@@ -191,7 +191,7 @@ def test_trials_give_the_figures_of_the_population(most, monkeypatch):
 def test_subsampled_trials_are_told(table, monkeypatch):
     monkeypatch.setattr("kdaudit.risk.fit.TRIAL_OTHERS", 700)
     notes = fit_predictor(table, SETTINGS._replace(trials=1), ORIGIN).notes
-    assert any("draw 700 of the 8,000 texts" in note and "weighted back" in note for note in notes)
+    assert any("draw 700 of the 8,000 texts" in note.text and "weighted back" in note.text for note in notes)
 
 
 def test_curves_are_those_of_the_population(fitted):
@@ -259,7 +259,8 @@ def test_a_text_counts_by_its_least_risky_copy():
 def test_promise_and_its_kind_are_told(fitted):
     assert fitted.status == "ok"
     assert (fitted.promise.recall, fitted.promise.confidence) == (0.95, 0.95)
-    assert fitted.notes[0] == (
+    assert fitted.notes[0].code == "recall_guarantee"
+    assert fitted.notes[0].text == (
         "The risk predictor flags, with 95 % confidence, at least 95 % of such examples as the student soft "
         "memorizes; this rests on 200 distinct texts of that kind that its fit did not see. Another student "
         "may memorize others."
@@ -268,11 +269,11 @@ def test_promise_and_its_kind_are_told(fitted):
 
 def test_too_few_for_the_promise_get_a_weaker_one():
     notes = fit_predictor(draw(60, 600), SETTINGS._replace(recall=0.99), ORIGIN).notes
-    assert "at least 92.7 %" in notes[0]
+    assert "at least 92.7 %" in notes[0].text
     assert (
         "40 memorized texts could be held out from its fit, which allow the promise of 92.7 %, not more; to "
         "promise 99 % with 95 % confidence takes 299 held out besides those fitted on, so 319 in all."
-        in notes[1]
+        in notes[1].text
     )
 
 
@@ -280,7 +281,7 @@ def test_too_few_for_any_promise():
     fitted = fit_predictor(draw(12, 600), SETTINGS._replace(confidence=0.999), ORIGIN)
     assert fitted.status == "ok"
     assert fitted.promise is None
-    assert "6 memorized texts could be held out from its fit, which allow no promise" in fitted.notes[0]
+    assert "6 memorized texts could be held out from its fit, which allow no promise" in fitted.notes[0].text
 
 
 @pytest.mark.parametrize(
@@ -299,8 +300,9 @@ def test_hardly_any_give_no_predictor_and_say_so(positives, others, words):
     assert fitted[:4] == ("underpowered", None, None, None)
     assert (fitted.promise, fitted.positives) == (None, positives)
     (note,) = fitted.notes
-    assert words in note
-    assert "What the models themselves are seen to memorize is flagged all the same" in note
+    assert (note.code, note.subject) == ("no_predictor", "predictor")
+    assert words in note.text
+    assert "What the models themselves are seen to memorize is flagged all the same" in note.text
 
 
 def test_ten_copies_of_one_text_are_hardly_any():
@@ -308,7 +310,7 @@ def test_ten_copies_of_one_text_are_hardly_any():
     one_text = np.where(table.positive, -1, table.groups)
     fitted = fit_predictor(Table(table.features, table.positive, one_text), SETTINGS, ORIGIN)
     assert fitted.status == "underpowered"
-    assert "there is 1." in fitted.notes[0]
+    assert "there is 1." in fitted.notes[0].text
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,7 @@ def test_a_constant_feature_does_nothing(value):
     fitted = fit_predictor(table, SETTINGS, ORIGIN)
     assert fitted.predictor.coefficients["kl_divergence"] == 0
     assert fitted.predictor.scales["kl_divergence"] == 1
-    assert any("kl_divergence is the same for all examples" in note for note in fitted.notes)
+    assert any("kl_divergence is the same for all examples" in note.text for note in fitted.notes)
     three = fit_predictor(
         Table(table.features[:, :3], table.positive, table.groups), SETTINGS, ORIGIN, FEATURES[:3]
     )
@@ -458,7 +460,7 @@ def test_use_elsewhere_warns(changes, words, fitted):
 )
 def test_promise_names_what_it_covers(labels, words, table):
     origin = ORIGIN.model_copy(update={"labels": labels, "student": None})
-    assert words in fit_predictor(table, SETTINGS._replace(trials=1), origin).notes[0]
+    assert words in fit_predictor(table, SETTINGS._replace(trials=1), origin).notes[0].text
 
 
 def test_reasons_name_the_two_strongest_drivers():

@@ -68,7 +68,7 @@ def test_a_class_that_auto_tokenizer_builds_anew_changes_nothing(tmp_path: Path)
     assert "teacher, soft, hard: transformers' AutoTokenizer" in done.stderr
     found = json.loads((tmp_path / "runs" / "toy" / "results.json").read_text())
     assert memorized(found) == {"teacher": 5, "soft": 5, "hard": 2}
-    note = next(note for note in found["notes"] if "AutoTokenizer" in note)
+    note = next(note["text"] for note in found["notes"] if note["code"] == "tokenizer_reading")
     assert "tokenizer.json is taken as it stands" in note
     assert str(tmp_path) not in note
     leaks = pq.read_table(tmp_path / "runs" / "toy" / "leaks.parquet").to_pylist()
@@ -81,7 +81,7 @@ def test_special_tokens_that_no_text_holds_change_nothing(tmp_path: Path) -> Non
     add_token(tmp_path / "hard", "<|user|>")
     found = results(tmp_path)
     assert memorized(found) == {"teacher": 5, "soft": 5, "hard": 2}
-    assert any(note.endswith("as the same tokens: those of soft, hard.") for note in found["notes"])
+    assert any(note["text"].endswith("as the same tokens: those of soft, hard.") for note in found["notes"])
 
 
 def test_rows_that_one_model_reads_differently_are_refused_before_any_model_runs(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_each_model_is_asked_after_its_own_bos_token(tmp_path: Path) -> None:
     found = results(tmp_path)
     assert memorized(found) == {"teacher": 0, "soft": 0, "hard": 4}
     assert found["extraction"]["bos"] is False
-    note = next(note for note in found["notes"] if "BOS" in note)
+    note = next(note["text"] for note in found["notes"] if note["code"] == "bos_tokens_differ")
     assert "it does for hard, not for teacher, soft" in note
     said = pq.read_table(tmp_path / "runs" / "toy" / "leaks.parquet")["models"].to_pylist()
     assert all(next(m for m in row if m["name"] == "hard")["matched_tokens"] == toys.SUFFIX for row in said)
@@ -158,4 +158,4 @@ def test_a_begin_token_that_is_asked_for_is_each_model_s_own_or_nobodys(bos: str
     else:
         found = results(tmp_path, "extraction.bos=never")
         assert memorized(found) == {"teacher": 5, "soft": 5, "hard": 2}
-        assert not any("BOS" in note for note in found["notes"])
+        assert not any(note["code"] == "bos_tokens_differ" for note in found["notes"])

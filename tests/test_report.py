@@ -37,6 +37,7 @@ from kdaudit.reporting.formatting import (
     times,
     times_interval,
 )
+from kdaudit.reporting.render import read_results
 
 
 @pytest.fixture(scope="module")
@@ -506,10 +507,10 @@ def test_no_note_about_a_student_gives_a_reason(status: str) -> None:
 
     data = bare_dict()
     data["predictor"] = {"status": status, "reason": None if status == "ok" else "It takes 59, 4 were found."}
-    notes = [
-        f"Student {name}: its ratio cannot be had, since it memorizes nothing."
-        for name in ("predictor-v2", "baseline-ratio", "inherit-teacher-specific", "soft-hard")
-    ]
+    notes: list[Any] = []
+    for name in ("predictor-v2", "predictor", "baseline", "inherit-teacher-specific", "soft-hard"):
+        text = f"Student {name}: its ratio is undefined, since it memorizes nothing."
+        notes += [text, {"code": "several_baselines", "subject": name, "text": text}]
     results = AuditResults.model_validate({**data, "notes": []})
     with_notes = AuditResults.model_validate({**data, "notes": notes})
     for why in (
@@ -520,6 +521,56 @@ def test_no_note_about_a_student_gives_a_reason(status: str) -> None:
     ):
         assert why(with_notes) == why(results)
     assert status == "ok" or "It takes 59, 4 were found." in missing_reasons.why_no_predictor(results)
+
+
+def test_a_reason_is_asked_for_by_its_code() -> None:
+    from kdaudit.reporting import missing_reasons
+    from kdaudit.schemas.results import AuditResults
+
+    def note(code: str, subject: str | None) -> dict[str, Any]:
+        return {"code": code, "subject": subject, "text": f"The reason of {code}."}
+
+    data = sample_dict(soft_vs_hard=None)
+    data["predictor"] = {"status": "disabled"}
+    codes = [
+        ("no_predictor", "predictor", missing_reasons.why_no_predictor),
+        ("ratio_undefined", "soft", missing_reasons.why_no_comparison),
+        ("inheritance_undefined", "soft", missing_reasons.why_no_inheritance),
+        ("inheritance_undefined", "soft", missing_reasons.why_no_soft_vs_hard),
+    ]
+    for code, subject, why in codes:
+        results = AuditResults.model_validate(
+            {**data, "notes": [note("no_holdout", None), note(code, subject)]}
+        )
+        assert why(results) == f"The reason of {code}."
+
+
+def test_results_of_schema_version_1_are_read_and_rendered(tmp_path: Path) -> None:
+    """Their notes are plain text; nothing else of them was otherwise."""
+    told = ["Student soft: its ratio to the baseline is undefined.", "Without a holdout there is no floor."]
+    write_run(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(sample_dict(schema_version="1", notes=told)))
+    results = read_results(tmp_path)
+    assert results.schema_version == "2"
+    assert [(note.code, note.subject, note.text) for note in results.notes] == [
+        ("note", None, text) for text in told
+    ]
+    card = tmp_path.with_name("card.md")
+    for command in (
+        ["report", str(tmp_path)],
+        ["card", str(tmp_path), "--student", "soft", "--card", str(card)],
+    ):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.stderr
+    assert all(text in Page((tmp_path / "report.html").read_text()).text for text in told)
+    assert "kdaudit:begin" in card.read_text()
+
+
+def test_results_of_another_schema_version_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(sample_dict(schema_version="3")))
+    with pytest.raises(RunStateError, match="schema_version does not follow the schema"):
+        read_results(tmp_path)
 
 
 def test_results_of_an_older_version_still_render(tmp_path: Path) -> None:

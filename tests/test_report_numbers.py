@@ -260,7 +260,7 @@ def names(results: dict[str, Any]) -> Iterator[str]:
     yield from (results["created"], results["created"][:10], results["kdaudit_version"], results["name"])
     yield from (results["extraction"]["engine_version"], results["extraction"]["device"], "HMAC-SHA256")
     for note in results["notes"]:
-        yield from (note, re.sub(r"/home/owner/private stuff/", "", note))
+        yield from (note["text"], re.sub(r"/home/owner/private stuff/", "", note["text"]))
     if reason := results["predictor"].get("reason"):
         yield reason
     yield "‹U+202E›"

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sample_results import HOSTILE, SENTENCES
+from sample_results import HOSTILE, SENTENCES, noted
 from test_report import Page, number, shingles
 
 from kdaudit.analysis.flagged import read_worst
@@ -58,7 +58,7 @@ def spread(middle: float) -> dict[str, float]:
 def record_dict(**changes: Any) -> dict[str, Any]:
     """screen.json of a screening of 100,000 examples; `changes` replace top-level keys."""
     return {
-        "schema_version": "1",
+        "schema_version": "2",
         "name": "acme-corpus",
         "created": "2026-01-30T14:05:09Z",
         "kdaudit_version": "0.1.0",
@@ -145,7 +145,7 @@ def record_dict(**changes: Any) -> dict[str, Any]:
         },
         "drop": "document",
         "format": "parquet",
-        "notes": [f"corpus: 310 documents of {LOCAL_PATH} were too short", "predictor: one more note"],
+        "notes": noted(f"corpus: 310 documents of {LOCAL_PATH} were too short", "predictor: one more note"),
         **changes,
     }
 
@@ -198,7 +198,7 @@ def screened(tmp_path_factory: pytest.TempPathFactory) -> Screened:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Screened:
-    data = record_dict(name=HOSTILE[0] + HOSTILE[2], notes=HOSTILE)
+    data = record_dict(name=HOSTILE[0] + HOSTILE[2], notes=noted(*HOSTILE))
     data["corpus"]["path"] = f"/home/owner/{HOSTILE[4]}"
     data["models"][HOSTILE[0] + HOSTILE[2]] = {**data["models"]["teacher"], "role": "student"}
     data["features"][HOSTILE[4]] = {"flagged": spread(1), "kept": None}

@@ -131,7 +131,7 @@ def test_its_predictor_is_saved_and_promises_for_the_easy_core(
     assert predictor.labels == record["labels"] == "easy_core"
     assert record["predictor"]["status"] == "ok"
     assert record["predictor"]["auc"]["mean"] > 0.95
-    assert any("easy core" in note for note in record["notes"])
+    assert any("easy core" in note["text"] for note in record["notes"])
 
 
 def test_files_are_whole_and_private_where_they_hold_text(family: Family, record: dict[str, Any]) -> None:
@@ -305,7 +305,7 @@ def test_without_enough_positives_only_what_is_memorized_is_flagged(family: Fami
     assert found["predictor"]["status"] == "underpowered"
     assert found["flagged"]["predicted"] == 0
     assert found["flagged"]["examples"] == found["flagged"]["memorized"]
-    assert any("There is no risk predictor" in note for note in found["notes"])
+    assert any(note["code"] == "no_predictor" for note in found["notes"])
     assert not (family.folder / "few" / "predictor.json").exists()
     risk = pq.read_table(family.folder / "few" / "risk.parquet")["risk"]
     assert risk.null_count == len(risk)

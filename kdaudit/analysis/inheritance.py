@@ -25,6 +25,7 @@ from kdaudit.analysis.intervals import (
     mcnemar_exact,
     newcombe_paired_difference,
 )
+from kdaudit.schemas.notes import Note, NoteCode
 from kdaudit.schemas.results import ComparisonResult, Interval, LeakClass, SoftVsHard
 
 Figures = TypeVar("Figures")
@@ -34,10 +35,10 @@ _NOT_COMPARED = "what they inherit cannot be compared"
 
 
 class Noted(NamedTuple, Generic[Figures]):
-    """Figures, and for `results.notes` a sentence for each that could not be had."""
+    """Figures, and for `results.notes` a note for each that is not available."""
 
     figures: Figures
-    notes: list[str]
+    notes: list[Note]
 
 
 class Classes(NamedTuple):
@@ -72,8 +73,9 @@ def compare(name: str, student: Flags, teacher: Flags, baselines: Sequence[Flags
     """
     _require_same_examples(student, teacher, *baselines)
     if not baselines:
-        note = f"Student {name}: without a baseline, what is inherited and what is easy cannot be told apart."
-        return Noted(ComparisonResult(**dict.fromkeys(ComparisonResult.model_fields)), [note])
+        text = "without a baseline, what is inherited and what is easy cannot be told apart."
+        nothing = ComparisonResult(**dict.fromkeys(ComparisonResult.model_fields))
+        return Noted(nothing, [_student_note("no_baseline", name, text)])
     baseline = reduce(np.logical_or, baselines)
     memorized = int(np.count_nonzero(student))
     others = PairedTable.of(baseline[student], teacher[student])
@@ -116,7 +118,8 @@ def soft_vs_hard(
     """
     _require_same_examples(soft, hard, teacher, *baselines)
     if not baselines:
-        return Noted(None, [f"Students {soft_name} and {hard_name}: {_NOT_COMPARED} without a baseline."])
+        text = f"Students {soft_name} and {hard_name}: {_NOT_COMPARED} without a baseline."
+        return Noted(None, [_pair_note("no_baseline", text)])
     specific = teacher & ~reduce(np.logical_or, baselines)
     table = PairedTable.of(hard[specific], soft[specific])
     everywhere = PairedTable.of(hard, soft)
@@ -204,41 +207,52 @@ def _contrast_to_mean(student: Flags, baselines: Sequence[Flags]) -> _Contrast:
     )
 
 
-def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> list[str]:
+def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> list[Note]:
     if result.difference is None:
-        return [f"Student {name}: there are no examples to compare it on."]
+        return [_student_note("no_examples", name, "there are no examples to compare it on.")]
     notes = []
     if baselines > 1:
-        notes.append(
-            f"Student {name}: its ratio to the mean of {baselines} baselines and its difference from it have "
-            "no interval and no McNemar test; these need a single baseline."
+        text = (
+            f"its ratio to the mean of {baselines} baselines and its difference from it have no interval and "
+            "no McNemar test; these need a single baseline."
         )
+        notes.append(_student_note("several_baselines", name, text))
     if result.ratio_to_baseline is None:
         silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"
-        notes.append(f"Student {name}: its ratio to the baseline is undefined, because {silent} nothing.")
+        text = f"its ratio to the baseline is undefined, because {silent} nothing."
+        notes.append(_student_note("ratio_undefined", name, text))
     if result.share_in_easy_core is None:
-        notes.append(
-            f"Student {name}: the share of its memorized examples in the easy core is undefined, because it "
-            "memorizes none."
-        )
+        text = "the share of its memorized examples in the easy core is undefined, because it memorizes none."
+        notes.append(_student_note("easy_core_share_undefined", name, text))
     if result.inheritance_rate is None:
-        notes.append(f"Student {name}: its inheritance rate is undefined, {_NONE_SPECIFIC}.")
+        text = f"its inheritance rate is undefined, {_NONE_SPECIFIC}."
+        notes.append(_student_note("inheritance_undefined", name, text))
     return notes
 
 
-def _soft_vs_hard_notes(result: SoftVsHard) -> list[str]:
+def _student_note(code: NoteCode, name: str, text: str) -> Note:
+    return Note(code=code, subject=name, text=f"Student {name}: {text}")
+
+
+def _pair_note(code: NoteCode, text: str) -> Note:
+    return Note(code=code, subject="soft_vs_hard", text=text)
+
+
+def _soft_vs_hard_notes(result: SoftVsHard) -> list[Note]:
     pair = f"Students {result.soft} and {result.hard}"
     notes = []
     if result.difference is None:
-        notes.append(f"{pair}: {_NOT_COMPARED}, {_NONE_SPECIFIC}.")
+        notes.append(_pair_note("soft_vs_hard_undefined", f"{pair}: {_NOT_COMPARED}, {_NONE_SPECIFIC}."))
     elif result.ratio is None:
-        notes.append(
+        text = (
             f"{pair}: the ratio of what {result.hard} inherits to what {result.soft} does is undefined, "
             f"because {result.soft} inherits nothing."
         )
+        notes.append(_pair_note("soft_vs_hard_undefined", text))
     if result.share_of_hard_in_soft is None:
-        notes.append(
+        text = (
             f"{pair}: the share of {result.hard}'s memorized examples that {result.soft} memorizes too "
             f"is undefined, because {result.hard} memorizes none."
         )
+        notes.append(_pair_note("soft_vs_hard_undefined", text))
     return notes

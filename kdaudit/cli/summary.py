@@ -19,7 +19,7 @@ def summarize(results: AuditResults, folder: Path) -> str:
     lines += [f"  {name:<{width}}  {_model(results, model)}" for name, model in results.models.items()]
     lines += ["", f"  {_left_out(results)}"]
     lines += [f"  {line}" for line in (*_students(results), *_tagged(results))]
-    lines += [f"  note: {note}" for note in results.notes]
+    lines += [f"  note: {note.text}" for note in results.notes]
     lines += ["", f"full report (holds training text): {folder / layout.REPORT}"]
     lines.append(f"public report:                     {folder / layout.PUBLIC_REPORT}")
     return "\n".join(lines)
@@ -105,7 +105,7 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
         lines.append(f"  {kept.windows_unscored:,} windows outside the sample were not scored and are kept")
     if kept.too_short:
         lines.append(f"  {kept.too_short:,} stretches too short to be scored are kept")
-    lines += [f"  note: {note}" for note in record.notes]
+    lines += [f"  note: {note.text}" for note in record.notes]
     lines.append("")
     if not kept.withheld:
         lines.append(f"kept corpus (training text):                   {folder / layout.KEPT}")

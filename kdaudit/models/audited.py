@@ -28,6 +28,7 @@ from kdaudit.models.tokenizer import (
     rewriting_warning,
 )
 from kdaudit.runs import Progress
+from kdaudit.schemas.notes import Note
 
 Role = Literal["teacher", "baseline", "student"]
 KdMethod = Literal["soft", "hard"]
@@ -54,7 +55,7 @@ class Roster(NamedTuple):
     warnings: list[str]
     alike: Mapping[str, Alike]
     """What is known of each model whose tokenizer is not the teacher's, by its name."""
-    notes: list[str]
+    notes: list[Note]
     """What readers of the results should know of the tokenizers."""
 
     @property
@@ -179,8 +180,15 @@ def with_tokenizer_notes(roster: Roster, texts: Iterable[str]) -> Roster:
         ):
             if said is not None:
                 names.setdefault(said, []).append(member.name)
-    notes = [f"{', '.join(members)}: {said}" for said, members in names.items()]
-    return roster._replace(warnings=[*roster.warnings, *notes], notes=notes)
+    notes = [
+        Note(
+            code="tokenizer_reading",
+            subject=members[0] if len(members) == 1 else None,
+            text=f"{', '.join(members)}: {said}",
+        )
+        for said, members in names.items()
+    ]
+    return roster._replace(warnings=[*roster.warnings, *(note.text for note in notes)], notes=notes)
 
 
 class _Configured(NamedTuple):

@@ -26,7 +26,7 @@ from kdaudit.errors import CorpusError
 from kdaudit.inference import prepare
 from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_attack
-from kdaudit.pipelines.stages.engine_check import read_checked
+from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
@@ -52,9 +52,10 @@ from kdaudit.pipelines.stages.scoring import read_features, read_scoring, write_
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.screening import render_screen
 from kdaudit.reporting.screening_words import promise_elsewhere
-from kdaudit.risk import Predictor, family_warnings, load_predictor
+from kdaudit.risk import Predictor, family_warnings, load_predictor, predictor_note
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore, check_folder
+from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
 from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
 from kdaudit.screening.kept import Keeping, check_writable, write_kept
@@ -199,20 +200,24 @@ def _write_prediction(screening: _Screening) -> None:
             return
         risk = write_risk(work, given, read_features(work, given.features))
         work.run.write_text(layout.PREDICTOR, given.model_dump_json(indent=1) + "\n")
-        notes = family_warnings(given, origin)
-        promise = [] if given.promise is None else [promise_elsewhere(given.promise, given.origin)]
+        notes = [predictor_note("predictor_from_elsewhere", said) for said in family_warnings(given, origin)]
         if screening.config.predictor.model_fields_set & {"recall", "confidence"}:
-            notes.append(
+            text = (
                 "predictor.recall and predictor.confidence are not used: a given predictor.json keeps the "
                 "threshold that it was made with."
             )
+            notes.append(predictor_note("settings_unused", text))
+        if given.promise is not None:
+            text = promise_elsewhere(given.promise, given.origin)
+            notes.append(predictor_note("recall_guarantee", text))
         result = PredictorResult(
             status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
         )
-        untried = (
+        text = (
             "The risk predictor was not tried on this corpus: AUC, recall and precision are not known here."
         )
-        write_found(work, Prediction(result=result, curves=Curves(), notes=[*notes, *promise, untried]))
+        notes.append(predictor_note("predictor_untried", text))
+        write_found(work, Prediction(result=result, curves=Curves(), notes=notes))
 
 
 def _found(screening: _Screening) -> Flagged:
@@ -315,7 +320,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     copies, labels = read_copies(work), _labels(screening)
     checked = {member.name: read_checked(work, member) for member in work.roster.members}
     return ScreenRecord(
-        schema_version="1",
+        schema_version="2",
         name=config.name,
         created=work.run.created,
         kdaudit_version=__version__,
@@ -349,7 +354,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         format=config.format,
         max_flagged=config.max_flagged,
         notes=[
-            *(one.note for one in checked.values() if one.note),
+            *engine_notes(checked),
             *tokenizer_notes(config.extraction, work.roster),
             *prediction.notes,
             *_columns_replaced(kept),
@@ -357,14 +362,15 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     )
 
 
-def _columns_replaced(kept: KeptCounts) -> list[str]:
+def _columns_replaced(kept: KeptCounts) -> list[Note]:
     if not kept.columns_replaced:
         return []
-    return [
+    text = (
         "In kept/, values that JSON readers refuse were replaced: NaN and infinity by null, half of a "
         "surrogate pair by U+FFFD, integers beyond 64 bits by the nearest double. "
         f"Columns: {', '.join(kept.columns_replaced)}."
-    ]
+    )
+    return [Note(code="columns_replaced", subject="kept", text=text)]
 
 
 def _extraction(screening: _Screening) -> ExtractionResult:

@@ -1,11 +1,12 @@
 """Why a figure is absent, in words.
 
-Each reason follows from figures of the results, or was kept beside the figure when it was taken. Notes are
-never searched: they hold names that users chose.
+Each reason follows from figures of the results, or is a note that is asked for by its code. The text of notes
+is never searched: it holds names that users chose.
 """
 
 from __future__ import annotations
 
+from kdaudit.schemas.notes import text_of
 from kdaudit.schemas.results import AuditResults
 
 _SEE_NOTES = "This audit does not hold the figure; its notes give what is known of the reason."
@@ -25,7 +26,7 @@ def why_no_comparison(results: AuditResults) -> str:
         )
     if all(model.memorized == 0 for model in results.models.values() if model.role == "baseline"):
         return "The baseline memorizes no example, so there is nothing to set the students against."
-    return _SEE_NOTES
+    return text_of(results.notes, "no_examples", "ratio_undefined") or _SEE_NOTES
 
 
 def why_no_inheritance(results: AuditResults) -> str:
@@ -34,7 +35,7 @@ def why_no_inheritance(results: AuditResults) -> str:
         return why_no_comparison(results)
     if any(figures.teacher_specific == 0 for figures in results.comparison.values()):
         return "The teacher memorizes nothing that the baseline does not, so there is nothing to inherit."
-    return _SEE_NOTES
+    return text_of(results.notes, "no_examples", "inheritance_undefined") or _SEE_NOTES
 
 
 def why_no_soft_vs_hard(results: AuditResults) -> str:
@@ -51,10 +52,13 @@ def why_no_soft_vs_hard(results: AuditResults) -> str:
 def why_no_predictor(results: AuditResults) -> str:
     """Why there is no risk predictor."""
     found = results.predictor
+    reason = (
+        text_of(results.notes, "no_predictor", subject="predictor") or found.reason
+    )  # older results have the latter alone
     if found.status == "disabled":
-        return found.reason or "The risk predictor was switched off, or could not be fitted; see the notes."
+        return reason or "The risk predictor was switched off, or could not be fitted; see the notes."
     if found.status == "ok":
-        return _SEE_NOTES
+        return text_of(results.notes, "predictor_untried", subject="predictor") or _SEE_NOTES
     positives = "" if found.positives is None else f" ({found.positives:,} found)"
     few = f"Too few memorized examples{positives} to train and test a predictor on."
-    return f"{few} {found.reason or ''}".strip()
+    return f"{few} {reason or ''}".strip()

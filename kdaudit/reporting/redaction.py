@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import quote
+
+from kdaudit.schemas.notes import Note
 
 _KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
 """Line ends and tabs are laid out by the page; joiners belong to emoji and to several scripts."""
@@ -112,6 +115,11 @@ def _parts(path: str) -> list[str]:
         for part in re.split(r"[/\\]+", path)
         if part not in ("", ".", "..") and not part.startswith("~") and not re.fullmatch("[A-Za-z]:", part)
     ]
+
+
+def notes_without_paths(notes: Iterable[Note], known: str) -> list[Note]:
+    """Notes whose text holds no local path, see `without_paths`."""
+    return [note.model_copy(update={"text": without_paths(note.text, known)}) for note in notes]
 
 
 def without_paths(text: str, known: str = "") -> str:

@@ -15,7 +15,7 @@ from kdaudit.analysis.flagged import FlaggedExample, read_worst
 from kdaudit.errors import RunStateError
 from kdaudit.reporting.leak_cards import TEXT_LIMIT
 from kdaudit.reporting.predictor_charts import Panel, panels
-from kdaudit.reporting.redaction import Cut, keep_head, public_corpus_name, visible, without_paths
+from kdaudit.reporting.redaction import Cut, keep_head, notes_without_paths, public_corpus_name, visible
 from kdaudit.reporting.render import MOST_BYTES, render
 from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, headline, not_covered, promise, whose
 from kdaudit.runs import layout
@@ -107,7 +107,7 @@ def without_paths_in(record: ScreenRecord) -> ScreenRecord:
     """The record with only the last part of local paths: of the corpus, and in the notes."""
     path = record.corpus.path
     corpus = record.corpus.model_copy(update={"path": public_corpus_name(path)})
-    notes = [without_paths(note, path) for note in record.notes]
+    notes = notes_without_paths(record.notes, path)
     return record.model_copy(update={"corpus": corpus, "notes": notes})
 
 

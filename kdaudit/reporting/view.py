@@ -15,7 +15,12 @@ from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.pii_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Promised, caught, kind_foreseen, promise_of
-from kdaudit.reporting.redaction import public_corpus_name, show_head, without_paths
+from kdaudit.reporting.redaction import (
+    notes_without_paths,
+    public_corpus_name,
+    show_head,
+    without_paths,
+)
 from kdaudit.reporting.scales import round_step
 from kdaudit.reporting.verdict import CheckRow, Verdict, check_rows, close_calls, verdict_of
 from kdaudit.schemas.results import AuditResults
@@ -124,7 +129,7 @@ def without_private_parts(results: AuditResults) -> AuditResults:
     return results.model_copy(
         update={
             "corpus": results.corpus.model_copy(update={"path": public_corpus_name(path)}),
-            "notes": [without_paths(note, path) for note in results.notes],
+            "notes": notes_without_paths(results.notes, path),
             "predictor": results.predictor.model_copy(update={"reason": cleared}),
             "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
         }

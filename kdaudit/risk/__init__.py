@@ -11,7 +11,7 @@ Nothing here runs a language model or knows a run directory; scikit-learn is imp
 from __future__ import annotations
 
 from kdaudit.risk.curves import risk_histogram
-from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor
+from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor, predictor_note
 from kdaudit.risk.model import Predictor, load_predictor
 from kdaudit.risk.terms import EXTRA_FEATURES, FEATURES
 from kdaudit.risk.words import family_warnings, promise_words, reasons
@@ -26,6 +26,7 @@ __all__ = [
     "family_warnings",
     "fit_predictor",
     "load_predictor",
+    "predictor_note",
     "promise_words",
     "reasons",
     "risk_histogram",

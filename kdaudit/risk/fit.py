@@ -23,6 +23,7 @@ from kdaudit.risk.splits import TRIAL_OTHERS, Flags, Groups, find_groups, fit_ro
 from kdaudit.risk.terms import FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.risk.trials import TrialFigures, run_trials
 from kdaudit.risk.words import promise_words, weak_promise_words
+from kdaudit.schemas.notes import Note, NoteCode
 from kdaudit.schemas.results import Origin, Promise
 
 LEAST_GROUPS = 10
@@ -63,8 +64,8 @@ class Fitted(NamedTuple):
     curves: PredictorCurves | None
     positives: int
     """Positive examples."""
-    notes: list[str]
-    """In plain words: what is promised, and what could not be had and why."""
+    notes: list[Note]
+    """The recall guarantee, and what is not available and why."""
 
     @property
     def promise(self) -> Promise | None:
@@ -108,7 +109,7 @@ def fit_predictor(
     groups, positives = find_groups(table.groups, positive), int(positive.sum())
     missing = _why_underpowered(groups, positives, len(positive))
     if missing:
-        return Fitted("underpowered", None, None, None, positives, [missing])
+        return Fitted("underpowered", None, None, None, positives, [predictor_note("no_predictor", missing)])
     split_draws, trial_draws = np.random.default_rng(settings.seed).spawn(2)
     seen = fit_rows(groups, positives_needed(settings.recall, settings.confidence), split_draws)
     model = fit_logistic(terms[seen], positive[seen]).with_prior(positives, len(positive) - positives)
@@ -123,6 +124,11 @@ def fit_predictor(
         positives,
         _notes(model, calibrated, groups, settings, origin, features),
     )
+
+
+def predictor_note(code: NoteCode, text: str) -> Note:
+    """A note about the risk predictor."""
+    return Note(code=code, subject="predictor", text=text)
 
 
 def _why_underpowered(groups: Groups, positives: int, examples: int) -> str | None:
@@ -194,20 +200,28 @@ def _notes(
     settings: PredictorSettings,
     origin: Origin,
     features: tuple[str, ...],
-) -> list[str]:
-    notes = [promise_words(calibrated.promise, origin)] if calibrated.promise else []
+) -> list[Note]:
+    notes = []
+    if calibrated.promise:
+        notes.append(predictor_note("recall_guarantee", promise_words(calibrated.promise, origin)))
     if calibrated.promise is None or calibrated.promise.recall < settings.recall:
-        notes.append(
-            weak_promise_words(calibrated.held_out, settings.recall, settings.confidence, calibrated.promise)
+        text = weak_promise_words(
+            calibrated.held_out, settings.recall, settings.confidence, calibrated.promise
         )
+        notes.append(predictor_note("weak_recall_guarantee", text))
     notes += [
-        f"The risk predictor: {name} is the same for all examples that it was fitted on and tells nothing."
+        predictor_note(
+            "constant_feature",
+            f"The risk predictor: {name} is the same for all examples that it was fitted on and tells "
+            "nothing.",
+        )
         for name, weight in zip(features, model.coefficients, strict=True)
         if weight == 0
     ]
     if len(groups.others) > TRIAL_OTHERS:
-        notes.append(
+        text = (
             f"The risk predictor's trials each draw {TRIAL_OTHERS:,} of the {len(groups.others):,} texts "
             "that are not memorized; precision and average precision are weighted back to all of them."
         )
+        notes.append(predictor_note("sampled_trials", text))
     return notes

@@ -1,6 +1,6 @@
 """The versioned schema of results.json: what an audit found, as frozen pydantic models.
 
-A figure that cannot be had is None and `notes` says why; it is never 0 and never absent. Rates are
+A figure that is not available is None and `notes` says why; it is never 0 and never absent. Rates are
 shares of distinct examples (0 to 1); an interval's open end is None.
 """
 
@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
-SCHEMA_VERSION = "1"
+from kdaudit.schemas.notes import Notes, SchemaVersion
 
 Verdict = Literal["pass", "fail", "inconclusive", "none"]
 LeakClass = Literal["easy_core", "inherited", "with_baseline", "student_only", "unknown"]
@@ -299,7 +299,7 @@ class LeakSuffixes(Result):
 class AuditResults(Result):
     """results.json."""
 
-    schema_version: Literal["1"]
+    schema_version: SchemaVersion
     name: str
     created: str
     """UTC, ISO 8601."""
@@ -316,7 +316,7 @@ class AuditResults(Result):
     leaks: list[Leak]
     leak_suffixes: LeakSuffixes | None = None
     """None in results of versions that did not count them."""
-    notes: list[str]
+    notes: Notes
 
     @model_validator(mode="after")
     def _name_the_same_students(self) -> Self:

@@ -1,13 +1,14 @@
 """The versioned schema of screen.json: what a screening found, as frozen pydantic models.
 
-A figure that cannot be had is None and `notes` says why. The record holds neither training text nor document
-ids.
+A figure that is not available is None and `notes` says why. The record holds neither training text nor
+document ids.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+from kdaudit.schemas.notes import Notes, SchemaVersion
 from kdaudit.schemas.results import (
     CorpusResult,
     EngineCheck,
@@ -102,7 +103,7 @@ class KeptCounts(Result):
 class ScreenRecord(Result):
     """screen.json."""
 
-    schema_version: Literal["1"]
+    schema_version: SchemaVersion
     name: str
     created: str
     """UTC, ISO 8601."""
@@ -126,4 +127,4 @@ class ScreenRecord(Result):
     format: Format
     max_flagged: float = 1.0
     """Share of the examples, or of the documents that are left out, above which nothing is written."""
-    notes: list[str]
+    notes: Notes

@@ -93,7 +93,7 @@ def _score(table: Table, fitted: Fitted, folder: Path) -> None:
 
 def _report(fitted: Fitted, seconds: float) -> int:
     for note in fitted.notes:
-        print(note)
+        print(note.text)
     assert fitted.figures is not None
     for name, figure in fitted.figures._asdict().items():
         print(f"{name:18} {figure.mean:.4f} ({figure.low:.4f} to {figure.high:.4f})")

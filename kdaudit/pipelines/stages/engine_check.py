@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -30,6 +31,7 @@ from kdaudit.inference.retry import retreating
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import EngineCheck, Result
 
 _SAID = Continuations._fields[:3]
@@ -47,6 +49,15 @@ class Checked(Result):
     """What was checked: the fields of `EngineInfo`."""
     note: str | None
     """Why there could be none."""
+
+
+def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
+    """A note for each model, by its name, whose engine was not checked."""
+    return [
+        Note(code="engine_not_checked", subject=name, text=one.note)
+        for name, one in checked.items()
+        if one.note
+    ]
 
 
 def write_reference(work: Work, member: Member) -> None:

@@ -10,6 +10,7 @@ from kdaudit.inference import EngineOptions, Split, require
 from kdaudit.models.audited import Member, Roster, embedding_rows
 from kdaudit.models.context import read_context_length
 from kdaudit.models.tokenizer import bos_token_id, uses_bos
+from kdaudit.schemas.notes import Note
 
 
 def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
@@ -74,7 +75,7 @@ def member_split(extraction: ExtractionBase, member: Member) -> Split:
     return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
 
 
-def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[str]:
+def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[Note]:
     """What a reader of the results should know where the models' tokenizers differ."""
     notes = list(roster.notes)
     begun = {member.name: member_split(extraction, member).bos is not None for member in roster.members}
@@ -82,15 +83,17 @@ def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[str]:
         with_bos, without = (
             ", ".join(name for name, does in begun.items() if does is kind) for kind in (True, False)
         )
-        notes.append(
+        text = (
             "A BOS token stands before each prefix where a model's own tokenizer puts one: it does for "
             f"{with_bos}, not for {without}. extraction.bos is the teacher's."
         )
+        notes.append(Note(code="bos_tokens_differ", subject=None, text=text))
     if roster.alike:
-        notes.append(
+        text = (
             f"Tokenizers that differ from the teacher's and read every text as the same tokens: those of "
             f"{', '.join(roster.alike)}."
         )
+        notes.append(Note(code="tokenizers_differ", subject=None, text=text))
     return notes
 
 

@@ -28,10 +28,12 @@ from kdaudit.risk import (
     PredictorSettings,
     Table,
     fit_predictor,
+    predictor_note,
     risk_histogram,
 )
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.notes import Note, Notes, text_of
 from kdaudit.schemas.results import Curves, Origin, PredictorResult, Result
 
 Floats = NDArray[np.float64]
@@ -42,13 +44,13 @@ class Prediction(Result):
 
     result: PredictorResult
     curves: Curves
-    notes: list[str]
+    notes: Notes
 
 
-def absent(note: str) -> Prediction:
+def absent(reason: str) -> Prediction:
     """No predictor, and why."""
-    result = PredictorResult(status="disabled", reason=note)
-    return Prediction(result=result, curves=Curves(), notes=[note])
+    result = PredictorResult(status="disabled", reason=reason)
+    return Prediction(result=result, curves=Curves(), notes=[predictor_note("no_predictor", reason)])
 
 
 def label_flags(kind: str, memorized: Mapping[str, Flags], student: str | None) -> Flags:
@@ -117,7 +119,7 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     if fitted.predictor is None:
         found = PredictorResult(
             status="underpowered",
-            reason=" ".join(fitted.notes) or None,
+            reason=text_of(fitted.notes, "no_predictor"),
             labels=origin.labels,
             student=origin.student,
             positives=fitted.positives,
@@ -140,28 +142,31 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))
 
 
-def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[str]:
+def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[Note]:
     if fitted.figures is None or wider.figures is None:
         return []
     names = ", ".join(EXTRA_FEATURES).replace("_", " ")
-    return [
+    text = (
         f"The risk predictor has an AUC of {fitted.figures.auc.mean:.4f} with its four features; with four "
         f"more ({names}) it would have {wider.figures.auc.mean:.4f} over the same trials."
-    ]
+    )
+    return [predictor_note("more_features", text)]
 
 
-def _what_is_missing(fitted: Fitted) -> list[str]:
+def _what_is_missing(fitted: Fitted) -> list[Note]:
     """Why a figure of a predictor is undefined."""
     notes = []
     if fitted.curves is not None and fitted.curves.calibration is None:
-        notes.append(
+        text = (
             "The risk predictor's calibration is not drawn: the examples held out fill fewer than two bins."
         )
+        notes.append(predictor_note("calibration_undefined", text))
     if fitted.figures is not None and fitted.figures.precision is None:
-        notes.append(
-            "The risk predictor's precision is undefined, because no trial flagged any example at a "
-            "score of 0.5."
+        text = (
+            "The risk predictor's precision is undefined, because no trial flagged any example at a score of "
+            "0.5."
         )
+        notes.append(predictor_note("precision_undefined", text))
     return notes
 
 

@@ -14,10 +14,12 @@ from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.tags import NOT_SEARCHED
 from kdaudit.models.audited import Member
 from kdaudit.pipelines.stages.attacked import Attacked
+from kdaudit.pipelines.stages.engine_check import engine_notes
 from kdaudit.pipelines.stages.fit import tokenizer_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
 from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import (
     AuditResults,
     ComparisonResult,
@@ -42,7 +44,7 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
     comparison, soft_hard, notes = _compare(audited)
     gate = judge(audited.config.gate, comparison, models, not audited.corpus.sampled)
     return AuditResults(
-        schema_version="1",
+        schema_version="2",
         name=audited.config.name,
         created=run.created,
         kdaudit_version=__version__,
@@ -74,16 +76,15 @@ def _curves(audited: Audited) -> Curves:
     return audited.prediction.curves.model_copy(update={"entropy_logprob": points or None})
 
 
-def _missing(audited: Audited) -> list[str]:
+def _missing(audited: Audited) -> list[Note]:
     notes = [
-        NOT_SEARCHED,
-        *(one.checked.note for one in audited.measured.values() if one.checked.note),
+        Note(code="tags_not_searched", subject=None, text=NOT_SEARCHED),
+        *engine_notes({name: one.checked for name, one in audited.measured.items()}),
         *tokenizer_notes(audited.config.extraction, audited.roster),
     ]
     if audited.config.holdout is None:
-        notes.insert(
-            0, "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
-        )
+        text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
+        notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
     return notes
 
 
@@ -134,7 +135,7 @@ def _extraction_result(audited: Audited) -> ExtractionResult:
 class _Compared(NamedTuple):
     comparison: dict[str, ComparisonResult]
     soft_vs_hard: SoftVsHard | None
-    notes: list[str]
+    notes: list[Note]
 
 
 def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
@@ -148,7 +149,7 @@ def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
 def _compare(audited: Audited) -> _Compared:
     teacher = audited.memorized("teacher")
     baselines = [audited.memorized(one.name) for one in audited.roster.baselines]
-    notes: list[str] = []
+    notes: list[Note] = []
     comparison = {}
     for student in audited.roster.students:
         found = compare(student.name, audited.memorized(student.name), teacher, baselines)
@@ -157,16 +158,18 @@ def _compare(audited: Audited) -> _Compared:
     pair = {kd: _first(audited.roster.students, kd) for kd in ("soft", "hard")}
     soft, hard = pair["soft"], pair["hard"]
     if soft is None or hard is None:
-        notes.append(
-            "Soft and hard KD are not compared: that takes one student of each kind (models.students, "
-            "key kd)."
+        text = (
+            "Soft and hard KD are not compared: that takes one student of each kind (models.students, key "
+            "kd)."
         )
+        notes.append(Note(code="soft_vs_hard_missing", subject="soft_vs_hard", text=text))
         return _Compared(comparison, None, notes)
     others = [one.name for one in audited.roster.students if one.kd and one not in (soft, hard)]
     if others:
-        notes.append(
+        text = (
             f"Soft and hard KD are compared for the first student of each kind; not for {', '.join(others)}."
         )
+        notes.append(Note(code="soft_vs_hard_partial", subject="soft_vs_hard", text=text))
     both = soft_vs_hard(
         soft.name, hard.name, audited.memorized(soft.name), audited.memorized(hard.name), teacher, baselines
     )

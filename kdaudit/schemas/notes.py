@@ -1,0 +1,93 @@
+"""Notes of results.json and screen.json: what is not available and why, and what a reader should know.
+
+Code asks for a note by its code and subject; its text is for people, and may hold names that users chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+NoteCode = Literal[
+    # The audit: what was not asked for, and how text was read.
+    "no_holdout",
+    "tags_not_searched",
+    "engine_not_checked",
+    "tokenizer_reading",
+    "bos_tokens_differ",
+    "tokenizers_differ",
+    # A student's comparison with teacher and baseline.
+    "no_baseline",
+    "no_examples",
+    "several_baselines",
+    "ratio_undefined",
+    "easy_core_share_undefined",
+    "inheritance_undefined",
+    # Soft against hard KD.
+    "soft_vs_hard_missing",
+    "soft_vs_hard_partial",
+    "soft_vs_hard_undefined",
+    # The risk predictor.
+    "no_predictor",
+    "recall_guarantee",
+    "weak_recall_guarantee",
+    "constant_feature",
+    "sampled_trials",
+    "more_features",
+    "calibration_undefined",
+    "precision_undefined",
+    "predictor_from_elsewhere",
+    "predictor_untried",
+    "settings_unused",
+    # A screening.
+    "columns_replaced",
+    # Results of schema version 1, whose notes are text alone.
+    "note",
+]
+
+
+class Note(BaseModel):
+    """What a figure lacks and why, or what else a reader should know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    code: NoteCode
+    """What kind of note it is."""
+    subject: str | None
+    """The model, or the key of the results, that it is about; None where it is about none or several."""
+    text: str
+    """For people."""
+
+
+def _of_version_1(notes: object) -> object:
+    if not isinstance(notes, list):
+        return notes
+    return [
+        {"code": "note", "subject": None, "text": each} if isinstance(each, str) else each for each in notes
+    ]
+
+
+Notes = Annotated[list[Note], BeforeValidator(_of_version_1)]
+"""Notes as they are read: those of schema version 1, plain text, get the code `note` and no subject."""
+
+
+def _as_version_2(version: object) -> object:
+    return "2" if version == "1" else version
+
+
+SchemaVersion = Annotated[Literal["2"], BeforeValidator(_as_version_2)]
+"""Of results.json and screen.json. Version 1 is read too, and is as version 2 once it is read."""
+
+
+def text_of(notes: Iterable[Note], *codes: NoteCode, subject: str | None = None) -> str | None:
+    """The text of the first note with one of these codes; None if there is none.
+
+    Args:
+        notes: of the results.
+        codes: what kinds of note are meant.
+        subject: what the note must be about; None for anything.
+
+    """
+    return next((note.text for note in notes if note.code in codes and subject in (None, note.subject)), None)
