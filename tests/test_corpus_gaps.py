@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import shutil
 from pathlib import Path
 
 import pytest
+import toys
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import open_documents, pin_source, refuse_equal_sources
@@ -90,3 +92,13 @@ def test_a_holdout_with_the_corpuss_content_is_refused(copy: str, tmp_path: Path
     holdout.unlink()
     holdout.write_bytes(rows("one", "three"))
     refuse_equal_sources({**sources, "holdout": pin_source(CorpusConfig(path=str(holdout)), "holdout")})
+
+
+def test_an_audit_whose_holdout_is_a_copy_of_its_corpus_is_refused(tmp_path: Path) -> None:
+    toys.write_audit(tmp_path)
+    shutil.copy(tmp_path / "corpus.jsonl", tmp_path / "holdout.jsonl")
+    done = toys.kdaudit("run", tmp_path / "audit.yaml", "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "holdout.path" in done.stderr
+    assert "holds the same data as the corpus" in done.stderr
+    assert not (tmp_path / "run").exists()
