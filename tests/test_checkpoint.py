@@ -584,11 +584,11 @@ def test_copies_are_told_whatever_their_files_are_called(folder: Path, other: Pa
 
 def test_an_audit_warns_of_a_copy(folder: Path, other: Path) -> None:
     from kdaudit.config.audit import ModelSet
-    from kdaudit.models.audited import assemble_roster
+    from kdaudit.models.audited import find_models
 
     student = {"name": "soft", "path": str(other), "kd": "soft"}
-    roster = assemble_roster(ModelSet(teacher=str(folder), baseline=str(other), students=[student]))  # type: ignore[arg-type]
-    assert any(warning.startswith("baseline and soft have the same weights") for warning in roster.warnings)
+    models = find_models(ModelSet(teacher=str(folder), baseline=str(other), students=[student]))  # type: ignore[arg-type]
+    assert any(warning.startswith("baseline and soft have the same weights") for warning in models.warnings)
 
 
 # Files that are none

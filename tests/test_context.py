@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from kdaudit.config.audit import CorpusConfig, ExtractionConfig, ModelSet
 from kdaudit.errors import ModelError
 from kdaudit.inference import EngineOptions, Ragged, start
-from kdaudit.models.audited import assemble_roster
+from kdaudit.models.audited import find_models
 from kdaudit.models.context import context_length, read_context_length
 from kdaudit.pipelines.stages.fit import split_of
 
@@ -127,11 +127,11 @@ def test_engines_agree_where_the_last_token_has_no_position(name: str, tmp_path:
 
 def refused(folder: Path, prefix: int, suffix: int, window: int | None = None) -> str | None:
     """What is said of a teacher that reads so much, or None."""
-    roster = assemble_roster(ModelSet(teacher=str(folder), students=[{"name": "s", "path": str(folder)}]))  # type: ignore[arg-type,list-item]
+    models = find_models(ModelSet(teacher=str(folder), students=[{"name": "s", "path": str(folder)}]))  # type: ignore[arg-type,list-item]
     extraction = ExtractionConfig(prefix_tokens=prefix, suffix_tokens=suffix)
     whole = {} if window is None else {"corpus": CorpusConfig(path="./x", window=window)}
     try:
-        split_of(extraction, roster, whole)
+        split_of(extraction, models, whole)
     except ModelError as error:
         return str(error)
     return None

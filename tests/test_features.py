@@ -115,7 +115,7 @@ def scores(pair: Pair, bos: Begun, windows: list[np.ndarray], dtype: str = "floa
         baseline_bos=bos[1],
         prefix_tokens=toys.PREFIX,
         suffix_tokens=toys.SUFFIX,
-        retreat=0,
+        retries=0,
     ) as worker:
         return worker.scores(windows)
 
@@ -138,7 +138,7 @@ def service(pair: Pair, bos: Begun = BOTH) -> PairService:
         "baseline_bos": bos[1],
         "prefix_tokens": toys.PREFIX,
         "suffix_tokens": toys.SUFFIX,
-        "retreat": 0,
+        "retries": 0,
     }
     found = PairService(options)
     found.load(role="teacher", **files(pair.teacher).options())
@@ -212,7 +212,7 @@ def test_bfloat16_is_used_where_it_is_asked_for(pair: Pair) -> None:
 
 def test_entropy_and_perplexity_of_one_model_equal_the_oracle(pair: Pair) -> None:
     expected = oracle(pair, BOTH)
-    with FeatureWorker(*files(pair.baseline), retreat=0) as worker:
+    with FeatureWorker(*files(pair.baseline), retries=0) as worker:
         found = worker.entropy(pair.windows, BOS, VOCABULARY)
         perplexity = worker.perplexity([pair.windows[:3], pair.windows[3:]], BOS)
     np.testing.assert_allclose(found.entropy, expected["baseline_entropy"], rtol=RELATIVE)
@@ -233,7 +233,7 @@ def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: 
     model.save_pretrained(tmp_path / "broken")
     with pytest.raises(ModelError, match="broken: it gives NaN or infinite logits"):
         scores(pair._replace(baseline=tmp_path / "broken"), NONE, pair.windows)
-    with FeatureWorker(*files(tmp_path / "broken"), retreat=0) as worker:
+    with FeatureWorker(*files(tmp_path / "broken"), retries=0) as worker:
         for ask in (
             lambda: worker.perplexity([pair.windows], None),
             lambda: worker.entropy(pair.windows, None, VOCABULARY),

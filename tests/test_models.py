@@ -21,7 +21,7 @@ from kdaudit.config.audit import ModelConfig
 from kdaudit.config.yaml.loading import dump_yaml, load_audit
 from kdaudit.corpus import pin_source
 from kdaudit.errors import ModelError
-from kdaudit.models.audited import assemble_roster
+from kdaudit.models.audited import find_models
 from kdaudit.models.checks import _check_kind
 from kdaudit.models.resolving import (
     ResolvedModel,
@@ -349,7 +349,7 @@ def test_the_written_configuration_names_the_commits_that_were_read(
     config = load_audit(tmp_path / "audit.yaml")
     for _ in range(2):
         sources = {"corpus": pin_source(config.corpus)}
-        values = pinned(config, sources, assemble_roster(config.models))
+        values = pinned(config, sources, find_models(config.models))
         (tmp_path / "config.yaml").write_text(dump_yaml(values))
         again = load_audit(tmp_path / "config.yaml")
         assert again.corpus.revision == "d" * 40
@@ -360,8 +360,8 @@ def test_the_written_configuration_names_the_commits_that_were_read(
             "models.students.0": None,
             "models.students.1": "4" * 40,
         }
-        assert run_inputs(0, sources, config.extraction, assemble_roster(again.models)) == run_inputs(
-            0, sources, again.extraction, assemble_roster(config.models)
+        assert run_inputs(0, sources, config.extraction, find_models(again.models)) == run_inputs(
+            0, sources, again.extraction, find_models(config.models)
         )
         config = again
 

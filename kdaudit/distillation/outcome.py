@@ -133,7 +133,7 @@ def _perplexity(lab: Lab, one: Finished) -> float:
         ledger.add(window)
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
-    with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retreat=0) as worker:
+    with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retries=0) as worker:
         return worker.perplexity(batches, lab.bos)
 
 

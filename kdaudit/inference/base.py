@@ -76,7 +76,7 @@ class EngineOptions(NamedTuple):
     """Examples to come, so that an engine can choose whether compiling pays; 0 where unknown."""
     sequences: int = 0
     """Sequences met together at most; 0 leaves it to the engine, which says what it chose."""
-    retreat: int = 0
+    retries: int = 0
     """Times that memory ran out before: the batch is a quarter for each."""
     memory_share: float = 1.0
     """Share of the memory that an engine would take by itself, where several are loaded together."""

@@ -75,7 +75,7 @@ class Asking(NamedTuple):
 
 
 def ask_reference(
-    model: Model, prompts: Ragged, tokens: int | Lengths, retreat: int = 0, masking: Masking | None = None
+    model: Model, prompts: Ragged, tokens: int | Lengths, retries: int = 0, masking: Masking | None = None
 ) -> Said:
     """Let the reference continue prompts; a large model on a CPU continues the first of them alone.
 
@@ -83,7 +83,7 @@ def ask_reference(
         model: the model.
         prompts: what is read.
         tokens: to write after all, or after each.
-        retreat: as in `EngineOptions`.
+        retries: as in `EngineOptions`.
         masking: what it must not write, where the engine is asked to generate and not to match.
 
     Raises:
@@ -92,7 +92,7 @@ def ask_reference(
         ModelError: the model gives numbers that are not finite.
 
     """
-    with Reference(*model[1:], retreat) as reference:
+    with Reference(*model[1:], retries) as reference:
         said, probe = reference.continue_greedily(prompts, tokens, masking or Masking())
         about, dtype = reference.about, reference.dtype
     broken = int((~np.isfinite(said.margins)).any(axis=1).sum())

@@ -46,7 +46,7 @@ class ReferenceService:
         import torch
         import transformers
 
-        self._parameters, self._retreat = int(options["parameters"]), int(options["retreat"])
+        self._parameters, self._retries = int(options["parameters"]), int(options["retries"])
         folder = Path(options["folder"])
         dtype = options["dtype"]
         self._dtype = own_dtype(read_config(folder)) if dtype == "auto" else dtype
@@ -120,7 +120,7 @@ class ReferenceService:
         written = _Texts(
             np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(shape, np.int32), tokens
         )
-        batch = max(1, len(ids) >> 2 * self._retreat)  # a quarter for each
+        batch = max(1, len(ids) >> 2 * self._retries)  # a quarter for each
         lengths = np.array([len(one) for one in ids])
         for length in np.unique(lengths):
             alike = np.flatnonzero(lengths == length)
@@ -297,7 +297,7 @@ class Reference:
         dtype: auto (the checkpoint's own), float32, bfloat16 or float16: the audit's.
         trust_remote_code: whether to run code that comes with the model.
         parameters: how many it has.
-        retreat: as in `EngineOptions`.
+        retries: as in `EngineOptions`.
 
     Raises:
         NoReferenceError: transformers cannot load or run it, or it does not fit in float32.
@@ -306,7 +306,7 @@ class Reference:
     """
 
     def __init__(
-        self, folder: Path, dtype: str, trust_remote_code: bool, parameters: int, retreat: int
+        self, folder: Path, dtype: str, trust_remote_code: bool, parameters: int, retries: int
     ) -> None:
         self._folder = str(folder)
         options = {
@@ -314,7 +314,7 @@ class Reference:
             "dtype": dtype,
             "trust_remote_code": trust_remote_code,
             "parameters": parameters,
-            "retreat": retreat,
+            "retries": retries,
         }
         with explained(self._folder, "transformers"):
             self._worker = Worker(

@@ -10,24 +10,24 @@ ATTEMPTS = 3
 """Times that a model is loaded before memory is said to be too small."""
 
 
-def retreating(name: str, work: Callable[[int], None], warn: Callable[[str], None]) -> None:
-    """Do `work(retreat)`, with one retreat more each time that memory runs out.
+def retry_on_oom(name: str, work: Callable[[int], None], warn: Callable[[str], None]) -> None:
+    """Do `work(retries)`, with one more retry each time that memory runs out.
 
     Args:
         name: whose work it is, for the warning.
-        work: loads a model and works with it, in batches of a quarter for each retreat.
-        warn: told of each retreat.
+        work: loads a model and works with it, in batches of a quarter for each retry.
+        warn: told of each retry.
 
     Raises:
         OutOfMemoryError: memory ran out in the last attempt too.
         WorkerKilledError: the worker was killed in the last attempt too.
 
     """
-    for retreat in range(ATTEMPTS):
+    for retries in range(ATTEMPTS):
         try:
-            work(retreat)
+            work(retries)
         except (OutOfMemoryError, WorkerKilledError) as error:
-            if retreat == ATTEMPTS - 1:
+            if retries == ATTEMPTS - 1:
                 raise
             killed = isinstance(error, WorkerKilledError)
             warn(

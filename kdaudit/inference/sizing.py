@@ -47,7 +47,7 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
     config = read_config(Path(options.path))
     dtype = options.dtype if options.dtype != "auto" else own_dtype(config)
     on_cpu = device == "cpu"
-    sequences = max(1, (options.sequences or (256 if on_cpu else 1024)) >> 2 * options.retreat)
+    sequences = max(1, (options.sequences or (256 if on_cpu else 1024)) >> 2 * options.retries)
     cache = None
     if on_cpu:
         token_bytes = cache_bytes_per_token(config, _BYTES[dtype])

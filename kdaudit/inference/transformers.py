@@ -44,7 +44,7 @@ class TransformersEngine:
         self._device = pick_device()
         self._model = load_model(Path(wanted.path), wanted.dtype, self._device, wanted.trust_remote_code)
         usual = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
-        self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retreat)  # a quarter for each
+        self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retries)  # a quarter for each
         self._width = output_width(self._model)
         self._masked = wanted.masking.ids(self._width)
         self._short = length_of_short_texts(self._model.config)

@@ -34,7 +34,7 @@ Role = Literal["teacher", "baseline", "student"]
 KdMethod = Literal["soft", "hard"]
 
 
-class Member(NamedTuple):
+class AuditedModel(NamedTuple):
     """One model of the audit."""
 
     name: str
@@ -48,10 +48,10 @@ class Member(NamedTuple):
     tokenizer: ModelTokenizer
 
 
-class Roster(NamedTuple):
+class AuditedModels(NamedTuple):
     """All models: teacher, baselines, students."""
 
-    members: list[Member]
+    members: list[AuditedModel]
     warnings: list[str]
     alike: Mapping[str, Alike]
     """What is known of each model whose tokenizer is not the teacher's, by its name."""
@@ -69,12 +69,12 @@ class Roster(NamedTuple):
         return min(len(member.tokenizer) for member in self.members)
 
     @property
-    def students(self) -> list[Member]:
+    def students(self) -> list[AuditedModel]:
         """The students, in the configuration's order."""
         return [member for member in self.members if member.role == "student"]
 
     @property
-    def baselines(self) -> list[Member]:
+    def baselines(self) -> list[AuditedModel]:
         """The baselines, in the configuration's order."""
         return [member for member in self.members if member.role == "baseline"]
 
@@ -92,7 +92,7 @@ class Roster(NamedTuple):
         rowless = {member.name: self.rowless(member) or [] for member in self.members}
         return ReadingCheck(key, self.members[0].name, self.tokenizer, others, rowless)
 
-    def rowless(self, member: Member) -> list[str] | None:
+    def rowless(self, member: AuditedModel) -> list[str] | None:
         """Added tokens that a model has no row for in its embeddings, as Gemma 3 1B has none for images.
 
         None where ordinary text becomes such a token.
@@ -101,9 +101,9 @@ class Roster(NamedTuple):
         return [] if rows is None else self.tokenizer.literals(rows, self.vocabulary)
 
 
-def assemble_roster(
+def find_models(
     models: ModelSet, *, headers_only: bool = False, progress: Progress = lambda *_: None
-) -> Roster:
+) -> AuditedModels:
     """Find every model, check that they fit one another, and load their tokenizer.
 
     Args:
@@ -115,17 +115,17 @@ def assemble_roster(
         ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
 
     """
-    members: list[Member] = []
+    members: list[AuditedModel] = []
     configured = _configured(models)
     for done, one in enumerate(configured):
         progress("models: reading headers" if headers_only else "models: hashing", done, len(configured))
         if not headers_only or Path(one.config.path).is_absolute():
             members.append(_resolve(one, members, hashed=not headers_only))
     alike = check_same_tokenizer({member.name: member.model for member in members})
-    return Roster(members, list(_warnings(members, copies=not headers_only)), alike, [])
+    return AuditedModels(members, list(_warnings(members, copies=not headers_only)), alike, [])
 
 
-def _warnings(members: Sequence[Member], *, copies: bool) -> Iterator[str]:
+def _warnings(members: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
     """What the user should know of the models and need not act on."""
     yield from (member.model.warning for member in members if member.model.warning)
     for member in members:
@@ -137,17 +137,17 @@ def _warnings(members: Sequence[Member], *, copies: bool) -> Iterator[str]:
         yield from copy_warnings({member.name: member.model for member in members})
 
 
-def lone_teacher(models: ModelSet) -> Roster:
-    """A roster of the teacher and its tokenizer alone.
+def lone_teacher(models: ModelSet) -> AuditedModels:
+    """The teacher and its tokenizer alone.
 
     Raises:
         ModelError: the teacher is missing, unsafe or damaged.
 
     """
-    return Roster([_resolve(_configured(models)[0], [])], [], {}, [])
+    return AuditedModels([_resolve(_configured(models)[0], [])], [], {}, [])
 
 
-def _resolve(one: _Configured, before: Sequence[Member], *, hashed: bool = True) -> Member:
+def _resolve(one: _Configured, before: Sequence[AuditedModel], *, hashed: bool = True) -> AuditedModel:
     """Find a model; one that reads text like a model before it shares that one's tokenizer."""
     model = resolve_model(one.config, one.key, hashed=hashed)
     same = (
@@ -158,20 +158,20 @@ def _resolve(one: _Configured, before: Sequence[Member], *, hashed: bool = True)
     tokenizer = next(same, None)
     if tokenizer is None:
         tokenizer = load_tokenizer(model.folder, trust_remote_code=one.config.trust_remote_code)
-    return Member(one.name, one.role, one.kd, one.key, one.config, model, tokenizer)
+    return AuditedModel(one.name, one.role, one.kd, one.key, one.config, model, tokenizer)
 
 
-def with_tokenizer_notes(roster: Roster, texts: Iterable[str]) -> Roster:
+def with_tokenizer_notes(models: AuditedModels, texts: Iterable[str]) -> AuditedModels:
     """The same models, with what users and readers should know of how their tokenizers are taken.
 
     Args:
-        roster: the models.
+        models: all of them.
         texts: the corpus's first documents.
 
     """
     first = list(texts)
     names: dict[str, list[str]] = {}
-    for member in roster.members:
+    for member in models.members:
         folder, tokenizer = member.model.folder, member.tokenizer
         trusted = member.config.trust_remote_code
         for said in (
@@ -188,7 +188,7 @@ def with_tokenizer_notes(roster: Roster, texts: Iterable[str]) -> Roster:
         )
         for said, members in names.items()
     ]
-    return roster._replace(warnings=[*roster.warnings, *(note.text for note in notes)], notes=notes)
+    return models._replace(warnings=[*models.warnings, *(note.text for note in notes)], notes=notes)
 
 
 class _Configured(NamedTuple):
@@ -208,7 +208,7 @@ def _configured(models: ModelSet) -> list[_Configured]:
     return [_Configured(*one, *where) for one, where in zip(who, models.by_key().items(), strict=True)]
 
 
-def embedding_rows(member: Member) -> int | None:
+def embedding_rows(member: AuditedModel) -> int | None:
     """Rows of a model's embeddings; None where its own code puts something else under that key."""
     rows = read_config(member.model.folder).get("vocab_size")
     return rows if isinstance(rows, int) else None

@@ -19,7 +19,7 @@ from kdaudit.corpus import first_texts, pin_source, refuse_equal_sources
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.inference import prepare
 from kdaudit.modelcard.section import write_card
-from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
+from kdaudit.models.audited import find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
@@ -73,25 +73,25 @@ def run_audit(
             prepare(config.extraction.engine)
 
     preflight(config, hub=True, progress=progress, meanwhile=make_ready)
-    roster = assemble_roster(config.models, progress=progress)
-    split = split_of(config.extraction, roster, read_whole(config))
+    models = find_models(config.models, progress=progress)
+    split = split_of(config.extraction, models, read_whole(config))
     sources = {}
     for key, section in corpora_of(config).items():
         progress(f"{key}: hashing", 0, 0)
         sources[key] = pin_source(section, key)
     refuse_equal_sources(sources)
-    roster = with_tokenizer_notes(roster, first_texts(sources["corpus"].config))
-    for warning in roster.warnings:
+    models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
+    for warning in models.warnings:
         warn(warning)
-    inputs = run_inputs(config.seed, sources, config.extraction, roster)
+    inputs = run_inputs(config.seed, sources, config.extraction, models)
     progress(f"{folder}: checking what an earlier call wrote", 0, 0)
     with RunStore(folder, config.name, inputs, fresh=fresh) as run:
-        work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
-        _write_config(work, pinned(config, sources, roster))
+        work = Work(run, models, split, config.extraction, config.predictor, config.seed, progress, warn)
+        _write_config(work, pinned(config, sources, models))
         corpus = write_examples(work, sources["corpus"], "corpus", layout.EXAMPLES)
         if "holdout" in sources:
             write_examples(work, sources["holdout"], "holdout", HOLDOUT)
-        Extracting(work, config.extraction.engine, corpus.examples).extract(roster.members, leaks=True)
+        Extracting(work, config.extraction.engine, corpus.examples).extract(models.members, leaks=True)
         write_likelihoods(work, corpus.examples)
         _write_prediction(work, config, corpus)
         _write_results(work, config, corpus)
@@ -152,7 +152,7 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
     """Fit the risk predictor, where it is asked for and a baseline makes it possible."""
     run, asked = work.run, config.predictor
     depends = asked.model_dump(mode="json")
-    if asked.enabled and work.roster.baselines:
+    if asked.enabled and work.models.baselines:
         write_features(work)
     if run.done("predictor", depends):
         return
@@ -163,18 +163,18 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
                 work,
                 absent("The risk predictor was switched off (predictor.enabled), and entropy was not taken."),
             )
-        elif not work.roster.baselines:
+        elif not work.models.baselines:
             write_found(work, absent("There is no risk predictor: its features need models.baseline."))
         else:
-            student = (asked.student or work.roster.students[0].name) if asked.labels == "student" else None
-            flags = label_flags(asked.labels, exposed_by(work, work.roster.members), student)
+            student = (asked.student or work.models.students[0].name) if asked.labels == "student" else None
+            flags = label_flags(asked.labels, exposed_by(work, work.models.members), student)
             write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
 
 
 def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
     """Compare, judge, and write results.json and leaks.parquet."""
     run = work.run
-    kinds = {member.name: member.kd for member in work.roster.members}
+    kinds = {member.name: member.kd for member in work.models.members}
     depends = {
         "gate": config.gate.model_dump(mode="json"),
         "name": config.name,

@@ -24,7 +24,7 @@ from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_source
 from kdaudit.errors import CorpusError
 from kdaudit.inference import prepare
-from kdaudit.models.audited import assemble_roster, with_tokenizer_notes
+from kdaudit.models.audited import find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_attack
 from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, write_examples
@@ -90,17 +90,17 @@ def run_screen(
 
     preflight(config, hub=True, progress=progress, meanwhile=make_ready)
     given = _given_predictor(config)
-    roster = assemble_roster(config.models, progress=progress)
-    split = split_of(config.extraction, roster, read_whole(config))
+    models = find_models(config.models, progress=progress)
+    split = split_of(config.extraction, models, read_whole(config))
     progress("corpus: hashing", 0, 0)
     source = pin_source(config.corpus)
-    roster = with_tokenizer_notes(roster, first_texts(source.config))
-    for warning in roster.warnings:
+    models = with_tokenizer_notes(models, first_texts(source.config))
+    for warning in models.warnings:
         warn(warning)
-    inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, roster)
+    inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, models)
     progress(f"{folder}: checking what an earlier call wrote", 0, 0)
     with RunStore(folder, config.name, inputs, fresh=fresh) as run:
-        work = Work(run, roster, split, config.extraction, config.predictor, config.seed, progress, warn)
+        work = Work(run, models, split, config.extraction, config.predictor, config.seed, progress, warn)
         screening = _Screening(config, work, source, given, warn)
         _write_config(screening)
         if not run.done(layout.FEATURES):
@@ -155,7 +155,7 @@ def _given_predictor(config: ScreenConfig) -> Predictor | None:
 
 def _write_config(screening: _Screening) -> None:
     run, config = screening.work.run, screening.config
-    values = pinned(config, {"corpus": screening.source}, screening.work.roster)
+    values = pinned(config, {"corpus": screening.source}, screening.work.models)
     if not run.done("config", values):
         with run.stage("config", values):
             run.write_text(layout.CONFIG, dump_yaml(values))
@@ -164,23 +164,23 @@ def _write_config(screening: _Screening) -> None:
 def _extract(screening: _Screening, examples: int) -> None:
     """Ask an engine what the features' forward passes do not tell, or everything where one is set."""
     work, engine = screening.work, screening.config.extraction.engine
-    if engine is None and work.roster.students:
-        Extracting(work, "transformers", examples).extract(work.roster.students, leaks=False)
+    if engine is None and work.models.students:
+        Extracting(work, "transformers", examples).extract(work.models.students, leaks=False)
     elif engine is not None:
-        Extracting(work, engine, examples).extract(work.roster.members, leaks=False)
+        Extracting(work, engine, examples).extract(work.models.members, leaks=False)
 
 
 def _memorized(screening: _Screening) -> dict[str, Flags]:
     """Which examples each model memorizes, by its name: bool (examples,)."""
     work = screening.work
     if screening.config.extraction.engine is not None:
-        return exposed_by(work, work.roster.members)
+        return exposed_by(work, work.models.members)
     ids, *matched = read_features(work, ("example_id", "teacher_matched", "baseline_matched")).T
     lengths = np.full(len(ids), work.split.suffix_tokens)
     both = [
         GREEDY.exposed(GREEDY.rows(ids.astype(np.int64), one.astype(np.int16), lengths)) for one in matched
     ]
-    return dict(zip(("teacher", "baseline"), both, strict=True)) | exposed_by(work, work.roster.students)
+    return dict(zip(("teacher", "baseline"), both, strict=True)) | exposed_by(work, work.models.students)
 
 
 def _labels(screening: _Screening) -> Flags:
@@ -272,7 +272,7 @@ def _write_kept(screening: _Screening, documents: int) -> None:
             counts = write_kept(
                 work.run,
                 screening.source,
-                work.roster.tokenizer,
+                work.models.tokenizer,
                 _found(screening).flags,
                 how,
                 progress=lambda rows: work.progress("kept: reading documents", rows, documents),
@@ -318,7 +318,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
     kept = KeptCounts.model_validate_json((work.run.folder / layout.KEPT_COUNTS).read_bytes())
     copies, labels = read_copies(work), _labels(screening)
-    checked = {member.name: read_checked(work, member) for member in work.roster.members}
+    checked = {member.name: read_checked(work, member) for member in work.models.members}
     return ScreenRecord(
         schema_version="2",
         name=config.name,
@@ -335,7 +335,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
                 fingerprint=member.model.fingerprint,
                 engine_check=checked[member.name].check,
             )
-            for member in work.roster.members
+            for member in work.models.members
         },
         labels=screening.kind if screening.given is None else screening.given.labels,
         origin=None if predictor is None else predictor.origin,
@@ -355,7 +355,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         max_flagged=config.max_flagged,
         notes=[
             *engine_notes(checked),
-            *tokenizer_notes(config.extraction, work.roster),
+            *tokenizer_notes(config.extraction, work.models),
             *prediction.notes,
             *_columns_replaced(kept),
         ],
@@ -378,7 +378,7 @@ def _extraction(screening: _Screening) -> ExtractionResult:
     told = (
         read_scoring(work)
         if engine is None
-        else read_attack(work.run, GREEDY, attack_folder(GREEDY, work.roster.members[0])).engine
+        else read_attack(work.run, GREEDY, attack_folder(GREEDY, work.models.members[0])).engine
     )
     return ExtractionResult(
         engine=told.engine,

@@ -64,7 +64,7 @@ def options(vocabulary: int) -> dict[str, Any]:
         "baseline_bos": None,
         "prefix_tokens": PREFIX,
         "suffix_tokens": SUFFIX,
-        "retreat": 0,
+        "retries": 0,
     }
 
 

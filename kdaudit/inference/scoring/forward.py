@@ -105,9 +105,9 @@ class Reading:
         return logits[:, stop - start - (piece.stop - piece.start) :]
 
 
-def logits_room(retreat: int, *models: CausalModel) -> int:
-    """Positions whose logits may be held at once, of each model; a quarter for each retreat."""
-    return max(1, (_LOGITS_BYTES >> 2 * retreat) // (4 * max(model.columns for model in models)))
+def logits_room(retries: int, *models: CausalModel) -> int:
+    """Positions whose logits may be held at once, of each model; a quarter for each retry."""
+    return max(1, (_LOGITS_BYTES >> 2 * retries) // (4 * max(model.columns for model in models)))
 
 
 def pieces(batch: Batch, room: int, *models: CausalModel) -> Iterator[Piece]:

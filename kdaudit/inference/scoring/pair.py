@@ -53,7 +53,7 @@ class PairService:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._models: dict[str, CausalModel] = {}
-        self._retreat = int(options["retreat"])
+        self._retries = int(options["retries"])
         self._vocabulary = int(options["vocabulary"])
         self._bos: tuple[int | None, int | None] = (options["teacher_bos"], options["baseline_bos"])
         start = int(options["prefix_tokens"]) - 1  # the logits at position i predict token i + 1
@@ -72,7 +72,7 @@ class PairService:
         import torch
 
         models = [self._models[role] for role in _ROLES]
-        room = logits_room(self._retreat, *models)
+        room = logits_room(self._retries, *models)
         softmax = Softmax(min(self._vocabulary, *(model.columns for model in models)), models[0].device)
         means, matched = np.zeros((5, len(ends))), np.zeros((2, len(ends)), np.int16)
         for batch in batches(Packed(flat, ends), room):
@@ -133,7 +133,7 @@ class PairWorker:
         baseline_bos: the same of the baseline.
         prefix_tokens: the window's tokens before its suffix, at least one.
         suffix_tokens: those of the suffix.
-        retreat: as in `EngineOptions`.
+        retries: as in `EngineOptions`.
 
     Raises:
         EngineError: as `explained`.
@@ -150,7 +150,7 @@ class PairWorker:
         baseline_bos: int | None,
         prefix_tokens: int,
         suffix_tokens: int,
-        retreat: int,
+        retries: int,
     ) -> None:
         self._files = (teacher, baseline)
         self._both = f"{teacher.folder} and {baseline.folder}"
@@ -163,7 +163,7 @@ class PairWorker:
             "baseline_bos": baseline_bos,
             "prefix_tokens": prefix_tokens,
             "suffix_tokens": suffix_tokens,
-            "retreat": retreat,
+            "retries": retries,
         }
         with explained(self._both, "transformers"):
             self._worker = Worker(

@@ -43,7 +43,7 @@ class FeatureService:
     """Runs in the worker: forward passes of one model."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._retreat = int(options.pop("retreat"))
+        self._retries = int(options.pop("retries"))
         self._model = CausalModel(**options)
 
     def describe(self) -> str:
@@ -81,7 +81,7 @@ class FeatureService:
         import torch
 
         softmax = Softmax(width, self._model.device)
-        room = logits_room(self._retreat, self._model)
+        room = logits_room(self._retries, self._model)
         for batch in batches(packed, room):
             with torch.inference_mode():
                 scored = self._score(batch, bos, softmax, room)
@@ -108,7 +108,7 @@ class FeatureWorker:
         path: the model's folder.
         dtype: as in `ModelFiles`.
         trust_remote_code: whether to run code that comes with the model.
-        retreat: as in `EngineOptions`.
+        retries: as in `EngineOptions`.
 
     Raises:
         EngineError: as `explained`; so do all methods.
@@ -116,11 +116,11 @@ class FeatureWorker:
 
     """
 
-    def __init__(self, path: Path, dtype: str, trust_remote_code: bool, retreat: int) -> None:
+    def __init__(self, path: Path, dtype: str, trust_remote_code: bool, retries: int) -> None:
         self._files = ModelFiles(path, dtype, trust_remote_code)
         self.seconds = 0.0
         """Time inside the worker, over all windows met."""
-        options = {**self._files.options(), "retreat": retreat}
+        options = {**self._files.options(), "retries": retries}
         with explained(str(path), "transformers"):
             self._worker = Worker(
                 "kdaudit.inference.scoring.single:FeatureService", options, PRELOAD["transformers"]

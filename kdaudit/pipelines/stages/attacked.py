@@ -17,7 +17,7 @@ from kdaudit.attacks import GREEDY, Attack, Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import RunStateError
 from kdaudit.inference import Done, EngineInfo, RemoteEngine, Split
-from kdaudit.models.audited import Member
+from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
@@ -35,7 +35,7 @@ class Attacked(NamedTuple):
     engine: EngineInfo
 
 
-def attack_folder(attack: Attack, member: Member) -> str:
+def attack_folder(attack: Attack, member: AuditedModel) -> str:
     """A model's attack: its stage, and its folder in the run."""
     return layout.extraction(member.name) if attack is GREEDY else layout.attack(attack.name, member.name)
 
@@ -95,7 +95,7 @@ def _engine_of(table: pa.Table) -> EngineInfo:
     return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
 
 
-def exposed_by(work: Work, members: Sequence[Member], attack: Attack = GREEDY) -> dict[str, Flags]:
+def exposed_by(work: Work, members: Sequence[AuditedModel], attack: Attack = GREEDY) -> dict[str, Flags]:
     """Which examples an attack exposes in each model, by its name: bool (examples,)."""
     return {
         member.name: read_attack(work.run, attack, attack_folder(attack, member)).exposed

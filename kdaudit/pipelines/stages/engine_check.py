@@ -27,8 +27,8 @@ from kdaudit.errors import reason
 from kdaudit.inference import Batch, Ragged, RemoteEngine
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
-from kdaudit.inference.retry import retreating
-from kdaudit.models.audited import Member
+from kdaudit.inference.retry import retry_on_oom
+from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.schemas.notes import Note
@@ -60,7 +60,7 @@ def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
     ]
 
 
-def write_reference(work: Work, member: Member) -> None:
+def write_reference(work: Work, member: AuditedModel) -> None:
     """Let the reference say what the model says; where it cannot, note why, and warn."""
     run, depends = work.run, {"transformers": version("transformers"), "windows": WINDOWS}
     if run.done(_stage(member), depends) and any(map(run.has, check_files(member))):
@@ -70,14 +70,14 @@ def write_reference(work: Work, member: Member) -> None:
         work.progress(f"{member.name}: engine check, the reference writes", 0, 0)
         sample = _sample(work, member)
 
-        def attempt(retreat: int) -> None:
+        def attempt(retries: int) -> None:
             began = time.monotonic()
-            said = ask_reference(_model(work, member), sample.prompts, sample.targets.lengths, retreat)
+            said = ask_reference(_model(work, member), sample.prompts, sample.targets.lengths, retries)
             table = _table(said, sample.example_ids, time.monotonic() - began)
             run.write_table(layout.reference(member.name), table)
 
         try:
-            retreating(member.name, attempt, work.warn)
+            retry_on_oom(member.name, attempt, work.warn)
         except NO_REFERENCE as error:
             note = (
                 f"{member.name}: what the engine says was not checked against a plain forward pass in "
@@ -87,12 +87,12 @@ def write_reference(work: Work, member: Member) -> None:
             _write_outcome(work, member, Checked(check=None, engine=(), note=note))
 
 
-def check_remote(work: Work, member: Member, engine: RemoteEngine) -> None:
+def check_remote(work: Work, member: AuditedModel, engine: RemoteEngine) -> None:
     """Check an engine of extraction, see `check_loaded`."""
     check_loaded(work, member, Asking(engine.info, engine.match, engine.generate))
 
 
-def check_loaded(work: Work, member: Member, asking: Asking) -> None:
+def check_loaded(work: Work, member: AuditedModel, asking: Asking) -> None:
     """Check a loaded model, unless this very engine was checked or there is no reference.
 
     Raises:
@@ -119,14 +119,14 @@ def check_loaded(work: Work, member: Member, asking: Asking) -> None:
     _write_outcome(work, member, Checked(check=check, engine=tuple(asking.info), note=None))
 
 
-def read_checked(work: Work, member: Member) -> Checked:
+def read_checked(work: Work, member: AuditedModel) -> Checked:
     """What came of a model's check."""
     if not work.run.has(layout.engine_check(member.name)):
         return Checked(check=None, engine=(), note=None)
     return Checked.model_validate_json((work.run.folder / layout.engine_check(member.name)).read_bytes())
 
 
-def _sample(work: Work, member: Member) -> Batch:
+def _sample(work: Work, member: AuditedModel) -> Batch:
     """A few dozen examples with different prompts, in random order."""
     random = np.random.default_rng(work.seed)
     shards = random.permutation(work.run.shards(layout.EXAMPLES))[:_SHARDS]
@@ -169,19 +169,19 @@ def _said(table: pa.Table) -> Said:
     )
 
 
-def _model(work: Work, member: Member) -> Model:
+def _model(work: Work, member: AuditedModel) -> Model:
     files = work.files(member)
     return Model(member.name, *files, member.model.parameters)
 
 
-def _write_outcome(work: Work, member: Member, checked: Checked) -> None:
+def _write_outcome(work: Work, member: AuditedModel, checked: Checked) -> None:
     work.run.write_text(layout.engine_check(member.name), checked.model_dump_json(indent=1) + "\n")
 
 
-def check_files(member: Member) -> list[str]:
+def check_files(member: AuditedModel) -> list[str]:
     """What a model's check is kept in; where it is discarded, the check is made again."""
     return [layout.reference(member.name), layout.engine_check(member.name)]
 
 
-def _stage(member: Member) -> str:
+def _stage(member: AuditedModel) -> str:
     return f"{layout.ENGINE_CHECK}/{member.name}"

@@ -30,13 +30,13 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
     """
     run, summary = work.run, layout.summary(out)
     if not run.done(key):
-        reading_check = work.roster.reading_check(key)
+        reading_check = work.models.reading_check(key)
         with run.stage(key), run.scratch() as scratch:
             work.progress(f"{key}: reading documents", 0, 0)
             run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
             examples = build_examples(
                 source.config,
-                work.roster.tokenizer,
+                work.models.tokenizer,
                 minimum_tokens=work.split.prefix_tokens + work.split.suffix_tokens,
                 seed=work.seed,
                 scratch=scratch,

@@ -19,8 +19,8 @@ from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import RunError, UsageError
 from kdaudit.inference import ABILITIES, Ragged, RemoteEngine, start
-from kdaudit.inference.retry import retreating
-from kdaudit.models.audited import Member
+from kdaudit.inference.retry import retry_on_oom
+from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked, write_attack
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
@@ -44,15 +44,15 @@ class Extracting:
         self._work = work
         self._engine = engine
         self._examples = examples
-        self._to_come: list[Member] = []
+        self._to_come: list[AuditedModel] = []
         """Models that are not extracted yet, in their order."""
 
-    def extract(self, members: Sequence[Member], *, leaks: bool) -> None:
+    def extract(self, members: Sequence[AuditedModel], *, leaks: bool) -> None:
         """Run every attack on corpus, and holdout where there is one, of these models.
 
         Args:
             members: the models.
-            leaks: whether to continue the leaks' prefixes too, with every model of the roster.
+            leaks: whether to continue the leaks' prefixes too, with every model.
 
         """
         run = self._work.run
@@ -70,7 +70,7 @@ class Extracting:
             if not run.has(layout.continuations(member.name)):
                 self._with_model(member, self._continue)  # extracted before all leaks were known
 
-    def _pending(self, member: Member) -> list[Attack]:
+    def _pending(self, member: AuditedModel) -> list[Attack]:
         """Attacks on a model that are not finished.
 
         Raises:
@@ -87,12 +87,14 @@ class Extracting:
                 )
         return [attack for attack in ATTACKS if not self._work.run.done(attack_folder(attack, member))]
 
-    def _written(self, member: Member, attacks: Sequence[Attack]) -> list[str]:
+    def _written(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
         run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
         shards = [shard for one in folders for shard in (*run.shards(one), *run.shards(layout.holdout(one)))]
         return [*shards, layout.continuations(member.name), *check_files(member)]
 
-    def _attack(self, attacks: Sequence[Attack], leaks: bool, member: Member, engine: RemoteEngine) -> None:
+    def _attack(
+        self, attacks: Sequence[Attack], leaks: bool, member: AuditedModel, engine: RemoteEngine
+    ) -> None:
         work, run, split = self._work, self._work.run, self._work.split_of(member)
         check_remote(work, member, engine)
         for attack in attacks:
@@ -100,17 +102,17 @@ class Extracting:
             write_attack(run, engine, attack, split, layout.EXAMPLES, out, self._estimating(member))
             if run.shards(HOLDOUT):
                 write_attack(run, engine, attack, split, HOLDOUT, layout.holdout(out), work.progress)
-        students = work.roster.students
+        students = work.models.students
         if leaks and all(run.done(attack_folder(GREEDY, one)) or one is member for one in students):
             self._continue(member, engine)
 
-    def _estimating(self, member: Member) -> Progress:
+    def _estimating(self, member: AuditedModel) -> Progress:
         """Progress that says how long this model and those to come will take; the first model's alone."""
         first, costs = self._to_come[0], [one.model.parameters for one in self._to_come]
         what = f"extraction of {self._examples:,} examples"
         return estimating(self._work.progress, what, costs) if member is first else self._work.progress
 
-    def _with_model(self, member: Member, do: Callable[[Member, RemoteEngine], None]) -> None:
+    def _with_model(self, member: AuditedModel, do: Callable[[AuditedModel, RemoteEngine], None]) -> None:
         """Do something with a model loaded; where memory runs out, with smaller batches, then give up.
 
         The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
@@ -121,20 +123,20 @@ class Extracting:
             work.extraction, self._engine, member, work.split_of(member), self._examples, sequences=before
         )
 
-        def attempt(retreat: int) -> None:
+        def attempt(retries: int) -> None:
             work.progress(f"{member.name}: loading", 0, 0)
-            with start(options._replace(retreat=retreat)) as engine:
+            with start(options._replace(retries=retries)) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)
 
         try:
-            retreating(member.name, attempt, work.warn)
+            retry_on_oom(member.name, attempt, work.warn)
         except RunError:
             if not run.shards(attack_folder(ATTACKS[0], member)):
                 run.plan(key, before)  # a crowded hour must not slow the whole run
             raise
 
-    def _continue(self, member: Member, engine: RemoteEngine) -> None:
+    def _continue(self, member: AuditedModel, engine: RemoteEngine) -> None:
         """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
         work, run, missed = self._work, self._work.run, self._missed_leaks(member)
         if len(missed):
@@ -148,8 +150,8 @@ class Extracting:
         table = pa.table(columns, schema=layout.CONTINUATIONS_SCHEMA)
         run.write_table(layout.continuations(member.name), table)
 
-    def _missed_leaks(self, member: Member) -> NDArray[np.int64]:
+    def _missed_leaks(self, member: AuditedModel) -> NDArray[np.int64]:
         """Leaks whose suffix this model does not reproduce."""
-        leaks = leaked([*exposed_by(self._work, self._work.roster.students).values()])
+        leaks = leaked([*exposed_by(self._work, self._work.models.students).values()])
         own = exposed_by(self._work, [member])[member.name]
         return leaks[~own[leaks]]

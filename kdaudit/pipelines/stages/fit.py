@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require
-from kdaudit.models.audited import Member, Roster, embedding_rows
+from kdaudit.models.audited import AuditedModel, AuditedModels, embedding_rows
 from kdaudit.models.context import read_context_length
 from kdaudit.models.tokenizer import bos_token_id, uses_bos
 from kdaudit.schemas.notes import Note
@@ -40,24 +40,24 @@ def _accelerators() -> int:
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
 
 
-def split_of(extraction: ExtractionBase, roster: Roster, whole: Mapping[str, CorpusConfig]) -> Split:
-    """Where examples are cut, with the teacher's BOS token; see `member_split` for the others.
+def split_of(extraction: ExtractionBase, models: AuditedModels, whole: Mapping[str, CorpusConfig]) -> Split:
+    """Where examples are cut, with the teacher's BOS token; see `split_of_model` for the others.
 
     Args:
         extraction: what counts as memorized.
-        roster: the models.
+        models: all of them.
         whole: corpora whose whole windows models will read, by configuration key.
 
     Raises:
         ModelError: `bos: always` and a tokenizer has no BOS token; or a model's context is too short.
 
     """
-    for member in roster.members:
-        _check_fit(roster, member, member_split(extraction, member), whole)
-    return member_split(extraction, roster.members[0])
+    for member in models.members:
+        _check_fit(models, member, split_of_model(extraction, member), whole)
+    return split_of_model(extraction, models.members[0])
 
 
-def member_split(extraction: ExtractionBase, member: Member) -> Split:
+def split_of_model(extraction: ExtractionBase, member: AuditedModel) -> Split:
     """Where examples are cut for a model, and the BOS token that it reads before them.
 
     Raises:
@@ -75,10 +75,10 @@ def member_split(extraction: ExtractionBase, member: Member) -> Split:
     return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
 
 
-def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[Note]:
+def tokenizer_notes(extraction: ExtractionBase, models: AuditedModels) -> list[Note]:
     """What a reader of the results should know where the models' tokenizers differ."""
-    notes = list(roster.notes)
-    begun = {member.name: member_split(extraction, member).bos is not None for member in roster.members}
+    notes = list(models.notes)
+    begun = {member.name: split_of_model(extraction, member).bos is not None for member in models.members}
     if len({*begun.values()}) > 1:
         with_bos, without = (
             ", ".join(name for name, does in begun.items() if does is kind) for kind in (True, False)
@@ -88,16 +88,18 @@ def tokenizer_notes(extraction: ExtractionBase, roster: Roster) -> list[Note]:
             f"{with_bos}, not for {without}. extraction.bos is the teacher's."
         )
         notes.append(Note(code="bos_tokens_differ", subject=None, text=text))
-    if roster.alike:
+    if models.alike:
         text = (
             f"Tokenizers that differ from the teacher's and read every text as the same tokens: those of "
-            f"{', '.join(roster.alike)}."
+            f"{', '.join(models.alike)}."
         )
         notes.append(Note(code="tokenizers_differ", subject=None, text=text))
     return notes
 
 
-def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str, CorpusConfig]) -> None:
+def _check_fit(
+    models: AuditedModels, member: AuditedModel, split: Split, whole: Mapping[str, CorpusConfig]
+) -> None:
     """Check that a model can read what it will be given."""
     folder, trusted = member.model.folder, member.config.trust_remote_code
     name, place = member.model.name, f"{member.key}.path"
@@ -121,9 +123,9 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
                 key=place,
             )
     rows = embedding_rows(member)
-    if roster.rowless(member) is None or (rows is not None and (split.bos or 0) >= rows):
+    if models.rowless(member) is None or (rows is not None and (split.bos or 0) >= rows):
         raise ModelError(
-            f"{name}: the tokenizer has {roster.vocabulary:,} tokens and the model rows for {rows:,}",
+            f"{name}: the tokenizer has {models.vocabulary:,} tokens and the model rows for {rows:,}",
             fix="save the model after model.resize_token_embeddings(len(tokenizer))",
             key=place,
         )
@@ -132,7 +134,7 @@ def _check_fit(roster: Roster, member: Member, split: Split, whole: Mapping[str,
 def engine_options(
     extraction: ExtractionBase,
     engine: EngineName,
-    member: Member,
+    member: AuditedModel,
     split: Split,
     examples: int,
     sequences: int = 0,

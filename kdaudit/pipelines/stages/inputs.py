@@ -8,14 +8,14 @@ from typing import Any
 from kdaudit.config.audit import AuditConfig, ExtractionBase
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import PinnedSource
-from kdaudit.models.audited import Roster
+from kdaudit.models.audited import AuditedModels
 
 _CORPUS_KEYS = ("split", "text", "id", "documents", "window", "stride", "limit")
 _MODEL_KEYS = ("dtype", "tensor_parallel", "trust_remote_code")
 
 
 def run_inputs(
-    seed: int, sources: Mapping[str, PinnedSource], extraction: ExtractionBase, roster: Roster
+    seed: int, sources: Mapping[str, PinnedSource], extraction: ExtractionBase, models: AuditedModels
 ) -> dict[str, str]:
     """Values and content hashes of all that a run's figures depend on, by configuration key.
 
@@ -23,7 +23,7 @@ def run_inputs(
         seed: of every random choice.
         sources: the texts, by configuration key.
         extraction: what counts as memorized.
-        roster: the models.
+        models: all of them.
 
     """
     found = {"seed": str(seed)}
@@ -33,7 +33,7 @@ def run_inputs(
             found[f"{key}.{name}"] = str(getattr(source.config, name))
     for name, value in extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
-    for member in roster.members:
+    for member in models.members:
         found[f"{member.key}.path (its content)"] = member.model.fingerprint
         found[f"{member.key}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
         found[f"{member.key}.name"] = member.name
@@ -43,7 +43,7 @@ def run_inputs(
 
 
 def pinned(
-    config: AuditConfig | ScreenConfig, sources: Mapping[str, PinnedSource], roster: Roster
+    config: AuditConfig | ScreenConfig, sources: Mapping[str, PinnedSource], models: AuditedModels
 ) -> dict[str, Any]:
     """The configuration's JSON values with the commits that this run read from the hub as revisions.
 
@@ -53,7 +53,7 @@ def pinned(
     values: dict[str, Any] = config.model_dump(mode="json")
     for key, source in sources.items():
         values[key]["revision"] = source.config.revision
-    commits = {member.key: member.model.commit for member in roster.members if member.model.commit}
+    commits = {member.key: member.model.commit for member in models.members if member.model.commit}
     for key in config.models.by_key():
         if commit := commits.get(key):
             _, role, *row = key.split(".")

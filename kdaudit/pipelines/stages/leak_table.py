@@ -31,7 +31,7 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
     by_student = _classes(audited)
     flags = {name: audited.memorized(name) for name in audited.measured}
     key = run.key()
-    ids = leaked([flags[student.name] for student in audited.roster.students])
+    ids = leaked([flags[student.name] for student in audited.models.students])
     for table in read_examples(run, layout.EXAMPLES, ids):
         rows = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
         for example, row in zip(table["example_id"].to_pylist(), rows, strict=True):
@@ -42,8 +42,8 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
                 classes={name: found[example] for name, found in by_student.items() if example in found},
                 copies=int(audited.copies[example]),
                 risk=None if audited.risk is None else float(audited.risk[example]),
-                tags=find_tags(audited.roster.decode([*row.prompt, *row.target])),
-                suffix_hmac=_keyed(key, audited.roster.decode(row.target)),
+                tags=find_tags(audited.models.decode([*row.prompt, *row.target])),
+                suffix_hmac=_keyed(key, audited.models.decode(row.target)),
             )
 
 
@@ -54,9 +54,9 @@ def _keyed(key: bytes, text: str) -> str:
 def _classes(audited: Audited) -> dict[str, dict[int, LeakClass]]:
     """For each student, the class of each example that it memorizes, by example id."""
     teacher = audited.memorized("teacher")
-    baselines = [audited.memorized(one.name) for one in audited.roster.baselines]
+    baselines = [audited.memorized(one.name) for one in audited.models.baselines]
     found = {}
-    for student in audited.roster.students:
+    for student in audited.models.students:
         kinds = classes(audited.memorized(student.name), teacher, baselines)
         found[student.name] = dict(zip(kinds.examples.tolist(), kinds.classes, strict=True))
     return found
@@ -90,10 +90,10 @@ def _leak_row(
     matched: Mapping[str, MatchedTokens],
 ) -> dict[str, Any]:
     """A row of layout.LEAKS_SCHEMA; `place` is the example's row without its token ids."""
-    example, text = leak.example_id, audited.roster.decode(row.target)
+    example, text = leak.example_id, audited.models.decode(row.target)
     return {
         **place,
-        "prefix": audited.roster.decode(row.prompt),
+        "prefix": audited.models.decode(row.prompt),
         "suffix": text,
         "models": [
             {

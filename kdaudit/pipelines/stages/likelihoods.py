@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.examples import windows_of
 from kdaudit.inference.base import Tokens
-from kdaudit.inference.retry import retreating
+from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
-from kdaudit.models.audited import Member
+from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
@@ -39,7 +39,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
         examples: how many there are.
 
     """
-    run, members = work.run, work.roster.members
+    run, members = work.run, work.models.members
     if not (run.shards(HOLDOUT) or work.predictor.enabled):
         return
     sample = _sample(work.seed, examples)
@@ -54,7 +54,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
         run.write_table(layout.ENTROPY_LOGPROB, pa.concat_tables(tables))
 
 
-def _files(work: Work, member: Member) -> list[str]:
+def _files(work: Work, member: AuditedModel) -> list[str]:
     """What is written for a model."""
     wanted = [layout.perplexity(member.name)] if work.run.shards(HOLDOUT) else []
     return [*wanted, layout.entropy(member.name)] if work.predictor.enabled else wanted
@@ -65,11 +65,11 @@ def _sample(seed: int, examples: int) -> NDArray[np.int64]:
     return np.sort(chosen).astype(np.int64)
 
 
-def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
+def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> None:
     run = work.run
 
-    def attempt(retreat: int) -> None:
-        with FeatureWorker(*work.files(member), retreat) as worker:
+    def attempt(retries: int) -> None:
+        with FeatureWorker(*work.files(member), retries) as worker:
             if run.shards(HOLDOUT):
                 found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
                 run.write_text(layout.perplexity(member.name), json.dumps(found) + "\n")
@@ -77,7 +77,7 @@ def _measure(work: Work, member: Member, sample: NDArray[np.int64]) -> None:
                 table = _entropies(work, member, worker, sample)
                 run.write_table(layout.entropy(member.name), table)
 
-    retreating(member.name, attempt, work.warn)
+    retry_on_oom(member.name, attempt, work.warn)
     work.check_unchanged(member, lambda: _files(work, member))
 
 
@@ -86,7 +86,9 @@ def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
         yield list(windows_of(work.run.read_table(shard, ["token_ids"])))
 
 
-def _entropies(work: Work, member: Member, worker: FeatureWorker, sample: NDArray[np.int64]) -> pa.Table:
+def _entropies(
+    work: Work, member: AuditedModel, worker: FeatureWorker, sample: NDArray[np.int64]
+) -> pa.Table:
     before, entropies, log_probabilities = worker.seconds, [], []
     bos = work.split_of(member).bos
     for table in read_examples(work.run, layout.EXAMPLES, sample):
@@ -104,12 +106,12 @@ def read_entropies(work: Work) -> EntropyPoints:
     if not work.run.has(layout.ENTROPY_LOGPROB):
         return {}
     points = {}
-    for member in work.roster.members:
+    for member in work.models.members:
         table = work.run.read_table(layout.entropy(member.name))
         points[member.name] = np.stack([table[name].to_numpy() for name in _AXES], axis=1)
     return points
 
 
-def likelihood_of(member: Member) -> str:
+def likelihood_of(member: AuditedModel) -> str:
     """The stage of a model's perplexity and entropy."""
     return f"{layout.PERPLEXITY}/{member.name}"

@@ -16,7 +16,7 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import ATTACKS, GREEDY
 from kdaudit.config.audit import AuditConfig
 from kdaudit.inference import Split
-from kdaudit.models.audited import Member, Roster
+from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies
@@ -30,7 +30,7 @@ from kdaudit.schemas.results import CorpusResult
 class Measured(NamedTuple):
     """What was found of one model."""
 
-    member: Member
+    member: AuditedModel
     attacks: Mapping[str, Attacked]
     """On the corpus, by the attack's name."""
     holdout: Attacked | None
@@ -47,13 +47,13 @@ class Audited(NamedTuple):
     """Everything that was measured."""
 
     config: AuditConfig
-    roster: Roster
+    models: AuditedModels
     corpus: CorpusResult
     split: Split
     copies: NDArray[np.int32]
     """Places of each example: int32 (examples,)."""
     measured: Mapping[str, Measured]
-    """By model name, in the roster's order."""
+    """By model name, in the models' order."""
     prediction: Prediction
     """What the predictor was found to be worth, or why there is none."""
     risk: NDArray[np.float64] | None
@@ -75,18 +75,18 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
     """Read every stage's files back."""
     return Audited(
         config,
-        work.roster,
+        work.models,
         corpus,
         work.split,
         read_copies(work),
-        {member.name: _measured(work, member) for member in work.roster.members},
+        {member.name: _measured(work, member) for member in work.models.members},
         read_prediction(work),
         read_risk(work),
         read_entropies(work),
     )
 
 
-def _measured(work: Work, member: Member) -> Measured:
+def _measured(work: Work, member: AuditedModel) -> Measured:
     run, checked = work.run, read_checked(work, member)
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     if not run.shards(HOLDOUT):

@@ -82,10 +82,10 @@ def origin_of(work: Work, kind: LabelKind, student: str | None, corpus: str) -> 
         corpus: the corpus's fingerprint.
 
     """
-    teacher = work.roster.members[0].model
+    teacher = work.models.members[0].model
     return Origin(
         teacher=teacher.fingerprint,
-        baselines=tuple(one.model.fingerprint for one in work.roster.baselines),
+        baselines=tuple(one.model.fingerprint for one in work.models.baselines),
         family=str(read_config(teacher.folder).get("model_type", "unknown")),
         corpus=corpus,
         labels=kind,

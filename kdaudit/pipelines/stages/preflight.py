@@ -17,7 +17,7 @@ from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import Document, Documents, nothing_left, open_documents
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
-from kdaudit.models.audited import Roster, assemble_roster
+from kdaudit.models.audited import AuditedModels, find_models
 from kdaudit.pipelines.stages.fit import split_of
 from kdaudit.runs import Progress
 
@@ -74,10 +74,10 @@ def preflight(
     meanwhile()
     if isinstance(config, DistillConfig):
         return [*skipped, *_check_starts(config, progress)]
-    missing, roster = _check_models(config, progress)
-    if roster is not None:
+    missing, models = _check_models(config, progress)
+    if models is not None:
         for key, head in heads.items():
-            _check_lengths(head, key, roster.tokenizer, least)
+            _check_lengths(head, key, models.tokenizer, least)
     return [*skipped, *missing]
 
 
@@ -129,15 +129,17 @@ def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:
         check_first_rows(config.corpus, config.format)
 
 
-def _check_models(config: AuditConfig | ScreenConfig, progress: Progress) -> tuple[list[str], Roster | None]:
+def _check_models(
+    config: AuditConfig | ScreenConfig, progress: Progress
+) -> tuple[list[str], AuditedModels | None]:
     """Check the local models' headers, and whether they fit one another and the windows."""
     remote = {key: one for key, one in config.models.by_key().items() if not is_local(one)}
     skipped = [_not_checked(key, one.path) for key, one in remote.items()]
     if len(remote) == len(config.models.by_key()):
         return skipped, None
-    roster = assemble_roster(config.models, headers_only=True, progress=progress)
-    split_of(config.extraction, roster, read_whole(config))
-    return skipped, roster
+    models = find_models(config.models, headers_only=True, progress=progress)
+    split_of(config.extraction, models, read_whole(config))
+    return skipped, models
 
 
 def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:

@@ -12,7 +12,7 @@ from kdaudit.analysis.gate import judge
 from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.tags import NOT_SEARCHED
-from kdaudit.models.audited import Member
+from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes
 from kdaudit.pipelines.stages.fit import tokenizer_notes
@@ -80,7 +80,7 @@ def _missing(audited: Audited) -> list[Note]:
     notes = [
         Note(code="tags_not_searched", subject=None, text=NOT_SEARCHED),
         *engine_notes({name: one.checked for name, one in audited.measured.items()}),
-        *tokenizer_notes(audited.config.extraction, audited.roster),
+        *tokenizer_notes(audited.config.extraction, audited.models),
     ]
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
@@ -141,21 +141,21 @@ class _Compared(NamedTuple):
 def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
     own = {
         student.name: len({leak.suffix_hmac for leak in leaks if student.name in leak.memorized_by})
-        for student in audited.roster.students
+        for student in audited.models.students
     }
     return LeakSuffixes(leaks=len({leak.suffix_hmac for leak in leaks}), students=own)
 
 
 def _compare(audited: Audited) -> _Compared:
     teacher = audited.memorized("teacher")
-    baselines = [audited.memorized(one.name) for one in audited.roster.baselines]
+    baselines = [audited.memorized(one.name) for one in audited.models.baselines]
     notes: list[Note] = []
     comparison = {}
-    for student in audited.roster.students:
+    for student in audited.models.students:
         found = compare(student.name, audited.memorized(student.name), teacher, baselines)
         comparison[student.name] = found.figures
         notes += found.notes
-    pair = {kd: _first(audited.roster.students, kd) for kd in ("soft", "hard")}
+    pair = {kd: _first(audited.models.students, kd) for kd in ("soft", "hard")}
     soft, hard = pair["soft"], pair["hard"]
     if soft is None or hard is None:
         text = (
@@ -164,7 +164,7 @@ def _compare(audited: Audited) -> _Compared:
         )
         notes.append(Note(code="soft_vs_hard_missing", subject="soft_vs_hard", text=text))
         return _Compared(comparison, None, notes)
-    others = [one.name for one in audited.roster.students if one.kd and one not in (soft, hard)]
+    others = [one.name for one in audited.models.students if one.kd and one not in (soft, hard)]
     if others:
         text = (
             f"Soft and hard KD are compared for the first student of each kind; not for {', '.join(others)}."
@@ -176,5 +176,5 @@ def _compare(audited: Audited) -> _Compared:
     return _Compared(comparison, both.figures, [*notes, *both.notes])
 
 
-def _first(students: list[Member], kd: str) -> Member | None:
+def _first(students: list[AuditedModel], kd: str) -> AuditedModel | None:
     return next((student for student in students if student.kd == kd), None)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from kdaudit.attacks.examples import windows_of
 from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
-from kdaudit.inference.retry import retreating
+from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import PairScores, PairWorker
-from kdaudit.models.audited import Member
+from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
@@ -39,17 +39,17 @@ def write_features(work: Work, *, measures: bool = False) -> None:
     for member in _scored(work) if measures else ():
         write_reference(work, member)
     with run.stage(layout.FEATURES):
-        retreating("features", lambda retreat: _write_shards(work, measures, retreat), work.warn)
+        retry_on_oom("features", lambda retries: _write_shards(work, measures, retries), work.warn)
         for member in _scored(work):
             work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
 
 
-def _scored(work: Work) -> tuple[Member, Member]:
+def _scored(work: Work) -> tuple[AuditedModel, AuditedModel]:
     """Teacher and baseline."""
-    return work.roster.members[0], work.roster.baselines[0]
+    return work.models.members[0], work.models.baselines[0]
 
 
-def _write_shards(work: Work, measures: bool, retreat: int) -> None:
+def _write_shards(work: Work, measures: bool, retries: int) -> None:
     run, split = work.run, work.split
     shards = run.shards(layout.EXAMPLES)
     pending = [shard for shard in shards if not run.has(layout.beside(shard, layout.FEATURES))]
@@ -66,7 +66,7 @@ def _write_shards(work: Work, measures: bool, retreat: int) -> None:
         baseline_bos=work.split_of(baseline).bos,
         prefix_tokens=split.prefix_tokens,
         suffix_tokens=split.suffix_tokens,
-        retreat=retreat,
+        retries=retries,
     ) as worker:
         for role, member in enumerate((teacher, baseline) if measures else ()):
             check_loaded(work, member, Asking(worker.info, _matcher(work, worker, role), None))

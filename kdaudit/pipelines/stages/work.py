@@ -9,9 +9,9 @@ from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.errors import ModelError
 from kdaudit.inference import Split
 from kdaudit.inference.scoring import ModelFiles
-from kdaudit.models.audited import Member, Roster
+from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.models.resolving import check_model_unchanged
-from kdaudit.pipelines.stages.fit import member_split
+from kdaudit.pipelines.stages.fit import split_of_model
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 
@@ -23,7 +23,7 @@ class Work(NamedTuple):
     """The run, its models, and how they are measured."""
 
     run: RunStore
-    roster: Roster
+    models: AuditedModels
     split: Split
     """Where examples are cut, with the teacher's BOS token; `split_of` has each model's."""
     extraction: ExtractionBase
@@ -35,13 +35,13 @@ class Work(NamedTuple):
     @property
     def vocabulary(self) -> int:
         """Columns of all models' logits that stand for tokens."""
-        return self.roster.vocabulary
+        return self.models.vocabulary
 
-    def split_of(self, member: Member) -> Split:
+    def split_of(self, member: AuditedModel) -> Split:
         """Where examples are cut for a model, with its own BOS token."""
-        return member_split(self.extraction, member)
+        return split_of_model(self.extraction, member)
 
-    def check_unchanged(self, member: Member, written: Callable[[], Iterable[str]]) -> None:
+    def check_unchanged(self, member: AuditedModel, written: Callable[[], Iterable[str]]) -> None:
         """Check at the end of a stage that a model is what was fingerprinted; else discard what was written.
 
         Raises:
@@ -54,7 +54,7 @@ class Work(NamedTuple):
             self.run.discard(*written())
             raise
 
-    def files(self, member: Member) -> ModelFiles:
+    def files(self, member: AuditedModel) -> ModelFiles:
         """Where a model lies and how it is loaded for forward passes."""
         dtype = member.config.dtype or self.extraction.dtype
         return ModelFiles(member.model.folder, dtype, member.config.trust_remote_code)

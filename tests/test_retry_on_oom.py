@@ -9,7 +9,7 @@ import toys
 
 from kdaudit.errors import EngineError, OutOfMemoryError, WorkerKilledError
 from kdaudit.inference import EngineOptions, explained
-from kdaudit.inference.retry import ATTEMPTS, retreating
+from kdaudit.inference.retry import ATTEMPTS, retry_on_oom
 from kdaudit.inference.sizing import plan_sizes
 
 # As torch, CUDA, Linux and vLLM 0.32 word it.
@@ -42,35 +42,35 @@ def test_another_error_is_not_taken_for_it() -> None:
 
 
 @pytest.mark.parametrize("kind", [OutOfMemoryError, WorkerKilledError])
-def test_work_goes_on_with_a_retreat_for_each_time(kind: type[EngineError]) -> None:
+def test_work_is_tried_again_once_more_for_each_time(kind: type[EngineError]) -> None:
     tried: list[int] = []
     warnings: list[str] = []
 
-    def work(retreat: int) -> None:
-        tried.append(retreat)
-        if retreat < ATTEMPTS - 1:
+    def work(retries: int) -> None:
+        tried.append(retries)
+        if retries < ATTEMPTS - 1:
             raise kind("no")
 
-    retreating("teacher", work, warnings.append)
+    retry_on_oom("teacher", work, warnings.append)
     assert tried == [0, 1, 2]
     assert len(warnings) == 2
     assert all(text.startswith("teacher: ") for text in warnings)
 
 
 def test_the_last_time_is_an_error() -> None:
-    def work(retreat: int) -> None:
-        raise OutOfMemoryError(f"attempt {retreat}")
+    def work(retries: int) -> None:
+        raise OutOfMemoryError(f"attempt {retries}")
 
     with pytest.raises(OutOfMemoryError, match="attempt 2"):
-        retreating("teacher", work, lambda _: None)
+        retry_on_oom("teacher", work, lambda _: None)
 
 
 @pytest.mark.parametrize(
-    ("sequences", "retreat", "expected"), [(0, 0, 256), (0, 1, 64), (0, 2, 16), (64, 1, 16)]
+    ("sequences", "retries", "expected"), [(0, 0, 256), (0, 1, 64), (0, 2, 16), (64, 1, 16)]
 )
-def test_a_retreat_quarters_the_batch(tmp_path: Path, sequences: int, retreat: int, expected: int) -> None:
+def test_a_retry_quarters_the_batch(tmp_path: Path, sequences: int, retries: int, expected: int) -> None:
     toys.save_model(tmp_path, 1)
-    options = EngineOptions("vllm", str(tmp_path), 14, sequences=sequences, retreat=retreat)
+    options = EngineOptions("vllm", str(tmp_path), 14, sequences=sequences, retries=retries)
     sizes = plan_sizes(options, "cpu")
     assert sizes.sequences == expected
     assert sizes.batched_tokens == 16 * expected
