@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toys
@@ -74,3 +76,16 @@ def test_a_retry_quarters_the_batch(tmp_path: Path, sequences: int, retries: int
     sizes = plan_sizes(options, "cpu")
     assert sizes.sequences == expected
     assert sizes.batched_tokens == 16 * expected
+
+
+def test_a_cpus_cache_takes_two_fifths_of_the_free_memory_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 1 layer, keys and values of 64 numbers in 4 bytes, and a block of 128 tokens a sequence."""
+    config = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 64, "dtype": "float32"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    sequence = 2 * 64 * 4 * 128
+    options = EngineOptions("vllm", str(tmp_path), max_tokens=100)
+    for free, share, fit in ((100 * sequence, 1.0, 40), (100 * sequence, 0.5, 20), (sequence, 1.0, 1)):
+        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        assert plan_sizes(options._replace(memory_share=share), "cpu").sequences == fit
