@@ -16,9 +16,11 @@ import toys
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, MambaConfig
 
 from kdaudit.errors import EngineError, ModelError
+from kdaudit.inference import ABILITIES, EngineOptions, Ragged, start
 from kdaudit.inference.scoring import FeatureWorker, ModelFiles, PairScores, PairWorker, forward
 from kdaudit.inference.scoring.batches import pack
 from kdaudit.inference.scoring.pair import PairService
+from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.risk import suffix_copies as suffix_module
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.risk.text import zlib_entropy
@@ -113,11 +115,14 @@ def scores(pair: Pair, bos: Begun, windows: list[np.ndarray], dtype: str = "floa
         vocabulary=VOCABULARY,
         teacher_bos=bos[0],
         baseline_bos=bos[1],
-        prefix_tokens=toys.PREFIX,
-        suffix_tokens=toys.SUFFIX,
         retries=0,
     ) as worker:
-        return worker.scores(windows)
+        return worker.scores(Ragged.of(windows), *lengths(windows))
+
+
+def lengths(windows: list[np.ndarray]) -> list[np.ndarray]:
+    """Tokens of each window's prompt and target."""
+    return [np.full(len(windows), tokens) for tokens in (toys.PREFIX, toys.SUFFIX)]
 
 
 @pytest.mark.parametrize("bos", [NONE, BOTH, TEACHER, (None, BOS)])
@@ -136,8 +141,6 @@ def service(pair: Pair, bos: Begun = BOTH) -> PairService:
         "vocabulary": VOCABULARY,
         "teacher_bos": bos[0],
         "baseline_bos": bos[1],
-        "prefix_tokens": toys.PREFIX,
-        "suffix_tokens": toys.SUFFIX,
         "retries": 0,
     }
     found = PairService(options)
@@ -152,7 +155,7 @@ def test_batches_and_pieces_change_nothing(
 ) -> None:
     """From one position at a time, over windows alone, to all windows padded into one batch."""
     monkeypatch.setattr(forward, "_LOGITS_BYTES", positions * 4 * toys.VOCABULARY)
-    found = service(pair, TEACHER).scores(*pack(pair.windows, 2))
+    found = service(pair, TEACHER).scores(*pack(pair.windows, 2), *lengths(pair.windows))
     expected = oracle(pair, TEACHER)
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
@@ -177,7 +180,10 @@ def test_any_family_can_be_read_in_pieces(
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     monkeypatch.setattr(forward, "_LOGITS_BYTES", 7 * 4 * toys.VOCABULARY)
     mixed = pair._replace(teacher=tmp_path)
-    found, expected = service(mixed).scores(*pack(mixed.windows)), oracle(mixed, BOTH)
+    found, expected = (
+        service(mixed).scores(*pack(mixed.windows), *lengths(mixed.windows)),
+        oracle(mixed, BOTH),
+    )
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
 
@@ -194,11 +200,11 @@ def test_models_that_nearly_agree_are_told_apart(pair: Pair, sharpness: float, t
                 weight.add_(2e-3 * weight.std() * torch.randn(weight.shape, generator=generator))
         model.save_pretrained(tmp_path / name)
     near = pair._replace(teacher=tmp_path / "teacher", baseline=tmp_path / "baseline")
-    found, expected = service(near).scores(*pack(near.windows)), oracle(near, BOTH)
+    found, expected = service(near).scores(*pack(near.windows), *lengths(near.windows)), oracle(near, BOTH)
     assert max(expected["kl_divergence"]) < 0.02
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
-    same = service(near._replace(baseline=near.teacher)).scores(*pack(near.windows))
+    same = service(near._replace(baseline=near.teacher)).scores(*pack(near.windows), *lengths(near.windows))
     assert not same.kl_divergence.any()
 
 
@@ -226,6 +232,79 @@ def test_entropy_and_perplexity_of_one_model_equal_the_oracle(pair: Pair) -> Non
     assert perplexity == pytest.approx(math.exp(total / count), rel=RELATIVE)
 
 
+@pytest.mark.parametrize("positions", [1, 7, 60, 10_000])
+def test_prompts_and_targets_of_any_length_are_matched_as_alone(
+    pair: Pair, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one batch, and where a target lies in several pieces."""
+    monkeypatch.setattr(forward, "_LOGITS_BYTES", positions * 4 * toys.VOCABULARY)
+    model = AutoModelForCausalLM.from_pretrained(pair.teacher).eval()
+    random = np.random.default_rng(9)
+    windows, prompts, targets, expected = [], [], [], []
+    for prompt, target in zip(random.integers(1, 12, 24), random.integers(1, 12, 24), strict=True):
+        ids = random.integers(2, VOCABULARY, prompt).tolist()
+        for _ in range(target):
+            with torch.inference_mode():
+                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        wrong = int(random.integers(0, 2 * target))
+        if wrong < target:
+            ids[prompt + wrong] = (ids[prompt + wrong] + 1) % VOCABULARY
+        ids += random.integers(2, VOCABULARY, random.integers(0, 9)).tolist()
+        windows.append(np.array(ids, np.int32))
+        prompts.append(prompt)
+        targets.append(target)
+        expected.append(min(wrong, target))
+    found = service(pair, NONE).scores(*pack(windows), np.array(prompts), np.array(targets))
+    assert found.teacher_matched.tolist() == expected
+
+
+@pytest.mark.parametrize("positions", [1, 7, 60, 10_000])
+@pytest.mark.parametrize("sharpness", [1, 8])
+def test_scores_of_each_token_equal_a_log_softmax_in_float64(
+    pair: Pair, positions: int, sharpness: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log-probability, moments, argmax and rank, of broad distributions and of nearly sure ones."""
+    monkeypatch.setattr(forward, "_LOGITS_BYTES", positions * 4 * toys.VOCABULARY)
+    model = AutoModelForCausalLM.from_pretrained(pair.teacher).eval()
+    with torch.no_grad():
+        model.model.norm.weight.mul_(sharpness)
+    model.save_pretrained(tmp_path)
+    options = EngineOptions("transformers", str(tmp_path), 60, "float32", vocabulary=VOCABULARY)
+    found = TransformersEngine(options._asdict()).score(Ragged.of(pair.windows))
+    assert np.diff(found.offsets).tolist() == [len(window) - 1 for window in pair.windows]
+    for row, window in enumerate(pair.windows):
+        with torch.inference_mode():
+            logits = model(torch.tensor(window[None].astype(np.int64))).logits[0, :-1].double()
+        log_p = logits[:, :VOCABULARY].log_softmax(-1)
+        p, own = log_p.exp(), torch.from_numpy(window[1:].astype(np.int64))[:, None]
+        mean = (p * log_p).sum(-1)
+        there = slice(*found.offsets[row : row + 2])
+        for name, expected in {
+            "log_probability": log_p.gather(-1, own)[:, 0],
+            "mean": mean,
+            "variance": (p * (log_p - mean[:, None]) ** 2).sum(-1),
+        }.items():
+            np.testing.assert_allclose(
+                getattr(found, name)[there], expected, rtol=RELATIVE, atol=1e-7, err_msg=name
+            )
+        assert found.hit[there].tolist() == (logits.argmax(-1) == own[:, 0]).tolist()
+        assert found.rank[there].tolist() == (logits > logits.gather(-1, own)).sum(-1).tolist()
+    assert found.hit.any()
+    assert (found.rank[found.hit] == 0).all()
+
+
+def test_scores_come_whole_from_a_worker_and_vllm_gives_none(pair: Pair) -> None:
+    windows = Ragged.of(pair.windows)
+    options = EngineOptions("transformers", str(pair.teacher), 60, "float32")
+    with start(options) as engine:
+        told = engine.score(windows)
+    own = TransformersEngine(options._asdict()).score(windows)
+    for name, values in told._asdict().items():
+        np.testing.assert_allclose(values, getattr(own, name), rtol=RELATIVE, err_msg=name)
+        assert values.dtype == getattr(own, name).dtype
+    assert "score" not in ABILITIES["vllm"]
+
+
 def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(pair.baseline)
     with torch.no_grad():
@@ -233,6 +312,9 @@ def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: 
     model.save_pretrained(tmp_path / "broken")
     with pytest.raises(ModelError, match="broken: it gives NaN or infinite logits"):
         scores(pair._replace(baseline=tmp_path / "broken"), NONE, pair.windows)
+    options = EngineOptions("transformers", str(tmp_path / "broken"), 60, "float32")
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        TransformersEngine(options._asdict()).score(Ragged.of(pair.windows))
     with FeatureWorker(*files(tmp_path / "broken"), retries=0) as worker:
         for ask in (
             lambda: worker.perplexity([pair.windows], None),

@@ -25,6 +25,7 @@ from kdaudit.inference.base import (
     EngineOptions,
     Loaded,
     MatchedTokens,
+    Scores,
     Task,
 )
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Split, Tokens, lengths_of
@@ -47,6 +48,7 @@ __all__ = [
     "MatchedTokens",
     "Ragged",
     "RemoteEngine",
+    "Scores",
     "Split",
     "Task",
     "Tokens",
@@ -132,6 +134,13 @@ class RemoteEngine:
             answer = self._worker.call("match", *_arrays(prompts, targets))
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
+
+    def score(self, windows: Ragged) -> Scores:
+        """See `Engine.score`."""
+        with explained(self._options.path, self._options.engine):
+            answer = self._worker.call("score", *_arrays(windows))
+        self.seconds += float(answer.head["seconds"])
+        return Scores(*answer.arrays)
 
     def begin(self, task: Task, examples: Batch) -> None:
         """Begin a task on a batch, so that the caller can prepare the next one meanwhile."""

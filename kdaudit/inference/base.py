@@ -30,19 +30,21 @@ __all__ = [
     "Masking",
     "MatchedTokens",
     "Ragged",
+    "Scores",
     "Task",
     "Tokens",
 ]
 
 
-Ability = Literal["match", "generate"]
+Ability = Literal["match", "generate", "score"]
 MatchedTokens = NDArray[np.int16]
 
 ABILITIES: dict[EngineName, frozenset[Ability]] = {
     "vllm": frozenset({"match", "generate"}),
-    "transformers": frozenset({"match", "generate"}),
+    "transformers": frozenset({"match", "generate", "score"}),
 }
-"""What each engine can be asked."""
+"""What each engine can be asked. Scoring stays in transformers: vLLM's `prompt_logprobs` are slow, and take
+memory for each token of a large vocabulary."""
 
 
 class Masking(NamedTuple):
@@ -108,8 +110,29 @@ class Loaded(NamedTuple):
     """Sequences that it meets together at most."""
 
 
+class Scores(NamedTuple):
+    """What a model makes of each token after the first of some windows, given those before it.
+
+    Arrays are (tokens,), window by window; logarithms are natural. Distributions are over the tokenizer's
+    vocabulary where it is known: columns of the logits beyond it, which padded models have, are left out.
+    """
+
+    offsets: Lengths
+    """int64 (windows + 1,): window i has `offsets[i]` to `offsets[i + 1]`, one less than its tokens."""
+    log_probability: NDArray[np.float64]
+    """ln p of the token."""
+    mean: NDArray[np.float64]
+    """Mean of ln p over the next-token distribution itself: its negative entropy."""
+    variance: NDArray[np.float64]
+    """Variance of ln p over the same."""
+    hit: NDArray[np.bool_]
+    """Whether the token is the argmax of all columns of the logits, as in decoding."""
+    rank: NDArray[np.int32]
+    """Columns of the logits that are larger than the token's own: 0 for the largest."""
+
+
 class Engine(Protocol):
-    """A loaded model; greedy decoding only."""
+    """A loaded model: it decodes, or reads what is there."""
 
     def describe(self) -> Loaded:
         """What the engine turned out to be."""
@@ -138,6 +161,18 @@ class Engine(Protocol):
 
         Greedy, or with a temperature above 0 sampled from the whole softened distribution; either way of ids
         that stand for a token: what is generated is written down as text, and students are trained on it.
+        """
+        ...
+
+    def score(self, windows: Ragged) -> Scores:
+        """Read windows, BOS token included where one is wanted: the one teacher-forced pass.
+
+        Perplexity, tokens matched under teacher forcing, entropy and the scores of membership attacks follow
+        from what it gives. Each window has at least two tokens.
+
+        Raises:
+            EngineError: the engine cannot score; see `ABILITIES`.
+
         """
         ...
 

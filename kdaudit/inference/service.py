@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import Engine, Loaded, Task
+from kdaudit.inference.base import Engine, Loaded, Scores, Task
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
 _ENGINES = {
@@ -59,6 +59,10 @@ class EngineService:
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
         return np.frombuffer(sink.getvalue(), np.uint8)
+
+    def score(self, values: Tokens, offsets: Lengths) -> Scores:
+        """See `Engine.score`."""
+        return self._engine.score(Ragged(values, offsets))
 
     def generate(
         self, prompts: Tokens, offsets: Lengths, tokens: Lengths, *, temperature: float, seed: int

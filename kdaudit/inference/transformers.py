@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.models.checkpoint.config import load_config
@@ -25,6 +25,10 @@ from kdaudit.models.context import length_of_short_texts
 if TYPE_CHECKING:
     import torch
 
+BROKEN = (
+    "the model gives NaN or infinite logits: if it is loaded as float16 or bfloat16, set its dtype to float32, "
+    "else its weights are damaged"
+)
 _FIRST_LOOK = 4
 """Suffix tokens read at first: most examples differ within them and need no more."""
 _LOGITS_BYTES = 1 << 28
@@ -47,6 +51,8 @@ class TransformersEngine:
         self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retries)  # a quarter for each
         self._width = output_width(self._model)
         self._masked = wanted.masking.ids(self._width)
+        self._vocabulary = min(wanted.vocabulary or self._width, self._width)
+        self._retries = wanted.retries
         self._short = length_of_short_texts(self._model.config)
         name = torch.cuda.get_device_name(0) if self._device == "cuda" else self._device
         dtype = str(self._model.dtype).removeprefix("torch.")
@@ -105,6 +111,13 @@ class TransformersEngine:
             written |= {row: one[: lengths[row]] for row, one in zip(rows.tolist(), own, strict=True)}
         return Ragged.of(written[row] for row in range(len(prompts)))
 
+    def score(self, windows: Ragged) -> Scores:
+        """See `Engine.score`."""
+        from kdaudit.inference.scoring.forward import CausalModel
+        from kdaudit.inference.scoring.single import score_tokens
+
+        return score_tokens(CausalModel(self._model, self._device), windows, self._vocabulary, self._retries)
+
     def _match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """Matched tokens of each target, in one look."""
         import torch
@@ -124,10 +137,7 @@ class TransformersEngine:
                 best = logits.max(-1)
                 right = (best.indices == ids[:, -inside.shape[1] :]) | before
             if not best.values[inside].isfinite().all():  # NaN and infinity are the largest of their row
-                raise ValueError(
-                    "the model gives NaN or infinite logits: if it is loaded as float16 or bfloat16, set its "
-                    "dtype to float32, else its weights are damaged"
-                )
+                raise ValueError(BROKEN)
             matched[rows] = (right.int().cumprod(1) * inside).sum(1).cpu().numpy()
         return matched
 

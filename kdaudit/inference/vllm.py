@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded
+from kdaudit.errors import EngineError
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
 from kdaudit.inference.prefixes import SuffixLedger
 from kdaudit.inference.sizing import Sizes, plan_sizes
@@ -80,6 +81,10 @@ class VllmEngine:
             for row, new in outputs:
                 written[row] += new
         return Ragged.of(written)
+
+    def score(self, windows: Ragged) -> Scores:
+        """See `ABILITIES`: not here."""
+        raise EngineError(f"vllm does not score windows ({len(windows)} are asked); transformers does")
 
     def _run(
         self, prompts: Ragged, lengths: Lengths, temperature: float, seed: int, masked: Sequence[int]

@@ -1,6 +1,6 @@
 """The way of the data, top to bottom: `run_audit` is the map of the program.
 
-    config -> preflight -> models, corpus windows -> extraction per model -> perplexity, entropy -> features
+    config -> preflight -> models, corpus windows -> extraction per model -> features -> perplexity, entropy
     -> predictor -> comparison -> results -> report
 
 Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped
@@ -92,6 +92,8 @@ def run_audit(
         if "holdout" in sources:
             write_examples(work, sources["holdout"], "holdout", HOLDOUT)
         Extracting(work, config.extraction.engine, corpus.examples).extract(models.members, leaks=True)
+        if config.predictor.enabled and models.baselines:
+            write_features(work)
         write_likelihoods(work, corpus.examples)
         _write_prediction(work, config, corpus)
         _write_results(work, config, corpus)
@@ -152,8 +154,6 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
     """Fit the risk predictor, where it is asked for and a baseline makes it possible."""
     run, asked = work.run, config.predictor
     depends = asked.model_dump(mode="json")
-    if asked.enabled and work.models.baselines:
-        write_features(work)
     if run.done("predictor", depends):
         return
     with run.stage("predictor", depends):

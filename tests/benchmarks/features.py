@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kdaudit.inference.base import Tokens
+from kdaudit.inference import Ragged, Tokens
 from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.scoring.batches import batches, pack
 from kdaudit.inference.scoring.forward import CausalModel, Piece, logits_room
@@ -57,13 +58,16 @@ def windows(count: int, vocabulary: int) -> list[Tokens]:
     return [rng.integers(0, vocabulary, length).astype(np.int32) for length in lengths]
 
 
+def split(count: int) -> list[NDArray[np.int64]]:
+    """Tokens of each window's prompt and target."""
+    return [np.full(count, tokens, np.int64) for tokens in (PREFIX, SUFFIX)]
+
+
 def options(vocabulary: int) -> dict[str, Any]:
     return {
         "vocabulary": vocabulary,
         "teacher_bos": None,
         "baseline_bos": None,
-        "prefix_tokens": PREFIX,
-        "suffix_tokens": SUFFIX,
         "retries": 0,
     }
 
@@ -74,18 +78,18 @@ def cost(folder: Path, count: int, turns: int, vocabulary: int) -> float:
     service = PairService(options(vocabulary))
     for role, one in zip(("teacher", "baseline"), files, strict=True):
         service.load(role=role, **one.options())
-    models = [CausalModel(**one.options()) for one in files]
-    packed = pack(windows(count, vocabulary), PREFIX + SUFFIX)
+    models = [CausalModel.load(**one.options()) for one in files]
+    packed, lengths = pack(windows(count, vocabulary), PREFIX + SUFFIX), split(count)
 
     def bare() -> None:
         with torch.inference_mode():
-            for batch in batches(packed, None, logits_room(0, *models)):
+            for batch in batches(packed, logits_room(0, *models)):
                 for model in models:
-                    model.read(batch).logits(Piece(0, batch.inputs.shape[1]))
+                    model.read(batch, None).logits(Piece(0, batch.inputs.shape[1]))
 
     ratios = []
     for turn in range(turns + 1):
-        plain, scored = seconds(bare), seconds(lambda: service.scores(*packed))
+        plain, scored = seconds(bare), seconds(lambda: service.scores(*packed, *lengths))
         if turn:  # the first warms up
             ratios.append(scored / plain)
             print(f"{count} windows, vocabulary {vocabulary:,}: bare {plain:.2f} s, scored {scored:.2f} s")
@@ -123,7 +127,7 @@ def memory(folder: Path) -> float:
         process = Path("/proc", str(worker._worker.pid))
         before = _kilobytes(process, "VmRSS")
         (process / "clear_refs").write_text("5")  # the peak begins anew
-        worker.scores(windows(16, LARGE))
+        worker.scores(Ragged.of(windows(16, LARGE)), *split(16))
         return 1024.0 * (_kilobytes(process, "VmHWM") - before)
 
 

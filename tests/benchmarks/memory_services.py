@@ -82,8 +82,8 @@ class GeneratedFeatures:
 class GeneratedPair:
     """Features without models: lower where `GeneratedEngine` memorizes."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._prefix, self._suffix = options["prefix_tokens"], options["suffix_tokens"]
+    def __init__(self, _: dict[str, Any]) -> None:
+        pass
 
     def describe(self) -> None:
         """As `kdaudit.inference.scoring.pair.PairService`."""
@@ -92,10 +92,16 @@ class GeneratedPair:
         """Nothing to load."""
         return {"engine": "generated", "version": "1", "device": "none", "dtype": "float32"}
 
-    def scores(self, flat: NDArray[np.int32], ends: NDArray[np.int64]) -> list[NDArray[Any]]:
+    def scores(
+        self,
+        flat: NDArray[np.int32],
+        ends: NDArray[np.int64],
+        prompts: NDArray[np.int64],
+        targets: NDArray[np.int64],
+    ) -> list[NDArray[Any]]:
         """As `kdaudit.inference.scoring.PairScores`."""
-        starts = np.concatenate([[0], ends[:-1]])
-        share = _shares(flat[starts[:, None] + self._prefix + np.arange(self._suffix)])
+        starts = np.concatenate([[0], ends[:-1]]) + prompts
+        share = _shares(flat[starts[:, None] + np.arange(targets[0])])
         likely = 1.0 + (share > 0.012) + share
         return [*(likely * scale for scale in (1.0, 1.1, 0.3, 0.9, 1.0)), *np.zeros((2, len(ends)), np.int16)]
 

@@ -46,16 +46,21 @@ class Batch(NamedTuple):
         return means
 
 
-def pack(windows: Sequence[Tokens], least: int = 2) -> Packed:
+def pack(windows: Sequence[Tokens], least: int | Ids = 2) -> Packed:
     """Windows in the form that they travel in.
 
+    Args:
+        windows: int32 (tokens,) each.
+        least: tokens that all, or each, must have; with one there is no token after the first.
+
     Raises:
-        ValueError: a window has fewer than `least` tokens; with one there is no token after the first.
+        ValueError: a window has fewer.
 
     """
-    lengths = [len(window) for window in windows]
-    if min(lengths) < least:
-        raise ValueError(f"window {int(np.argmin(lengths))} has {min(lengths)} tokens, not {least}")
+    lengths = np.array([len(window) for window in windows])
+    wanted = np.broadcast_to(least, lengths.shape)
+    if short := np.flatnonzero(lengths < wanted).tolist():
+        raise ValueError(f"window {short[0]} has {lengths[short[0]]} tokens, not {wanted[short[0]]}")
     return Packed(np.concatenate(windows), np.cumsum(lengths, dtype=np.int64))
 
 

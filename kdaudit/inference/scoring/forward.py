@@ -6,9 +6,9 @@ keys and values of the earlier ones in the model's own cache: each token still p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -46,20 +46,16 @@ class CausalModel:
     """A loaded model.
 
     Args:
-        folder: see `ModelFiles`, as all that follow.
-        dtype: the same.
-        trust_remote_code: whether to run code that comes with the model.
+        model: of transformers.
+        device: where it is.
 
     """
 
-    def __init__(self, folder: str, dtype: str, trust_remote_code: bool) -> None:
+    def __init__(self, model: Any, device: str) -> None:  # noqa: ANN401 - any causal language model
         import torch
         import transformers
 
-        from kdaudit.inference.transformers import load_model, pick_device
-
-        self.device = pick_device()
-        self._model = load_model(Path(folder), dtype, self.device, trust_remote_code)
+        self.device, self._model = device, model
         with torch.inference_mode():
             probe = self._model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device))
         dtype = str(self._model.dtype).removeprefix("torch.")
@@ -68,6 +64,14 @@ class CausalModel:
         """Width of the logits; it can exceed the tokenizer's vocabulary."""
         self.keeps_cache = getattr(probe, "past_key_values", None) is not None
         """Whether a window can be read in pieces; recurrent models have no such cache."""
+
+    @classmethod
+    def load(cls, folder: str, dtype: str, trust_remote_code: bool) -> Self:
+        """Load one, see `ModelFiles`."""
+        from kdaudit.inference.transformers import load_model, pick_device
+
+        device = pick_device()
+        return cls(load_model(Path(folder), dtype, device, trust_remote_code), device)
 
     def read(self, batch: Batch, bos: int | None) -> Reading:
         """Begin to read a batch, each window after a BOS token where there is one."""
@@ -108,6 +112,20 @@ class Reading:
 def logits_room(retries: int, *models: CausalModel) -> int:
     """Positions whose logits may be held at once, of each model; a quarter for each retry."""
     return max(1, (_LOGITS_BYTES >> 2 * retries) // (4 * max(model.columns for model in models)))
+
+
+def logits_of(
+    batch: Batch, room: int, models: Sequence[CausalModel], bos: Sequence[int | None]
+) -> Iterator[tuple[Piece, list[torch.Tensor]]]:
+    """Read a batch under some models side by side: each stretch's logits, as in `Reading.logits`.
+
+    They are dropped before those of the next stretch are made, where the caller keeps none.
+    """
+    readings = [model.read(batch, begin) for model, begin in zip(models, bos, strict=True)]
+    for piece in pieces(batch, room, *models):
+        logits = [reading.logits(piece) for reading in readings]
+        yield piece, logits
+        logits.clear()
 
 
 def pieces(batch: Batch, room: int, *models: CausalModel) -> Iterator[Piece]:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
-from kdaudit.inference.base import EngineInfo, Tokens
+from kdaudit.inference.base import EngineInfo, Lengths, MatchedTokens, Ragged, Tokens
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
-from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, Piece, logits_room, pieces
+from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, Piece, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.workers import Worker
 
@@ -56,19 +56,25 @@ class PairService:
         self._retries = int(options["retries"])
         self._vocabulary = int(options["vocabulary"])
         self._bos: tuple[int | None, int | None] = (options["teacher_bos"], options["baseline_bos"])
-        start = int(options["prefix_tokens"]) - 1  # the logits at position i predict token i + 1
-        self._suffix = Piece(start, start + int(options["suffix_tokens"]))
 
     def describe(self) -> None:
         """Nothing to report before the models are there."""
 
     def load(self, *, role: str, **files: Any) -> dict[str, str]:  # noqa: ANN401 - as `ModelFiles.options`
         """Load the teacher or the baseline."""
-        self._models[role] = CausalModel(**files)
+        self._models[role] = CausalModel.load(**files)
         return self._models[role].info._asdict()
 
-    def scores(self, flat: Tokens, ends: NDArray[np.int64]) -> PairScores:
-        """Score windows; for the arguments see `Packed`."""
+    def scores(self, flat: Tokens, ends: Lengths, prompts: Lengths, targets: Lengths) -> PairScores:
+        """Score windows.
+
+        Args:
+            flat: see `Packed`.
+            ends: see `Packed`.
+            prompts: tokens of each window before its target, at least one: int64 (windows,).
+            targets: tokens of its target.
+
+        """
         import torch
 
         models = [self._models[role] for role in _ROLES]
@@ -76,26 +82,27 @@ class PairService:
         softmax = Softmax(min(self._vocabulary, *(model.columns for model in models)), models[0].device)
         means, matched = np.zeros((5, len(ends))), np.zeros((2, len(ends)), np.int16)
         for batch in batches(Packed(flat, ends), room):
+            starts = prompts[batch.rows] - 1  # the logits at position i predict token i + 1
+            stops = starts + targets[batch.rows]
+            asked = Piece(int(starts.min()), int(stops.max()))
             with torch.inference_mode():
-                values, hits = self._score(batch, models, softmax, room)
+                values, hits = self._score(batch, models, softmax, room, asked)
             means[:, batch.rows] = [batch.means(value) for value in values]
-            matched[:, batch.rows] = np.cumprod(hits, axis=2).sum(axis=2)
+            matched[:, batch.rows] = [_leading(hit, asked, starts, stops) for hit in hits]
         return PairScores(*means, *matched)
 
     def _score(
-        self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int
+        self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int, asked: Piece
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Scores of each position (5, rows, positions), and hits (2, rows, suffix tokens)."""
+        """Scores of each position (5, rows, positions), and hits (2, rows, asked positions)."""
         import torch
 
         values = np.zeros((5, *batch.inputs.shape))
-        hits = np.zeros((2, len(batch.rows), self._suffix.stop - self._suffix.start), np.bool_)
+        hits = np.zeros((2, len(batch.rows), asked.stop - asked.start), np.bool_)
         targets = torch.from_numpy(batch.targets).to(models[0].device)
-        readings = [model.read(batch, bos) for model, bos in zip(models, self._bos, strict=True)]
-        for piece in pieces(batch, room, *models):
-            logits = [reading.logits(piece) for reading in readings]
+        for piece, logits in logits_of(batch, room, models, self._bos):
             for hit, one in zip(hits, logits, strict=True):
-                self._compare(hit, one, targets, piece)
+                _compare(hit, one, targets, piece, asked)
             there = targets[:, slice(*piece)]
             teacher_logits, baseline_logits = (one.flatten(0, 1) for one in logits)
             sums = softmax.pair(teacher_logits, baseline_logits, there.flatten())
@@ -108,18 +115,28 @@ class PairService:
                 baseline.entropy,
             )
             values[:, :, slice(*piece)] = np.reshape(measures, (5, *there.shape))
-            del logits, teacher_logits, baseline_logits  # before the next piece's are made
+            del one, teacher_logits, baseline_logits  # before the next piece's are made
         return values, hits
 
-    def _compare(
-        self, hits: NDArray[np.bool_], logits: torch.Tensor, targets: torch.Tensor, piece: Piece
-    ) -> None:
-        """Fill in which suffix tokens within the piece are the argmax."""
-        start, stop = max(piece.start, self._suffix.start), min(piece.stop, self._suffix.stop)
-        if start < stop:
-            found = logits[:, start - piece.start : stop - piece.start].argmax(-1)
-            right = (found == targets[:, start:stop]).cpu().numpy()
-            hits[:, start - self._suffix.start : stop - self._suffix.start] = right
+
+def _compare(
+    hits: NDArray[np.bool_], logits: torch.Tensor, targets: torch.Tensor, piece: Piece, asked: Piece
+) -> None:
+    """Fill in which asked tokens within the piece are the argmax."""
+    start, stop = max(piece.start, asked.start), min(piece.stop, asked.stop)
+    if start < stop:
+        found = logits[:, start - piece.start : stop - piece.start].argmax(-1)
+        right = (found == targets[:, start:stop]).cpu().numpy()
+        hits[:, start - asked.start : stop - asked.start] = right
+
+
+def _leading(hits: NDArray[np.bool_], asked: Piece, starts: Lengths, stops: Lengths) -> MatchedTokens:
+    """Hits of each row from its start to the first miss, or its stop: int16 (rows,)."""
+    places = np.arange(*asked)
+    before, inside = places < starts[:, None], places < stops[:, None]
+    run = np.cumprod(hits | before, axis=1) * (inside & ~before)
+    matched: MatchedTokens = run.sum(axis=1).astype(np.int16)
+    return matched
 
 
 class PairWorker:
@@ -131,8 +148,6 @@ class PairWorker:
         vocabulary: columns of both models' logits that stand for tokens.
         teacher_bos: BOS token that the teacher reads before each window, or None.
         baseline_bos: the same of the baseline.
-        prefix_tokens: the window's tokens before its suffix, at least one.
-        suffix_tokens: those of the suffix.
         retries: as in `EngineOptions`.
 
     Raises:
@@ -148,21 +163,16 @@ class PairWorker:
         vocabulary: int,
         teacher_bos: int | None,
         baseline_bos: int | None,
-        prefix_tokens: int,
-        suffix_tokens: int,
         retries: int,
     ) -> None:
         self._files = (teacher, baseline)
         self._both = f"{teacher.folder} and {baseline.folder}"
-        self._least = prefix_tokens + suffix_tokens
         self.seconds = 0.0
         """Time inside the worker, over all windows scored."""
         options = {
             "vocabulary": vocabulary,
             "teacher_bos": teacher_bos,
             "baseline_bos": baseline_bos,
-            "prefix_tokens": prefix_tokens,
-            "suffix_tokens": suffix_tokens,
             "retries": retries,
         }
         with explained(self._both, "transformers"):
@@ -184,8 +194,13 @@ class PairWorker:
         self.info = infos[0]
         """Version, device and dtype, of the teacher."""
 
-    def scores(self, windows: Sequence[Tokens]) -> PairScores:
-        """Score windows: int32 (tokens,) each, at least prefix and suffix long.
+    def scores(self, windows: Ragged, prompts: Lengths, targets: Lengths) -> PairScores:
+        """Score windows.
+
+        Args:
+            windows: without BOS tokens, each at least as long as prompt and target.
+            prompts: tokens of each window before its target, at least one: int64 (windows,).
+            targets: tokens of its target.
 
         Raises:
             EngineError: as `explained`.
@@ -193,8 +208,9 @@ class PairWorker:
             ValueError: a window is too short.
 
         """
+        packed = pack(list(windows), prompts + targets)
         with explained(self._both, "transformers"):
-            answer = self._worker.call("scores", *pack(windows, self._least))
+            answer = self._worker.call("scores", *packed, prompts, targets)
         self.seconds += float(answer.head["seconds"])
         found = PairScores(*answer.arrays)
         teacher, baseline = self._files

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
-from kdaudit.inference.base import Tokens
+from kdaudit.inference.base import Scores, Tokens
+from kdaudit.inference.examples import Ragged
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
-from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_room, pieces
+from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.workers import Worker
 
@@ -44,7 +45,7 @@ class FeatureService:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._retries = int(options.pop("retries"))
-        self._model = CausalModel(**options)
+        self._model = CausalModel.load(**options)
 
     def describe(self) -> str:
         """What the worker reports once it is ready."""
@@ -92,13 +93,55 @@ class FeatureService:
 
         scored = _Scored(batch, np.zeros(batch.inputs.shape), np.zeros(batch.inputs.shape))
         targets = torch.from_numpy(batch.targets).to(self._model.device)
-        reading = self._model.read(batch, bos)
-        for piece in pieces(batch, room, self._model):
+        for piece, logits in logits_of(batch, room, [self._model], [bos]):
             there = (slice(None), slice(*piece))
-            sums = softmax.single(reading.logits(piece).flatten(0, 1), targets[there].flatten())
+            sums = softmax.single(logits[0].flatten(0, 1), targets[there].flatten())
             shape = batch.inputs[there].shape
             scored.nll[there], scored.entropy[there] = sums.nll.reshape(shape), sums.entropy.reshape(shape)
         return scored
+
+
+def score_tokens(model: CausalModel, windows: Ragged, vocabulary: int, retries: int) -> Scores:
+    """See `Engine.score`.
+
+    Args:
+        model: the model.
+        windows: at least two tokens each.
+        vocabulary: columns of the logits that stand for tokens.
+        retries: as in `EngineOptions`.
+
+    Raises:
+        ValueError: the model gives numbers that are not finite.
+
+    """
+    import torch
+
+    from kdaudit.inference.transformers import BROKEN
+
+    packed, room = pack(list(windows)), logits_room(retries, model)
+    offsets = windows.offsets - np.arange(len(windows) + 1)  # the first token of each has no score
+    log_probability, mean, variance = np.zeros((3, offsets[-1]))
+    hit, rank = np.zeros(offsets[-1], np.bool_), np.zeros(offsets[-1], np.int32)
+    scores = Scores(offsets, log_probability, mean, variance, hit, rank)
+    softmax = Softmax(min(vocabulary, model.columns), model.device)
+    for batch in batches(packed, room):
+        targets = torch.from_numpy(batch.targets).to(model.device)
+        with torch.inference_mode():
+            for piece, logits in logits_of(batch, room, [model], [None]):
+                there = (slice(None), slice(*piece))
+                found = softmax.details(logits[0].flatten(0, 1), targets[there].flatten())
+                sums, counted = found.sums, batch.counted[there]
+                # Places in the arrays of what counts, row by row as the positions are.
+                first = offsets[batch.rows, None] + np.arange(*piece)
+                places, inside = first[counted], counted.ravel()
+                scores.log_probability[places] = -sums.nll[inside]
+                scores.mean[places] = -sums.entropy[inside]
+                scores.variance[places] = found.variance[inside]
+                scores.hit[places] = found.hit[inside]
+                scores.rank[places] = found.rank[inside]
+    if not np.isfinite(scores.log_probability + scores.variance).all():
+        raise ValueError(BROKEN)
+    return scores
 
 
 class FeatureWorker:

@@ -43,6 +43,25 @@ class Sums(NamedTuple):
         return np.log(self.total) - self.moment / self.total
 
 
+class Details(NamedTuple):
+    """What `Scores` takes of each position beyond `Sums`."""
+
+    sums: Sums
+    square: Floats
+    """Sum of exp(d(v)) d(v)^2 over the vocabulary: float64 (positions,)."""
+    hit: NDArray[np.bool_]
+    """bool (positions,)"""
+    rank: NDArray[np.int32]
+    """int32 (positions,)"""
+
+    @property
+    def variance(self) -> Floats:
+        """Of ln p over the distribution; rounding alone could make it negative."""
+        total, moment = self.sums.total, self.sums.moment
+        found: Floats = np.maximum(self.square / total - (moment / total) ** 2, 0.0)
+        return found
+
+
 class PairSums(NamedTuple):
     """Of two models at each position."""
 
@@ -94,6 +113,26 @@ class Softmax:
             self._shift(logits[rows], below)
             found[:, rows] = self._sums(below, weights, spare, targets[rows])
         return Sums(*_float64(found))
+
+    def details(self, logits: torch.Tensor, targets: torch.Tensor) -> Details:
+        """The same sums, and what else a token's score has; arguments as in `single`."""
+        import torch
+
+        wide = torch.empty((4, len(logits)), dtype=self._wide, device=logits.device)
+        places = torch.empty((2, len(logits)), dtype=torch.int32, device=logits.device)
+        for rows in self._chunks(len(logits)):
+            below, weights, spare, _ = self._buffers(rows)
+            self._shift(logits[rows], below)
+            wide[:3, rows] = self._sums(below, weights, spare, targets[rows])
+            # `spare` holds exp(d) d; in float64, since mean and mean square nearly cancel where p is broad.
+            wide[1, rows] = spare.sum(-1, dtype=self._wide)
+            wide[3, rows] = spare.mul_(below).sum(-1, dtype=self._wide)
+            own = logits[rows].gather(-1, targets[rows, None])
+            places[0, rows] = (logits[rows] > own).sum(-1, dtype=torch.int32)
+            places[1, rows] = (logits[rows].argmax(-1) == targets[rows]).int()
+        total, moment, target, square = _float64(wide)
+        rank, hit = places.cpu().numpy()
+        return Details(Sums(total, moment, target), square, hit.astype(np.bool_), rank)
 
     def pair(self, teacher: torch.Tensor, baseline: torch.Tensor, targets: torch.Tensor) -> PairSums:
         """Sums of two models; arguments as in `single`."""

@@ -1,8 +1,9 @@
 """What each model makes of whole windows: perplexity of the holdout, and entropy against log-probability.
 
-One model is loaded at a time, for both. The second is the data of the paper's finding 8: for each example
-the mean entropy of a model's next-token distribution, and the mean log-probability that it gives to the
-tokens that stand there, in nats, over all tokens after the first. It is taken on a seeded sample.
+One model is loaded at a time, for both, and reads no window twice: what the features hold of teacher and
+baseline is taken from there. The second is the data of the paper's finding 8: for each example the mean
+entropy of a model's next-token distribution, and the mean log-probability that it gives to the tokens that
+stand there, in nats, over all tokens after the first. It is taken on a seeded sample.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.scoring import read_features, scored_models
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 
+Floats = NDArray[np.float64]
 EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
 
@@ -67,18 +70,36 @@ def _sample(seed: int, examples: int) -> NDArray[np.int64]:
 
 def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> None:
     run = work.run
+    role = _role_in_features(work, member)
+    if work.predictor.enabled and role is not None:
+        run.write_table(layout.entropy(member.name), _from_features(work, member, role, sample))
+    if all(run.has(name) for name in _files(work, member)):
+        return
 
     def attempt(retries: int) -> None:
         with FeatureWorker(*work.files(member), retries) as worker:
             if run.shards(HOLDOUT):
                 found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
                 run.write_text(layout.perplexity(member.name), json.dumps(found) + "\n")
-            if work.predictor.enabled:
+            if work.predictor.enabled and role is None:
                 table = _entropies(work, member, worker, sample)
                 run.write_table(layout.entropy(member.name), table)
 
     retry_on_oom(member.name, attempt, work.warn)
     work.check_unchanged(member, lambda: _files(work, member))
+
+
+def _role_in_features(work: Work, member: AuditedModel) -> str | None:
+    """What the features call a model that they were taken under; None for any other."""
+    if not work.run.done(layout.FEATURES):
+        return None
+    roles = zip(("teacher", "baseline"), scored_models(work), strict=True)
+    return next((role for role, one in roles if one is member), None)
+
+
+def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:
+    entropy, perplexity = read_features(work, (f"{role}_entropy", f"{role}_perplexity"))[sample].T
+    return _points(member, sample, entropy, -np.log(perplexity))
 
 
 def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
@@ -95,10 +116,15 @@ def _entropies(
         found = worker.entropy(list(windows_of(table)), bos, work.vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
-    names = [member.name] * len(sample)
-    columns = [sample, names, np.concatenate(entropies), np.concatenate(log_probabilities)]
-    table = pa.table([pa.array(column) for column in columns], schema=layout.ENTROPY_SCHEMA)
+    table = _points(member, sample, np.concatenate(entropies), np.concatenate(log_probabilities))
     return table.replace_schema_metadata({"seconds": repr(worker.seconds - before)})
+
+
+def _points(
+    member: AuditedModel, sample: NDArray[np.int64], entropy: Floats, log_probability: Floats
+) -> pa.Table:
+    columns = [sample, [member.name] * len(sample), entropy, log_probability]
+    return pa.table([pa.array(column) for column in columns], schema=layout.ENTROPY_SCHEMA)
 
 
 def read_entropies(work: Work) -> EntropyPoints:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.examples import windows_of
+from kdaudit.attacks.examples import examples_of, windows_of
 from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
 from kdaudit.inference.retry import retry_on_oom
@@ -36,27 +36,27 @@ def write_features(work: Work, *, measures: bool = False) -> None:
     run = work.run
     if run.done(layout.FEATURES):
         return
-    for member in _scored(work) if measures else ():
+    for member in scored_models(work) if measures else ():
         write_reference(work, member)
     with run.stage(layout.FEATURES):
         retry_on_oom("features", lambda retries: _write_shards(work, measures, retries), work.warn)
-        for member in _scored(work):
+        for member in scored_models(work):
             work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
 
 
-def _scored(work: Work) -> tuple[AuditedModel, AuditedModel]:
+def scored_models(work: Work) -> tuple[AuditedModel, AuditedModel]:
     """Teacher and baseline."""
     return work.models.members[0], work.models.baselines[0]
 
 
 def _write_shards(work: Work, measures: bool, retries: int) -> None:
-    run, split = work.run, work.split
+    run = work.run
     shards = run.shards(layout.EXAMPLES)
     pending = [shard for shard in shards if not run.has(layout.beside(shard, layout.FEATURES))]
     if not pending:
         return
     suffix_copies = run.read_table(layout.SUFFIX_COPIES)["suffix_copies"].to_numpy()
-    teacher, baseline = _scored(work)
+    teacher, baseline = scored_models(work)
     work.progress("features: loading teacher and baseline", 0, 0)
     with PairWorker(
         work.files(teacher),
@@ -64,8 +64,6 @@ def _write_shards(work: Work, measures: bool, retries: int) -> None:
         vocabulary=work.vocabulary,
         teacher_bos=work.split_of(teacher).bos,
         baseline_bos=work.split_of(baseline).bos,
-        prefix_tokens=split.prefix_tokens,
-        suffix_tokens=split.suffix_tokens,
         retries=retries,
     ) as worker:
         for role, member in enumerate((teacher, baseline) if measures else ()):
@@ -74,7 +72,9 @@ def _write_shards(work: Work, measures: bool, retries: int) -> None:
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
             before = worker.seconds
-            scores = worker.scores(list(windows_of(examples)))
+            cut = examples_of(examples, work.split._replace(bos=None))
+            lengths = cut.prompts.lengths, cut.targets.lengths
+            scores = worker.scores(windows_of(examples), *lengths)
             notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
             table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
             run.write_table(layout.beside(shard, layout.FEATURES), table)
@@ -83,10 +83,11 @@ def _write_shards(work: Work, measures: bool, retries: int) -> None:
 
 def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
     """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
-    begin = int(work.split_of(_scored(work)[role]).bos is not None)  # which the passes add themselves
+    begin = int(work.split_of(scored_models(work)[role]).bos is not None)  # which the passes add themselves
 
     def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
-        scores = worker.scores(list(prompts.tail(begin).followed_by(targets)))
+        read = prompts.tail(begin)
+        scores = worker.scores(read.followed_by(targets), read.lengths, targets.lengths)
         return (scores.teacher_matched, scores.baseline_matched)[role]
 
     return match
