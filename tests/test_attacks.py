@@ -108,15 +108,15 @@ def test_what_counts_as_memorized_is_asked_of_the_attack(
 ) -> None:
     """Results, classes, holdout, leaks and tags follow another definition without a change of theirs."""
 
-    def half(_: Any, rows: pa.Table) -> Flags:
-        flags: Flags = rows["matched_tokens"].to_numpy() >= 1
+    def even(_: Any, rows: pa.Table) -> Flags:
+        flags: Flags = rows["memorized"].to_numpy() & (np.arange(len(rows)) % 2 == 0)
         return flags
 
-    monkeypatch.setattr(type(GREEDY), "exposed", half)
+    monkeypatch.setattr(type(GREEDY), "exposed", even)
     run = Run(tmp_path, monkeypatch)
     results = run()
     counts = {
-        name: int((one.corpus.rows["matched_tokens"].to_numpy() >= 1).sum())
+        name: int(one.corpus.rows["memorized"].to_numpy()[::2].sum())
         for name, one in run.gathered[0].measured.items()
     }
     assert counts != {"teacher": 5, "baseline": 4, "soft": 5, "hard": 2}, "else this would show nothing"

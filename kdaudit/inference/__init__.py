@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
@@ -107,16 +107,33 @@ def explained(path: str, engine: EngineName) -> Iterator[None]:
 
 
 class RemoteEngine:
-    """An engine in a worker process; a context manager that ends the process."""
+    """An engine in a worker process; a context manager that ends the process.
 
-    def __init__(self, options: EngineOptions) -> None:
+    Args:
+        options: how to load the model.
+        environment: variables of the process, beside those that it inherits.
+
+    """
+
+    def __init__(self, options: EngineOptions, environment: Mapping[str, str] | None = None) -> None:
         self._options = options
         self.seconds = 0.0
         """Time inside the engine's process, over all calls."""
         with explained(self._options.path, self._options.engine):
-            self._worker = Worker(_SERVICE, options._asdict(), PRELOAD[options.engine])
-        info, sequences = self._worker.ready
+            self._worker = Worker(
+                _SERVICE, options._asdict(), PRELOAD[options.engine], environment, wait=False
+            )
+
+    def wait(self) -> Self:
+        """Wait until the model is loaded, which began with the object; the process ends if it cannot be."""
+        with explained(self._options.path, self._options.engine):
+            info, sequences = self._worker.wait()
         self._loaded = Loaded(EngineInfo(*info), int(sequences))
+        return self
+
+    def fileno(self) -> int:
+        """What can be read from once a task that was begun is done, or the process has ended."""
+        return self._worker.fileno()
 
     @property
     def info(self) -> EngineInfo:
@@ -205,7 +222,7 @@ def start(options: EngineOptions) -> RemoteEngine:
 
     """
     require(options.engine)
-    return RemoteEngine(options)
+    return RemoteEngine(options).wait()
 
 
 def require(engine: EngineName) -> None:

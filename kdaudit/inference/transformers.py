@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 BROKEN = (
-    "the model gives NaN or infinite logits: if it is loaded as float16 or bfloat16, set its dtype to float32, "
-    "else its weights are damaged"
+    "the model gives NaN or infinite logits: if it is loaded as float16 or bfloat16, set its dtype to "
+    "float32, else its weights are damaged"
 )
 _FIRST_LOOK = 4
 """Suffix tokens read at first: most examples differ within them and need no more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,9 @@ class Meter:
         begin, close = Worker.__init__, Worker.close
         services: dict[int, str] = {}
 
-        def note(worker: Worker, service: str, options: dict[str, Any], preload: Sequence[str] = ()) -> None:
+        def note(worker: Worker, service: str, *given: Any, **named: Any) -> None:
             services[id(worker)] = service.rpartition(":")[2]
-            begin(worker, _generated(service) if self._generated else service, options, preload)
+            begin(worker, _generated(service) if self._generated else service, *given, **named)
 
         def end(worker: Worker) -> None:
             name, mark = services[id(worker)], high_water(str(worker.pid))

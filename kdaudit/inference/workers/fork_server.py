@@ -5,8 +5,8 @@ five times. A fork server never loads a model and never computes, so what is for
 Linux without a GPU: a GPU driver and macOS's frameworks do not survive a fork, so there a fork server imports
 nothing and each worker does for itself.
 
-Request and answer are one JSON line each on a socket: {"service": ...} with the worker's three standard
-streams gives {"pid": ...}; {"wait": pid} gives {"code": ...}, negative for a signal.
+Request and answer are one JSON line each on a socket: {"service": ..., "environment": {...}} with the
+worker's three standard streams gives {"pid": ...}; {"wait": pid} gives {"code": ...}, negative for a signal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,19 @@ class ForkServer:
             )
         atexit.register(self.close)
 
-    def fork(self, service: str, streams: Sequence[int]) -> int:
+    def fork(self, service: str, streams: Sequence[int], environment: Mapping[str, str]) -> int:
         """Start a worker.
 
         Args:
             service: see `serve`.
             streams: file descriptors for its standard input, output and error.
+            environment: variables beside those that it inherits.
 
         Returns:
             Its process id, which is also that of its process group.
 
         """
-        return int(self._ask({"service": service}, streams)["pid"])
+        return int(self._ask({"service": service, "environment": dict(environment)}, streams)["pid"])
 
     def wait(self, pid: int) -> int:
         """Wait for a worker's end: its exit code, negative for a signal."""
@@ -160,7 +161,7 @@ def rear(control: socket.socket, preload: Sequence[str]) -> None:
         if "wait" in asked:
             control.sendall(json.dumps({"code": _wait(asked["wait"])}).encode())
         else:
-            control.sendall(json.dumps({"pid": _fork(control, asked["service"], streams)}).encode())
+            control.sendall(json.dumps({"pid": _fork(control, asked, streams)}).encode())
 
 
 def _wait(pid: int) -> int:
@@ -170,7 +171,7 @@ def _wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _fork(control: socket.socket, service: str, streams: Sequence[int]) -> int:
+def _fork(control: socket.socket, asked: dict[str, Any], streams: Sequence[int]) -> int:
     pid = os.fork()
     if pid:
         for stream in streams:
@@ -182,7 +183,8 @@ def _fork(control: socket.socket, service: str, streams: Sequence[int]) -> int:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        serve(service)
+        os.environ.update(asked["environment"])
+        serve(asked["service"])
     except BaseException:
         traceback.print_exc()
     finally:

@@ -35,12 +35,20 @@ def write_message(stream: IO[bytes], message: Message) -> None:
 
 def read_message(stream: IO[bytes]) -> Message | None:
     """Read the next message; None at the end of the stream, also when it ends inside a message."""
-    parts: list[bytes] = []
+    parts: list[bytearray] = []
     for _ in range(2):
-        size = stream.read(8)
-        part = stream.read(int.from_bytes(size, "little"))
+        size = _read(stream, 8)
+        part = _read(stream, int.from_bytes(size, "little"))
         if len(size) < 8 or len(part) < int.from_bytes(size, "little"):
             return None
         parts.append(part)
     with np.load(io.BytesIO(parts[1]), allow_pickle=False) as archive:
         return Message(json.loads(parts[0]), [archive[name] for name in archive.files])
+
+
+def _read(stream: IO[bytes], size: int) -> bytearray:
+    """So many bytes of a stream with or without a buffer; fewer where it ends."""
+    found, filled = bytearray(size), 0
+    while filled < size and (count := stream.readinto(memoryview(found)[filled:])):  # type: ignore[attr-defined]
+        filled += count
+    return found[:filled]

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError
@@ -29,6 +29,8 @@ class Worker:
             JSON value becomes `ready`, and methods that take arrays and give arrays, or JSON in a dict.
         options: JSON options that the class is built from, in the worker.
         preload: heavy modules that the service imports; workers with the same ones share the import.
+        environment: variables of the process, beside those that it inherits.
+        wait: whether to wait until the service is built; else `wait` does.
 
     Raises:
         EngineError: the service could not be built, or a call failed.
@@ -36,24 +38,48 @@ class Worker:
 
     """
 
-    def __init__(self, service: str, options: dict[str, Any], preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        service: str,
+        options: dict[str, Any],
+        preload: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        *,
+        wait: bool = True,
+    ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._server = fork_server(preload)
         self._code: int | None = None
         calls, ours = os.pipe()
         our_end, answers = os.pipe()
-        self._calls, self._answers = os.fdopen(ours, "wb"), os.fdopen(our_end, "rb")
+        self._calls, self._answers = os.fdopen(ours, "wb"), os.fdopen(our_end, "rb", 0)
         try:
-            self._pid = self._server.fork(service, [calls, answers, self._log.fileno()])
+            self._pid = self._server.fork(service, [calls, answers, self._log.fileno()], environment or {})
         finally:
             os.close(calls)
             os.close(answers)
+        self.ready: Any = None
+        """What the service's `describe()` said once it was built."""
         try:
-            self.ready = self.call("__init__", options=options).head["value"]
-            """What the service's `describe()` said once it was built."""
+            self.send("__init__", options=options)
         except BaseException:
             self.close()
             raise
+        if wait:
+            self.wait()
+
+    def wait(self) -> Any:  # noqa: ANN401 - JSON values
+        """Wait until the service is built, and give what it said; the process ends if it cannot be."""
+        try:
+            self.ready = self.receive().head["value"]
+        except BaseException:
+            self.close()
+            raise
+        return self.ready
+
+    def fileno(self) -> int:
+        """The pipe of the answers: what is unread is in the pipe alone, so it can be waited for."""
+        return self._answers.fileno()
 
     @property
     def pid(self) -> int:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from kdaudit.attacks import GREEDY, Attack, Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import RunStateError
-from kdaudit.inference import Done, EngineInfo, RemoteEngine, Split
+from kdaudit.inference import Done, EngineInfo, Split
+from kdaudit.inference.executors import LoadedModel, Shard
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
@@ -42,7 +43,7 @@ def attack_folder(attack: Attack, member: AuditedModel) -> str:
 
 def write_attack(
     run: RunStore,
-    engine: RemoteEngine,
+    engine: LoadedModel,
     attack: Attack,
     split: Split,
     examples: str,
@@ -56,14 +57,12 @@ def write_attack(
     shards = run.shards(examples)
     todo = [shard for shard in shards if not run.has(layout.beside(shard, out))]
     progress(out, len(done), len(shards))
-    begun: list[str] = []
-    for shard in [*todo, None]:
-        if shard is not None:
-            engine.begin(attack, examples_of(run.read_table(shard, ["example_id", "token_ids"]), split))
-            begun.append(shard)
-        while len(begun) > (1 if shard is not None else 0):
-            _write(run, engine.finish(), engine.info, layout.beside(begun.pop(0), out))
-            progress(out, len(run.shards(out)), len(shards))
+    waiting = (
+        Shard(shard, examples_of(run.read_table(shard, ["example_id", "token_ids"]), split)) for shard in todo
+    )
+    for shard, finished in engine.map(attack, waiting):
+        _write(run, finished, engine.info, layout.beside(shard, out))
+        progress(out, len(run.shards(out)), len(shards))
 
 
 def _write(run: RunStore, done: Done, engine: EngineInfo, name: str) -> None:

@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import reason
-from kdaudit.inference import Batch, Ragged, RemoteEngine
+from kdaudit.inference import Batch, Ragged
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
+from kdaudit.inference.executors import LoadedModel
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
@@ -87,7 +88,7 @@ def write_reference(work: Work, member: AuditedModel) -> None:
             _write_outcome(work, member, Checked(check=None, engine=(), note=note))
 
 
-def check_remote(work: Work, member: AuditedModel, engine: RemoteEngine) -> None:
+def check_remote(work: Work, member: AuditedModel, engine: LoadedModel) -> None:
     """Check an engine of extraction, see `check_loaded`."""
     check_loaded(work, member, Asking(engine.info, engine.match, engine.generate))
 

@@ -18,7 +18,8 @@ from kdaudit.attacks import ATTACKS, GREEDY, Attack
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import RunError, UsageError
-from kdaudit.inference import ABILITIES, Ragged, RemoteEngine, start
+from kdaudit.inference import ABILITIES, Ragged
+from kdaudit.inference.executors import Executor, LoadedModel, LocalExecutor, ModelJob
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked, write_attack
@@ -28,6 +29,9 @@ from kdaudit.pipelines.stages.fit import engine_options
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_examples
+
+EXECUTOR: Executor = LocalExecutor()
+"""Where models run."""
 
 
 class Extracting:
@@ -93,7 +97,7 @@ class Extracting:
         return [*shards, layout.continuations(member.name), *check_files(member)]
 
     def _attack(
-        self, attacks: Sequence[Attack], leaks: bool, member: AuditedModel, engine: RemoteEngine
+        self, attacks: Sequence[Attack], leaks: bool, member: AuditedModel, engine: LoadedModel
     ) -> None:
         work, run, split = self._work, self._work.run, self._work.split_of(member)
         check_remote(work, member, engine)
@@ -112,7 +116,7 @@ class Extracting:
         what = f"extraction of {self._examples:,} examples"
         return estimating(self._work.progress, what, costs) if member is first else self._work.progress
 
-    def _with_model(self, member: AuditedModel, do: Callable[[AuditedModel, RemoteEngine], None]) -> None:
+    def _with_model(self, member: AuditedModel, do: Callable[[AuditedModel, LoadedModel], None]) -> None:
         """Do something with a model loaded; where memory runs out, with smaller batches, then give up.
 
         The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
@@ -125,7 +129,9 @@ class Extracting:
 
         def attempt(retries: int) -> None:
             work.progress(f"{member.name}: loading", 0, 0)
-            with start(options._replace(retries=retries)) as engine:
+            with EXECUTOR.load(
+                ModelJob(options._replace(retries=retries), len(run.shards(EXAMPLES)))
+            ) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)
 
@@ -136,7 +142,7 @@ class Extracting:
                 run.plan(key, before)  # a crowded hour must not slow the whole run
             raise
 
-    def _continue(self, member: AuditedModel, engine: RemoteEngine) -> None:
+    def _continue(self, member: AuditedModel, engine: LoadedModel) -> None:
         """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
         work, run, missed = self._work, self._work.run, self._missed_leaks(member)
         if len(missed):
