@@ -254,7 +254,9 @@ def test_prompts_and_targets_of_any_length_are_matched_as_alone(
         prompts.append(prompt)
         targets.append(target)
         expected.append(min(wrong, target))
-    found = service(pair, NONE).scores(*pack(windows), np.array(prompts), np.array(targets))
+    whole = service(pair, NONE)
+    whole._vocabulary = toys.VOCABULARY  # the model's own words may be of any column
+    found = whole.scores(*pack(windows), np.array(prompts), np.array(targets))
     assert found.teacher_matched.tolist() == expected
 
 
@@ -285,7 +287,7 @@ def test_scores_of_each_token_equal_a_log_softmax_in_float64(
             "variance": (p * (log_p - mean[:, None]) ** 2).sum(-1),
         }.items():
             np.testing.assert_allclose(
-                getattr(found, name)[there], expected, rtol=RELATIVE, atol=1e-7, err_msg=name
+                getattr(found, name)[there], expected, rtol=RELATIVE * sharpness, atol=1e-7, err_msg=name
             )
         assert found.hit[there].tolist() == (logits.argmax(-1) == own[:, 0]).tolist()
         assert found.rank[there].tolist() == (logits > logits.gather(-1, own)).sum(-1).tolist()
