@@ -129,9 +129,8 @@ class Extracting:
 
         def attempt(retries: int) -> None:
             work.progress(f"{member.name}: loading", 0, 0)
-            with EXECUTOR.load(
-                ModelJob(options._replace(retries=retries), len(run.shards(EXAMPLES)))
-            ) as engine:
+            job = ModelJob(options._replace(retries=retries), len(run.shards(layout.EXAMPLES)))
+            with EXECUTOR.load(job) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)
 
