@@ -105,20 +105,20 @@ def test_the_predictor_leads_with_the_student_whose_leaks_it_catches_least(tmp_p
         assert "15 of 172 leaked examples; 1,203 of 1,000,000 examples flagged in all" in text
         assert "of what “hard” memorizes, the worst of 2 students that leak" in text
     values = re.findall(r'<p class="value">([^<]+)</p>', run.html)
-    assert plain(values[-1]) == "8.7 %"
-    assert "**8.7 %**" in plain(run.card)
-    assert "**100 %**" not in plain(run.card)
+    assert plain(values[-1]) == "8.7%"
+    assert "**8.7%**" in plain(run.card)
+    assert "**100%**" not in plain(run.card)
     others = figure(like_the_demo(), "Caught").others
     assert [(one.of, plain(one.value)) for one in others] == [
-        ("all students", "8.7 %"),
-        ("student “soft”", "100 %"),
+        ("all students", "8.7%"),
+        ("student “soft”", "100%"),
     ]
 
 
 def test_the_guarantee_is_not_lent_to_another_student() -> None:
     lead = figure(like_the_demo(), "Caught").lead
     assert plain(lead.interval) == (
-        "Guarantee: 95 % confident: at least 99 % of what “soft” memorizes; none for “hard”"
+        "Guarantee: 95% confident: at least 99% of what “soft” memorizes; none for “hard”"
     )
     own = figure(one_student(sample_dict()), "Caught").lead
     assert "none for" not in own.interval
@@ -160,7 +160,7 @@ def test_several_baselines_leave_no_interval_and_the_sentence_says_so() -> None:
         one |= {"ratio_ci95": None}
     sentence = plain(figure(data, "against baseline").lead.sentence)
     assert sentence == (
-        "As counted, without an interval, student “hard” memorizes 56 % less than the mean of 2 models of "
+        "As counted, without an interval, student “hard” memorizes 56% less than the mean of 2 models of "
         "its size trained without a teacher."
     )
 
@@ -186,27 +186,27 @@ VERDICTS = [
     (
         "three students",
         "none",
-        "The student that memorizes most, “hard” (as much as “hard-2”), reproduces 0.074 % of the training "
+        "The student that memorizes most, “hard” (as much as “hard-2”), reproduces 0.074% of the training "
         "examples (742 of 1,000,000) word for word; a model of its size trained without the teacher "
-        "reproduces 0.17 %.",
+        "reproduces 0.17%.",
     ),
     (
         "a sample",
         "fail",
-        "In this sample student “hard” reproduces 2.5 % of the training examples that only the teacher had "
-        "memorized (49 of 1,955), more than the 1 % allowed.",
+        "In this sample student “hard” reproduces 2.5% of the training examples that only the teacher had "
+        "memorized (49 of 1,955), more than the 1% allowed.",
     ),
     (
         "a sample",
         "none",
-        "The student that memorizes most, “hard”, reproduces 0.074 % of the sampled examples (742 of "
-        "1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17 %.",
+        "The student that memorizes most, “hard”, reproduces 0.074% of the sampled examples (742 of "
+        "1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17%.",
     ),
     (
         "no leaks",
         "none",
         "None of the 2 students reproduces any of the 1,000,000 training examples word for word; a model of "
-        "its size trained without the teacher reproduces 0.17 %.",
+        "its size trained without the teacher reproduces 0.17%.",
     ),
 ]
 
@@ -235,9 +235,7 @@ def test_the_terminal_says_sample_rates_that_are_not_rounded_to_nothing_and_tagg
     data = sampled(sample_dict())
     data["models"]["soft"] |= {"memorized": 2, "rate": 2e-6, "ci95": [2.4e-7, 7.2e-6]}
     text = plain(summarize(AuditResults.model_validate(data), Path("run")))
-    assert (
-        "memorized 2 of 1,000,000 sampled examples (0.0002 %, 95 % interval 0.000024 % to 0.00072 %)" in text
-    )
+    assert "memorized 2 of 1,000,000 sampled examples (0.0002%, 95% interval 0.000024% to 0.00072%)" in text
     tagged = sum(bool(leak["tags"]) for leak in data["leaks"])
     assert f"{tagged:,} of 909 leaked examples seem to hold personal data or secrets" in text
     assert "absence of a tag is not evidence of absence" in text

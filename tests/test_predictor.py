@@ -261,7 +261,7 @@ def test_promise_and_its_kind_are_told(fitted):
     assert (fitted.promise.recall, fitted.promise.confidence) == (0.95, 0.95)
     assert fitted.notes[0].code == "recall_guarantee"
     assert fitted.notes[0].text == (
-        "The risk predictor flags, with 95 % confidence, at least 95 % of such examples as the student soft "
+        "The risk predictor flags, with 95% confidence, at least 95% of such examples as the student soft "
         "memorizes; this rests on 200 distinct texts of that kind that its fit did not see. Another student "
         "may memorize others."
     )
@@ -269,10 +269,10 @@ def test_promise_and_its_kind_are_told(fitted):
 
 def test_too_few_for_the_promise_get_a_weaker_one():
     notes = fit_predictor(draw(60, 600), SETTINGS._replace(recall=0.99), ORIGIN).notes
-    assert "at least 92.7 %" in notes[0].text
+    assert "at least 92.7%" in notes[0].text
     assert (
-        "40 memorized texts could be held out from its fit, which allow the promise of 92.7 %, not more; to "
-        "promise 99 % with 95 % confidence takes 299 held out besides those fitted on, so 319 in all."
+        "40 memorized texts could be held out from its fit, which allow the promise of 92.7%, not more; to "
+        "promise 99% with 95% confidence takes 299 held out besides those fitted on, so 319 in all."
         in notes[1].text
     )
 

@@ -179,7 +179,7 @@ def test_promise_is_broken_as_often_as_it_says(kind, positives, recall, confiden
 
 
 def test_the_simulation_finds_a_threshold_that_was_fitted_too():
-    """The same check turns down the obvious threshold: the 1 % quantile of all positives, seen ones too."""
+    """The same check turns down the obvious threshold: the 1% quantile of all positives, seen ones too."""
     fails = 0
     for seed in range(CORPORA):
         table = draw(PLAIN, 400, 1200, np.random.default_rng(seed))

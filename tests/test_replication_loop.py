@@ -22,9 +22,9 @@ def _cells(table: str) -> list[list[str]]:
 
 def test_the_loop_is_told_in_counts_and_beside_the_control() -> None:
     rows = _cells(loop_table({0: Loop(200, 40, 2, 35), 1: Loop(150, 0, 0, 1)}))
-    assert rows[2] == ["0", "200", "40", "2", "95.0 %", "35"]
+    assert rows[2] == ["0", "200", "40", "2", "95.0%", "35"]
     assert rows[3] == ["1", "150", "0", "0", "-", "1"]
-    assert rows[4] == ["paper", "", "1,698", "4", "99.8 %", ""]
+    assert rows[4] == ["paper", "", "1,698", "4", "99.8%", ""]
 
 
 def test_a_predictor_that_could_not_be_fitted_has_no_figures() -> None:
@@ -42,7 +42,7 @@ def test_a_predictor_that_could_not_be_fitted_has_no_figures() -> None:
     rows = _cells(predictor_table({3: {"easy_core": fitted, "teacher": fitted, "student": few}}))
     assert rows[0][-3:] == ["zlib_entropy", "kl_divergence", "promise"]
     told = ["0.9900 (0.9000 to 1.0000)"] * 2
-    assert rows[2] == ["easy_core", "3", "70", *told, "-", "-1.50", "+0.25", "90.0 %"]
+    assert rows[2] == ["easy_core", "3", "70", *told, "-", "-1.50", "+0.25", "90.0%"]
     assert rows[4] == ["student", "3", "4", *["-"] * 6]
 
 

@@ -49,17 +49,17 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
     text = rendered.full.text.replace("\xa0", " ")
     for words in (
         "742 against 1,702 of 1,000,000 examples",
-        "Student “hard” memorizes 56 % less than a model of its size trained without a teacher.",
+        "Student “hard” memorizes 56% less than a model of its size trained without a teacher.",
         "18 of 1,955 examples that the teacher memorizes and no baseline does",
         "About 1 in 40 of the examples that only the teacher had memorized reappears in student “hard”.",
         "Hard student “hard” inherits 2.7 times as much from the teacher alone as soft student “soft”.",
         "“hard” inherits 49, “soft” 18 of 1,955 examples that are teacher-specific",
-        "95 % interval 1.8× to 4.1×",
+        "95% interval 1.8× to 4.1×",
         "736 of 742 leaked examples; 1,203 of 1,000,000 examples flagged in all",
-        "The predictor flags 0.12 % of all examples, and with them 736 of the 742 that “hard” memorizes.",
-        "all students 99.3 %903 of 909 leaked examples",
-        "95 % confident: at least 99 % of what “soft” memorizes",
-        "With 95 % confidence, at least 99 % of what “soft” memorizes is flagged",
+        "The predictor flags 0.12% of all examples, and with them 736 of the 742 that “hard” memorizes.",
+        "all students 99.3%903 of 909 leaked examples",
+        "95% confident: at least 99% of what “soft” memorizes",
+        "With 95% confidence, at least 99% of what “soft” memorizes is flagged",
         "That rests on 351 memorized texts that the predictor did not learn from.",
         "A census: all 1,000,000 distinct examples of the corpus; 31,022 documents or ends of them left out",
         "909 examples memorized by at least one student, of 1,000,000 audited, worst first: what seems",
@@ -71,12 +71,12 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
 
 
 VERDICTS = {
-    "fail": "Student “hard” reproduces 2.5 % of the training examples that only the teacher had memorized "
-    "(49 of 1,955), more than the 1 % allowed.",
-    "pass": "All 5 checks pass; closest to its limit, student “soft” reproduces 0.92 % of the training "
-    "examples that only the teacher had memorized (18 of 1,955), within the 1 % allowed.",
-    "none": "The student that memorizes most, “hard”, reproduces 0.074 % of the training examples "
-    "(742 of 1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17 %.",
+    "fail": "Student “hard” reproduces 2.5% of the training examples that only the teacher had memorized "
+    "(49 of 1,955), more than the 1% allowed.",
+    "pass": "All 5 checks pass; closest to its limit, student “soft” reproduces 0.92% of the training "
+    "examples that only the teacher had memorized (18 of 1,955), within the 1% allowed.",
+    "none": "The student that memorizes most, “hard”, reproduces 0.074% of the training examples "
+    "(742 of 1,000,000) word for word; a model of its size trained without the teacher reproduces 0.17%.",
 }
 
 
@@ -114,8 +114,8 @@ def test_inconclusive_verdict_names_interval_and_limit(tmp_path: Path) -> None:
     data = sample_dict(gate=gate, leaks=[])
     data["corpus"]["sampled"] = True
     text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
-    assert "In this sample student “soft” reproduces 0.08 % of the training examples" in text
-    assert "0.05 % to 0.12 % is possible, on both sides of the 0.1 % allowed." in text
+    assert "In this sample student “soft” reproduces 0.08% of the training examples" in text
+    assert "0.05% to 0.12% is possible, on both sides of the 0.1% allowed." in text
     assert "No student memorizes any example of the corpus." in text
 
 
@@ -184,7 +184,7 @@ def test_absent_figures_are_said_in_words(tmp_path: Path) -> None:
     assert "risk not available" in text
     assert "class unknown" in text
     assert not {"overlap", "distillation", "predictor"} & {attrs.get("id") for _, attrs in run.full.tags}
-    assert "0 %" not in {cell.strip() for table in run.full.tables for row in table for cell in row}
+    assert "0%" not in {cell.strip() for table in run.full.tables for row in table for cell in row}
 
 
 def test_zeros_and_open_intervals(tmp_path: Path) -> None:
@@ -207,8 +207,8 @@ def test_zeros_and_open_intervals(tmp_path: Path) -> None:
     run = Rendered(tmp_path, data)
     text = run.full.text.replace("\xa0", " ")
     assert "No example that only the teacher had memorized reappears in student “soft”." in text
-    assert "No ratio: the soft student inherits none. 95 % interval at least 13×" in text
-    assert "95 % interval at least 13×" in text
+    assert "No ratio: the soft student inherits none. 95% interval at least 13×" in text
+    assert "95% interval at least 13×" in text
     assert "Of the two only hard student “hard” inherits from the teacher alone." in text
 
 
@@ -339,18 +339,18 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (percent(0.0017), "0.17 %"),
-        (percent(0.000012), "0.0012 %"),
-        (percent(0.957), "95.7 %"),
-        (percent(0.0697e-2), "0.070 %"),
-        (percent(0.99996), "99.996 %"),
-        (percent(1.0), "100 %"),
-        (percent(0.0), "0 %"),
-        (percent(0.001), "0.1 %"),
+        (percent(0.0017), "0.17%"),
+        (percent(0.000012), "0.0012%"),
+        (percent(0.957), "95.7%"),
+        (percent(0.0697e-2), "0.070%"),
+        (percent(0.99996), "99.996%"),
+        (percent(1.0), "100%"),
+        (percent(0.0), "0%"),
+        (percent(0.001), "0.1%"),
         (percent(None), "not available"),
-        (percent_interval((0.0005, 0.0009)), "0.05 % to 0.09 %"),
-        (percent_interval((0.0, 0.00000369)), "0 % to 0.00037 %"),
-        (percent_interval((0.0016211, 0.0016219)), "0.1621 % to 0.1622 %"),
+        (percent_interval((0.0005, 0.0009)), "0.05% to 0.09%"),
+        (percent_interval((0.0, 0.00000369)), "0% to 0.00037%"),
+        (percent_interval((0.0016211, 0.0016219)), "0.1621% to 0.1622%"),
         (percent_interval(None), "not available"),
         (times(2.7222), "2.7×"),
         (times_interval((1.8, None)), "at least 1.8×"),
@@ -360,7 +360,7 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
         (points(0.0159), "+1.6 points"),
         (p_value(1e-9), "p < 0.001"),
         (p_value(0.0123), "p = 0.012"),
-        (" ".join(apart(0.001004, 0.001, percent)), "0.1004 % 0.1 %"),
+        (" ".join(apart(0.001004, 0.001, percent)), "0.1004% 0.1%"),
         (significant(1_955_000, 2), "1,955,000"),
     ],
 )
@@ -447,7 +447,7 @@ def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
     data = sample_dict()
     data["predictor"]["promise"] = {"recall": 0.65199, "confidence": 0.95, "calibration_positives": 7}
     text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
-    assert "at least 65.1 % of what “soft” memorizes" in text
+    assert "at least 65.1% of what “soft” memorizes" in text
     assert "65.2" not in text
 
 
@@ -455,7 +455,7 @@ def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
     ("labels", "words"),
     [
         ("easy_core", "It does not cover what a student inherits from the teacher alone."),
-        ("teacher", "at least 99 % of what the teacher memorizes is flagged"),
+        ("teacher", "at least 99% of what the teacher memorizes is flagged"),
     ],
 )
 def test_labels_bound_the_promise(tmp_path: Path, labels: str, words: str) -> None:

@@ -21,7 +21,7 @@ import pytest
 from report_page import Page, Rendered, number
 from sample_results import bare_dict, sample_dict
 
-_NUMBER = re.compile(r"(?<![\w.])([−+-]?\d[\d,]*(?:\.\d+)?)([\xa0 ]%|×|\xa0points)?")
+_NUMBER = re.compile(r"(?<![\w.])([−+-]?\d[\d,]*(?:\.\d+)?)(%|×|\xa0points)?")
 
 
 class Value(NamedTuple):
@@ -111,7 +111,7 @@ def of_caught(results: dict[str, Any]) -> list[Value]:
 
 
 def of_promise(results: dict[str, Any]) -> list[Value]:
-    """Rounded down: to a tenth of a percent, from 99 % on to a thousandth."""
+    """Rounded down: to a tenth of a percent, from 99% on to a thousandth."""
     promise = results["predictor"].get("promise")
     if not promise:
         return []
@@ -249,7 +249,7 @@ def unexplained(
             # Percents, ratios and points have two digits, fewer only where they are exact.
             exact = unit and len(bare.lstrip("+-").replace(".", "").lstrip("0")) < 2
             slack = 1e-9 if exact else 0.5 * 10 ** -len(bare.partition(".")[2]) * (1 + 1e-6)
-            nearest = (abs(float(bare) - one.value) for one in values if one.unit == unit.strip("\xa0 "))
+            nearest = (abs(float(bare) - one.value) for one in values if one.unit == unit.strip("\xa0"))
             if min(nearest, default=math.inf) > slack:
                 found.append(f"{section}: {shown}{unit}")
     return found
@@ -390,8 +390,8 @@ def test_students_table_agrees_with_results(rendered: Rendered) -> None:
         ]:
             assert number(table[row][column]) == one[key]
     assert table["Rate, relative to the baseline"] == ["0.41×0.38× to 0.45×", "0.44×0.40× to 0.47×"]
-    assert table["Inheritance rate"] == ["0.92 %0.55 % to 1.5 %", "2.5 %1.9 % to 3.3 %"]
-    assert table["Share of the student’s memorized examples in the easy core"] == ["95.7 %", "91.1 %"]
+    assert table["Inheritance rate"] == ["0.92%0.55% to 1.5%", "2.5%1.9% to 3.3%"]
+    assert table["Share of the student’s memorized examples in the easy core"] == ["95.7%", "91.1%"]
     assert table["Exact McNemar test of that difference"] == ["p < 0.001", "p = 0.021"]
 
 

@@ -217,11 +217,11 @@ def plain(page: Page) -> str:
 def test_the_page_says_what_was_found(screened: Screened) -> None:
     for page in screened.pages:
         for words in (
-            "1,234 of 100,000 examples are flagged (1.2 %); dropping them removes 1,100 of 41,000 documents "
-            "and 3 % of the text.",
+            "1,234 of 100,000 examples are flagged (1.2%); dropping them removes 1,100 of 41,000 documents "
+            "and 3% of the text.",
             "157 are ones that teacher and baseline memorize; 1,077 more are flagged for their risk.",
-            "The kept corpus has 39,897 rows from 39,897 of 41,000 documents, with 97 % of the text.",
-            "flags, with 95 % confidence, at least 96.8 % of such examples as teacher and baseline both",
+            "The kept corpus has 39,897 rows from 39,897 of 41,000 documents, with 97% of the text.",
+            "flags, with 95% confidence, at least 96.8% of such examples as teacher and baseline both",
             "this rests on 92 distinct texts",
             "Of what a student may inherit from the teacher alone it promises nothing.",
             "300 documents and tails too short to be scored stay as they are.",
@@ -235,7 +235,7 @@ def test_the_page_says_what_was_found(screened: Screened) -> None:
 
 def test_tables_agree_with_the_record(screened: Screened) -> None:
     for page in screened.pages:
-        # A cell holds the median, then the range of the middle 90 %.
+        # A cell holds the median, then the range of the middle 90%.
         assert page.table("Features of flagged and kept examples") == [
             ["Feature", "Flagged (1,234)", "Kept (98,766)"],
             ["Occurrences in the corpus", "126 to 24", "10.5 to 2"],
@@ -258,8 +258,8 @@ SENTENCE = {
     "one": (
         {"flagged": {"examples": 1, "places": 1, "documents": 1, "memorized": 1, "predicted": 0}},
         {"documents_dropped": 1},
-        "1 of 100,000 examples is flagged (0.001 %); dropping it removes 1 of 41,000 documents "
-        "and 3 % of the text.",
+        "1 of 100,000 examples is flagged (0.001%); dropping it removes 1 of 41,000 documents "
+        "and 3% of the text.",
         "All flagged examples are ones that teacher and baseline memorize.",
     ),
     "none": (
@@ -271,13 +271,13 @@ SENTENCE = {
     "cut": (
         CUT,
         {"documents_dropped": 0},
-        "flagged (1.2 %); cutting them out removes 3 % of the text, from 1,100 documents.",
+        "flagged (1.2%); cutting them out removes 3% of the text, from 1,100 documents.",
         "each stretch that remains is a row of its own",
     ),
     "cut to nothing": (
         CUT,
         {"documents_dropped": 9},
-        "removes 3 % of the text, from 1,100 documents, 9 of which lose all.",
+        "removes 3% of the text, from 1,100 documents, 9 of which lose all.",
         "157 are ones",
     ),
     "by risk": (
@@ -286,8 +286,8 @@ SENTENCE = {
             "flagged": {"examples": 9, "places": 9, "documents": 9, "memorized": 0, "predicted": 9},
         },
         {},
-        "9 of 100,000 examples are flagged (0.009 %); dropping them removes 1,100 of 41,000 documents "
-        "and 3 % of the text.",
+        "9 of 100,000 examples are flagged (0.009%); dropping them removes 1,100 of 41,000 documents "
+        "and 3% of the text.",
         "All are flagged for their risk alone; none of them is one that the teacher memorizes.",
     ),
     "of a student": (
@@ -300,7 +300,7 @@ SENTENCE = {
             "predictor": {"status": "underpowered", "labels": "student", "student": "small", "positives": 9},
         },
         {},
-        "1,234 of 100,000 examples are flagged (1.2 %)",
+        "1,234 of 100,000 examples are flagged (1.2%)",
         "157 are ones that student “small” memorizes",
     ),
 }

@@ -268,7 +268,7 @@ def test_bonett_price_coverage_of_rare_outcomes():
 @pytest.mark.parametrize(
     ("total", "shares"),
     [
-        (1_000_000, (0.0006, 0.0001, 0.0011)),  # a student at 0.07 %, a baseline at 0.17 %
+        (1_000_000, (0.0006, 0.0001, 0.0011)),  # a student at 0.07%, a baseline at 0.17%
         (1_955, (0.007, 0.018, 0.002)),  # hard inherits 2.7 times as often as soft, of 1,955
         (1_955, (0.0, 0.003, 0.0005)),  # soft mostly inherits none
     ],

@@ -1,6 +1,6 @@
 """The gate: each configured limit judged for each student, and the verdict that sets the exit code.
 
-A census compares the observed value with the limit. A sample goes by the 95 % interval: it passes when
+A census compares the observed value with the limit. A sample goes by the 95% interval: it passes when
 the upper end is at most the limit, fails when the lower end is above it, and is inconclusive otherwise,
 also where the end that it needs is open or there is no interval.
 

@@ -49,7 +49,7 @@ def _verdict(results: AuditResults) -> str:
 def _model(results: AuditResults, model: ModelResult) -> str:
     examples = plural(model.examples, "sampled example" if results.corpus.sampled else "example")
     ends = percent_interval(model.ci95)
-    return f"memorized {model.memorized:,} of {examples} ({percent(model.rate)}, 95 % interval {ends})"
+    return f"memorized {model.memorized:,} of {examples} ({percent(model.rate)}, 95% interval {ends})"
 
 
 def _students(results: AuditResults) -> list[str]:

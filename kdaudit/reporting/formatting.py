@@ -1,8 +1,7 @@
 """Numbers as a reader wants them: plain decimals, few digits, one unit.
 
-An absent figure (None) becomes the words "not available"; it never becomes 0. The space before a
-percent sign does not break. Rounding never turns a share below 1 into "100 %", and the two ends of
-an interval get as many digits as it takes to tell them apart.
+An absent figure (None) becomes the words "not available"; it never becomes 0. Rounding never turns a share
+below 1 into "100%", and the two ends of an interval get as many digits as it takes to tell them apart.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ def significant(value: float, digits: int) -> str:
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share (0 to 1) in percent: 2 significant digits, from 10 % on 3."""
+    """A share (0 to 1) in percent: 2 significant digits, from 10% on 3."""
     if share is None:
         return ABSENT
-    return f"{_percent_number(share, digits)}{NBSP}%"
+    return f"{_percent_number(share, digits)}%"
 
 
 def _percent_number(share: float, digits: int) -> str:
@@ -63,7 +62,7 @@ def promised(share: float | None) -> str:
         return ABSENT
     decimals = 1 if share < 0.99 else 3
     down = math.floor(share * 10 ** (decimals + 2) + 1e-6) / 10**decimals
-    return f"{down:g}{NBSP}%"
+    return f"{down:g}%"
 
 
 def points(difference: float | None, digits: int = 2) -> str:
@@ -128,7 +127,7 @@ def apart(one: float, other: float, form: Formatter) -> tuple[str, str]:
 
 
 def _bare(text: str) -> str:
-    """Without closing zeros: 0.10 % reads as the same number as 0.1 %."""
+    """Without closing zeros: 0.10% reads as the same number as 0.1%."""
     return _CLOSING_ZEROS.sub(r"\1", text)
 
 

@@ -61,4 +61,4 @@ def examples_in(results: AuditResults, number: int) -> str:
 
 def ninety_five(ends: str) -> str:
     """The ends of an interval, with its level."""
-    return f"95\N{NO-BREAK SPACE}% interval {ends}"
+    return f"95% interval {ends}"

@@ -83,4 +83,4 @@ def _auc_reading(results: AuditResults, auc: Trials) -> Reading:
 
 
 def _trial_range(trials: Trials) -> str:
-    return f"95\N{NO-BREAK SPACE}% of trials: {score(trials.low)} to {score(trials.high)}"
+    return f"95% of trials: {score(trials.low)} to {score(trials.high)}"

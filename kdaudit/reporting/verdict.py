@@ -158,7 +158,7 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
         return f"{_capital(statement)}, {excess}."
     if name == "pass":
         lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
-        reach = f" (95 % interval {interval(deciding.ci95, limit.form)})" if sampled and deciding.ci95 else ""
+        reach = f" (95% interval {interval(deciding.ci95, limit.form)})" if sampled and deciding.ci95 else ""
         return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
     if deciding.ci95 is None:
         return f"{_capital(statement)}; whether that keeps the {bound} allowed cannot be told."
@@ -200,7 +200,7 @@ def _tally(checks: Sequence[Check], sampled: bool) -> str:
     words = {"fail": "failed", "inconclusive": f"{be} inconclusive", "pass": "passed"}
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
     judged = (
-        "each rate is judged by its 95 % interval, since the audit took a sample of the corpus"
+        "each rate is judged by its 95% interval, since the audit took a sample of the corpus"
         if sampled
         else "each figure is compared as measured, since every example was audited"
     )

@@ -6,7 +6,7 @@ least a share r of the kind scores the k-th of them or more, with confidence c, 
     P(Binomial(m, 1 - r) <= k - 1) <= 1 - c
 
 (a distribution-free one-sided tolerance limit: Wilks 1941, Ann Math Stat 12:91). Ties only make it safer.
-The lowest score, k = 1, promises r when r^m <= 1 - c: 99 % with 95 % confidence takes 299 positives.
+The lowest score, k = 1, promises r when r^m <= 1 - c: 99% with 95% confidence takes 299 positives.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from kdaudit.schemas.results import Trials
 
 
 class TrialFigures(NamedTuple):
-    """Each figure's mean and 2.5 to 97.5 % range over the trials."""
+    """Each figure's mean and 2.5 to 97.5% range over the trials."""
 
     auc: Trials
     """Area under the ROC curve."""

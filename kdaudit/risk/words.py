@@ -158,4 +158,4 @@ def _percent(share: float) -> str:
     """A share in percent, rounded down, so that no promise grows by being told."""
     digits = 1 if share < 0.99 else 3
     down = floor(share * 10 ** (digits + 2) + 1e-6) / 10**digits
-    return f"{down:g} %"
+    return f"{down:g}%"

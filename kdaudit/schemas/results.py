@@ -15,7 +15,7 @@ from kdaudit.schemas.notes import Notes, SchemaVersion
 Verdict = Literal["pass", "fail", "inconclusive", "none"]
 LeakClass = Literal["easy_core", "inherited", "with_baseline", "student_only", "unknown"]
 Interval = tuple[float | None, float | None]
-"""Low and high end of a 95 % interval; an open end is None."""
+"""Low and high end of a 95% interval; an open end is None."""
 
 
 class Result(BaseModel):
@@ -173,7 +173,7 @@ class SoftVsHard(Result):
 
 
 class Trials(Result):
-    """A figure's mean and 2.5 to 97.5 % range over the trials."""
+    """A figure's mean and 2.5 to 97.5% range over the trials."""
 
     mean: float
     low: float

@@ -60,7 +60,7 @@ class Row(NamedTuple):
     mean: float | None
     """None unless every seed has a figure."""
     interval: tuple[float, float] | None
-    """95 % t interval of the mean over seeds; None with fewer than two seeds, or where one has no figure."""
+    """95% t interval of the mean over seeds; None with fewer than two seeds, or where one has no figure."""
     outcome: Outcome
     """yes: the whole interval is within the limits; on average: the mean is, the interval is not."""
 
@@ -83,7 +83,7 @@ def measure_seeds(audits: Sequence[Audit], measures: Sequence[Measure]) -> list[
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of the mean of independent values with unknown variance; None for fewer than two."""
+    """95% interval of the mean of independent values with unknown variance; None for fewer than two."""
     if len(values) < 2:
         return None
     reach = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
@@ -99,7 +99,7 @@ def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
         "paper",
         *(f"seed {seed}" for seed in seeds),
         "mean",
-        "95 % over seeds",
+        "95% over seeds",
         "came out",
     ]
     lines = [_line(heads), _line(["---"] * len(heads))]
@@ -187,7 +187,7 @@ def _text(value: float | None, form: Form) -> str:
         return "-"
     match form:
         case "percent":
-            return f"{100 * value:.2f} %"
+            return f"{100 * value:.2f}%"
         case "count":
             return f"{value:.0f}"
         case "number":

@@ -1,7 +1,7 @@
 """What is measured for each finding: a figure of one audit, and the limits that were set beforehand.
 
 The paper's figures are those of arXiv 2601.15394. Where it says "about" or "little" a limit stands for the
-word: a factor of 1.5 either way, 5 %.
+word: a factor of 1.5 either way, 5%.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ _COUNTS = [
 ]
 
 _LESS_MEMORIZED = [
-    Measure(1, "rate of the baseline", "0.17 %", lambda audit: rate(audit, BASELINE), "percent"),
-    Measure(1, "rate of the soft student", "0.07 %", lambda audit: rate(audit, SOFT), "percent"),
+    Measure(1, "rate of the baseline", "0.17%", lambda audit: rate(audit, BASELINE), "percent"),
+    Measure(1, "rate of the soft student", "0.07%", lambda audit: rate(audit, SOFT), "percent"),
     Measure(1, "soft / baseline", "0.41", lambda audit: rate_ratio(audit, SOFT, BASELINE), most=0.5),
     Measure(1, "perplexity, baseline", "17.69", lambda audit: perplexity(audit, BASELINE)),
     Measure(1, "perplexity, soft", "17.31", lambda audit: perplexity(audit, SOFT)),
@@ -120,11 +120,11 @@ _LESS_MEMORIZED = [
 ]
 
 _EASY_CORE = [
-    Measure(2, "of soft's, in the easy core", "95.7 %", core_share, "percent", least=0.8),
+    Measure(2, "of soft's, in the easy core", "95.7%", core_share, "percent", least=0.8),
     Measure(
         2,
         "of the baseline's, also the teacher's",
-        "80 %",
+        "80%",
         lambda audit: covered(audit, BASELINE, TEACHER),
         "percent",
     ),
@@ -139,7 +139,7 @@ _INHERITED = [
         lambda audit: audit.results.comparison[SOFT].teacher_specific,
         "count",
     ),
-    Measure(3, "inherited by soft", "0.9 %", lambda audit: inheritance(audit, SOFT), "percent", most=0.05),
+    Measure(3, "inherited by soft", "0.9%", lambda audit: inheritance(audit, SOFT), "percent", most=0.05),
 ]
 
 _SOFT_AND_HARD = [
@@ -157,7 +157,7 @@ _SOFT_AND_HARD = [
     Measure(
         6,
         "of hard's, also soft's",
-        "over 70 %",
+        "over 70%",
         lambda audit: covered(audit, HARD, SOFT),
         "percent",
         least=0.7,

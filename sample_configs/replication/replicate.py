@@ -117,11 +117,11 @@ class Steps:
             inputs, seconds = found["inputs"], dict(found["seconds"])
         except (ValueError, KeyError, TypeError) as error:
             raise RunStateError(
-                f"{self._path}: is not as it was written; remove it to do every step again"
+                f"{self._path}: is not as it was written", fix="remove it to do every step again"
             ) from error
         if inputs != self._inputs:
             raise RunStateError(
-                f"{self._path.parent}: was made from other text or settings; choose another --out"
+                f"{self._path.parent}: was made from other text or settings", fix="choose another --out"
             )
         return seconds
 
@@ -133,7 +133,7 @@ def prepare(data: Path, out: Path, console: ConsoleProgress) -> None:
     parts = split((document.text for document in documents), SIZES)
     for name, texts in parts._asdict().items():
         if not texts:
-            raise CorpusError(f"{data}: leaves no text for {name}.jsonl; name a larger corpus")
+            raise CorpusError(f"{data}: leaves no text for {name}.jsonl", fix="name a larger corpus")
     write_split(parts, out)
     write_bytes(out / "distill.yaml", _YAML.read_bytes(), private=False)
 
@@ -229,7 +229,7 @@ def write_findings(out: Path, seeds: Sequence[int]) -> str:
 def _inputs(data: Path) -> str:
     """What all steps depend on beside kdaudit itself: the text and the settings."""
     if not data.is_file():
-        raise CorpusError(f"{data}: is no file; name a jsonl of text, which may be compressed")
+        raise CorpusError(f"{data}: is not a file", fix="name a jsonl of text, which may be compressed")
     settings = [sha256_file(data), _YAML.read_text(encoding="utf-8"), repr((SIZES, VOCABULARY, BASES))]
     return sha256("\n".join(settings).encode()).hexdigest()
 

@@ -65,7 +65,7 @@ def close_loop(out: Path, seeds: Sequence[int]) -> str:
 
     """
     if not (out / "steps.json").exists():
-        raise RunStateError(f"{out}: holds no steps.json; run replicate.py first, and name its folder")
+        raise RunStateError(f"{out}: holds no steps.json", fix="run replicate.py first, and name its folder")
     inputs = json.loads((out / "steps.json").read_bytes())["inputs"]
     steps = Steps(out, inputs, "screening-steps.json")
     for seed in seeds:
@@ -186,14 +186,14 @@ def loop_table(loops: dict[int, Loop]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for seed, one in loops.items():
-        fewer = f"{100 * (1 - one.kept / one.memorized):.1f} %" if one.memorized else "-"
+        fewer = f"{100 * (1 - one.kept / one.memorized):.1f}%" if one.memorized else "-"
         lines.append(f"| {seed} | {one.flagged} | {one.memorized} | {one.kept} | {fewer} | {one.control} |")
-    lines.append("| paper | | 1,698 | 4 | 99.8 % | |")
+    lines.append("| paper | | 1,698 | 4 | 99.8% | |")
     return "\n".join(lines) + "\n"
 
 
 def predictor_table(fitted: dict[int, dict[str, PredictorResult]]) -> str:
-    """The predictors by labels and seed, in Markdown: means and 2.5 to 97.5 % ranges over the trials."""
+    """The predictors by labels and seed, in Markdown: means and 2.5 to 97.5% ranges over the trials."""
     predictors = [one for found in fitted.values() for one in found.values()]
     names = next((list(one.coefficients) for one in predictors if one.coefficients), [])
     heads = ["labels", "seed", "positives", "AUC-ROC", "recall", "precision", *names, "promise"]
@@ -212,7 +212,7 @@ def _cells(labels: str, seed: int, found: PredictorResult, names: Sequence[str])
         for one in (found.auc, found.recall, found.precision)
     ]
     weights = [f"{found.coefficients[name]:+.2f}" for name in names]
-    promise = "-" if found.promise is None else f"{100 * found.promise.recall:.1f} %"
+    promise = "-" if found.promise is None else f"{100 * found.promise.recall:.1f}%"
     return [labels, str(seed), str(found.positives), *figures, *weights, promise]
 
 

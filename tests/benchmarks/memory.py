@@ -6,7 +6,7 @@ extraction's shards come from a generator in place of a model; all else is the r
 
 Each audit runs in a fresh process. A peak is the kernel's high-water mark of resident memory (VmHWM, Linux
 only), of the command's own process for each stage, and of its workers until they end. The exit code is 1
-when a process grows by 10 % or more from the small corpus to the large one.
+when a process grows by 10% or more from the small corpus to the large one.
 """
 
 from __future__ import annotations

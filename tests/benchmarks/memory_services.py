@@ -22,7 +22,7 @@ _MEMORIZED = {
     "soft": (0.006, 0.009),
     "hard": (0.005, 0.009),
 }
-"""Where an example's hash, 0 to 1, must lie for a model to memorize it: 1 %, 0.5 %, 0.3 % and 0.4 %."""
+"""Where an example's hash, 0 to 1, must lie for a model to memorize it: 1%, 0.5%, 0.3% and 0.4%."""
 
 
 class GeneratedEngine(EngineService):

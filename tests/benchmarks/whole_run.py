@@ -3,7 +3,7 @@
     python tests/benchmarks/whole_run.py --models kdaudit-demo/models --examples 20000 TEXT.jsonl...
 
 The models are those of `kdaudit demo`. Files may be .xz; their documents are taken in turn. Exit code 1 if
-more than 15 % of the time is spent outside the models' steps: those of the engine, and with `--predictor` the
+more than 15% of the time is spent outside the models' steps: those of the engine, and with `--predictor` the
 forward passes that give entropies and features.
 """
 
