@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
+import weakref
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +160,22 @@ def test_batches_and_pieces_change_nothing(
     expected = oracle(pair, TEACHER)
     for name, values in found._asdict().items():
         np.testing.assert_allclose(values, expected[name], rtol=RELATIVE, err_msg=name)
+
+
+def test_one_stretch_of_logits_is_held_at_a_time(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may take a quarter of a gigabyte, of each model."""
+    monkeypatch.setattr(forward, "_LOGITS_BYTES", 7 * 4 * toys.VOCABULARY)
+    read, made = forward.Reading.logits, []
+
+    def seen(reading: Any, piece: Any) -> Any:
+        assert sum(one() is not None for one in made) < 2, "the teacher's of this stretch at most"
+        logits = read(reading, piece)
+        made.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(forward.Reading, "logits", seen)
+    service(pair, TEACHER).scores(*pack(pair.windows), *lengths(pair.windows))
+    assert len(made) > 2 * len(pair.windows)
 
 
 WIDE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.3}
