@@ -271,8 +271,8 @@ def test_too_few_for_the_promise_get_a_weaker_one():
     notes = fit_predictor(draw(60, 600), SETTINGS._replace(recall=0.99), ORIGIN).notes
     assert "at least 92.7%" in notes[0].text
     assert (
-        "40 memorized texts could be held out from its fit, which allow the promise of 92.7%, not more; to "
-        "promise 99% with 95% confidence takes 299 held out besides those fitted on, so 319 in all."
+        "40 memorized texts could be held out from its fit, which allow a guarantee of 92.7%, not more; to "
+        "guarantee 99% with 95% confidence takes 299 held out besides those fitted on, so 319 in all."
         in notes[1].text
     )
 
@@ -281,7 +281,10 @@ def test_too_few_for_any_promise():
     fitted = fit_predictor(draw(12, 600), SETTINGS._replace(confidence=0.999), ORIGIN)
     assert fitted.status == "ok"
     assert fitted.promise is None
-    assert "6 memorized texts could be held out from its fit, which allow no promise" in fitted.notes[0].text
+    assert (
+        "6 memorized texts could be held out from its fit, which allow no recall guarantee"
+        in fitted.notes[0].text
+    )
 
 
 @pytest.mark.parametrize(
@@ -434,7 +437,7 @@ def test_missing_file_and_folder_are_refused(tmp_path):
     [
         ({}, []),
         ({"labels": "teacher", "student": None}, []),
-        ({"family": "olmo2"}, ["gpt_neox and is used on olmo2: its promise does not hold here"]),
+        ({"family": "olmo2"}, ["gpt_neox and is used on olmo2: its recall guarantee does not hold here"]),
         ({"family": "olmo2", "teacher": "x", "baselines": ()}, ["gpt_neox and is used on olmo2"]),
         ({"teacher": "x"}, ["another teacher or baseline of the family gpt_neox"]),
         ({"baselines": ("baseline", "b")}, ["another teacher or baseline of the family gpt_neox"]),
@@ -453,7 +456,7 @@ def test_use_elsewhere_warns(changes, words, fitted):
     ("labels", "words"),
     [
         ("easy_core", "as teacher and baseline both memorize (the easy core);"),
-        ("easy_core", "Of what a student may inherit from the teacher alone it promises nothing."),
+        ("easy_core", "Of what a student may inherit from the teacher alone it guarantees nothing."),
         ("teacher", "as the teacher memorizes;"),
         ("teacher", "includes what a student may inherit"),
     ],

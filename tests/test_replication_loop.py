@@ -13,7 +13,7 @@ sys.path.insert(0, str(FOLDER))
 
 from screening import Loop, loop_table, main, predictor_table  # noqa: E402
 
-from kdaudit.schemas.results import PredictorResult, Promise, Trials  # noqa: E402
+from kdaudit.schemas.results import PredictorResult, RecallGuarantee, Trials  # noqa: E402
 
 
 def _cells(table: str) -> list[list[str]]:
@@ -36,7 +36,7 @@ def test_a_predictor_that_could_not_be_fitted_has_no_figures() -> None:
         recall=figure,
         precision=None,
         coefficients={"zlib_entropy": -1.5, "kl_divergence": 0.25},
-        promise=Promise(recall=0.9, confidence=0.95, calibration_positives=35),
+        promise=RecallGuarantee(recall=0.9, confidence=0.95, calibration_positives=35),
     )
     few = PredictorResult(status="underpowered", positives=4)
     rows = _cells(predictor_table({3: {"easy_core": fitted, "teacher": fitted, "student": few}}))

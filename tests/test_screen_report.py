@@ -223,7 +223,7 @@ def test_the_page_says_what_was_found(screened: Screened) -> None:
             "The kept corpus has 39,897 rows from 39,897 of 41,000 documents, with 97% of the text.",
             "flags, with 95% confidence, at least 96.8% of such examples as teacher and baseline both",
             "this rests on 92 distinct texts",
-            "Of what a student may inherit from the teacher alone it promises nothing.",
+            "Of what a student may inherit from the teacher alone it guarantees nothing.",
             "300 documents and tails too short to be scored stay as they are.",
             "Examples of a risk of 0.0123 or more are flagged.",
             "1,234 examples flagged, riskiest first. Shown: the first 50.",
@@ -432,7 +432,7 @@ def test_without_a_predictor_all_is_said_in_words(tmp_path: Path) -> None:
     for page in run.pages:
         text = plain(page)
         assert not re.search(r"\b(None|nan|null|Undefined)\b", text)
-        assert "No promise is given, and no risk: too few examples are memorized (4 found)" in text
+        assert "There is no recall guarantee, and no risk: too few examples are memorized (4 found)" in text
         assert "Not available. No example has a risk, since there is no predictor." in text
         assert "memorized by teacher and baseline" in text
 
@@ -441,8 +441,8 @@ def test_without_a_promise_that_is_said(tmp_path: Path) -> None:
     data = record_dict()
     data["predictor"]["promise"] = None
     for page in Screened(tmp_path, data).pages:
-        assert "No promise is given: too few memorized examples could be held out" in plain(page)
-        assert "The promise is about" not in plain(page)
+        assert "There is no recall guarantee: too few memorized examples could be held out" in plain(page)
+        assert "The guarantee is about" not in plain(page)
 
 
 @pytest.mark.parametrize("part", ["teacher", "baselines", "corpus"])

@@ -81,7 +81,7 @@ def _tagged(results: AuditResults) -> list[str]:
 
 
 def summarize_screen(record: ScreenRecord, folder: Path) -> str:
-    """What is flagged, what was kept, what is promised, and where the files are."""
+    """What is flagged, what was kept, what is guaranteed, and where the files are."""
     flagged, kept = record.flagged, record.kept
     share = flagged.examples / record.corpus.examples
     sampled = "sampled " if record.corpus.sampled else ""

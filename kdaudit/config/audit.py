@@ -223,7 +223,7 @@ class PredictorBase(Section):
     enabled: bool = True
     """Whether to score examples by their risk of being memorized."""
     labels: str
-    """What the predictor learns to foresee."""
+    """The prediction target."""
     student: str | None = None
     """The student whose memorized examples are the labels; null takes the first."""
     trials: PositiveInt = 100
@@ -231,14 +231,14 @@ class PredictorBase(Section):
     recall: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
     """Share of the positives that the threshold must flag."""
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
-    """Confidence of that promise."""
+    """Confidence of that recall guarantee."""
 
 
 class PredictorConfig(PredictorBase):
     """How an audit scores examples by their risk of being memorized."""
 
     labels: LabelKind = "student"
-    """What the predictor learns to foresee: what a student memorizes, what teacher and baseline both
+    """The prediction target: what a student memorizes, what teacher and baseline both
     memorize (easy_core), or what the teacher memorizes."""
 
 

@@ -59,7 +59,7 @@ class ScreenPredictor(PredictorBase):
     enabled: Literal[True] = True
     """A screening always scores."""
     labels: KindOrFile = "easy_core"
-    """What the predictor learns to foresee: easy_core (teacher and baseline both memorize), teacher (the
+    """The prediction target: easy_core (teacher and baseline both memorize), teacher (the
     teacher memorizes, so also what hard KD may inherit), student (a student memorizes); or the predictor.json
     of an earlier audit or screening, which is used as it is."""
 

@@ -51,7 +51,7 @@ from kdaudit.pipelines.stages.preflight import preflight, read_whole
 from kdaudit.pipelines.stages.scoring import read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.screening import render_screen
-from kdaudit.reporting.screening_words import promise_elsewhere
+from kdaudit.reporting.screening_words import guarantee_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor, predictor_note
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore, check_folder
@@ -208,7 +208,7 @@ def _write_prediction(screening: _Screening) -> None:
             )
             notes.append(predictor_note("settings_unused", text))
         if given.promise is not None:
-            text = promise_elsewhere(given.promise, given.origin)
+            text = guarantee_elsewhere(given.promise, given.origin)
             notes.append(predictor_note("recall_guarantee", text))
         result = PredictorResult(
             status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)

@@ -56,8 +56,8 @@ def _percent_number(share: float, digits: int) -> str:
     return text
 
 
-def promised(share: float | None) -> str:
-    """A share in percent, rounded down, so that no promise grows by being told."""
+def guaranteed(share: float | None) -> str:
+    """A share in percent, rounded down, so that rounding strengthens no guarantee."""
     if share is None:
         return ABSENT
     decimals = 1 if share < 0.99 else 3

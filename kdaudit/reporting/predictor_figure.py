@@ -10,7 +10,7 @@ from __future__ import annotations
 from kdaudit.reporting.formatting import count, percent, plural, quoted, score
 from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, worst_of
 from kdaudit.reporting.missing_reasons import why_no_predictor
-from kdaudit.reporting.predictor_recall import Caught, caught, kind_foreseen, promise_of
+from kdaudit.reporting.predictor_recall import Caught, caught, guarantee_of, kind_predicted
 from kdaudit.schemas.results import AuditResults, Trials
 
 
@@ -45,7 +45,7 @@ def _caught_reading(results: AuditResults, lead: Caught, which: str) -> Reading:
     sentence = (
         f"The predictor flags {percent(flagged / examples)} of {whole} examples, and with them "
         f"{count(lead.flagged)} of the {count(lead.leaks)} that {name} {verb}. It was fitted on "
-        f"a part of {kind_foreseen(results)}."
+        f"a part of {kind_predicted(results)}."
     )
     return Reading(
         f"of what {name} {verb}{which}", percent(lead.share), _guarantee(results, lead), counts, sentence
@@ -55,7 +55,7 @@ def _caught_reading(results: AuditResults, lead: Caught, which: str) -> Reading:
 def _guarantee(results: AuditResults, lead: Caught) -> str:
     """The recall guarantee, which may be about other examples than the value above it."""
     found = results.predictor
-    short = f"Guarantee: {promise_of(results).short}"
+    short = f"Guarantee: {guarantee_of(results).short}"
     alone = lead.student if len(results.comparison) == 1 else None  # older runs do not name the student
     covered = lead.student is not None and lead.student == (found.student or alone)
     if found.promise is None or (found.labels == "student" and covered):
@@ -71,7 +71,7 @@ def _caught_by(one: Caught) -> Reading:
 
 
 def _auc_reading(results: AuditResults, auc: Trials) -> Reading:
-    found, kind = results.predictor, kind_foreseen(results)
+    found, kind = results.predictor, kind_predicted(results)
     of = f"AUC for {kind}, mean of {plural(found.trials or 0, 'trial')}"
     counts = f"{count(found.positives)} of {examples_in(results, results.corpus.examples)} are {kind}"
     counts += "" if found.flagged is None else f"; {count(found.flagged)} flagged as risky"

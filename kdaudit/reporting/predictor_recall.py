@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.reporting.formatting import plural, promised, quoted
+from kdaudit.reporting.formatting import guaranteed, plural, quoted
 from kdaudit.schemas.results import AuditResults, Leak
 
 _KINDS = {
@@ -37,7 +37,7 @@ class Caught(NamedTuple):
         return self.flagged / self.leaks if self.leaks else None
 
 
-class Promised(NamedTuple):
+class Guarantee(NamedTuple):
     """The predictor's guarantee in words."""
 
     short: str
@@ -70,7 +70,7 @@ def _flagged(leaks: list[Leak], threshold: float) -> int:
     return sum(leak.risk is not None and leak.risk >= threshold for leak in leaks)
 
 
-def kind_foreseen(results: AuditResults) -> str:
+def kind_predicted(results: AuditResults) -> str:
     """What counts as a positive."""
     predictor = results.predictor
     if predictor.labels == "student":
@@ -79,15 +79,15 @@ def kind_foreseen(results: AuditResults) -> str:
     return _KINDS.get(predictor.labels or "", "what another audit named")
 
 
-def promise_of(results: AuditResults) -> Promised:
+def guarantee_of(results: AuditResults) -> Guarantee:
     """What is guaranteed, how sure that is, and what is not."""
     predictor = results.predictor
-    promise, kind = predictor.promise, kind_foreseen(results)
+    promise, kind = predictor.promise, kind_predicted(results)
     if promise is None:
-        return Promised("not available", "None: too few memorized examples were left to test one on.")
-    recall, confidence = promised(promise.recall), promised(promise.confidence)
+        return Guarantee("not available", "None: too few memorized examples were left to test one on.")
+    recall, confidence = guaranteed(promise.recall), guaranteed(promise.confidence)
     tested = plural(promise.calibration_positives, "memorized text")
-    return Promised(
+    return Guarantee(
         f"{confidence} confident: at least {recall} of {kind}",
         f"With {confidence} confidence, at least {recall} of {kind} is flagged, in text of the same kind as "
         f"this corpus. That rests on {tested} that the predictor did not learn from. "

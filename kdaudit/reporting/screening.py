@@ -17,7 +17,7 @@ from kdaudit.reporting.leak_cards import TEXT_LIMIT
 from kdaudit.reporting.predictor_charts import Panel, panels
 from kdaudit.reporting.redaction import Cut, keep_head, notes_without_paths, public_corpus_name, visible
 from kdaudit.reporting.render import MOST_BYTES, render
-from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, headline, not_covered, promise, whose
+from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, guarantee, headline, not_covered, whose
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, write_file
 from kdaudit.schemas.results import Curves
@@ -50,7 +50,7 @@ class ScreenPage(NamedTuple):
     public: bool
     record: ScreenRecord
     headline: Headline
-    promise: str
+    guarantee: str
     not_covered: list[str]
     whose: str
     """What the labels stand for."""
@@ -116,7 +116,7 @@ def _page(record: ScreenRecord, worst: list[FlaggedExample], *, public: bool) ->
         public=public,
         record=record,
         headline=headline(record),
-        promise=promise(record),
+        guarantee=guarantee(record),
         not_covered=not_covered(record),
         whose=whose(record),
         panels=panels(Curves(risk_histogram=record.risk_histogram), record.predictor.threshold),

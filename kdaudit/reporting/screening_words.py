@@ -1,12 +1,12 @@
-"""A screening in sentences: what was found, what is promised, and what is not."""
+"""A screening in sentences: what was found, what is guaranteed, and what is not."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from kdaudit.reporting.formatting import count, percent, plural, quoted
-from kdaudit.risk import promise_words
-from kdaudit.schemas.results import Origin, Promise
+from kdaudit.risk import guarantee_words
+from kdaudit.schemas.results import Origin, RecallGuarantee
 from kdaudit.schemas.screening import ScreenRecord
 
 WHOSE = {
@@ -33,8 +33,8 @@ _ONE_WAY_IN = (
     "Paraphrase, sampling and other prompts are not covered: the kept corpus may hold personal data that a "
     "model trained on it discloses."
 )
-_PROMISED_KIND = (
-    "The promise is about examples of the named kind in this corpus. Another student, another way of "
+_GUARANTEED_KIND = (
+    "The guarantee is about examples of the named kind in this corpus. Another student, another way of "
     "distilling or another run of training may memorize others."
 )
 _COPIES_AND_TEACHER = (
@@ -158,28 +158,28 @@ def _left(record: ScreenRecord) -> str:
     )
 
 
-def promise(record: ScreenRecord) -> str:
-    """The promise in plain words, or why there is none."""
+def guarantee(record: ScreenRecord) -> str:
+    """The recall guarantee in plain words, or why there is none."""
     predictor = record.predictor
     if predictor.promise is not None and record.origin is not None:
         if _fitted_elsewhere(record, record.origin):
-            return f"{promise_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
-        return promise_words(predictor.promise, record.origin)
+            return f"{guarantee_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
+        return guarantee_words(predictor.promise, record.origin)
     if predictor.status == "ok":
         return (
-            "No promise is given: too few memorized examples could be held out from the predictor's fit to "
-            "test one on."
+            "There is no recall guarantee: too few memorized examples could be held out from the predictor's "
+            "fit to test one on."
         )
     found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
     return (
-        f"No promise is given, and no risk: too few examples are memorized{found} to fit a predictor on. "
-        f"Flagged are just those that {whose(record)}."
+        f"There is no recall guarantee, and no risk: too few examples are memorized{found} to fit a "
+        f"predictor on. Flagged are just those that {whose(record)}."
     )
 
 
-def promise_elsewhere(promise: Promise, origin: Origin) -> str:
-    """The promise of a given predictor: of what that was made with, and perhaps of nothing else."""
-    given = promise_words(promise, origin)
+def guarantee_elsewhere(promise: RecallGuarantee, origin: Origin) -> str:
+    """The recall guarantee of a given predictor: for what that was made with, perhaps for nothing else."""
+    given = guarantee_words(promise, origin)
     return f"On the corpus and models that it was made with, {given[0].lower()}{given[1:]}"
 
 
@@ -191,9 +191,9 @@ def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
 
 
 def not_covered(record: ScreenRecord) -> list[str]:
-    """What the promise and the screening say nothing of, most important first."""
-    kept, promised = record.kept, record.predictor.promise is not None
-    found = [_ONE_WAY_IN, *([_PROMISED_KIND] if promised else []), *_COPIES_AND_TEACHER]
+    """What the guarantee and the screening say nothing of, most important first."""
+    kept, guaranteed = record.kept, record.predictor.promise is not None
+    found = [_ONE_WAY_IN, *([_GUARANTEED_KIND] if guaranteed else []), *_COPIES_AND_TEACHER]
     if kept.windows_unscored:
         found.append(
             f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "

@@ -14,7 +14,7 @@ from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.pii_counts import Tagged
-from kdaudit.reporting.predictor_recall import Caught, Promised, caught, kind_foreseen, promise_of
+from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
 from kdaudit.reporting.redaction import (
     notes_without_paths,
     public_corpus_name,
@@ -60,7 +60,7 @@ class Page(NamedTuple):
     predictor_panels: list[predictor_charts.Panel]
     foreseen: str
     """What the predictor foresees."""
-    promise: Promised
+    guarantee: Guarantee
     caught: list[Caught]
     entropy_panels: list[predictor_charts.Panel]
     entropy_rows: list[EntropyRow]
@@ -93,8 +93,8 @@ def page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagge
         inheritance=shares,
         inheritance_bars=[] if shares is None else charts.inheritance_bars(shares),
         predictor_panels=predictor_charts.panels(results.curves, results.predictor.threshold),
-        foreseen=kind_foreseen(results),
-        promise=promise_of(results),
+        foreseen=kind_predicted(results),
+        guarantee=guarantee_of(results),
         caught=caught(results),
         entropy_panels=entropy_panels(results.curves),
         entropy_rows=entropy_rows(results.curves),

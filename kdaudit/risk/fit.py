@@ -1,9 +1,9 @@
-"""From a table of features and labels to a predictor, its promise, its figures and its curves.
+"""From a table of features and labels to a predictor, its recall guarantee, its figures and its curves.
 
 The examples are split in two by groups. The model is fitted on the one part and never refitted: the other
 part's positives then are draws that it has not seen, and the order-statistic bound on their scores is exact
-(split-conformal calibration). A group's score is the lowest of its positives', so the promise is about texts
-of which every copy is flagged.
+(split-conformal calibration). A group's score is the lowest of its positives', so the guarantee is about
+texts of which every copy is flagged.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from kdaudit.risk.model import Predictor
 from kdaudit.risk.splits import TRIAL_OTHERS, Flags, Groups, find_groups, fit_rows
 from kdaudit.risk.terms import FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.risk.trials import TrialFigures, run_trials
-from kdaudit.risk.words import promise_words, weak_promise_words
+from kdaudit.risk.words import guarantee_words, weak_guarantee_words
 from kdaudit.schemas.notes import Note, NoteCode
-from kdaudit.schemas.results import Origin, Promise
+from kdaudit.schemas.results import Origin, RecallGuarantee
 
 LEAST_GROUPS = 10
 """Groups with a positive, and groups without, that a predictor takes."""
@@ -51,7 +51,7 @@ class PredictorSettings(NamedTuple):
     recall: float
     """Share of the positives' kind that the threshold must flag, between 0 and 1."""
     confidence: float
-    """Of that promise, between 0 and 1."""
+    """Of that guarantee, between 0 and 1."""
     seed: int
 
 
@@ -68,8 +68,8 @@ class Fitted(NamedTuple):
     """The recall guarantee, and what is not available and why."""
 
     @property
-    def promise(self) -> Promise | None:
-        """What the threshold promises."""
+    def promise(self) -> RecallGuarantee | None:
+        """Its recall guarantee."""
         return self.predictor.promise if self.predictor else None
 
 
@@ -77,7 +77,7 @@ class _Calibrated(NamedTuple):
     """A threshold and what it rests on."""
 
     threshold: float
-    promise: Promise | None
+    promise: RecallGuarantee | None
     held_out: int
     """Positive groups that the fit did not see."""
 
@@ -94,7 +94,7 @@ def fit_predictor(
 
     Args:
         table: all examples of the corpus.
-        settings: the promise asked for, trials and seed; equal ones give an equal predictor.
+        settings: the recall guarantee asked for, trials and seed; equal ones give an equal predictor.
         origin: recorded in predictor.json, and names the kind of positives.
         features: the names of the table's columns.
         step: told after each trial how many are done.
@@ -156,7 +156,7 @@ def _calibrate(scores: Floats, settings: PredictorSettings) -> _Calibrated:
     bound = strongest_bound(len(scores), settings.recall, settings.confidence)
     promise = None
     if bound.recall is not None:
-        promise = Promise(
+        promise = RecallGuarantee(
             recall=bound.recall, confidence=settings.confidence, calibration_positives=len(scores)
         )
     score = float(np.sort(scores)[bound.rank - 1])
@@ -203,9 +203,9 @@ def _notes(
 ) -> list[Note]:
     notes = []
     if calibrated.promise:
-        notes.append(predictor_note("recall_guarantee", promise_words(calibrated.promise, origin)))
+        notes.append(predictor_note("recall_guarantee", guarantee_words(calibrated.promise, origin)))
     if calibrated.promise is None or calibrated.promise.recall < settings.recall:
-        text = weak_promise_words(
+        text = weak_guarantee_words(
             calibrated.held_out, settings.recall, settings.confidence, calibrated.promise
         )
         notes.append(predictor_note("weak_recall_guarantee", text))

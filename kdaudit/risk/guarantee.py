@@ -1,4 +1,4 @@
-"""How low the threshold must lie so that it keeps a promise: a binomial order-statistic bound.
+"""How low the threshold must lie so that it keeps a recall guarantee: a binomial order-statistic bound.
 
 Let the scores of m held-out positives, which are independent draws of their kind, be sorted ascending. At
 least a share r of the kind scores the k-th of them or more, with confidence c, if
@@ -6,7 +6,7 @@ least a share r of the kind scores the k-th of them or more, with confidence c, 
     P(Binomial(m, 1 - r) <= k - 1) <= 1 - c
 
 (a distribution-free one-sided tolerance limit: Wilks 1941, Ann Math Stat 12:91). Ties only make it safer.
-The lowest score, k = 1, promises r when r^m <= 1 - c: 99% with 95% confidence takes 299 positives.
+The lowest score, k = 1, guarantees r when r^m <= 1 - c: 99% with 95% confidence takes 299 positives.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from math import ceil, log
 from typing import NamedTuple
 
 LEAST_RECALL = 0.5
-"""A weaker promise than this, where more was asked for, is none."""
+"""A weaker guarantee than this, where more was asked for, is none."""
 _ROUNDING = 1e-12
 
 
 class Bound(NamedTuple):
-    """Which held-out positive gives the threshold, and what that promises."""
+    """Which held-out positive gives the threshold, and what that guarantees."""
 
     rank: int
     """Its place among them by ascending score, from 1."""
     recall: float | None
-    """The share of the kind that is flagged, 0 to 1; None if nothing can be promised."""
+    """The share of the kind that is flagged, 0 to 1; None if nothing can be guaranteed."""
 
 
 def positives_needed(recall: float, confidence: float) -> int:
-    """The fewest held-out positives that allow the promise; both arguments lie between 0 and 1."""
+    """The fewest held-out positives that allow the guarantee; both arguments lie between 0 and 1."""
     return max(1, ceil(log(1 - confidence) / log(recall) - 1e-9))
 
 
 def strongest_bound(positives: int, recall: float, confidence: float) -> Bound:
-    """The highest threshold that promises `recall`; with too few positives the lowest score's own promise.
+    """The highest threshold that guarantees `recall`; with too few positives the lowest score.
 
     Args:
         positives: held-out positives, at least 1.

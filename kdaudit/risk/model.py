@@ -21,7 +21,7 @@ from kdaudit.errors import UsageError
 from kdaudit.risk.logistic import Logistic
 from kdaudit.risk.terms import EXTRA_FEATURES, FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.runs.files import read_bounded
-from kdaudit.schemas.results import Labels, Origin, Promise, Result
+from kdaudit.schemas.results import Labels, Origin, RecallGuarantee, Result
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Scale = Annotated[float, Field(gt=0.0)]
@@ -49,8 +49,8 @@ class Predictor(Result):
     """Log odds of an average example, for positives as rare as in the corpus fitted on."""
     threshold: Share
     """An example of this risk or more is flagged."""
-    promise: Promise | None
-    """What the threshold promises for the positives' kind; None if too few were held out for any promise."""
+    promise: RecallGuarantee | None
+    """The recall guarantee for the positives' kind; None if too few were held out for any."""
     positives: PositiveInt
     """Positive examples in the corpus, those fitted on and those held out."""
     examples: PositiveInt

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Flags = NDArray[np.bool_]
 
 FIT_POSITIVES = 20
-"""Positive groups that the fit takes before the promise may ask for more: five a feature."""
+"""Positive groups that the fit takes before the guarantee may ask for more: five a feature."""
 TEST_SHARE = 0.3
 """Share of the groups that a trial tests on."""
 TRIAL_OTHERS = 200_000
@@ -67,7 +67,7 @@ def find_groups(groups: NDArray[np.int64], positive: Flags) -> Groups:
 def fit_positives(positives: int, needed: int) -> int:
     """How many of the positive groups the fit takes; the others calibrate the threshold.
 
-    The promise comes first, since few features are fitted well by few positives: the fit takes what the
+    The guarantee comes first, since few features are fitted well by few positives: the fit takes what the
     calibration does not need, but at least `FIT_POSITIVES`, and at most half.
     """
     return min(positives // 2, max(FIT_POSITIVES, positives - needed))
@@ -78,7 +78,7 @@ def fit_rows(groups: Groups, needed: int, rng: np.random.Generator) -> Flags:
 
     Args:
         groups: of the table.
-        needed: positive groups that the promise asked for takes.
+        needed: positive groups that the guarantee asked for takes.
         rng: draws the groups.
 
     """

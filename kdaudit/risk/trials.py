@@ -2,7 +2,7 @@
 
 Each trial draws a stratified split by groups, fits on one side and tests on the other. Recall and precision
 are taken at a score of 0.5 of the balanced model, scikit-learn's default threshold, and not at the threshold
-that carries the promise. Precision and average precision are those of the whole corpus: tested rows are
+that carries the guarantee. Precision and average precision are those of the whole corpus: tested rows are
 weighted back to it where a trial draws only some of the negatives.
 """
 

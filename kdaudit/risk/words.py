@@ -1,4 +1,4 @@
-"""What is said of a predictor: its promise, why an example is risky, and where it does not belong."""
+"""What is said of a predictor: its guarantee, why an example is risky, and where it does not belong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdaudit.risk.guarantee import positives_needed
 from kdaudit.risk.model import Predictor
 from kdaudit.risk.splits import FIT_POSITIVES
 from kdaudit.risk.terms import Floats, to_terms
-from kdaudit.schemas.results import Origin, Promise
+from kdaudit.schemas.results import Origin, RecallGuarantee
 
 _MOST_REASONS = 2
 
@@ -81,8 +81,8 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def promise_words(promise: Promise, origin: Origin) -> str:
-    """The promise as a sentence that names the kind of examples it covers, and what it does not cover."""
+def guarantee_words(promise: RecallGuarantee, origin: Origin) -> str:
+    """The recall guarantee as a sentence that names the kind of examples that it covers, and its limits."""
     kind, limits = _kind(origin)
     return (
         f"The risk predictor flags, with {_percent(promise.confidence)} confidence, at least "
@@ -96,7 +96,7 @@ def _kind(origin: Origin) -> tuple[str, str]:
     if origin.labels == "easy_core":
         return (
             "teacher and baseline both memorize (the easy core)",
-            "Of what a student may inherit from the teacher alone it promises nothing.",
+            "Of what a student may inherit from the teacher alone it guarantees nothing.",
         )
     if origin.labels == "teacher":
         return (
@@ -109,14 +109,18 @@ def _kind(origin: Origin) -> tuple[str, str]:
     )
 
 
-def weak_promise_words(held_out: int, recall: float, confidence: float, reached: Promise | None) -> str:
-    """Why the promise is weaker than the one asked for, or none, and what that one would take."""
+def weak_guarantee_words(
+    held_out: int, recall: float, confidence: float, reached: RecallGuarantee | None
+) -> str:
+    """Why the recall guarantee is weaker than the one asked for, or none, and what that one would take."""
     needed = positives_needed(recall, confidence)
     whole = needed + min(needed - 1, FIT_POSITIVES)
-    found = "no promise" if reached is None else f"the promise of {_percent(reached.recall)}, not more"
+    found = (
+        "no recall guarantee" if reached is None else f"a guarantee of {_percent(reached.recall)}, not more"
+    )
     return (
         f"The risk predictor: {held_out:,} memorized texts could be held out from its fit, which allow "
-        f"{found}; to promise {_percent(recall)} with {_percent(confidence)} confidence takes {needed:,} "
+        f"{found}; to guarantee {_percent(recall)} with {_percent(confidence)} confidence takes {needed:,} "
         f"held out besides those fitted on, so {whole:,} in all."
     )
 
@@ -133,17 +137,17 @@ def family_warnings(predictor: Predictor, now: Origin) -> list[str]:
     if origin.family != now.family:
         warnings.append(
             f"The risk predictor was fitted on models of the family {origin.family} and is used on "
-            f"{now.family}: its promise does not hold here, and its risks may be far off."
+            f"{now.family}: its recall guarantee does not hold here, and its risks may be far off."
         )
     elif (origin.teacher, origin.baselines) != (now.teacher, now.baselines):
         warnings.append(
             f"The risk predictor was fitted on another teacher or baseline of the family {origin.family}: "
-            "its promise holds here only as far as these models memorize alike."
+            "its recall guarantee holds here only as far as these models memorize alike."
         )
     if origin.corpus != now.corpus:
         warnings.append(
-            "The risk predictor was fitted on another corpus: its promise holds here only as far as this one "
-            "is of the same kind, and its risks assume that memorized examples are as rare."
+            "The risk predictor was fitted on another corpus: its recall guarantee holds here only as far as "
+            "this one is of the same kind, and its risks assume that memorized examples are as rare."
         )
     cuts = [(one.prefix_tokens, one.suffix_tokens) for one in (origin, now)]
     if cuts[0] != cuts[1]:
@@ -155,7 +159,7 @@ def family_warnings(predictor: Predictor, now: Origin) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    """A share in percent, rounded down, so that no promise grows by being told."""
+    """A share in percent, rounded down, so that rounding strengthens no guarantee."""
     digits = 1 if share < 0.99 else 3
     down = floor(share * 10 ** (digits + 2) + 1e-6) / 10**digits
     return f"{down:g}%"

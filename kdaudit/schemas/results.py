@@ -180,7 +180,7 @@ class Trials(Result):
     high: float
 
 
-class Promise(Result):
+class RecallGuarantee(Result):
     """With `confidence`, at least `recall` of the positives' kind is flagged."""
 
     recall: float
@@ -232,7 +232,7 @@ class PredictorResult(Result):
     coefficients: dict[str, float] | None = None
     intercept: float | None = None
     threshold: float | None = None
-    promise: Promise | None = None
+    promise: RecallGuarantee | None = None
     flagged: int | None = None
 
 

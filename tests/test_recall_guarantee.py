@@ -21,7 +21,7 @@ from scipy.stats import binom, norm
 from kdaudit.risk import Predictor, PredictorSettings, Table, fit_predictor
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
 from kdaudit.risk.splits import fit_positives
-from kdaudit.risk.words import weak_promise_words
+from kdaudit.risk.words import weak_guarantee_words
 from kdaudit.schemas.results import Origin
 
 CORPORA = 200
@@ -91,7 +91,7 @@ def test_the_split_keeps_the_promise_before_all(positives, recall, confidence):
 
 @given(hundredths, hundredths)
 def test_as_many_as_the_words_ask_for_are_enough(recall, confidence):
-    words = weak_promise_words(5, recall, confidence, None)
+    words = weak_guarantee_words(5, recall, confidence, None)
     whole = int(words.split(" in all")[0].rsplit(" ", 1)[1].replace(",", ""))
     needed = positives_needed(recall, confidence)
     assert whole - fit_positives(whole, needed) >= needed
