@@ -15,7 +15,7 @@ line prints the sentence that `str` makes of it, without a traceback, and exits 
         │   ├── OutOfMemoryError   the device's memory does not hold model and batch
         │   ├── NoReferenceError   transformers cannot load or run the model in float32
         │   └── WorkerDiedError    its process crashed
-        │       └── WorkerKilledError  its process was killed, most often for want of memory
+        │       └── WorkerKilledError  its process was killed, most likely by the OOM killer
         └── StorageError       a file could not be written or read back
 """
 
@@ -100,7 +100,7 @@ class RunStateError(UsageError):
 
 
 class RunError(KdauditError):
-    """Something failed while running; finished work is kept and the same command goes on."""
+    """Something failed while running; finished work is kept and the same command resumes."""
 
 
 class DisagreementError(RunError):

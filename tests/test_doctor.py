@@ -159,7 +159,7 @@ def test_torch_that_cannot_be_used(versions, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.cuda, "is_available", fail)
     assert told(diagnose()).startswith(
-        "torch cannot be used (libcudart.so.13: cannot open shared object file): install torch anew"
+        "torch cannot be used (libcudart.so.13: cannot open shared object file): install torch again"
     )
 
 

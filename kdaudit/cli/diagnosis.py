@@ -183,7 +183,7 @@ def _torch_devices() -> tuple[tuple[Gpu, ...], Problem | None]:
         devices = [torch.cuda.get_device_properties(index) for index in range(count)]
     except Exception as error:  # a broken torch raises anything; the others are still worth a look
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return (), Problem(f"torch cannot be used ({reason})", "install torch anew", serious=True)
+        return (), Problem(f"torch cannot be used ({reason})", "install torch again", serious=True)
     gpus = tuple(Gpu(device.name, device.total_memory) for device in devices)
     if not gpus and shutil.which("nvidia-smi"):
         what = f"an NVIDIA driver is here, but torch {torch.__version__} finds no GPU"

@@ -27,7 +27,7 @@ from kdaudit.pipelines.stages.estimate import duration
 _LINE_EVERY = 15.0
 """Seconds between two lines of the same work where there is no terminal."""
 _SILENT_AT_MOST = 30.0
-"""Seconds without a line, there, after which it is said that the work still goes on."""
+"""Seconds without a line, there, after which it is said that the work still runs."""
 _TICK = 1.0
 
 

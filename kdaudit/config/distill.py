@@ -210,7 +210,7 @@ class TrainingConfig(Section):
     batch_size: PositiveInt = 32
     """Windows a step, over all processes that train together."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate goes on after the warm-up."""
+    """How the learning rate changes after the warm-up."""
     warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     precision: DType = "auto"

@@ -4,7 +4,7 @@
     folders.py      the data files below a folder, saved datasets among them
     splits.py       which split a file belongs to, by its name
     dataset_card.py which files belong to which split, by a cloned repository's README.md
-    streams.py      files as bytes: opened, unpacked, cut into lines; what is no text is refused by name
+    streams.py      files as bytes: opened, unpacked, cut into lines; what is not text is refused by name
     encodings.py    which encoding bytes are in
     text_files.py   rows of txt and csv files, and of the objects of json files
     json_files.py   objects of json files; json_shapes.py says what other json files are

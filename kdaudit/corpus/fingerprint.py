@@ -1,4 +1,4 @@
-"""What a corpus was, as one string: a run that goes on can tell whether its text has changed."""
+"""What a corpus was, as one string: a run that resumes can tell whether its text has changed."""
 
 from __future__ import annotations
 

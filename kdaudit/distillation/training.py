@@ -90,7 +90,7 @@ class Batch(NamedTuple):
 
 
 class Rows(Dataset[Tensor]):
-    """Windows as the Trainer reads them: row i is window i, after a begin token where there is one.
+    """Windows as the Trainer reads them: row i is window i, after a BOS token where there is one.
 
     `NO_ROW` gives one token, which nothing predicts and which predicts nothing: a row without a target.
     """

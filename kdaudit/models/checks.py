@@ -52,7 +52,7 @@ def check_model(folder: Path, config: ModelConfig, key: str) -> Checked:
         key: where it stands in the configuration, for messages.
 
     Raises:
-        ModelError: a file cannot be opened, the model is no whole, unquantized causal language model, or only
+        ModelError: a file cannot be opened, it is not a whole, unquantized causal language model, or only
             code of its own could load it and is not trusted.
     """
     check_files(folder, key)

@@ -65,7 +65,7 @@ from kdaudit.screening.writers import discard_kept
 def run_screen(
     config: ScreenConfig, folder: Path, *, fresh: bool, progress: Progress, warn: Callable[[str], None]
 ) -> ScreenRecord:
-    """Screen a corpus, or go on where an earlier call in the same folder stopped.
+    """Screen a corpus, or resume where an earlier call in the same folder stopped.
 
     Args:
         config: the screening.

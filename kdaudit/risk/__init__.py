@@ -2,8 +2,8 @@
 
 A standardized logistic regression (`logistic`) is fitted on one part of the examples; its threshold comes
 from memorized examples of the other part, which it never saw, and so carries a recall guarantee
-(`guarantee`). What is shipped is the model of the first part: plain numbers (`model`, predictor.json). Figures come from
-resampled trials (`trials`), curves from the part held out (`curves`).
+(`guarantee`). What is shipped is the model of the first part: plain numbers (`model`, predictor.json).
+Figures come from resampled trials (`trials`), curves from the part held out (`curves`).
 
 Nothing here runs a language model or knows a run directory; scikit-learn is imported inside functions.
 """

@@ -235,7 +235,7 @@ class RunStore:
                 return pq.read_table(file, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
-                f"{self.folder / name}: cannot be read ({error}); use --fresh to start the run anew"
+                f"{self.folder / name}: cannot be read ({error}); use --fresh to start again"
             ) from error
 
     def shards(self, folder: str) -> list[str]:
@@ -353,7 +353,7 @@ class RunStore:
                 continue
             if name not in (manifest.last, *RENDERED):
                 raise RunStateError(
-                    f"{self.folder / name}: {problem}", fix="put it back, or start the run anew with --fresh"
+                    f"{self.folder / name}: {problem}", fix="put it back, or start again with --fresh"
                 )
             check_place(self.folder / name, self.folder)
             manifest.unlist(name)  # it was not put in its place, or it is rendered again
@@ -458,5 +458,5 @@ def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, s
         raise RunStateError(
             f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
             f"{now.get(key, 'none')} now{more}",
-            fix="use --fresh to start anew, or choose another --out",
+            fix="use --fresh to start again, or choose another --out",
         )

@@ -32,7 +32,7 @@ class TrainedModel(BaseModel):
     holdout_perplexity: float
     """exp of the mean negative log-likelihood over the holdout's tokens."""
     measured: str
-    """SHA-256 of what the perplexity depends on: weights, holdout, begin token, precision."""
+    """SHA-256 of what the perplexity depends on: weights, holdout, BOS token, precision."""
 
 
 class DistillRecord(BaseModel):

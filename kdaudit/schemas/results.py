@@ -87,7 +87,7 @@ class EngineCheck(Result):
     positions: int
     """Their tokens compared; a continuation ends at its first difference."""
     disagreeing: int
-    """Continuations that the engine left where no near tie explains it: an audit goes on only with none."""
+    """Continuations that the engine left where no near tie explains it: an audit continues only with none."""
     near_ties: int
     """Continuations that it left at a near tie between two tokens."""
     tolerance: float
@@ -244,7 +244,7 @@ class Point(Result):
 
 
 class Curves(Result):
-    """What the charts draw; each None where it is not to be had."""
+    """What the charts draw; each None where it is not available."""
 
     roc: list[Point] | None = None
     precision_recall: list[Point] | None = None

@@ -21,7 +21,7 @@ from kdaudit.cli.printing import say
 def command(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Train teacher, baseline and students of FILE, and write the audit.yaml that audits them.
 
-    A model that is trained already is kept; one that was being trained goes on from its last checkpoint.
+    A model that is trained already is kept; one that was being trained resumes from its last checkpoint.
     Several processes: torchrun --nproc-per-node 2 -m kdaudit distill FILE, or accelerate launch.
     """
     from kdaudit.cli.progress import ConsoleProgress

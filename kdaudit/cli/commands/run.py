@@ -18,7 +18,7 @@ from kdaudit.cli.printing import say
 @JSON
 @for_people
 def command(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: bool, as_json: bool) -> int:
-    """Run the audit in FILE, or go on where an earlier call stopped.
+    """Run the audit in FILE, or resume where an earlier call stopped.
 
     Exit codes: 0 passed or no gate, 1 the gate failed, 2 wrong use or input, 3 the gate is
     inconclusive, 4 a failure while running, 130 interrupted.

@@ -85,5 +85,5 @@ class _BoundedComposer(Composer):
 
 
 PARSER_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""What ruamel.yaml raises, beside its own errors, for text that it does not foresee: a date 2024-13-45, an
+"""What ruamel.yaml raises, beside its own errors, for text that it does not expect: a date 2024-13-45, an
 escape beyond Unicode, a version of 6,000 digits."""

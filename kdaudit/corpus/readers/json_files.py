@@ -87,7 +87,7 @@ def _as_object(value: object, file: Path, key: str, number: int) -> Object:
 
 
 def _explain_the_file(file: Path, key: str) -> None:
-    """Raise a CorpusError that says what the file is, if it is no file of json lines."""
+    """Raise a CorpusError that says what the file is, if it is not a file of json lines."""
     with reading(file, key) as handle:
         head = handle.read(HEAD_BYTES)
         whole = not handle.read(1)

@@ -59,7 +59,7 @@ def explain(head: str, *, whole: bool) -> Shape | None:
 
 
 def _of_a_beginning(text: str) -> Shape | None:
-    """Of a first object that goes on behind the beginning."""
+    """Of a first object that continues behind the beginning."""
     rows = _KEY_OF_ROWS.match(text)
     if rows is not None:
         return _wrapped([rows[1]])
@@ -77,7 +77,7 @@ def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) ->
 
 
 def one_object(fields: Mapping[str, Any]) -> Shape | None:
-    """What a file is whose one object is no row but holds rows or columns; None if it may be a row."""
+    """What a file is whose one object is not a row but holds rows or columns; None if it may be a row."""
     rows = _lists_of_rows(fields)
     if rows:
         return _wrapped(rows)

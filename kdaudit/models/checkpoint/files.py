@@ -62,7 +62,7 @@ def check_files(folder: Path, key: str) -> None:
         key: where it stands in the configuration, for messages.
 
     Raises:
-        ModelError: one is no regular file, a link to nothing, or too large for what it is.
+        ModelError: one is not a regular file, a link to nothing, or too large for what it is.
 
     """
     try:
