@@ -52,9 +52,9 @@ class Ender:
         self._meet(number, "after")
 
     @contextmanager
-    def stage(self, run: store.RunStore, name: str, depends: Any = None) -> Iterator[None]:
+    def stage(self, run: store.RunStore, name: str, *values: Any, **named: Any) -> Iterator[None]:
         self._stage = name
-        with _STAGE(run, name, depends):
+        with _STAGE(run, name, *values, **named):
             yield
         self._stage = ""
 
@@ -99,7 +99,7 @@ _SEND = Worker.send
 
 def _patch(ender: Ender) -> None:
     files.replacing = store.replacing = ender.replacing
-    store.RunStore.stage = lambda run, name, depends=None: ender.stage(run, name, depends)  # type: ignore[assignment,method-assign]
+    store.RunStore.stage = lambda *values, **named: ender.stage(*values, **named)  # type: ignore[assignment,method-assign]
     Worker.send = lambda worker, *call, **values: ender.send(worker, *call, **values)  # type: ignore[method-assign]
     store.SHARD_ROWS = _SHARD_ROWS
     os.urandom = lambda size: b"k" * size  # hashes of text are keyed: one key, or runs could not be compared

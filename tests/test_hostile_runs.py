@@ -13,7 +13,8 @@ import pytest
 from kdaudit.errors import RunStateError, StorageError
 from kdaudit.runs.files import kind_of
 from kdaudit.runs.lock import FolderLock
-from kdaudit.runs.store import RunStore, check_folder
+from kdaudit.runs.opening import check_folder
+from kdaudit.runs.store import RunStore
 from kdaudit.runs.verify import check_files
 
 TABLE = pa.table({"x": [1, 2, 3]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -82,15 +82,29 @@ class AuditedModels(NamedTuple):
         """Text of token ids, special tokens included."""
         return self.tokenizer.decode(token_ids)
 
-    def reading_check(self, key: str) -> ReadingCheck:
-        """What checks, while the corpus under `key` is read, that all models read its texts alike."""
+    def reading_check(self, key: str, names: Collection[str]) -> ReadingCheck:
+        """What checks, while the corpus under `key` is read, that these models read its texts alike."""
+        members = [member for member in self.members if member.name in names]
         others = {
             member.name: Other(member.tokenizer, self.alike[member.name])
-            for member in self.members
+            for member in members
             if member.name in self.alike
         }
-        rowless = {member.name: self.rowless(member) or [] for member in self.members}
+        rowless = {member.name: self.rowless(member) or [] for member in members}
         return ReadingCheck(key, self.members[0].name, self.tokenizer, others, rowless)
+
+    def differences(self) -> dict[str, list[str] | None]:
+        """Texts that models may read otherwise than the teacher, by name; None where each has to be tried.
+
+        Models that read every text alike are left out.
+        """
+        found: dict[str, list[str] | None] = {}
+        for member in self.members:
+            rowless, alike = self.rowless(member) or [], self.alike.get(member.name)
+            literals = () if alike is None else alike.literals
+            if rowless or literals != ():
+                found[member.name] = None if literals is None else [*rowless, *literals]
+        return found
 
     def rowless(self, member: AuditedModel) -> list[str] | None:
         """Added tokens that a model has no row for in its embeddings, as Gemma 3 1B has none for images.

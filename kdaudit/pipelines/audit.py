@@ -41,7 +41,8 @@ from kdaudit.pipelines.stages.scoring import write_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.reporting.render import read_results, render_pages
 from kdaudit.runs import Progress, layout
-from kdaudit.runs.store import RunStore, check_folder
+from kdaudit.runs.opening import check_folder
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.results import AuditResults, CorpusResult
 
 
@@ -153,7 +154,13 @@ def _write_config(work: Work, values: dict[str, Any]) -> None:
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
     """Fit the risk predictor, where it is asked for and a baseline makes it possible."""
     run, asked = work.run, config.predictor
-    depends = asked.model_dump(mode="json")
+    student = (asked.student or work.models.students[0].name) if asked.labels == "student" else None
+    depends = {
+        **asked.model_dump(mode="json"),
+        "labelled": work.fingerprints(student),
+        "scored": work.fingerprints(*(one.name for one in work.models.members if one.role != "student")),
+        "vocabulary": work.vocabulary,
+    }
     if run.done("predictor", depends):
         return
     with run.stage("predictor", depends):
@@ -166,7 +173,6 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
         elif not work.models.baselines:
             write_found(work, absent("There is no risk predictor: its features need models.baseline."))
         else:
-            student = (asked.student or work.models.students[0].name) if asked.labels == "student" else None
             flags = label_flags(asked.labels, exposed_by(work, work.models.members), student)
             write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
 
@@ -174,11 +180,13 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
 def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
     """Compare, judge, and write results.json and leaks.parquet."""
     run = work.run
-    kinds = {member.name: member.kd for member in work.models.members}
     depends = {
         "gate": config.gate.model_dump(mode="json"),
         "name": config.name,
-        "kd": kinds,
+        "models": [[one.name, one.role, one.kd] for one in work.models.members],
+        "fingerprints": work.fingerprints(*(one.name for one in work.models.members)),
+        "notes": [work.models.notes, sorted(work.models.alike)],
+        "measured": run.digest(),
         "predictor": run.hash_of(layout.PREDICTION),
     }
     if not run.done("results", depends):
@@ -194,7 +202,7 @@ def _write_reports(work: Work, config: AuditConfig) -> None:
     run = work.run
     depends = {
         "report": config.report.model_dump(mode="json"),
-        "results": run.hash_of(layout.RESULTS),
+        "results": [run.hash_of(name) for name in (layout.RESULTS, layout.LEAKS)],
     }
     whole = all(run.has(name) for name in layout.AUDIT_PAGES)
     if not (whole and run.done("report", depends)):

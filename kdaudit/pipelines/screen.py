@@ -54,7 +54,8 @@ from kdaudit.reporting.screening import render_screen
 from kdaudit.reporting.screening_words import guarantee_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor, predictor_note
 from kdaudit.runs import Progress, layout
-from kdaudit.runs.store import RunStore, check_folder
+from kdaudit.runs.opening import check_folder
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
 from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
@@ -143,9 +144,16 @@ class _Screening(NamedTuple):
 
     @property
     def depends(self) -> dict[str, Any]:
-        """What decides which examples are flagged, beyond the run's inputs."""
+        """What decides which examples are flagged."""
         given = None if self.given is None else self.given.model_dump(mode="json")
-        return {"predictor": self.config.predictor.model_dump(mode="json"), "given": given}
+        members = self.work.models.members
+        return {
+            "predictor": self.config.predictor.model_dump(mode="json"),
+            "given": given,
+            "student": self.student,
+            "models": [[one.name, self.work.fingerprints(one.name)] for one in members],
+            "vocabulary": self.work.vocabulary,
+        }
 
 
 def _given_predictor(config: ScreenConfig) -> Predictor | None:
@@ -295,6 +303,8 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     """Write screen.json and both reports."""
     config, run = screening.config, screening.work.run
     depends = {
+        **screening.depends,
+        "notes": [screening.work.models.notes, sorted(screening.work.models.alike)],
         "name": config.name,
         "max_examples": config.max_examples,
         "max_flagged": config.max_flagged,

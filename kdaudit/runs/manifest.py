@@ -8,6 +8,7 @@ is no journal.
 from __future__ import annotations
 
 import platform
+from bisect import bisect_left
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_
 from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.runs.files import is_own, kind_of, read_bounded, sha256_file, write_bytes
 from kdaudit.runs.journal import Begun, Entry, Finished, Listed, Unlisted, inside, read_journal
-from kdaudit.runs.layout import LOCK, MANIFEST, SEAL
+from kdaudit.runs.layout import LOCK, MANIFEST, SEAL, is_shard, shard_number
 
 _T = TypeVar("_T")
 
@@ -48,7 +49,7 @@ class Manifest(BaseModel):
     environment: dict[str, str]
     """Versions and hardware at the start."""
     inputs: dict[str, str]
-    """What must not change while a run goes on: by configuration key, values and content hashes."""
+    """What the run is made from: by configuration key, values and content hashes."""
     batch_plan: dict[str, int]
     """Rows a shard, and sequences together for each model: a continued run batches as the first did."""
     stages: dict[str, Stage] = {}
@@ -61,10 +62,12 @@ class Manifest(BaseModel):
     mtimes: dict[str, int] = {}
     """When each file was written, in nanoseconds; missing in manifests of earlier versions."""
     begun: dict[str, str] = {}
-    """Stages that were begun and not finished, with the fingerprint that they were begun with."""
+    """Stages that were begun and not finished, with the fingerprint of what they were begun with."""
     _own: dict[str, str] = PrivateAttr(default_factory=dict)
     _last: str | None = PrivateAttr(default=None)
     _replaced: str | None = PrivateAttr(default=None)
+    _shards: dict[str, list[str]] | None = PrivateAttr(default=None)
+    """Listed shards of each folder, in the order of their numbers; None until they are asked for."""
 
     @property
     def own(self) -> list[str]:
@@ -85,6 +88,23 @@ class Manifest(BaseModel):
         """SHA-256 of what that file took the place of."""
         return self._replaced
 
+    def shards(self, folder: str) -> list[str]:
+        """Names of a folder's listed shards, in the order of their numbers."""
+        if self._shards is None:
+            self._shards = {}
+            for name in filter(is_shard, self.files):
+                self._shards.setdefault(name.rpartition("/")[0], []).append(name)
+            for found in self._shards.values():
+                found.sort(key=shard_number)
+        return [*self._shards.get(folder, ())]
+
+    def _list_shard(self, name: str) -> None:
+        if self._shards is not None and is_shard(name):
+            found = self._shards.setdefault(name.rpartition("/")[0], [])
+            place = bisect_left(found, shard_number(name), key=shard_number)
+            if found[place : place + 1] != [name]:
+                found.insert(place, name)
+
     def take(self, entry: Entry) -> None:
         """Take in what a line of the journal says."""
         if isinstance(entry, Listed):
@@ -93,6 +113,7 @@ class Manifest(BaseModel):
             self.sizes[entry.file] = entry.size
             self.mtimes[entry.file] = entry.mtime_ns
             self._last = entry.file
+            self._list_shard(entry.file)
         elif isinstance(entry, Unlisted):
             for name in entry.unlisted:
                 self.unlist(name)
@@ -109,6 +130,7 @@ class Manifest(BaseModel):
 
     def unlist(self, name: str) -> None:
         """Forget a file; it stays known as the run's own."""
+        self._shards = None
         self._own[name] = self.files.pop(name, "")
         self.sizes.pop(name, None)
         self.mtimes.pop(name, None)

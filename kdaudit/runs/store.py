@@ -15,10 +15,8 @@ import json
 import os
 import shutil
 import time
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,35 +29,24 @@ from kdaudit.runs.files import (
     open_regular,
     own_folder,
     read_bounded,
-    remove_empty,
-    remove_own,
     replacing,
     sha256_file,
 )
+from kdaudit.runs.inputs import Stale
 from kdaudit.runs.journal import Begun, Entry, Finished, Journal, Listed, Planned, Unlisted
 from kdaudit.runs.layout import (
-    ANNOUNCED,
     HMAC_KEY,
     JOURNAL,
     MANIFEST,
-    RENDERED,
     SEAL,
-    is_inside,
-    is_measurement,
     is_private,
-    is_shard,
-    shard_number,
 )
 from kdaudit.runs.lock import FolderLock
 from kdaudit.runs.manifest import (
-    Manifest,
-    environment,
-    read_manifest,
-    refuse_strangers,
     seal,
     write_manifest,
 )
-from kdaudit.runs.verify import Checker, refuse_altered
+from kdaudit.runs.opening import open_run, unlink
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,8 +54,8 @@ if TYPE_CHECKING:
 SHARD_ROWS = 4096
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
 
-_MOST_ANNOUNCED = 64 << 20
-"""Bytes of `.writing`: one line a file."""
+_GONE, _AGAIN = "gone", ""
+"""For the fingerprint of an unfinished stage: what it wrote is to go; or it stays, and more is to do."""
 
 
 class RunStore:
@@ -77,12 +64,13 @@ class RunStore:
     Args:
         folder: the directory; made if absent.
         name: the audit's name.
-        inputs: what must not change while the run goes on, by configuration key; None takes a run as it is.
+        inputs: what it is made from, by configuration key, see `kdaudit.runs.inputs`; None takes a run as it
+            is. What does not hold with them any more is discarded.
         fresh: forget an earlier run in the directory.
 
     Raises:
-        RunStateError: another process works there; the inputs differ from the earlier run's; files of
-            the earlier run are damaged; or the folder holds something that is no run.
+        RunStateError: another process works there; measurements of the earlier run are of other inputs;
+            files of it are damaged; or the folder holds something that is no run.
         StorageError: the directory cannot be written.
 
     """
@@ -94,11 +82,9 @@ class RunStore:
         self._journal = Journal(folder)
         self._lock = FolderLock(folder)
         try:
-            self._manifest = self._earlier(fresh, inputs) or self._start(name, inputs or {})
-            if inputs is not None:
-                _refuse_changes(folder, self._manifest.inputs, inputs)
-            self._sweep()
-            self._shards = _Shards(self._manifest.files)
+            opened = open_run(folder, name, inputs, fresh=fresh, shard_rows=SHARD_ROWS)
+            self._manifest = opened.manifest
+            self._adapt(opened.stale, self._manifest.inputs if inputs is None else inputs)
         except BaseException:
             self._lock.withdraw()
             raise
@@ -132,11 +118,23 @@ class RunStore:
         found = self._manifest.stages.get(stage)
         return found is not None and found.fingerprint == fingerprint(depends)
 
+    def begun_otherwise(self, stage: str, with_: Any) -> bool:  # noqa: ANN401 - JSON values
+        """Whether an unfinished stage was begun with other values, so that what it wrote is of no use."""
+        found = self._manifest.begun.get(stage, _AGAIN)
+        return found not in (_AGAIN, fingerprint(with_))
+
     @contextmanager
-    def stage(self, stage: str, depends: Any = None) -> Iterator[None]:  # noqa: ANN401 - JSON values
-        """Mark a stage finished when the block ends well."""
+    def stage(self, stage: str, depends: Any = None, with_: Any = None) -> Iterator[None]:  # noqa: ANN401
+        """Mark a stage finished when the block ends well.
+
+        Args:
+            stage: its name.
+            depends: JSON values that it depends on beyond the run's inputs, for `done`.
+            with_: JSON values that it may not be gone on with once they changed, for `begun_otherwise`.
+
+        """
         began, wanted = time.monotonic(), fingerprint(depends)
-        self._note(Begun(begun=stage, fingerprint=wanted))
+        self._note(Begun(begun=stage, fingerprint=fingerprint(with_)))
         yield
         seconds = round(time.monotonic() - began, 3)
         self._note(Finished(finished=stage, fingerprint=wanted, seconds=seconds))
@@ -190,7 +188,7 @@ class RunStore:
                 self._note(entry)
         except BaseException:
             if listed:  # and never put in its place
-                self._take(Unlisted(unlisted=(name,)))
+                self._manifest.take(Unlisted(unlisted=(name,)))
                 self._journal.owe(Unlisted(unlisted=(name,)))
             raise
 
@@ -218,7 +216,11 @@ class RunStore:
         if listed:
             self._note(Unlisted(unlisted=listed))
         for name in listed:
-            self._unlink(name)
+            unlink(self.folder, name)
+
+    def digest(self) -> str:
+        """SHA-256 over names and hashes of all shards and files of models: of what was measured."""
+        return fingerprint({name: hashed for name, hashed in self._manifest.files.items() if "/" in name})
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read one listed parquet file.
@@ -240,7 +242,7 @@ class RunStore:
 
     def shards(self, folder: str) -> list[str]:
         """Names of the listed shards of a folder, in the order of their numbers."""
-        return self._shards.of(folder)
+        return self._manifest.shards(folder)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -281,14 +283,23 @@ class RunStore:
     def _note(self, entry: Entry) -> None:
         """Journal what happens, before it does."""
         self._journal.append(entry)
-        self._take(entry)
-
-    def _take(self, entry: Entry) -> None:
         self._manifest.take(entry)
-        if isinstance(entry, Listed):
-            self._shards.add(entry.file)
-        elif isinstance(entry, Unlisted):
-            self._shards.remove(entry.unlisted)
+
+    def _adapt(self, gone: Stale, now: Mapping[str, str]) -> None:
+        """Discard what does not hold with the inputs of now, and record these.
+
+        Stages go first and the record comes last: a process that dies in between has forgotten nothing.
+        """
+        for stage in gone.stages:
+            self._note(Begun(begun=stage, fingerprint=_GONE))
+        for stage in gone.again:
+            self._note(Begun(begun=stage, fingerprint=_AGAIN))
+        for key in gone.plans:
+            self.plan(key, 0)
+        self.discard(*gone.files)
+        if now != self._manifest.inputs:
+            self._manifest.inputs = dict(now)
+            self._compact()
 
     def _refuse_others(self, name: str) -> None:
         """Refuse to write over something that is not of this run."""
@@ -300,130 +311,6 @@ class RunStore:
     def _compact(self) -> None:
         write_manifest(self.folder, self._manifest)
         self._journal.remove()
-
-    def _announced(self) -> list[str]:
-        """Files that an earlier version announced, listed or not."""
-        path = self.folder / ANNOUNCED
-        try:
-            text = read_bounded(path, _MOST_ANNOUNCED).decode("utf-8", "replace")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise RunStateError(
-                f"{path}: cannot be read ({error.strerror})", fix="remove it, then run again"
-            ) from error
-        return [name for name in text.split("\n")[:-1] if is_inside(name)]  # the last may be half written
-
-    def _earlier(self, fresh: bool, inputs: Mapping[str, str] | None) -> Manifest | None:
-        """The manifest of an earlier run to go on with; None to begin, the folder being empty then.
-
-        An earlier run is wiped with `fresh`, or when it was begun with other inputs and measured nothing
-        yet: it stopped at a mistake that has been corrected since.
-        """
-        found = read_manifest(self.folder)
-        if found is None:
-            refuse_strangers(self.folder)
-            return None
-        if not fresh:
-            refuse_altered(self.folder)
-        measured = any(is_measurement(name) for name in found.files)
-        if fresh or (inputs is not None and inputs != found.inputs and not measured):
-            self._wipe(found)
-            return None
-        return found
-
-    def _start(self, name: str, inputs: Mapping[str, str]) -> Manifest:
-        manifest = Manifest(
-            name=name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            environment=environment(),
-            inputs=dict(inputs),
-            batch_plan={"shard_rows": SHARD_ROWS},
-        )
-        write_manifest(self.folder, manifest)
-        return manifest
-
-    def _sweep(self) -> None:
-        """Check that listed files are as they were written, and remove what is not listed."""
-        manifest = self._manifest
-        checker = Checker(self.folder, manifest, hashed=False)
-        for name in list(manifest.files):
-            problem = checker.problem(name)
-            if problem is None:
-                continue
-            if name not in (manifest.last, *RENDERED):
-                raise RunStateError(
-                    f"{self.folder / name}: {problem}", fix="put it back, or start again with --fresh"
-                )
-            check_place(self.folder / name, self.folder)
-            manifest.unlist(name)  # it was not put in its place, or it is rendered again
-        for name in {*manifest.own, *self._announced()} - {*manifest.files}:
-            self._unlink(name)
-        remove_own(self.folder)
-        if any(os.path.lexists(self.folder / name) for name in (JOURNAL, ANNOUNCED)):
-            self._compact()
-            (self.folder / ANNOUNCED).unlink(missing_ok=True)
-
-    def _unlink(self, name: str) -> None:
-        """Remove a file of the run, and its folders where nothing else is left in them."""
-        path = self.folder / name
-        check_place(path, self.folder)
-        path.unlink(missing_ok=True)
-        remove_empty(path, self.folder)
-
-    def _wipe(self, found: Manifest) -> None:
-        """Remove what a run wrote, the manifest last, and nothing else that the user keeps in the folder."""
-        names = [*{*found.files, *found.own, *self._announced()}, SEAL, ANNOUNCED, JOURNAL]
-        for name in [*names, MANIFEST]:
-            check_place(self.folder / name, self.folder)
-        for name in names:
-            self._unlink(name)
-        remove_own(self.folder)
-        (self.folder / MANIFEST).unlink(missing_ok=True)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse at once a folder that no run could use, before anything that takes long.
-
-    Raises:
-        RunStateError: another process works there, or it holds something that is no run.
-
-    """
-    if folder.exists():
-        lock = FolderLock(folder)
-        try:
-            refuse_strangers(folder)
-        finally:
-            lock.withdraw()
-
-
-class _Shards:
-    """The listed shards of each folder, kept in the order of their numbers."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._folders: dict[str, list[str]] = {}
-        for name in names:
-            if is_shard(name):
-                self._folders.setdefault(name.rpartition("/")[0], []).append(name)
-        for found in self._folders.values():
-            found.sort(key=shard_number)
-
-    def of(self, folder: str) -> list[str]:
-        return [*self._folders.get(folder, ())]
-
-    def add(self, name: str) -> None:
-        if is_shard(name):
-            found = self._folders.setdefault(name.rpartition("/")[0], [])
-            place = bisect_left(found, shard_number(name), key=shard_number)
-            if found[place : place + 1] != [name]:
-                found.insert(place, name)
-
-    def remove(self, names: Iterable[str]) -> None:
-        gone: dict[str, set[str]] = {}
-        for name in names:
-            gone.setdefault(name.rpartition("/")[0], set()).add(name)
-        for folder, removed in gone.items():
-            self._folders[folder] = [name for name in self.of(folder) if name not in removed]
 
 
 def _listed(name: str, path: Path) -> Listed:
@@ -448,15 +335,3 @@ def _unmade(folder: Path, error: OSError) -> StorageError:
     return StorageError(
         f"{folder}: could not be made ({error.strerror}); free space or fix the permissions, then run again"
     )
-
-
-def _refuse_changes(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-    if changed:
-        key = changed[0]
-        more = f" (also {', '.join(changed[1:])})" if len(changed) > 1 else ""
-        raise RunStateError(
-            f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
-            f"{now.get(key, 'none')} now{more}",
-            fix="use --fresh to start again, or choose another --out",
-        )

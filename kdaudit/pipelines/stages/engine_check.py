@@ -63,7 +63,8 @@ def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
 
 def write_reference(work: Work, member: AuditedModel) -> None:
     """Let the reference say what the model says; where it cannot, note why, and warn."""
-    run, depends = work.run, {"transformers": version("transformers"), "windows": WINDOWS}
+    run, stamps = work.run, work.stamps(member)
+    depends = {"transformers": version("transformers"), "windows": WINDOWS, "files": stamps}
     if run.done(_stage(member), depends) and any(map(run.has, check_files(member))):
         return
     with run.stage(_stage(member), depends):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.attacks.examples import examples_of
-from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged
+from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged, open_documents
+from kdaudit.corpus.windows import batched
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
@@ -30,7 +33,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
     """
     run, summary = work.run, layout.summary(out)
     if not run.done(key):
-        reading_check = work.models.reading_check(key)
+        reading_check = work.models.reading_check(key, work.models.differences())
         with run.stage(key), run.scratch() as scratch:
             work.progress(f"{key}: reading documents", 0, 0)
             run.discard(*run.shards(out))  # an earlier call may have read a corpus that changed meanwhile
@@ -57,7 +60,39 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
             )
             run.write_text(summary, result.model_dump_json(indent=1) + "\n")
+        for name in work.models.differences():
+            _mark_read(work, key, name)
+    _check_readings(work, source, key)
     return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
+
+
+def _check_readings(work: Work, source: PinnedSource, key: str) -> None:
+    """Read the text again for models that were not there when it was cut, if they may read it otherwise."""
+    unread = [name for name in work.models.differences() if not _is_read(work, key, name)]
+    if unread:
+        reading_check = work.models.reading_check(key, unread)
+        work.progress(f"{key}: reading documents with the tokenizers of {', '.join(unread)}", 0, 0)
+        for batch in batched(open_documents(source.config, key)):
+            reading_check.look(batch)
+        reading_check.finish()
+        check_unchanged(source, key)
+    for name in unread:
+        _mark_read(work, key, name)
+
+
+def _is_read(work: Work, key: str, name: str) -> bool:
+    return work.run.done(f"{key}/{name}", _reading(work, name))
+
+
+def _mark_read(work: Work, key: str, name: str) -> None:
+    with work.run.stage(f"{key}/{name}", _reading(work, name)):
+        pass
+
+
+def _reading(work: Work, name: str) -> list[Any]:
+    """What the check of a model's reading depends on."""
+    fingerprints = work.fingerprints(work.models.members[0].name, name)
+    return [[reading for _, reading in fingerprints.values()], work.models.differences()[name]]
 
 
 def _count_suffixes(work: Work, examples: Examples) -> None:

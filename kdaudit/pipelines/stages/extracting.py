@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,15 +65,42 @@ class Extracting:
         self._to_come = [member for member in in_order if self._pending(member)]
         for member in in_order:
             if pending := self._pending(member):
+                stamps = self._work.stamps(member)
+                self._discard_others(member, pending, stamps)
                 write_reference(self._work, member)
                 with ExitStack() as stages:
                     for attack in pending:
-                        stages.enter_context(run.stage(attack_folder(attack, member)))
+                        stages.enter_context(run.stage(attack_folder(attack, member), with_=stamps))
                     self._with_model(member, partial(self._attack, pending, leaks))
                     self._work.check_unchanged(member, partial(self._written, member, pending))
-        for member in members if leaks else ():
-            if not run.has(layout.continuations(member.name)):
-                self._with_model(member, self._continue)  # extracted before all leaks were known
+        if leaks:
+            self._continue_rest(members)
+
+    def _discard_others(
+        self, member: AuditedModel, attacks: Sequence[Attack], stamps: dict[str, Any]
+    ) -> None:
+        """Discard shards of an unfinished attack that may be of weights which were here meanwhile."""
+        for attack in attacks:
+            if self._work.run.begun_otherwise(attack_folder(attack, member), stamps):
+                self._work.run.discard(*self._written(member, [attack]))
+
+    def _continue_rest(self, members: Sequence[AuditedModel]) -> None:
+        """Continue leaks with models that were extracted before all leaks were known."""
+        run = self._work.run
+        depends = {one.name: one.model.fingerprint for one in self._work.models.members}
+        if not run.done("continuations", depends):
+            with run.stage("continuations", depends):
+                for member in members:
+                    if not self._is_continued(member):
+                        self._with_model(member, self._continue)
+
+    def _is_continued(self, member: AuditedModel) -> bool:
+        """Whether it is written what a model says after all leaks that it does not reproduce."""
+        run, name = self._work.run, layout.continuations(member.name)
+        if not run.has(name):
+            return False
+        said = run.read_table(name, ["example_id"])["example_id"].to_numpy()
+        return bool(np.isin(self._missed_leaks(member), said).all())
 
     def _pending(self, member: AuditedModel) -> list[Attack]:
         """Attacks on a model that are not finished.
@@ -107,7 +135,8 @@ class Extracting:
             if run.shards(HOLDOUT):
                 write_attack(run, engine, attack, split, HOLDOUT, layout.holdout(out), work.progress)
         students = work.models.students
-        if leaks and all(run.done(attack_folder(GREEDY, one)) or one is member for one in students):
+        known = all(run.done(attack_folder(GREEDY, one)) or one is member for one in students)
+        if leaks and known and not self._is_continued(member):
             self._continue(member, engine)
 
     def _estimating(self, member: AuditedModel) -> Progress:

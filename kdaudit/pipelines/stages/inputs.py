@@ -1,4 +1,4 @@
-"""What must not change while a run goes on."""
+"""What a run is made from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kdaudit.config.audit import AuditConfig, ExtractionBase
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import PinnedSource
 from kdaudit.models.audited import AuditedModels
+from kdaudit.runs.inputs import VOCABULARY
 
 _CORPUS_KEYS = ("split", "text", "id", "documents", "window", "stride", "limit")
 _MODEL_KEYS = ("dtype", "tensor_parallel", "trust_remote_code")
@@ -17,7 +18,7 @@ _MODEL_KEYS = ("dtype", "tensor_parallel", "trust_remote_code")
 def run_inputs(
     seed: int, sources: Mapping[str, PinnedSource], extraction: ExtractionBase, models: AuditedModels
 ) -> dict[str, str]:
-    """Values and content hashes of all that a run's figures depend on, by configuration key.
+    """Values and content hashes of all that a run's figures depend on, by key; see `kdaudit.runs.inputs`.
 
     Args:
         seed: of every random choice.
@@ -34,12 +35,11 @@ def run_inputs(
     for name, value in extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
     for member in models.members:
-        found[f"{member.key}.path (its content)"] = member.model.fingerprint
-        found[f"{member.key}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
-        found[f"{member.key}.name"] = member.name
+        found[f"models.{member.name}.path (its content)"] = member.model.fingerprint
+        found[f"models.{member.name}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
         for name in _MODEL_KEYS:
-            found[f"{member.key}.{name}"] = str(getattr(member.config, name))
-    return found
+            found[f"models.{member.name}.{name}"] = str(getattr(member.config, name))
+    return found | {VOCABULARY: str(models.vocabulary)}
 
 
 def pinned(

@@ -47,14 +47,24 @@ def write_likelihoods(work: Work, examples: int) -> None:
         return
     sample = _sample(work.seed, examples)
     for number, member in enumerate(members):
-        if not all(run.has(name) for name in _files(work, member)):
+        stage, files = likelihood_of(member), _files(work, member)
+        if not run.done(stage):  # they may be of a model that was changed before it was checked
+            run.discard(*files)
+        if not all(run.has(name) for name in files):
             work.progress(f"{member.name}: perplexity and entropy", 0, 0)
-            with run.stage(likelihood_of(member)):
+            with run.stage(stage):
                 _measure(work, member, sample)
         work.progress("perplexity and entropy", number + 1, len(members))
-    if work.predictor.enabled and not run.has(layout.ENTROPY_LOGPROB):
-        tables = [run.read_table(layout.entropy(member.name)) for member in members]
-        run.write_table(layout.ENTROPY_LOGPROB, pa.concat_tables(tables))
+    if work.predictor.enabled:
+        _write_all_entropies(work)
+
+
+def _write_all_entropies(work: Work) -> None:
+    run, names = work.run, [layout.entropy(member.name) for member in work.models.members]
+    depends = [run.hash_of(name) for name in names]
+    if not run.done("entropy", depends):
+        with run.stage("entropy", depends):
+            run.write_table(layout.ENTROPY_LOGPROB, pa.concat_tables(map(run.read_table, names)))
 
 
 def _files(work: Work, member: AuditedModel) -> list[str]:
@@ -71,17 +81,17 @@ def _sample(seed: int, examples: int) -> NDArray[np.int64]:
 def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> None:
     run = work.run
     role = _role_in_features(work, member)
-    if work.predictor.enabled and role is not None:
+    if work.predictor.enabled and role is not None and not run.has(layout.entropy(member.name)):
         run.write_table(layout.entropy(member.name), _from_features(work, member, role, sample))
     if all(run.has(name) for name in _files(work, member)):
         return
 
     def attempt(retries: int) -> None:
         with FeatureWorker(*work.files(member), retries) as worker:
-            if run.shards(HOLDOUT):
+            if run.shards(HOLDOUT) and not run.has(layout.perplexity(member.name)):
                 found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
                 run.write_text(layout.perplexity(member.name), json.dumps(found) + "\n")
-            if work.predictor.enabled and role is None:
+            if work.predictor.enabled and not run.has(layout.entropy(member.name)):
                 table = _entropies(work, member, worker, sample)
                 run.write_table(layout.entropy(member.name), table)
 
@@ -129,7 +139,7 @@ def _points(
 
 def read_entropies(work: Work) -> EntropyPoints:
     """The sample's points of each model; empty where none were taken."""
-    if not work.run.has(layout.ENTROPY_LOGPROB):
+    if not work.predictor.enabled:
         return {}
     points = {}
     for member in work.models.members:

@@ -36,9 +36,12 @@ def write_features(work: Work, *, measures: bool = False) -> None:
     run = work.run
     if run.done(layout.FEATURES):
         return
+    stamps = work.stamps(*scored_models(work))
+    if run.begun_otherwise(layout.FEATURES, stamps):
+        run.discard(*run.shards(layout.FEATURES))
     for member in scored_models(work) if measures else ():
         write_reference(work, member)
-    with run.stage(layout.FEATURES):
+    with run.stage(layout.FEATURES, with_=stamps):
         retry_on_oom("features", lambda retries: _write_shards(work, measures, retries), work.warn)
         for member in scored_models(work):
             work.check_unchanged(member, lambda: run.shards(layout.FEATURES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.errors import ModelError
@@ -53,6 +53,18 @@ class Work(NamedTuple):
         except ModelError:
             self.run.discard(*written())
             raise
+
+    def fingerprints(self, *names: str | None) -> dict[str, list[str]]:
+        """Of these models: weights and how they read text, by name."""
+        return {
+            one.name: [one.model.fingerprint, one.model.tokenizer_fingerprint]
+            for one in self.models.members
+            if one.name in names
+        }
+
+    def stamps(self, *members: AuditedModel) -> dict[str, Any]:
+        """What tells that models' files were not written to since an unfinished stage was begun with them."""
+        return {str(file): stamp for member in members for file, stamp in sorted(member.model.stamps.items())}
 
     def files(self, member: AuditedModel) -> ModelFiles:
         """Where a model lies and how it is loaded for forward passes."""
