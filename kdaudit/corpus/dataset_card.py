@@ -114,8 +114,9 @@ def _entries(card: Path, place: Place) -> list[Any]:
         above = "\n" * text.count("\n", 0, front.start(1) + block.start())  # so that lines are the card's
         entries = parse_document(above + block[0], str(card), MAX_CARD_NODES).data["configs"]
     except ConfigError as error:
+        where = ": ".join(part for part in (error.where, error.key) if part)
         raise place.error(
-            f"its configs cannot be read ({error.where}: {error.what})", fix=f"{error.fix}, or remove them"
+            f"its configs cannot be read ({where}: {error.what})", fix=f"{error.fix}, or remove them"
         ) from error
     if entries is None:
         return []

@@ -185,7 +185,7 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         "name": config.name,
         "models": [[one.name, one.role, one.kd] for one in work.models.members],
         "fingerprints": work.fingerprints(*(one.name for one in work.models.members)),
-        "notes": [work.models.notes, sorted(work.models.alike)],
+        "notes": [[note.text for note in work.models.notes], sorted(work.models.alike)],
         "measured": run.digest(),
         "predictor": run.hash_of(layout.PREDICTION),
     }
