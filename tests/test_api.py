@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import os
@@ -120,6 +121,15 @@ def test_a_risk_that_is_not_there_says_why(run: kdaudit.Run) -> None:
     else:
         with pytest.raises(UsageError, match="no risk predictor"):
             run.risk()
+
+
+def test_hashes_of_leaks_need_the_runs_own_key(run: kdaudit.Run) -> None:
+    key = bytes.fromhex((run.path / "hmac.key").read_text())
+    suffixes = {row["example_id"]: row["suffix"] for row in run.leaks().to_pylist()}
+    assert run.results.leaks
+    for leak in run.results.leaks:
+        text = suffixes[leak.example_id].encode()
+        assert leak.suffix_hmac == hmac.new(key, text, "sha256").hexdigest()
 
 
 def test_wrong_names_are_refused_with_those_that_there_are(run: kdaudit.Run) -> None:
