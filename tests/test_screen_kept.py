@@ -532,6 +532,10 @@ def test_more_than_is_allowed_writes_nothing(tmp_path):
     held = keep(path, tmp_path / "held", "document", "jsonl", every=3, max_flagged=0.2)
     assert held.files == []
     assert held.counts == free.counts.model_copy(update={"withheld": True, "rows_written": 0})
+    cut = keep(path, tmp_path / "cut", "window", "jsonl", every=3, max_flagged=0.2)
+    assert (cut.files, cut.counts.withheld) == ([], True), (
+        "it is windows that count, dropped documents or none"
+    )
 
 
 def test_a_larger_share_of_documents_than_is_allowed_writes_nothing(tmp_path):
