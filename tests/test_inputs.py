@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdaudit.errors import RunStateError
-from kdaudit.runs.inputs import Inputs, State, begins_anew, by_name, stale
+from kdaudit.runs.inputs import Inputs, State, by_name, stale, starts_again
 
 _CONTENT, _DTYPE = "path (its content)", "dtype"
 INPUTS = {
@@ -104,9 +104,9 @@ def test_a_model_that_nothing_was_measured_of_may_change() -> None:
 
 def test_a_run_begins_again_where_all_changed_and_nothing_was_measured() -> None:
     other = {**INPUTS, "seed": "1"}
-    assert begins_anew(State(INPUTS, ["examples/part-00000.parquet"], [], []), other)
-    assert not begins_anew(State(INPUTS, FILES, [], []), other)
-    assert not begins_anew(State(INPUTS, [], [], []), {**INPUTS, "models.a.b.dtype": "float32"})
+    assert starts_again(State(INPUTS, ["examples/part-00000.parquet"], [], []), other)
+    assert not starts_again(State(INPUTS, FILES, [], []), other)
+    assert not starts_again(State(INPUTS, [], [], []), {**INPUTS, "models.a.b.dtype": "float32"})
 
 
 def test_inputs_of_earlier_versions_are_taken_by_the_models_names() -> None:

@@ -25,7 +25,7 @@ NAMES = [f"extraction/teacher/part-0000{number}.parquet" for number in range(3)]
 
 
 def work(folder: Path) -> None:
-    """A run that does everything that is journalled; it goes on where it was ended."""
+    """A run that does everything that is journalled; it resumes where it was ended."""
     with RunStore(folder, "run", {"seed": "0"}) as run:
         if not run.done("first"):
             with run.stage("first"):

@@ -20,7 +20,7 @@ SPELLED = re.compile(
     r"|(.*/)?(summary\.json|hard_corpus.*)"
 )
 OF_OTHERS = {("corpus/dataset_card.py", "README.md")}
-"""A data set's card is no file of ours."""
+"""A dataset's card, which kdaudit reads and does not write."""
 
 
 def _docstrings(tree: ast.AST) -> set[ast.AST]:

@@ -7,7 +7,7 @@ source is named kdaudit, by which the result is found again. The metrics' types 
     inheritance_rate    share (0 to 1) that the student memorizes of what the teacher does and no baseline
     ratio_to_baseline   the student's memorization rate over the baselines' mean rate
 
-A figure that cannot be had is left out. `args` of a metric gives the ends of its 95% interval (an open end
+A figure that is not available is left out. `args` of a metric gives the ends of its 95% interval (an open end
 is left out), the number of examples that it is measured on, and the lengths that define memorization, in
 tokens.
 """

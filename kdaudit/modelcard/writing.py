@@ -145,7 +145,9 @@ def _local(path: Path, run_dir: Path) -> HubCard:
         )
     if not path.parent.is_dir():
         raise UsageError(
-            f"{path}: there is no folder {path.parent}", fix="make it, or name another card", where="--card"
+            f"{path}: the folder {path.parent} does not exist",
+            fix="make it, or name another card",
+            where="--card",
         )
     if path.is_symlink() and path.parent.resolve() not in path.resolve().parents:
         raise UsageError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kdaudit.attacks import ATTACKS
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.paths import check_paths
@@ -113,11 +114,12 @@ class Run(_Folder):
             RunStateError: the run holds no such table.
 
         """
-        if name != "greedy":
-            raise ValueError(f"attack {name!r} is not one of this run's: greedy")
+        names = [attack.name for attack in ATTACKS]
+        if name not in names:
+            raise ValueError(f"attack {name!r} is not one of this run's: {', '.join(names)}")
         if model not in self.results.models:
             raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
-        folder = layout.extraction(model)
+        folder = layout.attack(name, model)
         return self._shards(layout.holdout(folder) if holdout else folder, "the run has no such table")
 
     def leaks(self) -> pa.Table:

@@ -130,7 +130,7 @@ class _Screening(NamedTuple):
 
     @property
     def kind(self) -> LabelKind:
-        """What is looked for in the models, and foreseen."""
+        """What is looked for in the models: the prediction target."""
         if self.given is None:
             return cast("LabelKind", self.config.predictor.labels)
         return "teacher" if self.given.labels == "teacher" else "easy_core"  # no student need be there

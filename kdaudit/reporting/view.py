@@ -58,7 +58,7 @@ class Page(NamedTuple):
     inheritance: Inheritance | None
     inheritance_bars: list[charts.StackedBar]
     predictor_panels: list[predictor_charts.Panel]
-    foreseen: str
+    target: str
     """What the predictor foresees."""
     guarantee: Guarantee
     caught: list[Caught]
@@ -93,7 +93,7 @@ def page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagge
         inheritance=shares,
         inheritance_bars=[] if shares is None else charts.inheritance_bars(shares),
         predictor_panels=predictor_charts.panels(results.curves, results.predictor.threshold),
-        foreseen=kind_predicted(results),
+        target=kind_predicted(results),
         guarantee=guarantee_of(results),
         caught=caught(results),
         entropy_panels=entropy_panels(results.curves),

@@ -59,7 +59,7 @@ def by_name(inputs: Inputs) -> dict[str, str]:
     return found
 
 
-def begins_anew(run: State, now: Inputs) -> bool:
+def starts_again(run: State, now: Inputs) -> bool:
     """Whether a run is of no use with other inputs: all would be another, and nothing was measured yet."""
     return bool(_changed(run.inputs, now).get(_WHOLE)) and not any(map(layout.is_measurement, run.files))
 

@@ -123,8 +123,8 @@ def extraction(model: str) -> str:
 
 
 def attack(name: str, model: str) -> str:
-    """Folder of what another attack than greedy extraction found of a model."""
-    return f"{ATTACKS}/{name}/{model}"
+    """Folder of what an attack found of a model."""
+    return extraction(model) if name == "greedy" else f"{ATTACKS}/{name}/{model}"
 
 
 def continuations(model: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kdaudit.errors import RunStateError
 from kdaudit.runs.files import check_place, read_bounded, remove_empty, remove_own
-from kdaudit.runs.inputs import Stale, State, begins_anew, by_name, stale
+from kdaudit.runs.inputs import Stale, State, by_name, stale, starts_again
 from kdaudit.runs.layout import ANNOUNCED, JOURNAL, MANIFEST, RENDERED, SEAL, is_inside
 from kdaudit.runs.lock import FolderLock
 from kdaudit.runs.manifest import Manifest, environment, read_manifest, refuse_strangers, write_manifest
@@ -81,7 +81,7 @@ def _earlier(folder: Path, fresh: bool, inputs: Mapping[str, str] | None) -> Man
     if not fresh:
         refuse_altered(folder)
     found.inputs = by_name(found.inputs)
-    if fresh or (inputs is not None and begins_anew(_state(found), inputs)):
+    if fresh or (inputs is not None and starts_again(_state(found), inputs)):
         _wipe(folder, found)
         return None
     return found

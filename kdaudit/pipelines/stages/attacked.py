@@ -38,7 +38,7 @@ class Attacked(NamedTuple):
 
 def attack_folder(attack: Attack, member: AuditedModel) -> str:
     """A model's attack: its stage, and its folder in the run."""
-    return layout.extraction(member.name) if attack is GREEDY else layout.attack(attack.name, member.name)
+    return layout.attack(attack.name, member.name)
 
 
 def write_attack(
