@@ -123,6 +123,18 @@ CASES = {
             *_LAST,
         ],
     ),
+    "a base model": Case(
+        lambda config: config["models"].update(base="./third"),
+        [
+            "config",
+            "engine_check/base",
+            "extraction/base",
+            "continuations",
+            "perplexity/base",
+            "entropy",
+            *_LAST,
+        ],
+    ),
     "a removed student": Case(_students(0), ["config", "continuations", "entropy", *_LAST]),
     "reordered students": Case(_students(1, 0), ["config", "entropy", "predictor", *_LAST]),
     "another holdout": Case(

@@ -871,7 +871,6 @@ def test_sample_shows_the_defaults(load) -> None:
 
 
 PROMISED = [
-    "models.base",
     "attacks",
     "compute",
     "gate.max_excess_inheritance",

@@ -714,6 +714,7 @@ def test_hub_ids_stay_hub_ids_beside_folders_of_their_names(
         (seed / name).mkdir(parents=True)
     write_audit_file(config, seed / "audit.yaml", tmp_path / "out" / "teacher")
     assert load_audit(seed / "audit.yaml").corpus.path == "soft"
+    assert load_audit(seed / "audit.yaml").models.base == ModelConfig(path="hard")
     fetched: list[str] = []
 
     def fetch(repository: str, **options: object) -> str:

@@ -89,6 +89,14 @@ def test_names_of_other_models_are_reserved(name: str, tmp_path: Path) -> None:
         load_audit(written(tmp_path, AUDIT, name))
 
 
+def test_base_is_reserved_where_one_is_named_alone(tmp_path: Path) -> None:
+    assert load_audit(written(tmp_path, AUDIT, "base")).models.students[0].name == "base"
+    named = AUDIT.replace("  students:", "  base: org/base\n  students:")
+    assert named != AUDIT
+    with pytest.raises(ConfigError, match=r"students\.0\.name: 'Base' is reserved"):
+        load_audit(written(tmp_path, named, "Base"))
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_any_other_name_is_taken(name: str, tmp_path: Path) -> None:
     assert load_audit(written(tmp_path, AUDIT, name)).models.students[0].name == name

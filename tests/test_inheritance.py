@@ -18,6 +18,7 @@ from kdaudit.analysis.intervals import (
     mcnemar_exact,
     newcombe_paired_difference,
 )
+from kdaudit.analysis.pretraining import also_base
 from kdaudit.schemas.results import ComparisonResult
 
 
@@ -109,7 +110,20 @@ def test_compare_agrees_with_sets(case):
         expected = expected.model_copy(update=paired)
     found = compare("s", *case.arrays())
     assert found.figures == expected
-    assert bool(found.notes) == (None in expected.model_dump().values())
+    assert bool(found.notes) == (None in expected.model_dump(exclude={"also_base"}).values())
+
+
+@given(sets())
+def test_what_the_base_completes_too_agrees_with_plain_sets(case):
+    student, teacher, baselines = case.arrays()
+    known = case.student & case.other  # the other model stands for the base
+    found = also_base(student, teacher, baselines, case.flags(case.other))
+    assert found.memorized == len(known)
+    if case.baselines:
+        assert found.easy_core == len(known & case.teacher & case.by_baseline)
+        assert found.inherited == len(known & case.specific)
+    else:
+        assert (found.easy_core, found.inherited) == (None, None)
 
 
 def test_compare_on_a_case_counted_by_hand():

@@ -217,7 +217,7 @@ def test_without_baseline_and_with_one_student_the_rest_stands(toy: Toy, tmp_pat
     results = json.loads(done.stdout)
     assert results["models"]["only"]["memorized"] == 2
     assert results["models"]["only"]["perplexity"] is None
-    assert set(results["comparison"]["only"].values()) == {None}
+    assert {*results["comparison"]["only"].values()} == {None}
     assert results["soft_vs_hard"] is None
     assert [leak["classes"] for leak in results["leaks"]] == [{"only": "unknown"}] * 2
     noted = [(note["code"], note["subject"]) for note in results["notes"]]
@@ -228,6 +228,38 @@ def test_without_baseline_and_with_one_student_the_rest_stands(toy: Toy, tmp_pat
         ("no_predictor", "predictor"),
     ):
         assert note in noted
+
+
+def test_an_untouched_base_is_a_column_of_its_own_and_no_baseline(toy: Toy, tmp_path: Path) -> None:
+    """The base has the weights of soft: it completes all that soft memorizes and nothing of hard's."""
+    done = kdaudit(
+        "run", toy.folder / "audit.yaml", "--out", tmp_path / "run", "--set", "models.base=./soft", "--json",
+        cwd=toy.folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert {name: model["role"] for name, model in results["models"].items()} == {
+        "teacher": "teacher", "baseline": "baseline", "base": "base", "soft": "student", "hard": "student",
+    }  # fmt: skip
+    assert results["models"]["base"]["memorized"] == 5
+    also = {name: compared.pop("also_base") for name, compared in results["comparison"].items()}
+    assert also == {
+        "soft": {"memorized": 5, "easy_core": 0, "inherited": 5},
+        "hard": {"memorized": 0, "easy_core": 0, "inherited": 0},
+    }
+    without = {name: {**one} for name, one in toy.results["comparison"].items()}
+    assert [one.pop("also_base") for one in without.values()] == [None, None]
+    assert results["comparison"] == without
+    assert results["soft_vs_hard"] == toy.results["soft_vs_hard"]
+    assert {leak["example_id"]: leak["classes"] for leak in results["leaks"]} == {
+        leak["example_id"]: leak["classes"] for leak in toy.results["leaks"]
+    }
+    assert [note["code"] for note in toy.results["notes"]].count("no_base") == 1
+    assert not any(note["code"] == "no_base" for note in results["notes"])
+    page = (tmp_path / "run" / "report.public.html").read_text()
+    assert "Base model (untouched)" in page
+    assert "Completed by the untouched base model too, of what it inherits" in page
+    assert "untouched base model too" not in (toy.run / "report.public.html").read_text()
 
 
 def test_end_of_text_inside_a_suffix_is_a_token_like_any_other(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ LabelKind = Literal["student", "easy_core", "teacher"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 RESERVED_NAMES = ("teacher", "baseline", "holdout")
-"""Names of models that a student cannot take; `baseline-N` is reserved too."""
+"""Names of models that a student cannot take; `baseline-N` is reserved too, and `base` where one is named."""
 
 
 def check_names(names: Sequence[str], reserved: Sequence[str]) -> None:
@@ -174,23 +174,35 @@ class ModelSet(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        check_names([student.name for student in self.students], RESERVED_NAMES)
+        base = tuple(self._untouched())
+        check_names([student.name for student in self.students], (*RESERVED_NAMES, *base))
         return self
 
     def by_key(self) -> dict[str, ModelConfig]:
-        """Every model under its dotted key: teacher, baselines, students."""
+        """Every model under its dotted key: teacher, baselines, base, students."""
         baselines = self.baseline or ()
         keys = ["baseline"] if len(baselines) == 1 else [f"baseline.{row}" for row in range(len(baselines))]
         students = {f"students.{row}": student for row, student in enumerate(self.students)}
-        found = {"teacher": self.teacher, **dict(zip(keys, baselines, strict=True)), **students}
+        controls = {**dict(zip(keys, baselines, strict=True)), **self._untouched()}
+        found = {"teacher": self.teacher, **controls, **students}
         return {f"models.{key}": model for key, model in found.items()}
+
+    def _untouched(self) -> dict[str, ModelConfig]:
+        """The model that baseline and students started from, under its key; empty where none is named."""
+        return {}
 
 
 class ModelsConfig(ModelSet):
     """The models of an audit."""
 
+    base: ModelRef | None = None
+    """The untouched model that baseline and students started from: what it completes it knew before it was
+    trained on this corpus."""
     students: Annotated[tuple[StudentConfig, ...], Field(min_length=1, strict=False)]
     """The distilled models."""
+
+    def _untouched(self) -> dict[str, ModelConfig]:
+        return {} if self.base is None else {"base": self.base}
 
 
 class ExtractionBase(Section):

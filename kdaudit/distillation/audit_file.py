@@ -20,13 +20,17 @@ _SEAL = "# sha256 of what follows: "
 def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
     """Write the audit of the models that lie beside `path`; its paths are taken from there.
 
+    What baseline and students started from is named too, where it is a model: an audit tells what it
+    completes untouched.
+
     A file that its user changed since an earlier call, to set a gate or a title, is kept as it is.
 
     Raises:
         StorageError: the file could not be written.
 
     """
-    models: dict[str, Any] = {"teacher": _teacher(config, _from(path, str(teacher))), "students": []}
+    models: dict[str, Any] = {"teacher": _teacher(config, _from(path, str(teacher)))}
+    models |= {**_base(config, path), "students": []}
     for student in config.students:
         if student.method == "baseline":
             models["baseline"] = f"./{student.name}"
@@ -71,6 +75,13 @@ def _teacher(config: DistillConfig, path: str) -> str | dict[str, Any]:
         return path
     said = config.teacher.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
     return {"path": path, **said} if said else path
+
+
+def _base(config: DistillConfig, path: Path) -> dict[str, str]:
+    """The model that the students start from; none where it is random weights, or a student has its key."""
+    taken = any(student.name.lower() == "base" for student in config.students)
+    start = config.student.base
+    return {"base": _from(path, start)} if isinstance(start, str) and not taken else {}
 
 
 def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:

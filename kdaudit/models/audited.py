@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from kdaudit.config.audit import (
     ModelConfig,
     ModelSet,
+    StudentConfig,
 )
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.resolving import (
@@ -29,8 +30,8 @@ from kdaudit.models.tokenizer import (
 )
 from kdaudit.runs import Progress
 from kdaudit.schemas.notes import Note
+from kdaudit.schemas.results import Role
 
-Role = Literal["teacher", "baseline", "student"]
 KdMethod = Literal["soft", "hard"]
 
 
@@ -38,7 +39,7 @@ class AuditedModel(NamedTuple):
     """One model of the audit."""
 
     name: str
-    """teacher, baseline, baseline-N or the student's name: its key in results and its folder."""
+    """teacher, baseline, baseline-N, base or the student's name: its key in results and its folder."""
     role: Role
     kd: KdMethod | None
     key: str
@@ -49,7 +50,7 @@ class AuditedModel(NamedTuple):
 
 
 class AuditedModels(NamedTuple):
-    """All models: teacher, baselines, students."""
+    """All models: teacher, baselines, base, students."""
 
     members: list[AuditedModel]
     warnings: list[str]
@@ -77,6 +78,11 @@ class AuditedModels(NamedTuple):
     def baselines(self) -> list[AuditedModel]:
         """The baselines, in the configuration's order."""
         return [member for member in self.members if member.role == "baseline"]
+
+    @property
+    def base(self) -> AuditedModel | None:
+        """The untouched model that baselines and students started from, where one is named."""
+        return next((member for member in self.members if member.role == "base"), None)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Text of token ids, special tokens included."""
@@ -213,13 +219,21 @@ class _Configured(NamedTuple):
     config: ModelConfig
 
 
+_SECTIONS: dict[str, Role] = {"teacher": "teacher", "baseline": "baseline", "base": "base"}
+"""Sections of `models` that are no student's, and the role of their models."""
+
+
 def _configured(models: ModelSet) -> list[_Configured]:
-    count = len(models.baseline or ())
-    baselines = ["baseline"] if count == 1 else [f"baseline-{row + 1}" for row in range(count)]
-    who: list[tuple[str, Role, KdMethod | None]] = [("teacher", "teacher", None)]
-    who += [(name, "baseline", None) for name in baselines]
-    who += [(student.name, "student", student.kd) for student in models.students]
-    return [_Configured(*one, *where) for one, where in zip(who, models.by_key().items(), strict=True)]
+    return [_named(key, config) for key, config in models.by_key().items()]
+
+
+def _named(key: str, config: ModelConfig) -> _Configured:
+    """A model under the name that it has in results; one of several baselines is baseline-N."""
+    if isinstance(config, StudentConfig):
+        return _Configured(config.name, "student", config.kd, key, config)
+    _, section, *row = key.split(".")
+    name = f"{section}-{int(row[0]) + 1}" if row else section
+    return _Configured(name, _SECTIONS[section], None, key, config)
 
 
 def embedding_rows(member: AuditedModel) -> int | None:

@@ -158,7 +158,7 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
     depends = {
         **asked.model_dump(mode="json"),
         "labelled": work.fingerprints(student),
-        "scored": work.fingerprints(*(one.name for one in work.models.members if one.role != "student")),
+        "scored": work.fingerprints(*(one.name for one in (work.models.members[0], *work.models.baselines))),
         "vocabulary": work.vocabulary,
     }
     if run.done("predictor", depends):

@@ -31,7 +31,7 @@ class Look(NamedTuple):
     """How a model is drawn."""
 
     css: str
-    """teacher, baseline, soft, hard or student: colour and marker."""
+    """teacher, baseline, base, soft, hard or student: colour and marker."""
     dash: int
     """Which dash pattern tells it from others of its kind: 0 to 3."""
 

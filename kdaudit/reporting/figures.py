@@ -100,7 +100,8 @@ class _Counted(NamedTuple):
 
 def _nothing_to_compare(results: AuditResults) -> bool:
     """Whether no student and no baseline memorizes anything."""
-    return not any(model.memorized for model in results.models.values() if model.role != "teacher")
+    compared = [model for model in results.models.values() if model.role in ("student", "baseline")]
+    return not any(model.memorized for model in compared)
 
 
 def _ratio_value(ratio: float | None, counted: _Counted) -> str:
@@ -220,7 +221,9 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
 
 
 def role_words(model: ModelResult) -> str:
-    """A model's part in the audit: Teacher, Baseline, Student (soft KD)."""
+    """A model's part in the audit: Teacher, Baseline, Base model (untouched), Student (soft KD)."""
+    if model.role == "base":
+        return "Base model (untouched)"
     if model.role != "student" or model.kd is None:
         return model.role.capitalize()
     return f"Student ({model.kd} KD)"

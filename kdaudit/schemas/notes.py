@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 NoteCode = Literal[
     # The audit: what was not asked for, and how text was read.
     "no_holdout",
+    "no_base",
     "tags_not_searched",
     "engine_not_checked",
     "tokenizer_reading",

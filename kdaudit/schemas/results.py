@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from kdaudit.schemas.notes import Notes, SchemaVersion
 
+Role = Literal["teacher", "baseline", "base", "student"]
+"""A model's part in an audit; base is the untouched model that baseline and students started from."""
 Verdict = Literal["pass", "fail", "inconclusive", "none"]
 LeakClass = Literal["easy_core", "inherited", "with_baseline", "student_only", "unknown"]
 Interval = tuple[float | None, float | None]
@@ -100,7 +102,7 @@ class EngineCheck(Result):
 class ModelResult(Result):
     """One model's memorization."""
 
-    role: Literal["teacher", "baseline", "student"]
+    role: Role
     kd: Literal["soft", "hard"] | None
     examples: int
     memorized: int
@@ -121,6 +123,16 @@ class ModelResult(Result):
     """Prefix tokens read a second."""
     engine_check: EngineCheck | None = None
     """None where there could be no check, which a note explains."""
+
+
+class AlsoBase(Result):
+    """Of a student's examples, those that the untouched base model completes too: known before training."""
+
+    memorized: int
+    """Of all that the student memorizes."""
+    easy_core: int | None
+    """None without a baseline, as the next."""
+    inherited: int | None
 
 
 class ComparisonResult(Result):
@@ -149,6 +161,8 @@ class ComparisonResult(Result):
     """Examples that the student and a baseline memorize, but not the teacher."""
     student_only: int | None
     """Examples that the student memorizes, but neither teacher nor baseline."""
+    also_base: AlsoBase | None = None
+    """None without models.base."""
 
 
 class SoftVsHard(Result):

@@ -16,6 +16,7 @@ from kdaudit.schemas.results import (
     Origin,
     PredictorResult,
     Result,
+    Role,
 )
 
 Drop = Literal["document", "window"]
@@ -25,7 +26,8 @@ Format = Literal["parquet", "jsonl"]
 class ScreenedModel(Result):
     """How much one of the models memorizes of the corpus."""
 
-    role: Literal["teacher", "baseline", "student"]
+    role: Role
+    """A screening has no base."""
     examples: int
     memorized: int
     fingerprint: str

@@ -11,6 +11,7 @@ from kdaudit import __version__
 from kdaudit.analysis.gate import judge
 from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.pretraining import NO_BASE, also_base
 from kdaudit.analysis.tags import NOT_SEARCHED
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked
@@ -21,6 +22,7 @@ from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import (
+    AlsoBase,
     AuditResults,
     ComparisonResult,
     Curves,
@@ -64,7 +66,7 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
 
 
 def _curves(audited: Audited) -> Curves:
-    """The predictor's curves, and the cloud of entropy against log-probability for baseline and students."""
+    """The predictor's curves, and for all but the teacher the cloud of entropy against log-probability."""
     points = {
         name: [
             Point(x=float(entropy), y=float(log_p))
@@ -85,6 +87,8 @@ def _missing(audited: Audited) -> list[Note]:
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
         notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
+    if audited.models.base is None:
+        notes.append(Note(code="no_base", subject="base", text=NO_BASE))
     return notes
 
 
@@ -153,7 +157,9 @@ def _compare(audited: Audited) -> _Compared:
     comparison = {}
     for student in audited.models.students:
         found = compare(student.name, audited.memorized(student.name), teacher, baselines)
-        comparison[student.name] = found.figures
+        comparison[student.name] = found.figures.model_copy(
+            update={"also_base": _also_base(audited, student)}
+        )
         notes += found.notes
     pair = {kd: _first(audited.models.students, kd) for kd in ("soft", "hard")}
     soft, hard = pair["soft"], pair["hard"]
@@ -174,6 +180,16 @@ def _compare(audited: Audited) -> _Compared:
         soft.name, hard.name, audited.memorized(soft.name), audited.memorized(hard.name), teacher, baselines
     )
     return _Compared(comparison, both.figures, [*notes, *both.notes])
+
+
+def _also_base(audited: Audited, student: AuditedModel) -> AlsoBase | None:
+    base = audited.models.base
+    if base is None:
+        return None
+    teacher, *baselines = (
+        audited.memorized(one.name) for one in (audited.models.members[0], *audited.models.baselines)
+    )
+    return also_base(audited.memorized(student.name), teacher, baselines, audited.memorized(base.name))
 
 
 def _first(students: list[AuditedModel], kd: str) -> AuditedModel | None:
