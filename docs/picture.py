@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 
 def main(run_dir: str) -> None:
-    """Render at twice the size that the README shows it in."""
+    """Take the screenshot at 1.5 times the page's resolution."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
