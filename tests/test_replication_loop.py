@@ -40,7 +40,7 @@ def test_a_predictor_that_could_not_be_fitted_has_no_figures() -> None:
     )
     few = PredictorResult(status="underpowered", positives=4)
     rows = _cells(predictor_table({3: {"easy_core": fitted, "teacher": fitted, "student": few}}))
-    assert rows[0][-3:] == ["zlib_entropy", "kl_divergence", "promise"]
+    assert rows[0][-3:] == ["zlib_entropy", "kl_divergence", "recall guarantee"]
     told = ["0.9900 (0.9000 to 1.0000)"] * 2
     assert rows[2] == ["easy_core", "3", "70", *told, "-", "-1.50", "+0.25", "90.0%"]
     assert rows[4] == ["student", "3", "4", *["-"] * 6]

@@ -46,7 +46,7 @@ class Measure(NamedTuple):
     what: str
     paper: str
     of: Callable[[Audit], float | None]
-    """The figure of one seed; None where it cannot be had, as a ratio to 0."""
+    """The figure of one seed; None if it is undefined, such as a ratio to 0."""
     form: Form = "number"
     least: float | None = None
     most: float | None = None
@@ -107,7 +107,7 @@ def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
 
 
 def as_json(rows: Sequence[Row], seeds: Sequence[int]) -> str:
-    """The rows as one JSON document; a figure that cannot be had is null."""
+    """The rows as one JSON document; an undefined figure is null."""
     found = [
         {
             "finding": row.measure.finding,

@@ -63,7 +63,7 @@ def replicate(data: Path, out: Path, seeds: Sequence[int], console: ConsoleProgr
     """Do what is not done yet, and write the table.
 
     Args:
-        data: text, as `corpus.path` of an audit takes it; its key `text` holds it.
+        data: text, as `corpus.path` of an audit takes it; the key `text` holds it.
         out: the folder to work in; made if absent.
         seeds: each trains a teacher, a baseline and all students, and is audited.
         console: told how far things are.
@@ -85,7 +85,7 @@ def replicate(data: Path, out: Path, seeds: Sequence[int], console: ConsoleProgr
 
 
 class Steps:
-    """What is done already, on disk, so that a second call goes on; calls for other seeds may run beside."""
+    """Finished steps, on disk, so that a second call resumes; other calls may run other seeds meanwhile."""
 
     def __init__(self, out: Path, inputs: str, file: str = "steps.json") -> None:
         self._path = out / file
@@ -214,7 +214,7 @@ def kdaudit(command: str, file: Path, out: Path, *overrides: str) -> None:
     words = [sys.executable, "-m", "kdaudit", command, str(file), *sets, "--out", str(out)]
     done = subprocess.run(words, stdout=sys.stderr, check=False)  # noqa: S603 - our own command
     if done.returncode != 0:
-        raise RunError(f"kdaudit {command} {file}: failed as it says above; mend that and run again")
+        raise RunError(f"kdaudit {command} {file}: failed, see the message above; fix that and run again")
 
 
 def write_findings(out: Path, seeds: Sequence[int]) -> str:
@@ -239,7 +239,7 @@ def _inputs(data: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/replication"), show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=SEEDS, show_default=True)
 def main(data: Path, out: Path, seeds: tuple[int, ...]) -> None:
-    """Replicate the paper's findings on DATA, a jsonl of text, or go on where an earlier call stopped."""
+    """Replicate the paper's findings on DATA, a jsonl of text, or resume where an earlier call stopped."""
     try:
         with ConsoleProgress() as console:
             made = replicate(data, out, seeds, console)
@@ -247,7 +247,9 @@ def main(data: Path, out: Path, seeds: tuple[int, ...]) -> None:
         click.echo(f"replicate: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("replicate: interrupted; finished steps are kept, run the same command to go on", err=True)
+        click.echo(
+            "replicate: interrupted; finished steps are kept, run the same command to resume", err=True
+        )
         sys.exit(130)
     click.echo(made, nl=False)
 

@@ -1,11 +1,11 @@
-"""The loop closed: screen the replication's corpus, distill again on what is kept, and audit with all of it.
+"""Closing the loop: screen the replication's corpus, distill again on the kept text, audit with all of it.
 
     python screening.py OUT          (after replicate.py has made OUT)
 
 For each seed, with that seed's teacher and baseline: `kdaudit screen` with easy-core labels cuts out what it
-flags; a soft student is distilled on what is kept, from the same teacher as it is; and again on a control,
-where as many windows were cut out at random. Both are audited with the original corpus. Beside that,
-the audit's predictor is fitted to each kind of labels. OUT/seed-N then holds
+flags. A soft student is distilled on the kept text, from the same teacher, and another one on a control, from
+which as many windows were cut out at random. Both are audited with the original corpus. The audit's predictor
+is also fitted to each kind of labels. OUT/seed-N then holds
 
     screen/, control/             the screening; the same with windows drawn at random
     again-{kept,control}/         what was distilled on them
@@ -196,7 +196,7 @@ def predictor_table(fitted: dict[int, dict[str, PredictorResult]]) -> str:
     """The predictors by labels and seed, in Markdown: means and 2.5 to 97.5% ranges over the trials."""
     predictors = [one for found in fitted.values() for one in found.values()]
     names = next((list(one.coefficients) for one in predictors if one.coefficients), [])
-    heads = ["labels", "seed", "positives", "AUC-ROC", "recall", "precision", *names, "promise"]
+    heads = ["labels", "seed", "positives", "AUC-ROC", "recall", "precision", *names, "recall guarantee"]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for labels in LABELS:
         lines += [_line(_cells(labels, seed, found[labels], names)) for seed, found in fitted.items()]
@@ -212,8 +212,8 @@ def _cells(labels: str, seed: int, found: PredictorResult, names: Sequence[str])
         for one in (found.auc, found.recall, found.precision)
     ]
     weights = [f"{found.coefficients[name]:+.2f}" for name in names]
-    promise = "-" if found.promise is None else f"{100 * found.promise.recall:.1f}%"
-    return [labels, str(seed), str(found.positives), *figures, *weights, promise]
+    guarantee = "-" if found.promise is None else f"{100 * found.promise.recall:.1f}%"
+    return [labels, str(seed), str(found.positives), *figures, *weights, guarantee]
 
 
 def _line(cells: Sequence[str]) -> str:
