@@ -118,14 +118,15 @@ def test_the_predictor_leads_with_the_student_whose_leaks_it_catches_least(tmp_p
 def test_the_guarantee_is_not_lent_to_another_student() -> None:
     lead = figure(like_the_demo(), "Caught").lead
     assert plain(lead.interval) == (
-        "Guarantee: 95% confident: at least 99% of what “soft” memorizes; none for “hard”"
+        "Guarantee: with 95% confidence, at least 99% of the examples that “soft” memorizes are flagged; "
+        "none for “hard”"
     )
     own = figure(one_student(sample_dict()), "Caught").lead
     assert "none for" not in own.interval
     data = like_the_demo()
     data["predictor"] |= {"labels": "easy_core", "student": None}
-    assert (
-        "of what teacher and baseline both memorize; none for “hard”" in figure(data, "Caught").lead.interval
+    assert plain(figure(data, "Caught").lead.interval).endswith(
+        "of the examples that teacher and baseline both memorize are flagged; none for “hard”"
     )
 
 

@@ -207,7 +207,7 @@ def test_curves_are_those_of_the_population(fitted):
 def test_precision_is_that_of_the_corpus_though_not_all_are_held_out_alike(table):
     # 299 of 400 positives and 4,000 of 8,000 others are held out; with all flagged, 400 of 8,400 are right.
     fitted = fit_predictor(table, SETTINGS._replace(recall=0.99, trials=1), ORIGIN)
-    assert fitted.promise.calibration_positives == 299
+    assert fitted.guarantee.calibration_positives == 299
     last = fitted.curves.precision_recall[-1]
     assert (last.x, last.y) == (1, pytest.approx(400 / 8400, rel=1e-9))
 
@@ -237,13 +237,13 @@ def test_no_group_is_on_both_sides(seed):
         assert 0 < positive[rows].sum() < len(rows)
 
 
-def test_the_promise_counts_texts_and_not_their_copies():
+def test_the_guarantee_counts_texts_and_not_their_copies():
     table = draw(60, 600)
     copied = Table(*(np.concatenate([column] * 5) for column in table))
     fitted = fit_predictor(copied, SETTINGS, ORIGIN)
     assert fitted.positives == 300
-    assert fitted.promise.calibration_positives == 40  # 60 texts less the 20 that the fit takes
-    assert fitted.promise.recall == pytest.approx(0.05 ** (1 / 40))
+    assert fitted.guarantee.calibration_positives == 40  # 60 texts less the 20 that the fit takes
+    assert fitted.guarantee.recall == pytest.approx(0.05 ** (1 / 40))
 
 
 def test_a_text_counts_by_its_least_risky_copy():
@@ -253,36 +253,36 @@ def test_a_text_counts_by_its_least_risky_copy():
     assert sorted(found.lowest(scores, held_out)) == [0.2, 0.8]
 
 
-# What cannot be had
+# What is not available
 
 
-def test_promise_and_its_kind_are_told(fitted):
+def test_guarantee_names_its_kind(fitted):
     assert fitted.status == "ok"
-    assert (fitted.promise.recall, fitted.promise.confidence) == (0.95, 0.95)
+    assert (fitted.guarantee.recall, fitted.guarantee.confidence) == (0.95, 0.95)
     assert fitted.notes[0].code == "recall_guarantee"
     assert fitted.notes[0].text == (
-        "The risk predictor flags, with 95% confidence, at least 95% of such examples as the student soft "
-        "memorizes; this rests on 200 distinct texts of that kind that its fit did not see. Another student "
-        "may memorize others."
+        "The risk predictor's recall guarantee: with 95% confidence, at least 95% of the examples that "
+        "“soft” memorizes are flagged. The guarantee rests on 200 memorized texts held out from the fit, and "
+        "holds for text of the same kind. Another student may memorize other examples."
     )
 
 
-def test_too_few_for_the_promise_get_a_weaker_one():
+def test_too_few_for_the_guarantee_get_a_weaker_one():
     notes = fit_predictor(draw(60, 600), SETTINGS._replace(recall=0.99), ORIGIN).notes
     assert "at least 92.7%" in notes[0].text
     assert (
-        "40 memorized texts could be held out from its fit, which allow a guarantee of 92.7%, not more; to "
-        "guarantee 99% with 95% confidence takes 299 held out besides those fitted on, so 319 in all."
+        "40 memorized texts could be held out from its fit, which allows a guarantee of at most 92.7%. To "
+        "guarantee 99% with 95% confidence, 299 must be held out besides those fitted on, so 319 in all."
         in notes[1].text
     )
 
 
-def test_too_few_for_any_promise():
+def test_too_few_for_any_guarantee():
     fitted = fit_predictor(draw(12, 600), SETTINGS._replace(confidence=0.999), ORIGIN)
     assert fitted.status == "ok"
-    assert fitted.promise is None
+    assert fitted.guarantee is None
     assert (
-        "6 memorized texts could be held out from its fit, which allow no recall guarantee"
+        "6 memorized texts could be held out from its fit, which allows no recall guarantee"
         in fitted.notes[0].text
     )
 
@@ -301,7 +301,7 @@ def test_too_few_for_any_promise():
 def test_hardly_any_give_no_predictor_and_say_so(positives, others, words):
     fitted = fit_predictor(draw(positives, others), SETTINGS, ORIGIN)
     assert fitted[:4] == ("underpowered", None, None, None)
-    assert (fitted.promise, fitted.positives) == (None, positives)
+    assert (fitted.guarantee, fitted.positives) == (None, positives)
     (note,) = fitted.notes
     assert (note.code, note.subject) == ("no_predictor", "predictor")
     assert words in note.text
@@ -455,13 +455,13 @@ def test_use_elsewhere_warns(changes, words, fitted):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ("easy_core", "as teacher and baseline both memorize (the easy core);"),
-        ("easy_core", "Of what a student may inherit from the teacher alone it guarantees nothing."),
-        ("teacher", "as the teacher memorizes;"),
-        ("teacher", "includes what a student may inherit"),
+        ("easy_core", "of the examples that teacher and baseline both memorize are flagged."),
+        ("easy_core", "It does not cover what a student inherits from the teacher alone."),
+        ("teacher", "of the examples that the teacher memorizes are flagged."),
+        ("teacher", "covers what a student may inherit"),
     ],
 )
-def test_promise_names_what_it_covers(labels, words, table):
+def test_guarantee_names_what_it_covers(labels, words, table):
     origin = ORIGIN.model_copy(update={"labels": labels, "student": None})
     assert words in fit_predictor(table, SETTINGS._replace(trials=1), origin).notes[0].text
 

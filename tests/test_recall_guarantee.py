@@ -1,8 +1,8 @@
-"""The predictor's promise: its bound against exact sums, and its truth over simulated corpora.
+"""The predictor's recall guarantee: its bound against exact sums, and its truth over simulated corpora.
 
 In the simulations the features' distributions are known, so the recall of a shipped threshold in the whole
 population is an integral, computed here from the numbers of predictor.json alone. The scores are continuous
-and the bound is exact, so the share of broken promises must not only stay below 1 - confidence: it must be
+and the bound is exact, so the share of broken guarantees must not only stay below 1 - confidence: it must be
 what the binomial says, or the threshold would flag more than it needs to.
 """
 
@@ -81,7 +81,7 @@ def test_rank_is_the_highest_that_the_binomial_allows(positives, recall, confide
 
 
 @given(st.integers(10, 5000), hundredths, hundredths)
-def test_the_split_keeps_the_promise_before_all(positives, recall, confidence):
+def test_the_split_keeps_the_guarantee_before_all(positives, recall, confidence):
     needed = positives_needed(recall, confidence)
     fitted = fit_positives(positives, needed)
     assert 5 <= fitted <= positives / 2
@@ -152,7 +152,7 @@ COPIED = Kind((-1.5,), (1.0,), copies=3, between_copies=0.5)
 
 
 @pytest.mark.parametrize(
-    ("kind", "positives", "recall", "confidence", "promised"),
+    ("kind", "positives", "recall", "confidence", "guaranteed"),
     [
         pytest.param(PLAIN, 400, 0.99, 0.95, 0.99, id="lowest score"),
         pytest.param(MIXED, 400, 0.99, 0.95, 0.99, id="two kinds"),
@@ -161,20 +161,20 @@ COPIED = Kind((-1.5,), (1.0,), copies=3, between_copies=0.5)
         pytest.param(PLAIN, 40, 0.99, 0.95, 0.05 ** (1 / 20), id="too few for the one asked for"),
     ],
 )
-def test_promise_is_broken_as_often_as_it_says(kind, positives, recall, confidence, promised):
+def test_guarantee_is_broken_as_often_as_it_says(kind, positives, recall, confidence, guaranteed):
     fails, held_out = 0, 0
     for seed in range(CORPORA):
         table = draw(kind, positives, 3 * positives, np.random.default_rng(seed))
         settings = PredictorSettings(1, recall, confidence, seed)
         predictor = fit_predictor(table, settings, ORIGIN).predictor
-        assert predictor.promise.recall == pytest.approx(promised)
+        assert predictor.promise.recall == pytest.approx(guaranteed)
         assert predictor.promise.confidence == confidence
         held_out = predictor.promise.calibration_positives
-        fails += true_recall(predictor, kind) < promised
+        fails += true_recall(predictor, kind) < guaranteed
     broken = 1 - confidence
     assert fails / CORPORA <= broken + 3 * (broken * (1 - broken) / CORPORA) ** 0.5
-    rank = next(k for k in range(1, held_out + 1) if binom.cdf(k, held_out, 1 - promised) > broken + 1e-9)
-    exactly = binom.cdf(rank - 1, held_out, 1 - promised)
+    rank = next(k for k in range(1, held_out + 1) if binom.cdf(k, held_out, 1 - guaranteed) > broken + 1e-9)
+    exactly = binom.cdf(rank - 1, held_out, 1 - guaranteed)
     assert binom.ppf(0.001, CORPORA, exactly) <= fails <= binom.ppf(0.999, CORPORA, exactly)
 
 

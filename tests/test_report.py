@@ -58,9 +58,9 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "736 of 742 leaked examples; 1,203 of 1,000,000 examples flagged in all",
         "The predictor flags 0.12% of all examples, and with them 736 of the 742 that “hard” memorizes.",
         "all students 99.3%903 of 909 leaked examples",
-        "95% confident: at least 99% of what “soft” memorizes",
-        "With 95% confidence, at least 99% of what “soft” memorizes is flagged",
-        "That rests on 351 memorized texts that the predictor did not learn from.",
+        "Guarantee: with 95% confidence, at least 99% of the examples that “soft” memorizes are flagged",
+        "With 95% confidence, at least 99% of the examples that “soft” memorizes are flagged.",
+        "The guarantee rests on 351 memorized texts held out from the fit",
         "A census: all 1,000,000 distinct examples of the corpus; 31,022 documents or ends of them left out",
         "909 examples memorized by at least one student, of 1,000,000 audited, worst first: what seems",
         "of 909 leaked examples of all students together seem to hold personal data or secrets",
@@ -443,11 +443,11 @@ def test_tags_are_counted_for_all_leaks_and_shown_on_each(tmp_path: Path) -> Non
     assert "zebra" not in run.public_html
 
 
-def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
+def test_rounding_never_strengthens_the_guarantee(tmp_path: Path) -> None:
     data = sample_dict()
     data["predictor"]["promise"] = {"recall": 0.65199, "confidence": 0.95, "calibration_positives": 7}
     text = Rendered(tmp_path, data).full.text.replace("\xa0", " ")
-    assert "at least 65.1% of what “soft” memorizes" in text
+    assert "at least 65.1% of the examples that “soft” memorizes" in text
     assert "65.2" not in text
 
 
@@ -455,10 +455,10 @@ def test_a_promise_never_grows_by_being_told(tmp_path: Path) -> None:
     ("labels", "words"),
     [
         ("easy_core", "It does not cover what a student inherits from the teacher alone."),
-        ("teacher", "at least 99% of what the teacher memorizes is flagged"),
+        ("teacher", "at least 99% of the examples that the teacher memorizes are flagged"),
     ],
 )
-def test_labels_bound_the_promise(tmp_path: Path, labels: str, words: str) -> None:
+def test_labels_bound_the_guarantee(tmp_path: Path, labels: str, words: str) -> None:
     data = sample_dict()
     data["predictor"]["labels"] = labels
     assert words in Rendered(tmp_path, data).public.text.replace("\xa0", " ")

@@ -110,21 +110,21 @@ def of_caught(results: dict[str, Any]) -> list[Value]:
     return found
 
 
-def of_promise(results: dict[str, Any]) -> list[Value]:
+def of_guarantee(results: dict[str, Any]) -> list[Value]:
     """Rounded down: to a tenth of a percent, from 99% on to a thousandth."""
-    promise = results["predictor"].get("promise")
-    if not promise:
+    guarantee = results["predictor"].get("promise")
+    if not guarantee:
         return []
     down = [
         math.floor(value * 100 * by + 1e-6) / by
-        for value in (promise["recall"], promise["confidence"])
+        for value in (guarantee["recall"], guarantee["confidence"])
         for by in [1000 if value >= 0.99 else 10]
     ]
-    return [*[Value(value, "%") for value in down], Value(promise["calibration_positives"])]
+    return [*[Value(value, "%") for value in down], Value(guarantee["calibration_positives"])]
 
 
 def of_predictor(results: dict[str, Any]) -> list[Value]:
-    found, one = of_caught(results) + of_promise(results), results["predictor"]
+    found, one = of_caught(results) + of_guarantee(results), results["predictor"]
     found += counts(*(one.get(key) for key in ("positives", "trials", "flagged", "threshold", "intercept")))
     for key in ("auc", "average_precision", "recall", "precision"):
         found += counts(*(one.get(key) or {}).values())
@@ -162,7 +162,7 @@ def of_checks(results: dict[str, Any]) -> list[Value]:
 
 def of_key_figures(results: dict[str, Any]) -> list[Value]:
     """The figures of their sections, and what the sentences make of them."""
-    found = of_comparison(results) + of_pair(results) + of_caught(results) + of_promise(results)
+    found = of_comparison(results) + of_pair(results) + of_caught(results) + of_guarantee(results)
     found += counts(*(model["memorized"] for model in results["models"].values()))
     found += counts(len(results["comparison"]))
     found += counts(len(results["leaks"]), sum(bool(one["tags"]) for one in results["leaks"]))

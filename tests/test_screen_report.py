@@ -221,9 +221,9 @@ def test_the_page_says_what_was_found(screened: Screened) -> None:
             "and 3% of the text.",
             "157 are ones that teacher and baseline memorize; 1,077 more are flagged for their risk.",
             "The kept corpus has 39,897 rows from 39,897 of 41,000 documents, with 97% of the text.",
-            "flags, with 95% confidence, at least 96.8% of such examples as teacher and baseline both",
-            "this rests on 92 distinct texts",
-            "Of what a student may inherit from the teacher alone it guarantees nothing.",
+            "With 95% confidence, at least 96.8% of the examples that teacher and baseline both memorize are",
+            "The guarantee rests on 92 memorized texts held out from the fit",
+            "It does not cover what a student inherits from the teacher alone.",
             "300 documents and tails too short to be scored stay as they are.",
             "Examples of a risk of 0.0123 or more are flagged.",
             "1,234 examples flagged, riskiest first. Shown: the first 50.",
@@ -437,7 +437,7 @@ def test_without_a_predictor_all_is_said_in_words(tmp_path: Path) -> None:
         assert "memorized by teacher and baseline" in text
 
 
-def test_without_a_promise_that_is_said(tmp_path: Path) -> None:
+def test_a_missing_guarantee_is_explained(tmp_path: Path) -> None:
     data = record_dict()
     data["predictor"]["promise"] = None
     for page in Screened(tmp_path, data).pages:
@@ -446,14 +446,14 @@ def test_without_a_promise_that_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["teacher", "baselines", "corpus"])
-def test_a_promise_made_elsewhere_is_not_passed_off_as_one_made_here(part: str, tmp_path: Path) -> None:
+def test_a_guarantee_from_elsewhere_is_named_as_such(part: str, tmp_path: Path) -> None:
     other = {**ORIGIN, part: ["sha256:other"] if part == "baselines" else "sha256:other"}
     for page in Screened(tmp_path, record_dict(origin=other)).pages:
-        assert "On the corpus and models that it was made with, the risk predictor flags" in plain(page)
+        assert "On the corpus and models that the predictor was fitted on: with 95% confidence" in plain(page)
 
 
-def test_a_promise_made_here_has_no_such_words(screened: Screened) -> None:
-    assert "that it was made with" not in plain(screened.full)
+def test_a_guarantee_from_here_has_no_such_words(screened: Screened) -> None:
+    assert "that the predictor was fitted on" not in plain(screened.full)
 
 
 @pytest.mark.parametrize(

@@ -56,15 +56,6 @@ def _percent_number(share: float, digits: int) -> str:
     return text
 
 
-def guaranteed(share: float | None) -> str:
-    """A share in percent, rounded down, so that rounding strengthens no guarantee."""
-    if share is None:
-        return ABSENT
-    decimals = 1 if share < 0.99 else 3
-    down = math.floor(share * 10 ** (decimals + 2) + 1e-6) / 10**decimals
-    return f"{down:g}%"
-
-
 def points(difference: float | None, digits: int = 2) -> str:
     """A difference of shares, signed, in percentage points."""
     if difference is None:

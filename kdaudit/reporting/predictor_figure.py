@@ -1,8 +1,8 @@
 """The key figure of the risk predictor: how many of the leaks it would have caught.
 
-The predictor is fitted on one kind of example, and catches that kind best: of another student's leaks it may
-find next to nothing. So the figure leads with the student whose leaks are caught least, and keeps the recall
-guarantee apart from it.
+The predictor is fitted on one kind of example and catches that kind best; of another student's leaks it may
+catch almost none. So the figure leads with the student whose leaks are caught least, and shows the recall
+guarantee separately.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def _caught_reading(results: AuditResults, lead: Caught, which: str) -> Reading:
 def _guarantee(results: AuditResults, lead: Caught) -> str:
     """The recall guarantee, which may be about other examples than the value above it."""
     found = results.predictor
-    short = f"Guarantee: {guarantee_of(results).short}"
+    words = f"Guarantee: {guarantee_of(results).clause}"
     alone = lead.student if len(results.comparison) == 1 else None  # older runs do not name the student
     covered = lead.student is not None and lead.student == (found.student or alone)
     if found.promise is None or (found.labels == "student" and covered):
-        return short
-    return f"{short}; none for {'all students together' if lead.student is None else quoted(lead.student)}"
+        return words
+    return f"{words}; none for {'all students together' if lead.student is None else quoted(lead.student)}"
 
 
 def _caught_by(one: Caught) -> Reading:

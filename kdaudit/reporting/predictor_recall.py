@@ -1,25 +1,16 @@
 """What the risk predictor would have caught: leaks at or above its threshold, and its guarantee in words.
 
-A leak's risk is told for all of them, those that the predictor learnt from included; what it is worth on
-others is what its trials and its guarantee say.
+All leaks count here, also those that the predictor was fitted on. How well it does on other examples is what
+its trials and its recall guarantee say.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.reporting.formatting import guaranteed, plural, quoted
+from kdaudit.reporting.formatting import quoted
+from kdaudit.risk import guarantee_clause, guarantee_words, memorized_by
 from kdaudit.schemas.results import AuditResults, Leak
-
-_KINDS = {
-    "easy_core": "what teacher and baseline both memorize",
-    "teacher": "what the teacher memorizes",
-}
-_SILENT_ON = {
-    "student": "Another student may memorize other examples.",
-    "easy_core": "It does not cover what a student inherits from the teacher alone.",
-    "teacher": "It covers what a student may inherit, but not what only a student or a baseline memorizes.",
-}
 
 
 class Caught(NamedTuple):
@@ -29,7 +20,7 @@ class Caught(NamedTuple):
     leaks: int
     flagged: int
     student: str | None = None
-    """Whose leaks they are, where they are one student's."""
+    """Whose leaks they are, if they are one student's."""
 
     @property
     def share(self) -> float | None:
@@ -38,14 +29,14 @@ class Caught(NamedTuple):
 
 
 class Guarantee(NamedTuple):
-    """The predictor's guarantee in words."""
+    """The recall guarantee in words."""
 
-    short: str
-    sentence: str
+    clause: str
+    sentences: str
 
 
 def caught(results: AuditResults) -> list[Caught]:
-    """All leaks, the inherited ones, then each student's; empty where risk or threshold are not to be had."""
+    """All leaks, the inherited ones, then each student's; empty if a risk or the threshold is missing."""
     leaks, threshold = results.leaks, results.predictor.threshold
     if (
         threshold is None
@@ -71,25 +62,14 @@ def _flagged(leaks: list[Leak], threshold: float) -> int:
 
 
 def kind_predicted(results: AuditResults) -> str:
-    """What counts as a positive."""
-    predictor = results.predictor
-    if predictor.labels == "student":
-        student = predictor.student  # which a run of an older version does not name
-        return f"what {'the student that it learnt from' if student is None else quoted(student)} memorizes"
-    return _KINDS.get(predictor.labels or "", "what another audit named")
+    """The prediction target in words: what counts as a positive."""
+    return f"what {memorized_by(results.predictor.labels, results.predictor.student)}"
 
 
 def guarantee_of(results: AuditResults) -> Guarantee:
-    """What is guaranteed, how sure that is, and what is not."""
+    """The recall guarantee of the results' predictor, or why there is none."""
     predictor = results.predictor
-    promise, kind = predictor.promise, kind_predicted(results)
-    if promise is None:
-        return Guarantee("not available", "None: too few memorized examples were left to test one on.")
-    recall, confidence = guaranteed(promise.recall), guaranteed(promise.confidence)
-    tested = plural(promise.calibration_positives, "memorized text")
-    return Guarantee(
-        f"{confidence} confident: at least {recall} of {kind}",
-        f"With {confidence} confidence, at least {recall} of {kind} is flagged, in text of the same kind as "
-        f"this corpus. That rests on {tested} that the predictor did not learn from. "
-        f"{_SILENT_ON.get(predictor.labels or '', '')}".rstrip(),
-    )
+    if predictor.promise is None:
+        return Guarantee("not available", "None: too few memorized examples could be held out from the fit.")
+    named = (predictor.promise, predictor.labels, predictor.student)
+    return Guarantee(guarantee_clause(*named), guarantee_words(*named))

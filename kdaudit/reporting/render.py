@@ -110,7 +110,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    forms = ("count", "percent", "points", "guaranteed", "times", "score", "p_value", "risk", "significant")
+    forms = ("count", "percent", "points", "times", "score", "p_value", "risk", "significant")
     ends = ("percent_interval", "points_interval", "times_interval")
     for name in (*forms, *ends, "listed", "plural", "quoted"):
         environment.filters[name] = getattr(formatting, name)

@@ -164,11 +164,11 @@ def guarantee(record: ScreenRecord) -> str:
     if predictor.promise is not None and record.origin is not None:
         if _fitted_elsewhere(record, record.origin):
             return f"{guarantee_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
-        return guarantee_words(predictor.promise, record.origin)
+        return guarantee_words(predictor.promise, record.origin.labels, record.origin.student)
     if predictor.status == "ok":
         return (
             "There is no recall guarantee: too few memorized examples could be held out from the predictor's "
-            "fit to test one on."
+            "fit."
         )
     found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
     return (
@@ -177,10 +177,10 @@ def guarantee(record: ScreenRecord) -> str:
     )
 
 
-def guarantee_elsewhere(promise: RecallGuarantee, origin: Origin) -> str:
-    """The recall guarantee of a given predictor: for what that was made with, perhaps for nothing else."""
-    given = guarantee_words(promise, origin)
-    return f"On the corpus and models that it was made with, {given[0].lower()}{given[1:]}"
+def guarantee_elsewhere(guarantee: RecallGuarantee, origin: Origin) -> str:
+    """The recall guarantee of a given predictor, which was made for its own corpus and models."""
+    lead = "On the corpus and models that the predictor was fitted on"
+    return guarantee_words(guarantee, origin.labels, origin.student, lead=lead)
 
 
 def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:

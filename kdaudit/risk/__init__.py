@@ -1,8 +1,8 @@
-"""The risk predictor: which examples a model will memorize, told from features alone.
+"""The risk predictor: which examples a model will memorize, predicted from features alone.
 
 A standardized logistic regression (`logistic`) is fitted on one part of the examples; its threshold comes
 from memorized examples of the other part, which it never saw, and so carries a recall guarantee
-(`guarantee`). What is shipped is the model of the first part: plain numbers (`model`, predictor.json).
+(`guarantee`). predictor.json holds the model fitted on the first part, as plain numbers (`model`).
 Figures come from resampled trials (`trials`), curves from the part held out (`curves`).
 
 Nothing here runs a language model or knows a run directory; scikit-learn is imported inside functions.
@@ -14,7 +14,7 @@ from kdaudit.risk.curves import risk_histogram
 from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor, predictor_note
 from kdaudit.risk.model import Predictor, load_predictor
 from kdaudit.risk.terms import EXTRA_FEATURES, FEATURES
-from kdaudit.risk.words import family_warnings, guarantee_words, reasons
+from kdaudit.risk.words import family_warnings, guarantee_clause, guarantee_words, memorized_by, reasons
 
 __all__ = [
     "EXTRA_FEATURES",
@@ -25,8 +25,10 @@ __all__ = [
     "Table",
     "family_warnings",
     "fit_predictor",
+    "guarantee_clause",
     "guarantee_words",
     "load_predictor",
+    "memorized_by",
     "predictor_note",
     "reasons",
     "risk_histogram",

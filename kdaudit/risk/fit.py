@@ -68,7 +68,7 @@ class Fitted(NamedTuple):
     """The recall guarantee, and what is not available and why."""
 
     @property
-    def promise(self) -> RecallGuarantee | None:
+    def guarantee(self) -> RecallGuarantee | None:
         """Its recall guarantee."""
         return self.predictor.promise if self.predictor else None
 
@@ -77,7 +77,7 @@ class _Calibrated(NamedTuple):
     """A threshold and what it rests on."""
 
     threshold: float
-    promise: RecallGuarantee | None
+    guarantee: RecallGuarantee | None
     held_out: int
     """Positive groups that the fit did not see."""
 
@@ -154,13 +154,13 @@ def _are(count: int) -> str:
 def _calibrate(scores: Floats, settings: PredictorSettings) -> _Calibrated:
     """The threshold from the scores of the held-out positive groups, one each."""
     bound = strongest_bound(len(scores), settings.recall, settings.confidence)
-    promise = None
+    guarantee = None
     if bound.recall is not None:
-        promise = RecallGuarantee(
+        guarantee = RecallGuarantee(
             recall=bound.recall, confidence=settings.confidence, calibration_positives=len(scores)
         )
     score = float(np.sort(scores)[bound.rank - 1])
-    return _Calibrated(score * (1 - _ROUNDING), promise, len(scores))
+    return _Calibrated(score * (1 - _ROUNDING), guarantee, len(scores))
 
 
 def _predictor(
@@ -179,7 +179,7 @@ def _predictor(
         coefficients=named(model.coefficients),
         intercept=model.intercept,
         threshold=calibrated.threshold,
-        promise=calibrated.promise,
+        promise=calibrated.guarantee,
         positives=int(positive.sum()),
         examples=len(positive),
         origin=origin,
@@ -202,18 +202,20 @@ def _notes(
     features: tuple[str, ...],
 ) -> list[Note]:
     notes = []
-    if calibrated.promise:
-        notes.append(predictor_note("recall_guarantee", guarantee_words(calibrated.promise, origin)))
-    if calibrated.promise is None or calibrated.promise.recall < settings.recall:
-        text = weak_guarantee_words(
-            calibrated.held_out, settings.recall, settings.confidence, calibrated.promise
+    guarantee = calibrated.guarantee
+    if guarantee:
+        text = guarantee_words(
+            guarantee, origin.labels, origin.student, lead="The risk predictor's recall guarantee"
         )
+        notes.append(predictor_note("recall_guarantee", text))
+    if guarantee is None or guarantee.recall < settings.recall:
+        text = weak_guarantee_words(calibrated.held_out, settings.recall, settings.confidence, guarantee)
         notes.append(predictor_note("weak_recall_guarantee", text))
     notes += [
         predictor_note(
             "constant_feature",
-            f"The risk predictor: {name} is the same for all examples that it was fitted on and tells "
-            "nothing.",
+            f"The risk predictor: {name} is the same for all examples that it was fitted on and has no "
+            "effect.",
         )
         for name, weight in zip(features, model.coefficients, strict=True)
         if weight == 0

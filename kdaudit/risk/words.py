@@ -1,4 +1,4 @@
-"""What is said of a predictor: its guarantee, why an example is risky, and where it does not belong."""
+"""A predictor in words: its recall guarantee, why an example is risky, and warnings of other models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_REASONS = 2
 
 
 class _Sides(NamedTuple):
-    """What to say where a low or a high value makes an example risky."""
+    """The reason in words, if a low or if a high value makes an example risky."""
 
     low: str
     high: str
@@ -41,6 +41,18 @@ _WORDS = {
     ),
 }
 _NO_REASON = "no feature stands out from the average example"
+_MEMORIZED_BY = {
+    "easy_core": "teacher and baseline both memorize",
+    "teacher": "the teacher memorizes",
+    "student": "the student memorizes",
+}
+"""By labels."""
+_LIMITS = {
+    "student": "Another student may memorize other examples.",
+    "easy_core": "It does not cover what a student inherits from the teacher alone.",
+    "teacher": "It covers what a student may inherit, but not what only a student or a baseline memorizes.",
+}
+"""What the guarantee does not cover, by labels."""
 
 
 def reasons(predictor: Predictor, features: Floats) -> list[str]:
@@ -81,31 +93,44 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def guarantee_words(promise: RecallGuarantee, origin: Origin) -> str:
-    """The recall guarantee as a sentence that names the kind of examples that it covers, and its limits."""
-    kind, limits = _kind(origin)
+def memorized_by(labels: str | None, student: str | None) -> str:
+    """Who memorizes the positives, as in `what ...` or `examples that ...`.
+
+    Args:
+        labels: the prediction target; None in results that do not name it.
+        student: the student whose memorized examples the positives are, if that is known.
+
+    """
+    if labels == "student" and student is not None:
+        return f"\N{LEFT DOUBLE QUOTATION MARK}{student}\N{RIGHT DOUBLE QUOTATION MARK} memorizes"
+    return _MEMORIZED_BY.get(labels or "", "the models memorize")
+
+
+def guarantee_clause(guarantee: RecallGuarantee, labels: str | None, student: str | None) -> str:
+    """The recall guarantee without its grounds and limits, as a part of a sentence."""
     return (
-        f"The risk predictor flags, with {_percent(promise.confidence)} confidence, at least "
-        f"{_percent(promise.recall)} of such examples as {kind}; this rests on "
-        f"{promise.calibration_positives:,} distinct texts of that kind that its fit did not see. {limits}"
+        f"with {_percent(guarantee.confidence)} confidence, at least {_percent(guarantee.recall)} of the "
+        f"examples that {memorized_by(labels, student)} are flagged"
     )
 
 
-def _kind(origin: Origin) -> tuple[str, str]:
-    """The positives, and the limits of what is said of them."""
-    if origin.labels == "easy_core":
-        return (
-            "teacher and baseline both memorize (the easy core)",
-            "Of what a student may inherit from the teacher alone it guarantees nothing.",
-        )
-    if origin.labels == "teacher":
-        return (
-            "the teacher memorizes",
-            "That includes what a student may inherit, but not what only a student or a baseline memorizes.",
-        )
+def guarantee_words(
+    guarantee: RecallGuarantee, labels: str | None, student: str | None, *, lead: str | None = None
+) -> str:
+    """The recall guarantee in sentences: what is flagged, what that rests on, and what it does not cover.
+
+    Args:
+        guarantee: the numbers.
+        labels: the prediction target.
+        student: whose memorized examples the positives are, for `labels: student`.
+        lead: what the first sentence begins with, before a colon.
+
+    """
+    clause = guarantee_clause(guarantee, labels, student)
     return (
-        f"the student {origin.student} memorizes" if origin.student else "the student memorizes",
-        "Another student may memorize others.",
+        f"{f'{lead}: {clause}' if lead else clause[0].upper() + clause[1:]}. The guarantee rests on "
+        f"{_texts(guarantee.calibration_positives)} held out from the fit, and holds for text of the same "
+        f"kind. {_LIMITS.get(labels or '', '')}".rstrip()
     )
 
 
@@ -115,29 +140,29 @@ def weak_guarantee_words(
     """Why the recall guarantee is weaker than the one asked for, or none, and what that one would take."""
     needed = positives_needed(recall, confidence)
     whole = needed + min(needed - 1, FIT_POSITIVES)
-    found = (
-        "no recall guarantee" if reached is None else f"a guarantee of {_percent(reached.recall)}, not more"
+    allowed = (
+        "no recall guarantee" if reached is None else f"a guarantee of at most {_percent(reached.recall)}"
     )
     return (
-        f"The risk predictor: {held_out:,} memorized texts could be held out from its fit, which allow "
-        f"{found}; to guarantee {_percent(recall)} with {_percent(confidence)} confidence takes {needed:,} "
-        f"held out besides those fitted on, so {whole:,} in all."
+        f"The risk predictor: {_texts(held_out)} could be held out from its fit, which allows {allowed}. To "
+        f"guarantee {_percent(recall)} with {_percent(confidence)} confidence, {needed:,} must be held out "
+        f"besides those fitted on, so {whole:,} in all."
     )
 
 
 def family_warnings(predictor: Predictor, now: Origin) -> list[str]:
-    """How what a predictor is used on differs from what it was fitted on; empty if it does not.
+    """A warning for each difference between what a predictor was fitted on and what it is used on.
 
     Args:
         predictor: from an earlier audit.
-        now: what it is used on; its labels are not looked at.
+        now: what it is used on; its labels are ignored.
 
     """
     origin, warnings = predictor.origin, []
     if origin.family != now.family:
         warnings.append(
             f"The risk predictor was fitted on models of the family {origin.family} and is used on "
-            f"{now.family}: its recall guarantee does not hold here, and its risks may be far off."
+            f"{now.family}: its recall guarantee does not hold here, and its risks may be wrong."
         )
     elif (origin.teacher, origin.baselines) != (now.teacher, now.baselines):
         warnings.append(
@@ -153,9 +178,13 @@ def family_warnings(predictor: Predictor, now: Origin) -> list[str]:
     if cuts[0] != cuts[1]:
         warnings.append(
             "The risk predictor was fitted for a prefix of {} and a suffix of {} tokens and is used with {} "
-            "and {}: what it calls memorized is not what is measured here.".format(*cuts[0], *cuts[1])
+            "and {}: its definition of memorized is not the one measured here.".format(*cuts[0], *cuts[1])
         )
     return warnings
+
+
+def _texts(count: int) -> str:
+    return f"{count:,} memorized {'text' if count == 1 else 'texts'}"
 
 
 def _percent(share: float) -> str:
