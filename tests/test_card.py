@@ -172,7 +172,7 @@ def test_the_section_is_about_the_student_alone(run: Path, tmp_path: Path) -> No
 
 
 def test_the_card_counts_the_distinct_suffixes_of_the_leaks(tmp_path: Path) -> None:
-    """A suffix behind several prefixes, as of a licence, is one text."""
+    """A suffix after several prefixes, as of a licence, is one text."""
     leaks = sample_dict()["leaks"]
     own = [leak for leak in leaks if "soft" in leak["memorized_by"]]
     data = sample_dict(leak_suffixes={"leaks": 7, "students": {"soft": 3, "hard": 6}})

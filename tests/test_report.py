@@ -219,7 +219,7 @@ def test_checks_without_a_value_or_a_known_name_are_said_in_words(tmp_path: Path
     run = Rendered(tmp_path, sample_dict(gate=gate))
     assert "memorization relative to the baseline could not be measured." in run.full.text
     assert "2 are inconclusive" in run.full.text
-    rows = run.full.table("What each student was held against")[1:]
+    rows = run.full.table("Each student against the limits")[1:]
     assert [row[2:] for row in rows] == [
         ["Memorization relative to the baseline", "0.5×", "not available", "not available"],
         ["max surprise", "0.5", "not available", "not available"],

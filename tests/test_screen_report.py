@@ -224,8 +224,8 @@ def test_the_page_says_what_was_found(screened: Screened) -> None:
             "With 95% confidence, at least 96.8% of the examples that teacher and baseline both memorize are",
             "The guarantee rests on 92 memorized texts held out from the fit",
             "It does not cover what a student inherits from the teacher alone.",
-            "300 documents and tails too short to be scored stay as they are.",
-            "Examples of a risk of 0.0123 or more are flagged.",
+            "300 documents and tails too short to be scored stay in the corpus.",
+            "Examples with a risk of 0.0123 or more are flagged.",
             "1,234 examples flagged, riskiest first. Shown: the first 50.",
             "Every document with a flagged window was left out whole.",
             "kdaudit screen screen.yaml",
@@ -240,7 +240,7 @@ def test_tables_agree_with_the_record(screened: Screened) -> None:
             ["Feature", "Flagged (1,234)", "Kept (98,766)"],
             ["Occurrences in the corpus", "126 to 24", "10.5 to 2"],
             [
-                "zlib entropy, in bits per byte: low where text repeats itself",
+                "zlib entropy, in bits per byte: low if text repeats itself",
                 "1.250.625 to 2.5",
                 "4.52.25 to 9",
             ],
@@ -324,7 +324,7 @@ def test_a_sample_says_what_it_did_not_score(tmp_path: Path) -> None:
     for page in Screened(tmp_path, data).pages:
         assert "1,234 of 100,000 sampled examples are flagged" in plain(page)
         assert (
-            "1,500 windows outside the sample (corpus.limit) were not scored, and stay as they are."
+            "1,500 windows outside the sample (corpus.limit) were not scored, and stay in the corpus."
             in plain(page)
         )
 

@@ -1,1 +1,1 @@
-"""What results say: who inherited what, with which intervals; whether the gate passes; what leaks hold."""
+"""Evaluation of results: inheritance and its intervals, the gate, and what leaks hold."""

@@ -1,7 +1,7 @@
 """flagged.parquet: the flagged examples with their text, and why each is flagged.
 
-This file, kept/ and the full report are where a screening holds training text; screen.json holds none. It is
-private: `kdaudit.pipelines.stages.flagging` writes it.
+In a screening only this file, kept/ and the full report hold training text; screen.json holds none. The file
+is private: `kdaudit.pipelines.stages.flagging` writes it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class FlaggedExample(NamedTuple):
     memorized_by: list[str]
     reason: str
     place: FlaggedPlace | None
-    """None where it was not asked for."""
+    """None if it was not asked for."""
 
 
 def read_worst(folder: Path, most: int, *, private: bool) -> list[FlaggedExample]:
-    """Flagged examples by falling risk (unknown last), then by falling copies.
+    """Flagged examples by descending risk (unknown last), then by descending copies.
 
     Args:
         folder: the screening's output.

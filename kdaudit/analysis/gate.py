@@ -1,16 +1,16 @@
 """The gate: each configured limit judged for each student, and the verdict that sets the exit code.
 
-A census compares the observed value with the limit. A sample goes by the 95% interval: it passes when
-the upper end is at most the limit, fails when the lower end is above it, and is inconclusive otherwise,
-also where the end that it needs is open or there is no interval.
+In a census, a check compares the observed value with the limit. In a sample, it uses the 95% interval: the
+check passes if the upper end is at most the limit, fails if the lower end is above it, and is inconclusive
+otherwise, also if the end that it needs is open or there is no interval.
 
-In a sample, a value that cannot be had decides nothing: the rest of the corpus may supply it. A census
-leaves nothing out, so there the limit is read without the division that failed:
+In a sample, an undefined value is inconclusive: the rest of the corpus may define it. A census leaves nothing
+out, so an undefined value is decided without the division:
 
 - inheritance rate, no teacher-specific example: nothing can have been inherited, so it passes;
-- ratio, no baseline memorizes anything: the limit is met when the student's rate is at most limit times
-  the baseline's rate, which is 0, so a student that memorizes nothing passes and any other fails;
-- anything that lacks its baseline: inconclusive (the configuration refuses such a gate).
+- ratio, no baseline memorizes anything: the student's rate must be at most limit times the baseline's rate,
+  which is 0, so a student that memorizes nothing passes and any other fails;
+- a value without its baseline: inconclusive (the configuration refuses such a gate).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 
 
 class _Figure(NamedTuple):
-    """What a limit is held against."""
+    """The figure that a limit applies to."""
 
     value: float | None
     ci95: Interval | None
     without_value: _Judgement = "inconclusive"
-    """What a census makes of a value that cannot be had."""
+    """Verdict of a census on an undefined value."""
 
 
 def judge(
@@ -44,7 +44,7 @@ def judge(
     """Judge each of the gate's limits for each of its students; the worst check is the verdict.
 
     Args:
-        gate: the limits; its students, or all where it names none.
+        gate: the limits; its students, or all if it names none.
         comparisons: by student.
         models: by name; must hold every student of the gate.
         census: True when the whole corpus was audited, False for a sample of it.
@@ -118,4 +118,4 @@ _FIGURES: dict[str, Callable[[ModelResult, ComparisonResult], _Figure]] = {
     "max_inherited": _inherited,
     "max_ratio_to_baseline": _ratio_to_baseline,
 }
-"""What each limit of the configuration is held against, by its key."""
+"""The figure that each limit of the configuration applies to, by its key."""

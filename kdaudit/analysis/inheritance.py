@@ -1,4 +1,4 @@
-"""What a student has from its teacher: pure set logic on which examples each model memorizes.
+"""What a student inherits from its teacher: set logic on the examples that each model memorizes.
 
 All arrays stand for the same examples in the same order: bool (examples,), one per model. With several
 baselines, an example is teacher-specific when the teacher memorizes it and none of them does, and in
@@ -51,7 +51,7 @@ class Classes(NamedTuple):
 
 
 class _Contrast(NamedTuple):
-    """Two models' rates against each other, named as in `SoftVsHard`."""
+    """A comparison of two models' rates, with names as in `SoftVsHard`."""
 
     ratio: float | None = None
     ratio_ci95: Interval | None = None
@@ -61,10 +61,10 @@ class _Contrast(NamedTuple):
 
 
 def compare(name: str, student: Flags, teacher: Flags, baselines: Sequence[Flags]) -> Noted[ComparisonResult]:
-    """Set the student `name` against its teacher and the baselines.
+    """Compare the student `name` with its teacher and the baselines.
 
     Rates are shares of all examples. Without baselines every figure is None. Against several, the
-    intervals of ratio and difference and the McNemar test are None: a mean of several outcomes is no
+    intervals of ratio and difference and the McNemar test are None: a mean of several outcomes is not a
     paired proportion. Where no baseline memorizes anything the ratio is None, and its interval is
     open above.
 
@@ -73,7 +73,7 @@ def compare(name: str, student: Flags, teacher: Flags, baselines: Sequence[Flags
     """
     _require_same_examples(student, teacher, *baselines)
     if not baselines:
-        text = "without a baseline, what is inherited and what is easy cannot be told apart."
+        text = "without a baseline, inherited examples cannot be distinguished from the easy core."
         nothing = ComparisonResult(**dict.fromkeys(ComparisonResult.model_fields))
         return Noted(nothing, [_student_note("no_baseline", name, text)])
     baseline = reduce(np.logical_or, baselines)
@@ -107,7 +107,7 @@ def soft_vs_hard(
     teacher: Flags,
     baselines: Sequence[Flags],
 ) -> Noted[SoftVsHard | None]:
-    """Set what the hard student inherits against what the soft one does.
+    """Compare what the hard student inherits with what the soft one inherits.
 
     Rates, ratio (hard over soft) and difference (hard minus soft) are over the teacher-specific
     examples; `share_of_hard_in_soft` is over all that the hard student memorizes. None without

@@ -1,7 +1,7 @@
 """Intervals and tests for shares and for paired shares of distinct examples.
 
 The unit is the distinct example, so the counts here are of independent outcomes. Every function takes
-plain counts, stands zero counts and never gives NaN or infinity: an interval's end that cannot be
+plain counts, accepts zero counts and never gives NaN or infinity: an interval's end that cannot be
 bounded is None.
 """
 

@@ -1,7 +1,6 @@
-"""leaks.parquet: the text of each leak, and what every audited model said there.
+"""leaks.parquet: the text of each leak, and every audited model's continuation.
 
-This file and the full report are where leaked text lies; results.json names the same leaks by id
-and holds no text.
+Only this file and the full report hold leaked text; results.json names the same leaks by id.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kdaudit.runs.files import open_regular
 
 
 class Continuation(NamedTuple):
-    """What one model says after a leak's prefix."""
+    """One model's continuation of a leak's prefix."""
 
     name: str
     """The model's."""
@@ -31,7 +30,7 @@ class Continuation(NamedTuple):
 
 
 class LeakText(NamedTuple):
-    """What the reports take of a row of leaks.parquet."""
+    """The columns of leaks.parquet that the reports use."""
 
     example_id: int
     offset: int
@@ -61,7 +60,7 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
         texts = {row.example_id: row for row in _ROWS.validate_python(table.to_pylist())}
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise RunStateError(
-            f"{path}: cannot be read ({_told(error)})",
+            f"{path}: cannot be read ({_reason(error)})",
             fix="run `kdaudit run` again to finish or fix the audit",
         ) from error
     missing = [example_id for example_id in wanted if example_id not in texts]
@@ -73,7 +72,7 @@ def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, Leak
     return texts
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """What is wrong, without values of the file."""
     if not isinstance(error, ValidationError):
         return reason(error)

@@ -1,4 +1,4 @@
-"""Tags for what a reviewer fears in a leaked text: e-mail, phone, card, account, national id, key, IP.
+"""Tags for personal data and secrets in a leaked text: e-mail, phone, card, account, national id, key, IP.
 
 Maintained libraries decide what counts: email-validator, phonenumbers (Google's libphonenumber),
 pydantic-extra-types (issuers and check digits of payment cards), python-stdnum (IBAN and national ids),
@@ -6,8 +6,8 @@ detect-secrets (keys and tokens of known services), and the standard library's i
 here only cut out candidates, by how such a number is written, so that dates, prices, scores and version
 numbers never reach a check that one number in ten would pass by chance.
 
-What no light detector finds well is left out, and `NOT_SEARCHED` says so. A tag is a hint for the order in
-which leaks are read: absence of a tag is not evidence of absence. No check uses the network.
+Kinds that no lightweight detector finds well are left out, and `NOT_SEARCHED` says so. Tags only order the
+leaks for reading: absence of a tag is not evidence of absence. No check uses the network.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from typing import Any
 TAGS = ("bank_account", "email", "ip_address", "national_id", "payment_card", "phone", "secret")
 
 NOT_SEARCHED = (
-    "Leaks are tagged by form alone (e-mail, phone, payment card, IBAN, national id, key or token, public "
-    "IP): names, postal addresses, passwords, dates of birth and other bank numbers are not searched for, "
-    "since no light detector finds them well; phone numbers without a country code are known for North "
-    "America and the UK alone; absence of a tag is not evidence of absence."
+    "Leaks are tagged only by their form (e-mail, phone, payment card, IBAN, national id, key or token, "
+    "public IP): names, postal addresses, passwords, dates of birth and other bank numbers are not searched "
+    "for, because no lightweight detector finds them well; phone numbers without a country code are "
+    "recognized only for North America and the UK; absence of a tag is not evidence of absence."
 )
 """A note for results.json."""
 
@@ -187,13 +187,13 @@ def _is_national_id(candidate: str, name: str) -> bool:
 
 
 def _in_a_row(match: re.Match[str], group: str) -> bool:
-    """Whether a number goes on as it began: groups of digits, before or behind, by its own separator.
+    """Whether a number continues: more groups of digits before or after it, with the same separator.
 
-    Such is a part of a longer number, or a row of a table.
+    Then it is part of a longer number, or a row of a table.
 
     Args:
         match: the number.
-        group: pattern of a group that would go on with it.
+        group: pattern of a group that would continue it.
 
     """
     text, (start, end) = match.string, match.span()

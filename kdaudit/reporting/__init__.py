@@ -1,1 +1,1 @@
-"""The HTML reports, made from results.json and leaks.parquet alone: `render.render_reports`."""
+"""The HTML reports, made from results.json and leaks.parquet alone: `render.render_pages`."""

@@ -1,11 +1,10 @@
 """Geometry of the charts of memorization: plain numbers that the SVG macros draw.
 
-Along a chart numbers are percent of its width, upright they are pixels: a chart then fits a phone as
-well as a desk, and its text keeps its size.
+Horizontal numbers are percent of the chart's width, vertical numbers are pixels: a chart fits small and large
+screens, and its text keeps its size.
 
-Models are told apart by colour, by marker or dash pattern, and by their name beside the mark, so a
-chart can be read in grey. Zero has no place on a logarithmic axis: it stands in a strip of its own
-left of it, behind a break in the axis.
+Models differ by colour, by marker or dash pattern, and by their name beside the mark, so a chart can be read
+in grey. A logarithmic axis has no zero: zeros are shown left of it, after a break in the axis.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Look(NamedTuple):
     css: str
     """teacher, baseline, base, soft, hard or student: colour and marker."""
     dash: int
-    """Which dash pattern tells it from others of its kind: 0 to 3."""
+    """Dash pattern that distinguishes it from others of its kind: 0 to 3."""
 
 
 class RateRow(NamedTuple):
@@ -86,7 +85,7 @@ class SurvivalChart(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A stretch of a bar."""
+    """A segment of a bar."""
 
     name: str
     examples: int
@@ -96,14 +95,14 @@ class Segment(NamedTuple):
 
 
 class StackedBar(NamedTuple):
-    """A bar of stretches that fill it."""
+    """A bar divided into segments."""
 
     title: str
     segments: list[Segment]
 
 
 def looks(models: Mapping[str, ModelResult]) -> dict[str, Look]:
-    """A look for each model: by role and kind, with dash patterns among its like."""
+    """A look for each model: by role and kind, with a dash pattern for each of a kind."""
     seen: dict[str, int] = {}
     found = {}
     for name, model in models.items():
@@ -202,7 +201,7 @@ def inheritance_bars(counts: Inheritance) -> list[StackedBar]:
 
 
 def _segments(parts: Sequence[tuple[str, int, str]]) -> list[Segment]:
-    """Stretches that fill the bar; a count above zero is never invisible."""
+    """Segments that fill the bar; a count above zero is always visible."""
     shown = [part for part in parts if part[1]]
     total = sum(number for _, number, _ in shown)
     widths = [max(_LEAST_SEGMENT, number / total * 100) for _, number, _ in shown]
@@ -215,7 +214,7 @@ def _segments(parts: Sequence[tuple[str, int, str]]) -> list[Segment]:
 
 
 def bar_width(value: int | None, largest: int, full: float = 100.0) -> float:
-    """A bar's width; a count above zero is never invisible."""
+    """A bar's width; a count above zero is always visible."""
     if not value or not largest:
         return 0.0
     return max(1.0, round(value / largest * full, 1))

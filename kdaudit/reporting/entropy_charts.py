@@ -1,9 +1,9 @@
 """Entropy against log-probability: geometry of a scatter for each model, and the same in figures.
 
 `entropy_logprob` holds for each model its examples' mean token entropy (x) and mean log-probability (y),
-in nats. Text that a model itself would write has on average a log-probability of minus its entropy (the
-definition of entropy); that is the reference line, and text above it is likelier than the model's own
-uncertainty would have it.
+in nats. Text that a model itself would generate has on average a log-probability of minus its entropy (the
+definition of entropy); that is the reference line, and text above it is more likely than the model's
+uncertainty suggests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _QUARTER = 4
 
 
 class EntropyRow(NamedTuple):
-    """A model's cloud of points in figures, all in nats."""
+    """A summary of a model's points, all in nats."""
 
     model: str
     points: int

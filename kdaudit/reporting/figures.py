@@ -1,8 +1,8 @@
 """The four key figures, each with its interval, its counts and a plain sentence.
 
-Each says whose it is, and of how many examples. With several students a figure leads with the worst of them
-by that figure and lists the others beneath it: a reader who sees no more than the leading value must not
-think better of the audit than its worst student deserves.
+Each names its student and the number of examples. With several students a figure leads with the worst
+student and lists the others below: a reader who sees only the leading value must not think that the audit
+went better than its worst student did.
 """
 
 from __future__ import annotations
@@ -117,7 +117,11 @@ def _ratio_sentence(name: str, figures: ComparisonResult, counted: _Counted) -> 
         return f"Student {quoted(name)} memorizes {plural(counted.student, 'example')}, {control} none."
     if ends is not None and (ends[0] is None or ends[0] <= 1) and (ends[1] is None or ends[1] >= 1):
         return f"Student {quoted(name)} does not differ clearly from {control}."
-    lead = f"Student {quoted(name)}" if ends is not None else f"As counted, without an interval, {student}"
+    lead = (
+        f"Student {quoted(name)}"
+        if ends is not None
+        else f"By the counts alone, without an interval, {student}"
+    )
     if ratio == 0:
         return f"{lead} memorizes nothing, {control} {significant(counted.baseline, 6)} examples."
     if ratio < 1:
@@ -189,13 +193,13 @@ def _hard_against_soft(results: AuditResults) -> KeyFigure:
 
 
 def _pair_of(results: AuditResults) -> str:
-    """Which pair it is, where students of one kind are several: results hold the first of each kind."""
+    """Which pair it is, if there are several students of a kind: results hold the first of each."""
     number = len(results.comparison)
     return f", the first of their kinds among {number} students" if number > 2 else ""
 
 
 def _instead(results: AuditResults, pair: SoftVsHard, soft: int, hard: int) -> str:
-    """What the soft student gave where the hard one gave something else."""
+    """What the soft student gave instead of the hard one."""
     ways = results.models.get(pair.soft), results.models.get(pair.hard)
     if ways[0] is None or ways[1] is None or (hard == soft and ways[0].memorized == ways[1].memorized):
         return ""

@@ -1,7 +1,7 @@
-"""Numbers as a reader wants them: plain decimals, few digits, one unit.
+"""Numbers for readers: plain decimals, few digits, one unit.
 
-An absent figure (None) becomes the words "not available"; it never becomes 0. Rounding never turns a share
-below 1 into "100%", and the two ends of an interval get as many digits as it takes to tell them apart.
+A missing figure (None) becomes the words "not available"; it never becomes 0. Rounding never turns a share
+below 1 into "100%", and the two ends of an interval get enough digits to differ.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def count(value: int | None) -> str:
 def significant(value: float, digits: int) -> str:
     """A plain decimal with `digits` significant digits and commas in thousands.
 
-    Closing zeros stay where they are digits of a rounded value (0.40), and go where the value is
+    Trailing zeros stay if they are digits of a rounded value (0.40), and go if the value is
     exact (a limit of 0.1 is not 0.10).
     """
     if value == 0:
@@ -82,7 +82,7 @@ def score(value: float | None, digits: int = 3) -> str:
 
 
 def risk(value: float) -> str:
-    """A predicted risk: three digits, to be held against the threshold; a small one is never 0."""
+    """A predicted risk: three digits, to compare with the threshold; a small risk is never 0."""
     if 0 < value < 0.001:
         return "below 0.001"
     return significant(value, 3) if 0 < value < 0.1 else score(value)
@@ -110,7 +110,7 @@ def interval(ends: Interval | None, form: Formatter) -> str:
 
 
 def apart(one: float, other: float, form: Formatter) -> tuple[str, str]:
-    """Both numbers with as few digits as tell them apart; equal numbers read the same."""
+    """Both numbers with as few digits as distinguish them; equal numbers read the same."""
     digits = 2
     while digits < _MOST_DIGITS and one != other and _bare(form(one, digits)) == _bare(form(other, digits)):
         digits += 1
@@ -118,7 +118,7 @@ def apart(one: float, other: float, form: Formatter) -> tuple[str, str]:
 
 
 def _bare(text: str) -> str:
-    """Without closing zeros: 0.10% reads as the same number as 0.1%."""
+    """Without trailing zeros: 0.10% reads as the same number as 0.1%."""
     return _CLOSING_ZEROS.sub(r"\1", text)
 
 
@@ -143,7 +143,7 @@ def listed(words: list[str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name that may be any word, told apart from the sentence around it."""
+    """A name in quotation marks: it may be any word."""
     return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 

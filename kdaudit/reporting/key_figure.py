@@ -22,7 +22,7 @@ class Reading(NamedTuple):
 
 
 class KeyFigure(NamedTuple):
-    """A card: the leading reading and the others, or the reason why there is none."""
+    """A card: the leading reading and the others, or the reason why the figure is missing."""
 
     title: str
     lead: Reading | None

@@ -1,7 +1,7 @@
 """The leaked examples as the reports show them, worst first.
 
 The public page's cards are made without the texts at hand: `text` is then None, and so is
-`document_id` unless it may be named. Only the full report holds what a model said.
+`document_id` unless it may be named. Only the full report holds continuations.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StudentClass(NamedTuple):
 
 
 class NearMiss(NamedTuple):
-    """A model that leaves the text: what it reproduces, then how it goes on."""
+    """A model that departs from the text: what it reproduces, then how it continues."""
 
     model: str
     matched_tokens: int
@@ -47,7 +47,7 @@ class NearMiss(NamedTuple):
 
 
 class QuotedText(NamedTuple):
-    """A leak's text and what the models made of it."""
+    """A leak's text and the models' continuations."""
 
     offset: int
     prefix: Cut
@@ -79,7 +79,7 @@ class LeakCard(NamedTuple):
 def worst_first(leaks: Sequence[Leak]) -> list[Leak]:
     """What seems to hold personal data or secrets first, then what is inherited.
 
-    Within these by falling risk (unknown last), then by falling copies. A cut of the list keeps the worst.
+    Within these by descending risk (unknown last), then by descending copies: the first few are the worst.
     """
     return sorted(leaks, key=_severity)
 
@@ -97,7 +97,7 @@ def _severity(leak: Leak) -> tuple[bool, bool, bool, float, int, int]:
 
 
 def public_cards(leaks: Sequence[Leak], *, document_ids: bool) -> list[LeakCard]:
-    """Cards without any text; of the tags they have the kind alone."""
+    """Cards without any text and with only the kinds of tags."""
     cards = [_card(rank, leak, None, document_ids=document_ids) for rank, leak in enumerate(leaks, 1)]
     kinds = ([*dict.fromkeys(kind_words(tag) for tag in leak.tags)] for leak in leaks)
     return [card._replace(tags=words) for card, words in zip(cards, kinds, strict=True)]
@@ -139,15 +139,20 @@ def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
     )
 
 
-def _near_miss(said: Continuation, suffix: str, limit: int) -> NearMiss:
+def _near_miss(continuation: Continuation, suffix: str, limit: int) -> NearMiss:
     """Split a continuation where its characters leave the suffix.
 
     The tokens' own texts are not in leaks.parquet. The first wrong token may share its first
     characters with the right one, so the mark can run a few characters past the last right token.
     """
-    length = _shared_length(said.continuation, suffix) if said.matched_tokens else 0
-    same = show_tail(said.continuation[:length], limit)
-    return NearMiss(said.name, said.matched_tokens, same, show_head(said.continuation[length:], limit))
+    length = _shared_length(continuation.continuation, suffix) if continuation.matched_tokens else 0
+    same = show_tail(continuation.continuation[:length], limit)
+    return NearMiss(
+        continuation.name,
+        continuation.matched_tokens,
+        same,
+        show_head(continuation.continuation[length:], limit),
+    )
 
 
 def _shared_length(one: str, other: str) -> int:

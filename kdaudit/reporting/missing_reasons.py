@@ -1,6 +1,6 @@
-"""Why a figure is absent, in words.
+"""Why a figure is missing, in words.
 
-Each reason follows from figures of the results, or is a note that is asked for by its code. The text of notes
+A reason follows from figures of the results, or is a note that is looked up by its code. The text of notes
 is never searched: it holds names that users chose.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from kdaudit.schemas.notes import text_of
 from kdaudit.schemas.results import AuditResults
 
-_SEE_NOTES = "This audit does not hold the figure; its notes give what is known of the reason."
+_SEE_NOTES = "This audit does not hold the figure; see its notes for the reason."
 
 
 def has_baseline(results: AuditResults) -> bool:

@@ -1,6 +1,6 @@
 """Who memorizes the same examples: each combination of teacher, baseline and a student, counted.
 
-Everything follows from results.json's counts; a combination that they do not determine (with
+All numbers follow from the counts in results.json; a combination that they do not determine (with
 several baselines, what these memorize together) is None.
 """
 
@@ -48,7 +48,7 @@ _REGIONS = [
 
 
 def regions(results: AuditResults) -> list[Region]:
-    """The seven combinations; none where there is no baseline to tell them apart."""
+    """The seven combinations; none without a baseline."""
     counted = {name: _counts(results, figures) for name, figures in results.comparison.items()}
     if all(count is None for counts in counted.values() for count in counts.values()):
         return []

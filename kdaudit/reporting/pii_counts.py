@@ -1,4 +1,4 @@
-"""Leaks by what they seem to hold: counts of tags, which name nobody and may stand on a public page."""
+"""Leaks by what they seem to hold: counts of tags, which name nobody and may be shown on a public page."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Tagged(NamedTuple):
 
 
 def tag_words(tag: str) -> str:
-    """A tag as a reader knows the thing; a tag without words of ours stands for itself."""
+    """A tag in plain words; a tag without such words is shown as it is."""
     return _WORDS.get(tag, tag.replace("_", " "))
 
 
 def kind_words(tag: str) -> str:
-    """A tag as a public page may show it: one of our kinds, or that it is another."""
+    """A tag as a public page may show it: a known kind, or `something else`."""
     return _WORDS.get(tag, "something else")
 
 

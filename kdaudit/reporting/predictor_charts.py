@@ -49,11 +49,11 @@ class Panel(NamedTuple):
 
 
 def panels(curves: Curves, threshold: float | None = None) -> list[Panel]:
-    """The charts that can be drawn, in the order of reading; the threshold is drawn into the histograms."""
+    """The charts that can be drawn, in reading order; the histograms show the threshold."""
     drawn = []
     if curves.roc:
         words = (
-            "Share of memorized examples flagged against share of others flagged, as the threshold falls. "
+            "Share of memorized examples flagged against share of others flagged, over all thresholds. "
             f"With {percent(_FEW_OTHERS)} of the others flagged, {percent(_flagged(curves.roc))} of the "
             "memorized are."
         )
@@ -67,7 +67,7 @@ def panels(curves: Curves, threshold: float | None = None) -> list[Panel]:
         )
         drawn.append(_unit("Precision and recall", words, "recall", "precision", points))
     if curves.calibration:
-        words = "Share that turned out memorized, against the risk predicted; on the diagonal they agree."
+        words = "Share of memorized examples against the predicted risk; on the diagonal they agree."
         drawn.append(
             _unit("Calibration", words, "risk predicted", "memorized", curves.calibration, rising=True)
         )
@@ -134,7 +134,7 @@ def _histogram_words(group: str, edges: list[float], counts: list[float], thresh
     most = max(range(len(counts)), key=lambda k: counts[k])
     low, high = significant(edges[most], 2), significant(edges[most + 1], 2)
     words = (
-        f"How the predicted risk of {plural(round(sum(counts)), f'{group} example')} is spread: "
+        f"Predicted risk of {plural(round(sum(counts)), f'{group} example')}: "
         f"{count(round(counts[most]))} lie between {low} and {high}, the tallest bar. "
         "The vertical axis is logarithmic."
     )

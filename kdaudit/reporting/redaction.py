@@ -1,8 +1,8 @@
 """What keeps a page harmless, and the public page free of private things.
 
-Corpora hold hostile text. Escaping of markup is Jinja's; here invisible and reordering characters
-become visible, over-long text is cut with the cut counted, and paths of the owner's machine are
-taken down to their last part.
+Corpora hold hostile text. Jinja escapes markup; this module makes invisible and reordering characters
+visible, truncates long text and counts what is cut, and reduces paths of the owner's machine to their last
+part.
 """
 
 from __future__ import annotations

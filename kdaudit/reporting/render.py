@@ -1,8 +1,8 @@
 """From a run directory to report.html and report.public.html.
 
-The pages are static and self-contained: no script, nothing loaded, one style sheet whose hash is all
-that the Content-Security-Policy allows. Whatever a template prints goes through `visible` and then
-through autoescape, so text from a corpus can neither act nor hide.
+The pages are static and self-contained: no script, nothing loaded, one style sheet whose hash is the only
+thing that the Content-Security-Policy allows. Whatever a template prints goes through `visible` and then
+through autoescape, so text from a corpus can neither run nor hide.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _environment() -> Environment:
 
 
 def _drawn(points: str) -> Markup:
-    """A line's or path's numbers, however many: they hold nothing to escape."""
+    """The numbers of a line or path, which need no escaping."""
     if not _POINTS.fullmatch(points):
         raise ValueError("points of a chart hold other than numbers")
     return Markup(points)  # noqa: S704
@@ -132,6 +132,6 @@ def _finalize(value: object) -> object:
         return formatting.ABSENT
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    # Nothing that kdaudit says is as long; a name of megabytes must not break the page.
+    # No text of kdaudit is as long; a name of megabytes must not break the page.
     shown = value if len(value) <= _LONGEST else value[:_LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
     return visible(shown)

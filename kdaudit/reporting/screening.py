@@ -1,7 +1,7 @@
 """From screen.json and flagged.parquet to screen.html and screen.public.html.
 
 The public page is made from a record without paths, and from columns of flagged.parquet that hold neither
-text nor document ids: it cannot show what was never read. For the rest see `kdaudit.reporting.render`.
+text nor document ids: it cannot show what was not read. For the rest see `kdaudit.reporting.render`.
 """
 
 from __future__ import annotations

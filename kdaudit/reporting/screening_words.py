@@ -17,40 +17,39 @@ WHOSE = {
 """What the labels stand for, as in `examples that ...`."""
 
 FEATURE_NAMES = {
-    "zlib_entropy": "zlib entropy, in bits per byte: low where text repeats itself",
+    "zlib_entropy": "zlib entropy, in bits per byte: low if text repeats itself",
     "teacher_perplexity": "Perplexity under the teacher",
     "baseline_perplexity": "Perplexity under the baseline",
-    "kl_divergence": "KL divergence of the baseline from the teacher, in nats a token",
-    "teacher_entropy": "The teacher's entropy, in nats a token",
+    "kl_divergence": "KL divergence of the baseline from the teacher, in nats per token",
+    "teacher_entropy": "The teacher's entropy, in nats per token",
     "copies": "Occurrences in the corpus",
-    "suffix_copies": "Places of its suffix in the corpus, at any offset",
+    "suffix_copies": "Occurrences of its suffix in the corpus, at any offset",
     "tokens": "Tokens",
 }
 
 
 _ONE_WAY_IN = (
-    "Memorized means that a model, given the true first tokens, writes the following ones word for word. "
+    "Memorized means that a model, given the true first tokens, generates exactly the following ones. "
     "Paraphrase, sampling and other prompts are not covered: the kept corpus may hold personal data that a "
     "model trained on it discloses."
 )
 _GUARANTEED_KIND = (
-    "The guarantee is about examples of the named kind in this corpus. Another student, another way of "
-    "distilling or another run of training may memorize others."
+    "The guarantee is about examples of the named kind in this corpus. Another student, another method of "
+    "distillation or another training run may memorize others."
 )
 _COPIES_AND_TEACHER = (
-    "Every window with the prefix and suffix of a flagged example goes, wherever the corpus is cut at the "
-    "same token. The same text at another offset, or with a word changed, is another example: it is scored "
-    "by itself and may stay.",
-    "A teacher that was trained on the dropped text still knows it, and can write it into the text that a "
+    "All windows with the prefix and suffix of a flagged example are dropped. The same text at another "
+    "offset, or with a word changed, is another example: it is scored separately and may stay.",
+    "A teacher that was trained on the dropped text still knows it, and can generate it in the text that a "
     "student learns from (hard distillation).",
 )
 _FITTED_ELSEWHERE = (
-    "Here it holds only as far as corpus and models are of the same kind: the notes say what differs."
+    "Here it holds only as far as corpus and models are of the same kind: the notes name the differences."
 )
 
 
 class Headline(NamedTuple):
-    """What stands on top of the report."""
+    """The top of the report."""
 
     sentence: str
     reason: str
@@ -73,7 +72,7 @@ def withheld(record: ScreenRecord) -> Headline | None:
     why = (
         ""
         if threshold is None
-        else f"To keep its guarantee, the predictor flags every risk from {threshold:.2g} on. "
+        else f"To keep its recall guarantee, the predictor flags every risk of {threshold:.2g} or more. "
     )
     remedies = [
         *([] if threshold is None else ["lower predictor.recall"]),
@@ -81,9 +80,9 @@ def withheld(record: ScreenRecord) -> Headline | None:
         *(
             []
             if threshold is None
-            else ["screen more text, of which more memorized examples allow a higher threshold"]
+            else ["screen more text: more memorized examples allow a higher threshold"]
         ),
-        "or, if so much may go, raise max_flagged",
+        "or raise max_flagged, if dropping so much is acceptable",
     ]
     advice = ", ".join(remedies)
     return Headline(
@@ -94,7 +93,7 @@ def withheld(record: ScreenRecord) -> Headline | None:
 
 
 def headline(record: ScreenRecord) -> Headline:
-    """What is flagged and what dropping it takes away, and what is left."""
+    """What is flagged, what is removed with it, and what is left."""
     refused = withheld(record)
     if refused is not None:
         return refused
@@ -125,8 +124,8 @@ def _removed(record: ScreenRecord) -> str:
 
 
 def whose(record: ScreenRecord) -> str:
-    """What the labels that were looked for in the models stand for: "examples that ..."."""
-    # With a predictor that was fitted on a student elsewhere, no student is there to be looked at.
+    """What the labels that were measured on the models mean: "examples that ..."."""
+    # With a predictor that was fitted on a student elsewhere, there is no student to measure.
     borrowed = record.labels == "student" and "student" not in {one.role for one in record.models.values()}
     if record.labels == "student" and not borrowed and record.predictor.student is not None:
         return f"student {quoted(record.predictor.student)} memorizes"
@@ -173,7 +172,7 @@ def guarantee(record: ScreenRecord) -> str:
     found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
     return (
         f"There is no recall guarantee, and no risk: too few examples are memorized{found} to fit a "
-        f"predictor on. Flagged are just those that {whose(record)}."
+        f"predictor on. Only examples that {whose(record)} are flagged."
     )
 
 
@@ -191,15 +190,15 @@ def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
 
 
 def not_covered(record: ScreenRecord) -> list[str]:
-    """What the guarantee and the screening say nothing of, most important first."""
+    """What the guarantee and the screening do not cover, most important first."""
     kept, guaranteed = record.kept, record.predictor.promise is not None
     found = [_ONE_WAY_IN, *([_GUARANTEED_KIND] if guaranteed else []), *_COPIES_AND_TEACHER]
     if kept.windows_unscored:
         found.append(
             f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "
-            "and stay as they are. Without a limit all are scored."
+            "and stay in the corpus. Without a limit all are scored."
         )
     if kept.too_short:
         many = plural(kept.too_short, "document or tail", "documents and tails")
-        found.append(f"{many} too short to be scored stay as they are.")
+        found.append(f"{many} too short to be scored stay in the corpus.")
     return found

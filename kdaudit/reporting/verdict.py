@@ -1,8 +1,7 @@
 """The verdict in one sentence, and each check of the gate in words.
 
-The sentence must be clear to someone who knows nothing of the method: what was found, and the limit
-it was held against. It speaks of the check that matters most: the worst excess when the gate
-failed, else the check that comes closest to its limit.
+The sentence must be clear to a reader who does not know the method: it gives the finding and the limit. It is
+about the check that matters most: the largest excess if the gate failed, else the check closest to its limit.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ WORDS: dict[VerdictName, str] = {
     "none": "No limit set",
 }
 _BANNER: dict[VerdictName, str] = {
-    "pass": "Passed: every limit is kept",
+    "pass": "Passed: no limit is exceeded",
     "fail": "Failed: a limit is exceeded",
     "inconclusive": "Inconclusive: the audit cannot tell",
     "none": "No limit was set",
@@ -161,13 +160,13 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
         reach = f" (95% interval {interval(deciding.ci95, limit.form)})" if sampled and deciding.ci95 else ""
         return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
     if deciding.ci95 is None:
-        return f"{_capital(statement)}; whether that keeps the {bound} allowed cannot be told."
+        return f"{_capital(statement)}; the data do not show whether that is within the {bound} allowed."
     ends = interval(deciding.ci95, limit.form)
     return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
 
 
 def _counted(results: AuditResults, check: Check) -> str:
-    """The counts behind a check's value, in brackets; nothing where the results do not hold them."""
+    """The counts behind a check's value, in brackets; empty if the results do not hold them."""
     student, figures = results.models.get(check.student), results.comparison.get(check.student)
     if student is None or figures is None:
         return ""
@@ -189,7 +188,7 @@ def _capital(sentence: str) -> str:
 
 
 def _strain(check: Check) -> float:
-    """How much of its limit a check uses up; infinite where the limit is 0 and exceeded."""
+    """How much of its limit a check uses; infinite if the limit is 0 and exceeded."""
     value = check.value if check.value is not None else 0.0
     return value / check.limit if check.limit else (float("inf") if value else 1.0)
 
@@ -208,7 +207,7 @@ def _tally(checks: Sequence[Check], sampled: bool) -> str:
 
 
 def _each_student(checks: Sequence[Check]) -> str:
-    """How each student fares, where they fare differently."""
+    """Each student's verdict, if they differ."""
     fares: dict[str, set[VerdictName]] = {}
     for check in checks:
         fares.setdefault(check.student, set()).add(check.verdict)
@@ -255,7 +254,7 @@ def _of_all(results: AuditResults, model: ModelResult, students: int) -> str:
 
 
 def _no_limit(results: AuditResults) -> str:
-    judged = "The audit passes no judgement: its configuration sets no limit."
+    judged = "The audit gives no verdict: its configuration sets no limit."
     leaks = len(results.leaks)
     if not leaks:
         return judged

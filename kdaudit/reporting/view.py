@@ -1,7 +1,7 @@
-"""What a report page is made of: the results, and all that is told in words or drawn from them.
+"""The content of a report page: the results, and the words and charts made from them.
 
-A public page is built from results whose private parts were already taken out, so no template can
-show what it must not.
+A public page is built from results whose private parts were already removed, so no template can
+show them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _MILESTONES = 6
 _TITLE_LENGTH = 200
 
 
-class Absence(NamedTuple):
-    """Key figures that cannot be had, and why."""
+class MissingFigures(NamedTuple):
+    """Key figures that are not available, and the reason."""
 
     titles: list[str]
     reason: str
@@ -47,7 +47,7 @@ class Page(NamedTuple):
     close_calls: int
     """Checks passed whose interval reaches above the limit."""
     figures: list[KeyFigure]
-    """Those that can be had."""
+    """Those that are available."""
     looks: dict[str, charts.Look]
     rates: charts.RateChart
     survival: charts.SurvivalChart
@@ -59,12 +59,12 @@ class Page(NamedTuple):
     inheritance_bars: list[charts.StackedBar]
     predictor_panels: list[predictor_charts.Panel]
     target: str
-    """What the predictor foresees."""
+    """The prediction target, in words."""
     guarantee: Guarantee
     caught: list[Caught]
     entropy_panels: list[predictor_charts.Panel]
     entropy_rows: list[EntropyRow]
-    absences: list[Absence]
+    missing: list[MissingFigures]
     tagged: Tagged
     cards: list[LeakCard]
     """The leaks shown; the results hold them all."""
@@ -98,7 +98,7 @@ def page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagge
         caught=caught(results),
         entropy_panels=entropy_panels(results.curves),
         entropy_rows=entropy_rows(results.curves),
-        absences=_absences(figures),
+        missing=_missing(figures),
         tagged=tagged,
         cards=cards,
     )
@@ -109,13 +109,13 @@ def _title(title: str) -> str:
     return f"{shown.text}\N{HORIZONTAL ELLIPSIS}" if shown.omitted else title
 
 
-def _absences(figures: list[KeyFigure]) -> list[Absence]:
-    """Each reason once, with all that it takes away."""
+def _missing(figures: list[KeyFigure]) -> list[MissingFigures]:
+    """Each reason once, with all figures that are missing for it."""
     by_reason: dict[str, list[str]] = {}
     for figure in figures:
         if figure.absent is not None:
             by_reason.setdefault(figure.absent, []).append(figure.title)
-    return [Absence(titles, reason) for reason, titles in by_reason.items()]
+    return [MissingFigures(titles, reason) for reason, titles in by_reason.items()]
 
 
 def without_private_parts(results: AuditResults) -> AuditResults:

@@ -1,4 +1,4 @@
-"""distill.json: what was trained, from what, and how it came out."""
+"""distill.json: what was trained, from what, and the outcome."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class TrainedModel(BaseModel):
     method: str
     """teacher, baseline, soft or hard."""
     seed: int | None
-    """None for a teacher that was there already."""
+    """None for a teacher that was not trained here."""
     parameters: int
     windows: int
     tokens: int
     """Read over all epochs, padding left out."""
     steps: int
     losses: list[float]
-    """Mean training loss of each epoch, in nats for each target; of a soft student times T²."""
+    """Mean training loss of each epoch, in nats per target; for a soft student times T²."""
     seconds: float
-    """Training alone; 0 for a teacher that was there already."""
+    """Training alone; 0 for a teacher that was not trained here."""
     holdout_perplexity: float
     """exp of the mean negative log-likelihood over the holdout's tokens."""
     measured: str
@@ -56,7 +56,7 @@ def render(record: DistillRecord, out: Path) -> str:
     for model in record.models:
         # A soft student's loss is another quantity than that of the others.
         what = "KD loss" if model.method == "soft" else "loss"
-        loss = f"{what} {model.losses[-1]:.3f}" if model.losses else "as it was"
+        loss = f"{what} {model.losses[-1]:.3f}" if model.losses else "not trained here"
         lines.append(
             f"  {model.folder:24} perplexity of the holdout {model.holdout_perplexity:8.2f}   {loss}, "
             f"{model.steps:,} steps, {model.seconds:.0f} s"

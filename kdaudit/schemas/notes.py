@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 NoteCode = Literal[
-    # The audit: what was not asked for, and how text was read.
+    # The audit: what was not measured, and how text was read.
     "no_holdout",
     "no_base",
     "tags_not_searched",
@@ -50,14 +50,14 @@ NoteCode = Literal[
 
 
 class Note(BaseModel):
-    """What a figure lacks and why, or what else a reader should know."""
+    """What is not available and why, or what else a reader should know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     code: NoteCode
     """What kind of note it is."""
     subject: str | None
-    """The model, or the key of the results, that it is about; None where it is about none or several."""
+    """The model, or the key of the results, that it is about; None if it is about none or several."""
     text: str
     """For people."""
 

@@ -1,4 +1,4 @@
-"""The versioned schema of results.json: what an audit found, as frozen pydantic models.
+"""The versioned schema of results.json, as frozen pydantic models.
 
 A figure that is not available is None and `notes` says why; it is never 0 and never absent. Rates are
 shares of distinct examples (0 to 1); an interval's open end is None.
@@ -67,7 +67,7 @@ class ExtractionResult(Result):
     prefix_tokens: PositiveInt
     suffix_tokens: PositiveInt
     bos: bool
-    """Whether a BOS token stood before each prefix that the teacher read; a note says where models differ."""
+    """Whether a BOS token stood before each prefix that the teacher read; a note says if models differ."""
     dtype: str
     device: str
 
@@ -89,11 +89,11 @@ class EngineCheck(Result):
     positions: int
     """Their tokens compared; a continuation ends at its first difference."""
     disagreeing: int
-    """Continuations that the engine left where no near tie explains it: an audit continues only with none."""
+    """Continuations that the engine left without a near tie; an audit continues only if there are none."""
     near_ties: int
     """Continuations that it left at a near tie between two tokens."""
     tolerance: float
-    """Widest near tie: a share of the distance between the best logit and the median of all."""
+    """Largest margin of a near tie: a share of the distance between the best logit and the median of all."""
     seconds: float
     reference: str
     """Library, version, attention, dtype and device."""
@@ -120,9 +120,9 @@ class ModelResult(Result):
     seconds: float
     """Extraction alone, without loading the model."""
     tokens_per_second: float | None
-    """Prefix tokens read a second."""
+    """Prefix tokens read per second."""
     engine_check: EngineCheck | None = None
-    """None where there could be no check, which a note explains."""
+    """None if the check was not possible; a note says why."""
 
 
 class AlsoBase(Result):
@@ -195,7 +195,7 @@ class Trials(Result):
 
 
 class RecallGuarantee(Result):
-    """With `confidence`, at least `recall` of the positives' kind is flagged."""
+    """With confidence `confidence`, at least the share `recall` of the positives' kind is flagged."""
 
     recall: float
     confidence: float
@@ -203,11 +203,11 @@ class RecallGuarantee(Result):
 
 
 Labels = Literal["student", "easy_core", "teacher"]
-"""What a predictor learns to predict."""
+"""The prediction target."""
 
 
 class Origin(Result):
-    """What a predictor was fitted on, or is about to be used on."""
+    """What a predictor was fitted on, or is used on."""
 
     teacher: str
     """The teacher's fingerprint."""
@@ -230,7 +230,7 @@ class PredictorResult(Result):
 
     status: Literal["ok", "underpowered", "disabled"]
     reason: str | None = None
-    """Why there is no predictor; None where there is one, and in results before this key."""
+    """Why there is no predictor; None if there is one, and in results older than this key."""
     labels: str | None = None
     student: str | None = None
     """Whose memorized examples the positives are, for labels of that kind."""
@@ -242,7 +242,7 @@ class PredictorResult(Result):
     recall: Trials | None = None
     """At a score of 0.5 of the class-balanced model."""
     precision: Trials | None = None
-    """There too; None where no trial flagged anything."""
+    """At the same score; None if no trial flagged anything."""
     coefficients: dict[str, float] | None = None
     intercept: float | None = None
     threshold: float | None = None
@@ -258,7 +258,7 @@ class Point(Result):
 
 
 class Curves(Result):
-    """What the charts draw; each None where it is not available."""
+    """The charts' data; each None if it is not available."""
 
     roc: list[Point] | None = None
     precision_recall: list[Point] | None = None
@@ -302,7 +302,7 @@ class Leak(Result):
 
 
 class LeakSuffixes(Result):
-    """Distinct suffixes among the leaks: one behind several prefixes (a licence, a signature) is one text."""
+    """Distinct suffixes among the leaks: one after several prefixes (a licence, a signature) is one text."""
 
     leaks: int
     """Of all leaks."""

@@ -1,4 +1,4 @@
-"""The versioned schema of screen.json: what a screening found, as frozen pydantic models.
+"""The versioned schema of screen.json, as frozen pydantic models.
 
 A figure that is not available is None and `notes` says why. The record holds neither training text nor
 document ids.
@@ -32,11 +32,11 @@ class ScreenedModel(Result):
     memorized: int
     fingerprint: str
     engine_check: EngineCheck | None = None
-    """None where there could be no check, which a note explains."""
+    """None if the check was not possible; a note says why."""
 
 
 class Quantiles(Result):
-    """How a feature is spread."""
+    """The distribution of a feature."""
 
     p5: float
     p25: float
@@ -60,9 +60,9 @@ class FlaggedCounts(Result):
     places: int
     """Their occurrences in the corpus."""
     documents: int
-    """Documents with such a place."""
+    """Documents with a flagged window."""
     memorized: int
-    """Flagged examples that the models were found to memorize: the positives of the labels."""
+    """Flagged examples that the models were observed to memorize: the positives of the labels."""
     predicted: int
     """The other flagged examples: their risk reaches the threshold."""
 
@@ -75,28 +75,28 @@ class KeptCounts(Result):
     documents_flagged: int
     """Documents with a flagged window."""
     documents_kept: int
-    """Documents of which something stays; empty ones too."""
+    """Documents that are kept at least in part; empty ones too."""
     documents_dropped: int
-    """Documents of which nothing stays, for what is flagged in them."""
+    """Documents of which nothing is kept, because of what is flagged in them."""
     rows_written: int
     """Rows of kept/; with `drop: window` a document may give several."""
     windows_flagged: int
-    """Places of flagged windows."""
+    """Flagged windows, duplicates included."""
     windows_unscored: int
-    """Places of windows outside the sample (`corpus.limit`), in documents that are kept."""
+    """Windows outside the sample (`corpus.limit`), in documents that are kept."""
     too_short: int
     """Stretches too short to be scored, in documents that are kept."""
     empty: int
     """Rows without text, kept as they are."""
     undecodable: int
-    """Rows left out, since their text is not valid Unicode."""
+    """Rows left out because their text is not valid Unicode."""
     characters_before: int
     """Of the text of all documents, in code points."""
     characters_after: int
     """Of the text in kept/, or of what would be there."""
     withheld: bool = False
-    """Whether nothing was written, since more is flagged than `max_flagged` allows; all but `rows_written`
-    says what would have been."""
+    """Whether nothing was written, because more is flagged than `max_flagged` allows; all keys but
+    `rows_written` then say what would have been written."""
     columns_replaced: tuple[str, ...] = ()
     """Columns with values that JSON readers refuse, which were written otherwise: NaN and infinity as null,
     half of a surrogate pair as U+FFFD, integers beyond 64 bits as the nearest double."""
