@@ -454,7 +454,7 @@ def test_a_teacher_that_scales_its_logits_is_refused(tmp_path: Path, make: Calla
 
 
 class Countdown:
-    """An engine that goes on from a prefix's last token, counting down."""
+    """An engine that continues a prefix's last token, counting down."""
 
     def generate(self, prompts: Ragged, tokens: Lengths) -> Ragged:
         assert prompts.values.dtype == np.int32
@@ -505,7 +505,7 @@ def test_a_model_folder_is_whole_or_absent_and_never_replaced(tmp_path: Path) ->
     with new_folder(folder) as partial:
         (partial / TRAINING_RECORD).write_text("mine")
         assert not folder.exists()
-    with pytest.raises(RunStateError, match="is there already"), new_folder(folder) as partial:
+    with pytest.raises(RunStateError, match="exists and was not trained here"), new_folder(folder) as partial:
         raise AssertionError("nothing may be written")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     assert (folder / TRAINING_RECORD).read_text() == "mine"
@@ -513,7 +513,7 @@ def test_a_model_folder_is_whole_or_absent_and_never_replaced(tmp_path: Path) ->
 
 def test_a_model_folder_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    with pytest.raises(RunStateError, match="is there already"), new_folder(folder):
+    with pytest.raises(RunStateError, match="exists and was not trained here"), new_folder(folder):
         folder.mkdir()
     assert [*tmp_path.rglob("*")] == [folder]
 

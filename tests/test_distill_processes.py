@@ -186,7 +186,7 @@ def test_an_error_that_all_meet_is_told_once(monkeypatch: pytest.MonkeyPatch) ->
     ends = _two(lambda all_: all_.share(7), monkeypatch)
     (told,) = [end for end in ends if isinstance(end, UsageError)]
     (silent,) = [end for end in ends if isinstance(end, SystemExit)]
-    assert "7 windows a step cannot be shared evenly by 2 processes" in str(told)
+    assert "7 windows per step cannot be divided evenly among 2 processes" in str(told)
     assert silent.code == 2
 
 
@@ -209,7 +209,7 @@ def test_one_process_makes_and_never_reads() -> None:
 @pytest.mark.parametrize(("rows", "share", "count"), [(29, 4, 2), (24, 4, 2), (3, 4, 2), (25, 2, 4)])
 @pytest.mark.parametrize("epoch", [0, 3])
 def test_a_step_of_all_processes_has_the_rows_of_one(rows: int, share: int, count: int, epoch: int) -> None:
-    """Against the sampler that accelerate gives one process, dealt out by accelerate's own shards."""
+    """Against the sampler that accelerate gives one process, divided by accelerate's own shards."""
     one = SeedableRandomSampler(range(rows), data_seed=5)
     one.set_epoch(epoch)
     steps = list(BatchSampler(one, share * count, drop_last=False))

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.distillation import corpus as corpus_module
-from kdaudit.distillation.corpus import Author, Writing, write_hard_corpus
+from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, write_hard_corpus
 from kdaudit.distillation.windows import cut_windows
 from kdaudit.errors import DisagreementError, EngineError, ModelError, NoReferenceError
 from kdaudit.inference import EngineOptions, Ragged, start
@@ -515,12 +515,12 @@ def test_a_teacher_that_writes_through_another_model_stops(
     windows = cut_windows(
         corpus, toys.tokenizer(), tmp_path / "w.bin", minimum=14, key="corpus", progress=lambda _: None
     )
-    author = Author(EngineOptions("transformers", str(tmp_path / "teacher"), 14), "sha256:0", 10**5)
-    writing = Writing(toys.PREFIX, temperature, 0, None)
+    teacher = TeacherEngine(EngineOptions("transformers", str(tmp_path / "teacher"), 14), "sha256:0", 10**5)
+    settings = DecodingSettings(toys.PREFIX, temperature, 0, None)
 
     def write() -> None:
         out = tmp_path / "hard_corpus.parquet"
-        write_hard_corpus(out, windows, author, writing, toys.tokenizer(), lambda *_: None, lambda _: None)
+        write_hard_corpus(out, windows, teacher, settings, toys.tokenizer(), lambda *_: None, lambda _: None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

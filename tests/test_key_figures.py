@@ -161,8 +161,8 @@ def test_several_baselines_leave_no_interval_and_the_sentence_says_so() -> None:
         one |= {"ratio_ci95": None}
     sentence = plain(figure(data, "against baseline").lead.sentence)
     assert sentence == (
-        "By the counts alone, without an interval, student “hard” memorizes 56% less than the mean of 2 models of "
-        "its size trained without a teacher."
+        "By the counts alone, without an interval, student “hard” memorizes 56% less than the mean of 2 "
+        "models of its size trained without a teacher."
     )
 
 

@@ -290,11 +290,11 @@ def test_too_few_for_any_guarantee():
 @pytest.mark.parametrize(
     ("positives", "others", "words"),
     [
-        (0, 100, "it takes 10 distinct memorized texts, and there is none"),
+        (0, 100, "it needs 10 distinct memorized texts, and there is none"),
         (1, 100, "there is 1."),
         (9, 100, "there are 9."),
         (100, 0, "all 100 examples are memorized"),
-        (100, 9, "it takes 10 distinct texts that are not memorized, and there are 9."),
+        (100, 9, "it needs 10 distinct texts that are not memorized, and there are 9."),
         (0, 0, "there is none"),
     ],
 )
@@ -305,7 +305,7 @@ def test_hardly_any_give_no_predictor_and_say_so(positives, others, words):
     (note,) = fitted.notes
     assert (note.code, note.subject) == ("no_predictor", "predictor")
     assert words in note.text
-    assert "What the models themselves are seen to memorize is flagged all the same" in note.text
+    assert "Examples that the models were observed to memorize are still flagged" in note.text
 
 
 def test_ten_copies_of_one_text_are_hardly_any():

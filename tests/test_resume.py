@@ -168,7 +168,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_run_which_can_go_on(
     told = driver.run(tmp_path / "run", stage=stage, worker=9)
     assert told["code"] == 4
     assert stage.split("/")[1] in told["error"]
-    assert "run again to go on" in told["error"]
+    assert "run again to resume" in told["error"]
     plan = json.loads((tmp_path / "run" / "manifest.json").read_text())["batch_plan"]
     assert plan.get("hard.sequences", 64) == 64, "a crowded hour must not slow the run that goes on"
     driver.finish_and_compare(tmp_path / "run")

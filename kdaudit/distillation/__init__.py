@@ -1,1 +1,1 @@
-"""Training of what an audit compares: teacher, baseline, soft and hard students."""
+"""Training of the models that an audit compares: teacher, baseline, soft and hard students."""

@@ -18,7 +18,7 @@ _SEAL = "# sha256 of what follows: "
 
 
 def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
-    """Write the audit of the models that lie beside `path`; its paths are taken from there.
+    """Write the audit.yaml of the models beside `path`; its paths are relative to that folder.
 
     What baseline and students started from is named too, where it is a model: an audit tells what it
     completes untouched.
@@ -51,9 +51,9 @@ def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
 
 
 def _sealed(body: str) -> str:
-    """The file's text: its first lines tell whether what follows was changed."""
+    """The file's text: a hash in its first lines shows whether the rest was changed."""
     return (
-        "# Written by kdaudit distill, which keeps this file once it was changed. Paths are taken from its "
+        "# Written by kdaudit distill, which keeps this file if you change it. Paths are relative to its "
         f"folder.\n{_SEAL}{sha256(body.encode()).hexdigest()}\n{body}"
     )
 
@@ -70,7 +70,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _teacher(config: DistillConfig, path: str) -> str | dict[str, Any]:
-    """The teacher's path, with what distill.yaml says of one that it takes as it is."""
+    """The teacher's path, with the settings that distill.yaml has for a teacher that is not trained."""
     if not isinstance(config.teacher, ModelConfig):
         return path
     said = config.teacher.model_dump(mode="json", exclude_defaults=True, exclude={"path"})

@@ -27,11 +27,11 @@ class Base(NamedTuple):
     """A start for training; one of `model` and `config` is there."""
 
     model: ResolvedModel | None
-    """Weights that are there already."""
+    """Existing weights."""
     config: Mapping[str, Any] | None
     """A configuration to start from random weights."""
     key: str
-    """Where it stands in distill.yaml."""
+    """Its key in distill.yaml."""
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +63,7 @@ def load_base(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa:
         seed: of random weights.
 
     Raises:
-        ModelError: the configuration makes no model.
+        ModelError: transformers cannot build a model from the configuration.
 
     """
     if base.model is None:
@@ -98,16 +98,16 @@ def _says_what_transformers_refuses(base: Base) -> Iterator[None]:
         yield
     except Exception as error:  # whatever the values provoke
         raise ModelError(
-            f"transformers makes no model of this configuration ({reason(error)})",
+            f"transformers cannot build a model from this configuration ({reason(error)})",
             fix="correct it",
             key=base.key,
         ) from error
 
 
 def check_architecture(base: Base) -> None:
-    """Refuse an unknown architecture, and a misspelled key, of which transformers would take no notice.
+    """Refuse an unknown architecture, and a misspelled key, which transformers would ignore.
 
-    Keys that resemble none are let through: families have more than their configurations declare.
+    Keys that resemble none are accepted: families have more keys than their configurations declare.
     """
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -138,14 +138,14 @@ def check_bases(
     longest: int,
     warn: Callable[[str], None],
 ) -> None:
-    """Refuse before anything is trained what could not be trained, and warn of a teacher that is not larger.
+    """Before any training, refuse what cannot be trained, and warn if the teacher is not larger.
 
     Args:
         bases: teacher's and student's start, in this order.
         tokenizer: the family's.
         vocabulary: rows that a model needs at least.
         longest: tokens of the longest sequence to come.
-        warn: told of the sizes, and of settings that are left out.
+        warn: receives warnings of the sizes, and of settings that are left out.
 
     Raises:
         ModelError: as `load_base`; or a model has too few rows, or reads fewer tokens.
@@ -162,7 +162,7 @@ def check_bases(
 
 
 def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: str) -> None:
-    """Refuse before anything is trained a teacher whose logits students could not be taught.
+    """Before any training, refuse a teacher whose logits students cannot learn.
 
     Raises:
         ModelError: as `Teacher`.
@@ -174,7 +174,7 @@ def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: 
 
 
 def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Callable[[str], None]) -> int:
-    """How many parameters a base has, once it is known that what is trained from it can be saved."""
+    """Parameters of a base, after a check that models trained from it can be saved."""
     if base.model is None:
         model = load_base(base, tokenizer, 0)
         count, rows = int(model.num_parameters()), int(model.get_input_embeddings().num_embeddings)
@@ -220,7 +220,7 @@ def _too_few_rows(base: Base, rows: int, vocabulary: int) -> ModelError:
     if base.model is None:
         return ModelError(
             f"{rows:,} is less than the tokenizer's {vocabulary:,} tokens",
-            fix="remove it, and the tokenizer's length is taken",
+            fix="remove it to use the tokenizer's length",
             key=f"{base.key}.vocab_size",
         )
     return ModelError(

@@ -1,4 +1,4 @@
-"""What the teacher writes for hard students, kept so that an audit can say what came from where."""
+"""The text that the teacher generates for hard students, kept so that its origin can be looked up."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _CHECKED = 50
 _FINGERPRINT = b"kdaudit.fingerprint"
 
 
-class Writing(NamedTuple):
-    """How the teacher writes."""
+class DecodingSettings(NamedTuple):
+    """How the teacher generates."""
 
     prefix_tokens: int
     temperature: float
     """0 is greedy decoding."""
     seed: int
     bos: int | None
-    """Begin token before each prefix, or None."""
+    """BOS token before each prefix, or None."""
 
 
-class Author(NamedTuple):
-    """The teacher, and how it is run."""
+class TeacherEngine(NamedTuple):
+    """The teacher and the engine that runs it."""
 
     engine: EngineOptions
     fingerprint: str
@@ -54,7 +54,7 @@ class Author(NamedTuple):
 
     @property
     def model(self) -> Model:
-        """The teacher as an engine check knows it."""
+        """The teacher, for the engine check."""
         engine = self.engine
         return Model("teacher", Path(engine.path), engine.dtype, engine.trust_remote_code, self.parameters)
 
@@ -62,16 +62,16 @@ class Author(NamedTuple):
 def write_hard_corpus(
     path: Path,
     windows: WindowFile,
-    author: Author,
-    writing: Writing,
+    teacher: TeacherEngine,
+    settings: DecodingSettings,
     tokenizer: ModelTokenizer,
     progress: Progress,
     warn: Callable[[str], None],
 ) -> None:
     """Continue each window's prefix up to the window's own length, and write both to a parquet file.
 
-    A finished file stays if the same teacher wrote it of the same windows in the same way. The engine is
-    checked before it writes (see `kdaudit.inference.agreement`), on continuations of `_CHECKED` tokens.
+    A finished file is kept if the same teacher generated it from the same windows with the same settings. The
+    engine is checked first (see `kdaudit.inference.agreement`), on continuations of `_CHECKED` tokens.
 
     Raises:
         DisagreementError: the engine does not run the teacher as transformers reads it.
@@ -79,76 +79,76 @@ def write_hard_corpus(
         StorageError: the file could not be written.
 
     """
-    wanted = _fingerprint(windows, author, writing)
+    wanted = _fingerprint(windows, teacher, settings)
     if _recorded(path) == wanted:
         return
     progress("the teacher writes", 0, len(windows))
     schema = layout.HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
     sample = np.random.default_rng(0).permutation(len(windows))[:WINDOWS].astype(np.int64)
-    said = _reference(windows, sample, author, writing, warn)
+    said = _reference(windows, sample, teacher, settings, warn)
     with (
-        start(author.engine) as teacher,
+        start(teacher.engine) as engine,
         replacing(path, private=layout.is_private(path.name)) as partial,
         pq.ParquetWriter(partial, schema) as out,
     ):
         if said is not None:
-            check_engine(author.model, said, _asking(teacher), sample, 0)
+            check_engine(teacher.model, said, _asking(engine), sample, 0)
         for first in range(0, len(windows), _ROWS):
             rows = range(first, min(first + _ROWS, len(windows)))
-            out.write_table(_written(rows, windows, teacher, writing, tokenizer).cast(schema))
+            out.write_table(_written(rows, windows, engine, settings, tokenizer).cast(schema))
             progress("the teacher writes", rows.stop, len(windows))
 
 
 def _reference(
     windows: WindowFile,
     rows: NDArray[np.int64],
-    author: Author,
-    writing: Writing,
+    teacher: TeacherEngine,
+    settings: DecodingSettings,
     warn: Callable[[str], None],
 ) -> Said | None:
-    """What the reference says after some prefixes; None, with a warning, where it cannot run."""
+    """The reference's continuations of some prefixes; None, with a warning, if it cannot run."""
     given = Ragged.of(windows[int(row)] for row in rows)
-    prompts = given.head(writing.prefix_tokens)
+    prompts = given.head(settings.prefix_tokens)
     tokens = np.minimum(_CHECKED, given.lengths - prompts.lengths)
     try:
-        begun = prompts.after(writing.bos)
-        return ask_reference(author.model, begun, tokens, masking=author.engine.masking)
+        begun = prompts.after(settings.bos)
+        return ask_reference(teacher.model, begun, tokens, masking=teacher.engine.masking)
     except NO_REFERENCE as error:
         warn(
-            "teacher: what its engine writes is not checked against a plain forward pass in transformers: "
+            "teacher: its engine is not checked against a plain forward pass in transformers: "
             f"{reason(error)}"
         )
         return None
 
 
-def _asking(teacher: RemoteEngine) -> Asking:
-    """Asks for what the engine writes: what it would match is not used here."""
+def _asking(engine: RemoteEngine) -> Asking:
+    """Questions to an engine whose own matching is not used here: it generates, and the text is compared."""
 
     def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
-        written = teacher.generate(prompts, targets.lengths)
+        written = engine.generate(prompts, targets.lengths)
         pairs = zip(written, targets, strict=True)
         return np.array([np.cumprod(own == target).sum() for own, target in pairs], dtype=np.int16)
 
-    return Asking(teacher.info, match, teacher.generate)
+    return Asking(engine.info, match, engine.generate)
 
 
-def _fingerprint(windows: WindowFile, author: Author, writing: Writing) -> str:
-    """SHA-256 of what the text depends on."""
-    engine = author.engine
-    seed = 0 if writing.temperature == 0 else writing.seed  # greedy text depends on no seed
+def _fingerprint(windows: WindowFile, teacher: TeacherEngine, settings: DecodingSettings) -> str:
+    """SHA-256 of everything that the text depends on."""
+    engine = teacher.engine
+    seed = 0 if settings.temperature == 0 else settings.seed  # greedy text depends on no seed
     return fingerprint(
         {
             "windows": windows.fingerprint,
-            "teacher": author.fingerprint,
+            "teacher": teacher.fingerprint,
             "engine": [engine.engine, engine.dtype],
-            "writing": writing._replace(seed=seed)._asdict(),
+            "writing": settings._replace(seed=seed)._asdict(),
         },
         [],
     )
 
 
 def _recorded(path: Path) -> str | None:
-    """The fingerprint of a finished file, None where there is none that can be read."""
+    """The fingerprint of a finished file; None if there is none that can be read."""
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException):
@@ -158,31 +158,31 @@ def _recorded(path: Path) -> str | None:
 
 
 class _Writer(NamedTuple):
-    """The teacher's engine as `hard_windows` asks it."""
+    """The teacher's engine, in the form that `hard_windows` needs."""
 
-    teacher: RemoteEngine
-    writing: Writing
+    engine: RemoteEngine
+    settings: DecodingSettings
     first: int
     """Row of the first prefix."""
 
     def generate(self, prompts: Ragged, tokens: Lengths) -> Ragged:
         """Continuation of each prompt, after a BOS token where there is one."""
-        seed = self.writing.seed * _APART + self.first
-        return self.teacher.generate(prompts.after(self.writing.bos), tokens, self.writing.temperature, seed)
+        seed = self.settings.seed * _APART + self.first
+        return self.engine.generate(prompts.after(self.settings.bos), tokens, self.settings.temperature, seed)
 
 
 def _written(
     rows: range,
     windows: WindowFile,
-    teacher: RemoteEngine,
-    writing: Writing,
+    engine: RemoteEngine,
+    settings: DecodingSettings,
     tokenizer: ModelTokenizer,
 ) -> pa.Table:
     whole = hard_windows(
-        windows[rows.start : rows.stop], writing.prefix_tokens, _Writer(teacher, writing, rows.start)
+        windows[rows.start : rows.stop], settings.prefix_tokens, _Writer(engine, settings, rows.start)
     )
-    prefixes = [row[: writing.prefix_tokens] for row in whole]
-    own = [row[writing.prefix_tokens :] for row in whole]
+    prefixes = [row[: settings.prefix_tokens] for row in whole]
+    own = [row[settings.prefix_tokens :] for row in whole]
     return pa.table(
         {
             "example_id": pa.array(rows, pa.int64()),

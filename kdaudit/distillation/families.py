@@ -20,7 +20,7 @@ def random_model(config: Mapping[str, Any], seed: int) -> Any:  # noqa: ANN401 -
 
     Args:
         config: `model_type` and what that type's configuration in transformers takes.
-        seed: equal configurations and seeds give equal weights; the global generator is left as it was.
+        seed: equal configurations and seeds give equal weights; the global generator is not changed.
     """
     values = dict(config)
     with torch.random.fork_rng():
@@ -30,7 +30,7 @@ def random_model(config: Mapping[str, Any], seed: int) -> Any:  # noqa: ANN401 -
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int) -> ModelTokenizer:
-    """A byte-level BPE tokenizer that can write any text; no BOS token, `END_OF_TEXT` ends and pads."""
+    """A byte-level BPE tokenizer that can write any text; no BOS token, `END_OF_TEXT` is EOS and padding."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""Folders of trained models: written beside their place and moved there, so that each is whole or absent.
+"""Folders of trained models: written under another name, then renamed, so that each is whole or absent.
 
 A finished folder holds `training.json`, whose fingerprint says what the model was trained from; a model
 with the wanted fingerprint need not be trained again.
@@ -30,7 +30,7 @@ _MOST_SHOWN = 60
 
 
 class TrainingRecord(NamedTuple):
-    """What is written beside a trained model."""
+    """The contents of training.json, beside a trained model."""
 
     fingerprint: str
     """SHA-256 of everything that the weights depend on."""
@@ -54,13 +54,13 @@ def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:
 def what_changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The settings that differ, in words; hashes and other long values are named without their value."""
     before, after = _flat(then), _flat(now)
-    told = []
+    changes = []
     for key in {**before, **after}:
         old, new = before.get(key), after.get(key)
         if old != new:
             short = len(f"{old}{new}") < _MOST_SHOWN
-            told.append(f"{key} was {old} and is {new}" if short else f"{key} differs")
-    return ", ".join(told) or "another version of kdaudit trained it"
+            changes.append(f"{key} was {old} and is {new}" if short else f"{key} differs")
+    return ", ".join(changes) or "another version of kdaudit trained it"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> TrainingRecord | None:
-    """What is written beside the finished model in `folder`, None where there is none that can be read."""
+    """The record of the finished model in `folder`; None if there is none that can be read."""
     try:
         found = TrainingRecord(**json.loads(read_bounded(folder / layout.TRAINING_RECORD, _MOST_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -84,11 +84,11 @@ def read_record(folder: Path) -> TrainingRecord | None:
 
 @contextmanager
 def storing(what: str, *also: type[Exception]) -> Iterator[None]:
-    """Turn what the libraries raise where weights cannot be written into a StorageError; `what` begins it.
+    """Turn errors of libraries that cannot write weights into a StorageError; `what` begins its message.
 
     Args:
         what: what is written, and where.
-        also: errors that mean the same inside this block alone.
+        also: errors that mean the same, but only inside this block.
 
     Raises:
         StorageError: an OSError, one of safetensors, or one of `also` was raised.
@@ -98,25 +98,25 @@ def storing(what: str, *also: type[Exception]) -> Iterator[None]:
     try:
         yield
     except failures as error:
-        told = (error.strerror if isinstance(error, OSError) else None) or reason(error)
+        why = (error.strerror if isinstance(error, OSError) else None) or reason(error)
         raise StorageError(
-            f"{what} could not be written ({told}); free space or fix the folder's permissions, then run "
+            f"{what} could not be written ({why}); free space or fix the folder's permissions, then run "
             "again: training resumes from the last whole checkpoint"
         ) from error
 
 
 @contextmanager
 def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
-    """Give an empty folder to write a model to; it becomes `folder` when the block ends well.
+    """An empty folder to write a model to; it becomes `folder` if the block ends without an error.
 
-    The caller makes sure that no other process writes beside `folder`: what killed ones left there goes.
+    The caller makes sure that no other process writes beside `folder`: leftovers of killed ones are removed.
 
     Args:
         folder: the model's folder. Nothing is replaced, and nothing is written through a link.
-        root: a folder that it lies in, at any depth; None for its parent.
+        root: a folder that contains it, at any depth; None for its parent.
 
     Raises:
-        RunStateError: something stands there.
+        RunStateError: the folder exists already.
         StorageError: the folder could not be written.
     """
     _refuse_others(folder)
@@ -138,7 +138,7 @@ def new_folder(folder: Path, root: Path | None = None) -> Iterator[Path]:
 def _refuse_others(folder: Path) -> None:
     if kind_of(folder) is not None:
         raise RunStateError(
-            f"{folder}: is there already and was not trained here",
+            f"{folder}: exists and was not trained here",
             fix="choose another --out, or move it away",
         )
 
@@ -150,14 +150,14 @@ def save_model(
     folder: Path,
     weights: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write model, generation settings, tokenizer and record in Hugging Face form, the record last.
+    """Write model, generation settings, tokenizer and record in Hugging Face format, the record last.
 
     Args:
         model: a causal language model of transformers.
         tokenizer: the one that it was trained with.
         record: how the model was trained.
         folder: where to write.
-        weights: the model's, where it does not hold them whole itself.
+        weights: the model's, if the model itself does not hold all of them.
 
     """
     model.config.use_cache = True  # the Trainer turns it off
@@ -169,7 +169,7 @@ def save_model(
 
 
 def first_card(record: TrainingRecord) -> str:
-    """A model card that says how the model was trained, as far as that is known before it is measured."""
+    """A model card with how the model was trained, before it is measured."""
     settings = json.dumps(record.settings, indent=2)
     return (
         "---\nlibrary_name: transformers\ntags: [knowledge-distillation, kdaudit]\n---\n\n"

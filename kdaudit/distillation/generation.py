@@ -1,7 +1,7 @@
 """Generation settings of models that are trained: the base's own, as far as transformers saves them.
 
 transformers loads settings that it refuses to save, such as a temperature without sampling, as Llama-2 and
-Vicuna have it; a training would die of them at its first checkpoint.
+Vicuna have it; they would end a training at its first checkpoint.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class GenerationSettings(NamedTuple):
-    """What a trained model is saved with."""
+    """The generation settings that a trained model is saved with."""
 
     settings: Any
     """A GenerationConfig of transformers, which it saves."""
     left_out: str | None
-    """Why the base's own are not taken but for their special tokens, where that is so."""
+    """Why only the special tokens of the base's own settings are used, if that is so."""
 
 
 def generation_settings(folder: Path, config: Any) -> GenerationSettings:  # noqa: ANN401 - transformers is untyped
@@ -54,10 +54,10 @@ def _token(name: str, *settings: Any) -> int | list[int] | None:  # noqa: ANN401
 
 
 def check_savable(key: str, config: Any, settings: Any) -> None:  # noqa: ANN401
-    """Refuse before anything is trained what could not be saved afterwards: all but the weights is tried.
+    """Before any training, refuse what cannot be saved afterwards: everything but the weights is tried.
 
     Args:
-        key: where the base stands in distill.yaml.
+        key: of the base in distill.yaml.
         config: its configuration.
         settings: see `GenerationSettings`.
 
@@ -70,7 +70,7 @@ def check_savable(key: str, config: Any, settings: Any) -> None:  # noqa: ANN401
             try:
                 part.save_pretrained(folder)
             except OSError:
-                raise  # the disk's fault, not the model's
+                raise  # the disk failed, not the model
             except Exception as error:  # whatever the values provoke
                 raise ModelError(
                     f"transformers would not save a model trained from it ({reason(error)})",

@@ -4,7 +4,7 @@ Sequence level: the teacher continues the prefix of each training window, greedi
 window's own length, so that a hard student reads as many tokens as the others, in the same order of windows.
 
 Token level: the student reads the windows themselves, and after each position learns the token that the
-teacher finds likeliest there. These labels are made on the fly, without gradients.
+teacher finds most likely there. These labels are computed on the fly, without gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kdaudit.inference import Lengths, Ragged, Tokens
 
 
 class Continues(Protocol):
-    """The one thing asked of an inference engine here; `kdaudit.inference.base.Engine` does it."""
+    """The part of an inference engine that is used here; `kdaudit.inference.base.Engine` has it."""
 
     def generate(self, prompts: Ragged, tokens: Lengths) -> Ragged:
         """Continuation of each prompt, of as many tokens as asked: int64 (prompts,)."""
@@ -53,9 +53,9 @@ def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:
         batch: `input_ids`, `attention_mask` and `labels`, (rows, tokens) each.
 
     Returns:
-        int64 (rows, tokens): at place i + 1 the token that the teacher finds likeliest after the text up to
-        and with place i; `IGNORED` where the batch's labels are. The first place, which nothing predicts, is
-        as it was.
+        int64 (rows, tokens): at position i + 1 the token that the teacher finds most likely after the text
+        up to and including position i; `IGNORED` where the batch's labels are. The first position, which
+        nothing predicts, is unchanged.
     """
     chosen = teacher.likeliest({name: batch[name] for name in ("input_ids", "attention_mask")})
     labels = batch["labels"]
@@ -64,7 +64,7 @@ def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:
 
 
 class TokenHardTrainer(WindowTrainer):
-    """Trains a student on windows with cross-entropy to `token_labels` of a teacher, which stays as it is.
+    """Trains a student on windows with cross-entropy to `token_labels` of a frozen teacher.
 
     Args:
         training: the student and how it is trained.

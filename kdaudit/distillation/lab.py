@@ -3,10 +3,10 @@
     distill.yaml -> bases, tokenizer, windows -> teacher -> for each seed: students -> audit.yaml,
     distill.json
 
-Every model is a folder that is whole or absent. One that stands there and was trained from the same things
-is not trained again; one that was being trained goes on from its last checkpoint.
+Every model is a folder that is whole or absent. An existing model that was trained from the same inputs is
+not trained again; an interrupted training resumes from its last checkpoint.
 
-Where a launcher started several processes all of them walk this map, and what is written is the first's.
+If a launcher started several processes, all of them run this code, and only the first writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kdaudit.config.distill import (
 )
 from kdaudit.distillation.audit_file import write_audit_file
 from kdaudit.distillation.bases import Base, load_base
-from kdaudit.distillation.corpus import Author, Writing, read_hard_windows, write_hard_corpus
+from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, read_hard_windows, write_hard_corpus
 from kdaudit.distillation.folders import (
     TrainingRecord,
     fingerprint,
@@ -69,7 +69,7 @@ class _Plan(NamedTuple):
     learner: LearnerConfig
     seed: int
     settings: dict[str, Any]
-    """What its weights depend on beside base, recipe and windows: JSON values."""
+    """What its weights depend on besides base, recipe and windows: JSON values."""
     rows: Callable[[], Sequence[Tokens]]
     trainer: Callable[[Training], WindowTrainer]
 
@@ -87,16 +87,16 @@ def run_distill(
     Args:
         config: what to train.
         out: the output folder; made if absent. Several processes need the same one.
-        progress: told of every training step.
-        warn: told what the user should know and need not act on.
-        processes: those that train together, of `kdaudit.distillation.processes.together`.
+        progress: called at every training step.
+        warn: receives what the user should know but need not act on.
+        processes: the processes that train together, from `kdaudit.distillation.processes.together`.
 
     Returns:
-        What stands in distill.json.
+        The contents of distill.json.
 
     Raises:
         UsageError: configuration, corpus or models are wrong.
-        RunError: a training's loss became no number, an engine failed, or the disk is full.
+        RunError: a training loss became NaN or infinite, an engine failed, or the disk is full.
 
     """
     processes.share(config.training.batch_size)
@@ -115,13 +115,13 @@ def run_distill(
         check_folders(folder, out)
     lock: AbstractContextManager[Any] = processes.first_then_all(lambda: FolderLock(out), nullcontext)
     with lock:
-        disable_progress_bar()  # transformers' own: `progress` alone says how far things are
-        set_verbosity_error()  # it warns of every training that goes on from a checkpoint
+        disable_progress_bar()  # transformers' own bars: progress is shown by `progress` alone
+        set_verbosity_error()  # it warns of every training that resumes from a checkpoint
         return _distill(open_lab(config, out, processes, progress, warn))
 
 
 def _folders(config: DistillConfig, out: Path) -> list[Path]:
-    """Where the family is written."""
+    """Folders that the family is written to."""
     students = [out / layout.seed_folder(seed) / one.name for seed in config.seeds for one in config.students]
     return [out / layout.WINDOWS, out / layout.CHECKPOINTS, out / layout.TEACHER, *students]
 
@@ -181,7 +181,7 @@ def _teacher_model(lab: Lab) -> ResolvedModel:
 
 
 def _rows(lab: Lab, student: LabStudent, seed: int) -> Sequence[Tokens]:
-    """What a student reads: the corpus, or what the teacher wrote in its place."""
+    """The training text of a student: the corpus, or the text that the teacher generated."""
     if not isinstance(student, HardStudent) or student.level == "token":
         return lab.windows
     path = lab.out / _hard_corpus_name(lab.config, student, seed)
@@ -190,7 +190,7 @@ def _rows(lab: Lab, student: LabStudent, seed: int) -> Sequence[Tokens]:
 
 
 def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
-    """Let the teacher write what a hard student reads."""
+    """Let the teacher generate the training text of a hard student."""
     extraction, given = lab.config.extraction, lab.config.teacher
     shared_by = given.tensor_parallel if isinstance(given, ModelConfig) else None
     engine = EngineOptions(
@@ -202,15 +202,15 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
         vocabulary=lab.readers.vocabulary,
         unused_ids=lab.readers.tokenizer.unused_ids,
     )
-    greedy = student.decoding == "greedy"
-    writing = Writing(student.prefix_tokens, 0.0 if greedy else student.sampling_temperature, seed, lab.bos)
-    teacher = _teacher_model(lab)
-    author = Author(engine, teacher.fingerprint, teacher.parameters)
-    write_hard_corpus(path, lab.windows, author, writing, lab.readers.tokenizer, lab.progress, lab.warn)
+    temperature = 0.0 if student.decoding == "greedy" else student.sampling_temperature
+    settings = DecodingSettings(student.prefix_tokens, temperature, seed, lab.bos)
+    model = _teacher_model(lab)
+    teacher = TeacherEngine(engine, model.fingerprint, model.parameters)
+    write_hard_corpus(path, lab.windows, teacher, settings, lab.readers.tokenizer, lab.progress, lab.warn)
 
 
 def _hard_corpus_name(config: DistillConfig, student: HardStudent, seed: int) -> str:
-    """The first sequence-level student's text has the plain name; others add theirs, later seeds theirs."""
+    """Plain for the first sequence-level student; else with its name, and with a later seed if sampled."""
     first = next(one for one in config.students if isinstance(one, HardStudent) and one.level == "sequence")
     sampled = student.decoding == "sampled" and seed != config.seeds[0]
     return layout.hard_corpus(None if student.name == first.name else student.name, seed if sampled else None)
@@ -232,7 +232,7 @@ def _load_teacher(lab: Lab) -> Any:  # noqa: ANN401 - transformers is untyped
 
 
 def _train(lab: Lab, plan: _Plan) -> Finished:
-    """Train a model, unless its folder holds one that was trained from the same things."""
+    """Train a model, unless its folder holds one that was trained from the same inputs."""
     depends = {
         "base": plan.base.fingerprint,
         "recipe": _recipe(lab.config, plan)._asdict(),
@@ -251,11 +251,11 @@ def _train(lab: Lab, plan: _Plan) -> Finished:
 
 
 def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
-    """The record of a model that need not be trained again; None where nothing stands."""
+    """The record of a model that need not be trained again; None if there is no model."""
     there = read_record(folder)
     if there is None and folder.exists():
         raise RunStateError(
-            f"{folder}: is there already and was not trained here",
+            f"{folder}: exists and was not trained here",
             fix="choose another --out, or move it away",
         )
     if there is not None and there.fingerprint != fingerprint(depends, []):
@@ -295,9 +295,9 @@ def _trained(lab: Lab, plan: _Plan, depends: dict[str, Any]) -> TrainingRecord:
 
 
 def _checkpoints(lab: Lab, depends: dict[str, Any], rows: Sequence[Tokens]) -> Path:
-    """Of the rows too: what a teacher writes may differ where an engine or a machine does.
+    """It depends on the rows too: a teacher's text may differ with the engine or the machine.
 
-    And of the number of processes, each of which keeps a state of its own in a checkpoint.
+    And on the number of processes, each of which keeps its own state in a checkpoint.
     """
     count = lab.processes.count
     depends = depends if count == 1 else {**depends, "processes": count}

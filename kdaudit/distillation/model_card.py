@@ -1,6 +1,6 @@
-"""The model card of a trained model: from what, how and how well, and how to audit it.
+"""The model card of a trained model: its data, its training, its results, and how to audit it.
 
-A card is made to be handed on: it names a local folder by its last part alone.
+A card is meant to be published: it names a local folder only by its last part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kdaudit.distillation.folders import TrainingRecord
 
 
 class About(NamedTuple):
-    """What a card tells beside the training's own record."""
+    """The contents of a card besides the training record."""
 
     name: str
     """The model's, in its family."""
@@ -41,9 +41,9 @@ def model_card(about: About, record: TrainingRecord) -> str:
     return (
         f"---\n{dump_yaml(front)}---\n\n# {about.name}\n\nTrained by kdaudit {__version__}.\n\n"
         f"| | |\n| --- | --- |\n{rows}\n\n## What it memorized\n\n"
-        "A model can repeat its training text word for word, and a distilled one also some of what only its "
-        "teacher memorized. `kdaudit run audit.yaml` measures how much, with the audit.yaml that `kdaudit "
-        "distill` wrote beside the students, and `kdaudit card` puts the result into this "
+        "A model can reproduce its training text word for word, and a distilled model also some text that "
+        "only its teacher memorized. `kdaudit run audit.yaml` measures how much, with the audit.yaml that "
+        "`kdaudit distill` wrote beside the students, and `kdaudit card` puts the result into this "
         f"card.\n\n## What its weights depend on\n\n```json\n{settings}\n```\n"
     )
 
@@ -57,7 +57,7 @@ def _rows(about: About, record: TrainingRecord) -> Iterator[tuple[str, str]]:
     yield "corpus", f"{_shown(about.corpus)}, {record.rows:,} windows"
     yield (
         "training",
-        f"{recipe['epochs']} epochs of {recipe['batch_size']} windows a step, {record.steps:,} steps, "
+        f"{recipe['epochs']} epochs of {recipe['batch_size']} windows per step, {record.steps:,} steps, "
         f"learning rate {recipe['learning_rate']:g}, {recipe['schedule']}, seed {recipe['seed']}",
     )
     kind = "distillation loss" if settings["method"] == "soft" else "loss"
@@ -75,12 +75,12 @@ def _method(settings: dict[str, Any]) -> str:
                 f"{settings['temperature']:g}{mixed}"
             )
         case "hard" if settings["level"] == "token":
-            return "hard distillation: the teacher's likeliest token at each place"
+            return "hard distillation: the teacher's most likely token at each position"
         case "hard":
             decoding = settings["decoding"]
             at = f" at temperature {settings['sampling_temperature']:g}" if decoding == "sampled" else ""
             return (
-                f"hard (sequence-level) distillation: text that the teacher wrote after "
+                f"hard (sequence-level) distillation: text that the teacher generated after "
                 f"{settings['prefix_tokens']} tokens of each window, {decoding}{at}"
             )
         case "baseline":

@@ -1,6 +1,6 @@
-"""What every training of a family shares, found and checked before the first of them begins.
+"""What all trainings of a family share, loaded and checked before the first one begins.
 
-The first process resolves the models, cuts the text and writes both down in `windows/`; others read it there.
+The first process resolves the models, cuts the text and writes both to `windows/`, where the others read.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Lab(NamedTuple):
 
     @property
     def bos(self) -> int | None:
-        """BOS token before each window, where the tokenizers themselves put one."""
+        """BOS token before each window, if the tokenizers themselves add one."""
         return self.readers.bos
 
     @property
     def teacher_dtype(self) -> str | None:
-        """Number format that distill.yaml asks of a given teacher."""
+        """The dtype that distill.yaml sets for a teacher that is not trained."""
         teacher = self.config.teacher
         return teacher.dtype if isinstance(teacher, ModelConfig) else None
 
@@ -64,14 +64,14 @@ def open_lab(
     progress: Progress,
     warn: Callable[[str], None],
 ) -> Lab:
-    """Find what training starts from, cut the text, and refuse what could not be trained.
+    """Find what training starts from, cut the text, and refuse what cannot be trained.
 
     Args:
         config: what to train.
         out: the output folder.
-        processes: those that train.
-        progress: told of rows read.
-        warn: told what the user should know.
+        processes: the processes that train.
+        progress: called with the rows read.
+        warn: receives what the user should know.
 
     Raises:
         UsageError: corpus or models are wrong.
@@ -83,13 +83,13 @@ def open_lab(
 
 
 def _make(opening: _Opening) -> Lab:
-    config, work, told = opening.config, _work(opening), opening.progress
-    told(f"{' and '.join(config.starts())}: hashing", 0, 0)
+    config, work, progress = opening.config, _work(opening), opening.progress
+    progress(f"{' and '.join(config.starts())}: hashing", 0, 0)
     bases = _bases(config)
-    told("tokenizer: loading, or training on the corpus", 0, 0)
+    progress("tokenizer: loading, or training on the corpus", 0, 0)
     readers = family_readers(config, bases)
     longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
-    told("checking that teacher and students can be trained", 0, 0)
+    progress("checking that teacher and students can be trained", 0, 0)
     check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
     _warn_of_rewriting(opening, bases, readers)
     if any(_learns_logits(student) for student in config.students):
@@ -110,13 +110,13 @@ def _read(opening: _Opening) -> Lab:
 
 
 def _read_again(opening: _Opening, bases: dict[str, Base]) -> Readers:
-    """The tokenizers as every process finds them, once the first has written the family's down."""
+    """The tokenizers as every process reads them, once the first has written the family's."""
     tokenizer = load_tokenizer(_work(opening) / "tokenizer")
     return readers_of(tokenizer, bases, named=opening.config.tokenizer is not None)
 
 
 def _warn_of_rewriting(opening: _Opening, bases: dict[str, Base], readers: Readers) -> None:
-    """Say what is peculiar about tokenizers that models are saved with."""
+    """Warn if a tokenizer that models are saved with is rewritten."""
     texts = first_texts(opening.config.corpus)
     for key, base in bases.items():
         said = None if base.model is None else rewriting_warning(base.model.folder, readers.own[key], texts)

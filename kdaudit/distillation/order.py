@@ -1,8 +1,8 @@
-"""The order of rows when several processes train: that of one process, dealt out a step at a time.
+"""The order of rows when several processes train: that of one process, divided step by step.
 
-A step's rows are those that one process would read in it, whatever the number of processes. Where the last
-step of an epoch has fewer, places without a row (`NO_ROW`) fill it up: they keep the processes in step and
-change neither loss nor gradient. The Trainer by itself would read some rows twice there.
+A step's rows are those that one process would read in it, whatever the number of processes. If the last
+step of an epoch has fewer, it is padded with `NO_ROW`, which keeps the processes in step and changes neither
+loss nor gradient. The Trainer by itself would read some rows twice.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import Sampler
 
 NO_ROW = -1
-"""Stands in an order where there is no row left."""
+"""Padding of an order, in place of a row."""
 
 
 class SharedOrder(Sampler[int]):
-    """The rows of an epoch, in the order that `accelerate` gives one process, filled up to whole steps.
+    """The rows of an epoch, in the order that `accelerate` gives one process, padded to whole steps.
 
     Args:
         rows: how many there are.

@@ -1,4 +1,4 @@
-"""How a family came out: each model is measured on the holdout; all goes to its card and to distill.json."""
+"""The outcome of a family: each model is measured on the holdout; cards and distill.json are written."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _ROWS = 4096
 
 
 class Finished(NamedTuple):
-    """A model that stands in its folder."""
+    """A finished model in its folder."""
 
     name: str
     method: str
     folder: Path
     record: TrainingRecord | None
-    """None for a teacher that was taken as it is."""
+    """None for a teacher that was not trained here."""
 
 
 def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
     """Measure every model, and write the cards of those that were trained, and distill.json.
 
-    What an earlier call measured, of the same weights on the same holdout, is not measured again.
+    A measurement of an earlier call, of the same weights on the same holdout, is not repeated.
 
     Raises:
         EngineError: a model could not be run.
@@ -67,7 +67,7 @@ def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
 
 
 def _card_is_new(path: Path, record: TrainingRecord) -> bool:
-    """Whether a card is as training left it: later it is the user's, who may have put an audit into it."""
+    """Whether a card is as training wrote it; a changed card is kept, since it may hold an audit."""
     try:
         return read_bounded(path, _MOST_BYTES).decode() == first_card(record)
     except (OSError, UnicodeDecodeError):
@@ -75,7 +75,7 @@ def _card_is_new(path: Path, record: TrainingRecord) -> bool:
 
 
 def read_record(out: Path) -> DistillRecord:
-    """What `write_record` wrote."""
+    """The distill.json that `write_record` wrote."""
     return DistillRecord.model_validate_json(read_bounded(out / layout.DISTILL_RECORD, _MOST_BYTES))
 
 
@@ -127,7 +127,7 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
 
 
 def _perplexity(lab: Lab, one: Finished) -> float:
-    """Perplexity of the holdout, as an audit of the same model has it: of distinct examples."""
+    """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
     ledger = Ledger(measured=_example_tokens(lab), seed=0, limit=None)
     for window in lab.holdout:
         ledger.add(window)

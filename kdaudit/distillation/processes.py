@@ -1,9 +1,9 @@
-"""The processes that train one family together: what the first does alone, and how all of them end.
+"""The processes that train one family together: what only the first does, and how all of them end.
 
-`torchrun` and `accelerate launch` start one command several times. The first process (rank 0) does alone what
-is done once and the others then read what it wrote; all of them train. They wait for each other through the
-launcher's key-value store and not through the training's own process group: such a wait may take hours, as
-long as the teacher writes, and a process group would give up after half an hour.
+`torchrun` and `accelerate launch` start one command several times. The first process (rank 0) does what is
+done once, and the others then read what it wrote; all of them train. They wait for each other through the
+launcher's key-value store and not through the training's own process group: a wait may take hours, as
+long as the teacher generates, and a process group would time out after half an hour.
 
 Invariant: every process calls `first_then_all` in the same order.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _LOOK = 0.1
-"""Seconds between two looks into the store."""
+"""Seconds between two reads of the store."""
 _GRACE = 3.0
-"""Seconds in which the process that failed first can tell why, before a launcher sees another end."""
+"""Seconds for the process that failed first to report why, before a launcher sees another one end."""
 _FAILED, _HEARD = "failed", "heard"
 _INTERRUPTED = 130
 _LAUNCHERS = (
@@ -33,11 +33,11 @@ _LAUNCHERS = (
     *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_", "ACCELERATE_"),
 )
-"""Beginnings of the variables in which a launcher tells a process its place."""
+"""Prefixes of the variables in which a launcher tells a process its rank."""
 
 
 class Processes:
-    """Those that train together, as one of them sees them.
+    """The processes that train together, as one of them sees them.
 
     Args:
         rank: this one's number, from 0.
@@ -54,7 +54,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and talks."""
+        """Whether this is the process that writes files and messages."""
         return self._rank == 0
 
     def share(self, batch_size: int) -> int:
@@ -66,16 +66,16 @@ class Processes:
         """
         if batch_size % self.count:
             raise UsageError(
-                f"{batch_size} windows a step cannot be shared evenly by {self.count} processes",
+                f"{batch_size} windows per step cannot be divided evenly among {self.count} processes",
                 fix=f"set it to a multiple of {self.count}, or start another number of them",
                 key="training.batch_size",
             )
         return batch_size // self.count
 
     def first_then_all(self, make: Callable[[], _T], read: Callable[[], _T]) -> _T:
-        """What `make` gives in the first process, and in the others what `read` gives once that is done.
+        """The result of `make` in the first process, and of `read` in the others once that is done.
 
-        While it makes, the first process is to itself and its children as if it had been started alone.
+        During `make`, the first process and its children see no launcher.
         """
         if self._store is None:
             return make()
@@ -94,11 +94,11 @@ class Processes:
 
     @contextmanager
     def one_voice(self) -> Iterator[None]:
-        """Let the first error of all processes through; where others stop for it, they end in silence.
+        """Let the first error of all processes through; processes that stop because of it print nothing.
 
         Raises:
-            RunError: another process died, too suddenly to say why.
-            ToldElsewhere: another process tells what failed; the exit code is the same.
+            RunError: another process died without a message.
+            ToldElsewhere: another process reports what failed; the exit code is the same.
 
         """
         if self._store is None:
@@ -115,32 +115,32 @@ class Processes:
             self._wait_until_heard(self._store)
             if _lost_another(error):
                 raise RunError(
-                    "distill: another process of this training was killed or lost; see its own last words, "
-                    "then run the same command to go on from the last checkpoint"
+                    "distill: another process of this training was killed or lost; see its own output, "
+                    "then run the same command to resume from the last checkpoint"
                 ) from error
             raise
 
     def _leave(self, store: Store) -> None:
-        """End with the exit code of the process that failed, once that one had time to say why."""
+        """End with the exit code of the process that failed, after it had time to report why."""
         code = int(store.get(_FAILED).decode().split()[1])
         store.add(_HEARD, 1)
         time.sleep(_GRACE)
         raise ToldElsewhere(code)
 
     def _wait_until_heard(self, store: Store) -> None:
-        """Keep the store, which this process may hold, until the others know; those in a step cannot."""
+        """Keep the store, which this process may host, until the others but those in a step have read it."""
         end = time.monotonic() + _GRACE
         while store.add(_HEARD, 0) < self.count - 1 and time.monotonic() < end:
             time.sleep(_LOOK)
 
 
 ALONE = Processes()
-"""A command that no launcher started several times."""
+"""A command that runs in one process."""
 
 
 @contextmanager
 def together() -> Iterator[Processes]:
-    """The processes that a launcher started, which end as `Processes.one_voice` says."""
+    """The processes that a launcher started; they end as described at `Processes.one_voice`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
@@ -160,7 +160,7 @@ def _exit_code(error: BaseException) -> int:
 
 
 def _lost_another(error: BaseException) -> bool:
-    """Whether an error is what a step meets when another process is gone."""
+    """Whether an error is one that a step raises if another process is gone."""
     from torch.distributed import DistError
 
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
@@ -168,7 +168,7 @@ def _lost_another(error: BaseException) -> bool:
 
 @contextmanager
 def _without_launcher() -> Iterator[None]:
-    """Take the launcher's variables away: a worker's torch would look for its store and its other ranks."""
+    """Remove the launcher's variables: a worker's torch would look for its store and its other ranks."""
     taken = {name: value for name, value in os.environ.items() if name.startswith(_LAUNCHERS)}
     for name in taken:
         del os.environ[name]

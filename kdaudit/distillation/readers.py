@@ -1,4 +1,4 @@
-"""How the models of a family read text: one way, whether they share a tokenizer or each has its own."""
+"""Tokenizers of a family: all models read text as the same tokens, with one tokenizer or each its own."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from kdaudit.models.tokenizer import (
 
 
 class Readers(NamedTuple):
-    """How a family reads text: every model of it reads the corpus as the same tokens."""
+    """The tokenizers of a family; every model reads the corpus as the same tokens."""
 
     tokenizer: ModelTokenizer
-    """Cuts the corpus: the one that is trained or named, else the teacher's."""
+    """Tokenizes the corpus: the one that is trained or named, else the teacher's."""
     own: Mapping[str, ModelTokenizer]
-    """What each model is saved with, by the key of what it starts from."""
+    """The tokenizer that each model is saved with, by the key of its base."""
     others: Mapping[str, Other]
     """Those that differ from `tokenizer`, by the same key."""
 
     @property
     def bos(self) -> int | None:
-        """BOS token before each window, where the tokenizers themselves put one."""
+        """BOS token before each window, if the tokenizers themselves add one."""
         return _bos(self.tokenizer)
 
     @property
@@ -46,7 +46,7 @@ class Readers(NamedTuple):
         return min(len(one) for one in (self.tokenizer, *self.own.values()))
 
     def reading_check(self, key: str) -> ReadingCheck:
-        """What checks, while the corpus under `key` is read, that all read its texts alike."""
+        """A check, while the corpus under `key` is read, that all models read it as the same tokens."""
         return ReadingCheck(key, "the tokenizer", self.tokenizer, self.others)
 
 
@@ -67,7 +67,7 @@ def family_readers(config: DistillConfig, bases: Mapping[str, Base]) -> Readers:
 
 
 def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: bool) -> Readers:
-    """What is known once the family's tokenizer is: whether models with tokenizers of their own read alike.
+    """The readers of a family with this tokenizer, after a check of models that have their own.
 
     Args:
         tokenizer: the family's.
@@ -92,22 +92,22 @@ def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: b
 
 
 def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -> Alike:
-    """What is known of two tokenizers that can be distilled with."""
+    """How two tokenizers that can be distilled with are alike."""
     alike = compare_readings(one, two)
     if alike is not None and _bos(one) == _bos(two):
         return alike
-    what = "reads text otherwise than" if alike is None else "puts another BOS token before a text than"
+    what = "reads text differently from" if alike is None else "puts another BOS token before a text than"
     if named:
-        raise ModelError(f"{what} {key} does", fix="remove it, or name that model's own", key="tokenizer")
+        raise ModelError(f"{what} {key}", fix="remove it, or name that model's own", key="tokenizer")
     raise ModelError(
-        f"its tokenizer {what} the teacher's does, and distillation needs models that read the same tokens",
+        f"its tokenizer {what} the teacher's, and distillation needs models that read the same tokens",
         fix="name models of one family",
         key=key,
     )
 
 
 def _bos(tokenizer: ModelTokenizer) -> int | None:
-    """The BOS token that a tokenizer itself puts before a text."""
+    """The BOS token that a tokenizer itself adds before a text."""
     return bos_token_id(tokenizer) if uses_bos(tokenizer) else None
 
 

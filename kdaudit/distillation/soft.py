@@ -4,14 +4,15 @@ For each position that has a next token, with p = softmax(z / T) over the vocabu
 
     loss = T² · Σ_v p_teacher(v) · log(p_teacher(v) / p_student(v))
 
-(arXiv 2601.15394), averaged over the positions of a step; padding is no target. In place of this forward KL
-divergence the reverse, KL(student ‖ teacher), can be asked for, or Jensen and Shannon's: the mean of the KL
-divergences of both from their even mixture. A share `alpha` of cross-entropy on the text can be mixed in:
+(arXiv 2601.15394), averaged over the positions of a step; padding is not a target. Instead of this forward KL
+divergence, the reverse, KL(student ‖ teacher), or the Jensen-Shannon divergence can be chosen: the mean of
+the KL divergences of both from their even mixture. A share `alpha` of cross-entropy on the text can be mixed
+in:
 
     loss = (1 - alpha) · T² · divergence + alpha · cross-entropy
 
-The divergence is over the tokenizer's entries alone: what pads a model's output layer stands for no token.
-Cross-entropy is what the baseline learns: at temperature 1, over all that the student can give.
+The divergence is over the tokenizer's entries only: padding of a model's output layer represents no token.
+The cross-entropy is the baseline's: at temperature 1, over all of the student's logits.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ _DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
 def soft_loss(
     student: Tensor, teacher: TeacherLogits, next_tokens: Tensor, settings: SoftSettings, chunk: int
 ) -> Tensor:
-    """Sum of the loss over the positions that are targets, made `chunk` positions at a time.
+    """Sum of the loss over the positions that are targets, computed `chunk` positions at a time.
 
     Args:
         student: logits (positions, at least the vocabulary).
@@ -87,7 +88,7 @@ def soft_loss(
 class _ChunkedLoss(torch.autograd.Function):
     """The sum and, in the same pass, its gradient.
 
-    Taking each chunk's gradient at once frees what autograd would otherwise keep for the backward pass:
+    Computing each chunk's gradient at once frees what autograd would otherwise keep for the backward pass:
     several tensors as large as the logits.
     """
 
@@ -121,23 +122,23 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _chunk_loss(student: Tensor, teacher: Tensor, next_tokens: Tensor, settings: SoftSettings) -> Tensor:
-    # Entries of the student that the teacher's logits do not have only pad its output layer.
+    # Entries of the student beyond the teacher's logits only pad its output layer.
     divergences = softened_divergence(student[:, : teacher.shape[-1]], teacher, settings)
     soft = (divergences * (next_tokens != IGNORED)).sum()
-    if settings.alpha == 0:  # the usual case is spared the cost of the other term
+    if settings.alpha == 0:  # the usual case skips the cost of the other term
         return soft
     hard = cross_entropy(student.float(), next_tokens, ignore_index=IGNORED, reduction="sum")
     return (1 - settings.alpha) * soft + settings.alpha * hard
 
 
 class SoftTrainer(WindowTrainer):
-    """Trains a student on windows with `soft_loss` against a teacher, which stays as it is.
+    """Trains a student on windows with `soft_loss` against a frozen teacher.
 
     Args:
         training: the student and how it is trained.
         teacher: any causal language model of transformers with the student's tokenizer.
         vocabulary: that tokenizer's length.
-        settings: what is learnt of the teacher.
+        settings: temperature, divergence and share of cross-entropy.
 
     Raises:
         ModelError: teacher or student has fewer logits than the tokenizer has tokens, or the teacher's logits

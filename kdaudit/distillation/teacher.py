@@ -1,11 +1,11 @@
-"""The teacher as its students see it: frozen, its logits made on the fly and a slice of positions at a time.
+"""The teacher for its students: frozen, its logits computed on the fly, a slice of positions at a time.
 
 One forward pass without gradients gives the last hidden states; the output layer, whose result is as wide as
-the vocabulary, is applied to no more positions than are asked for, so that the teacher's logits never stand
+the vocabulary, is applied only to the positions that are asked for, so that the teacher's logits are never
 in memory as a whole.
 
-Families pad their output layers, each size of a family differently, so entries from the tokenizer's length
-on stand for no token: the teacher's are cut off.
+Families pad their output layers, each size of a family differently, so entries beyond the tokenizer's length
+represent no token: the teacher's are cut off.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kdaudit.errors import ModelError
 from kdaudit.inference.transformers import output_width
 
 CHUNK_ELEMENTS = 2**22
-"""Logits of the teacher that stand in memory at once: 16 MiB in float32."""
+"""Logits of the teacher in memory at once: 16 MiB in float32."""
 
 TeacherLogits = Callable[[slice], Tensor]
 """Gives the teacher's logits (positions of the slice, vocabulary) for a slice of all positions."""
@@ -30,7 +30,7 @@ class Teacher:
     """A teacher in evaluation mode and without gradients.
 
     Args:
-        model: any causal language model of transformers; it stays as it is, but is moved to `device`.
+        model: any causal language model of transformers; it is not changed, but moved to `device`.
         vocabulary: the tokenizer's length.
         device: where the student learns.
 
@@ -47,7 +47,7 @@ class Teacher:
 
     @property
     def chunk(self) -> int:
-        """Positions whose logits may stand in memory at once."""
+        """Positions whose logits may be in memory at once."""
         return max(1, CHUNK_ELEMENTS // output_width(self._model))
 
     def read(self, texts: Mapping[str, Tensor]) -> TeacherLogits:
@@ -68,7 +68,7 @@ class Teacher:
         return logits
 
     def likeliest(self, texts: Mapping[str, Tensor]) -> Tensor:
-        """The token that the teacher finds likeliest after each position: int64 (rows, tokens).
+        """The teacher's most likely token after each position: int64 (rows, tokens).
 
         Of equally likely tokens it is the one with the lowest id.
         """
@@ -98,7 +98,7 @@ def check_output_width(name: str, model: Any, vocabulary: int) -> None:  # noqa:
 
 
 def _check_output_layer(teacher: Any) -> None:  # noqa: ANN401 - any causal language model of transformers
-    """Some families scale or cap their logits after the output layer; those cannot be made in chunks."""
+    """Some families scale or cap their logits after the output layer; those cannot be computed in chunks."""
     # Several tokens: the embedding of one that pads may be zero, and zero scaled is zero.
     text = torch.arange(min(8, output_width(teacher)), device=teacher.device)[None]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How every model of an audit is trained: one set-up of `transformers.Trainer` on rows of token ids.
+"""How every model of a family is trained: one set-up of `transformers.Trainer` on rows of token ids.
 
 Equal seeds, equal numbers of rows and equal batch sizes give the same order of rows, whatever the model,
 the loss or the number of processes. On a CPU equal inputs give equal weights in one process; several give
@@ -30,7 +30,7 @@ from kdaudit.inference.base import Tokens
 from kdaudit.runs.files import read_bounded
 
 IGNORED = -100
-"""Label of a position that is no target, as transformers has it."""
+"""Label of a position that is not a target, as in transformers."""
 
 _SECONDS = "seconds"
 _MOST_BYTES = 64 << 20
@@ -43,39 +43,39 @@ Progress = Callable[[str, int, int], None]
 
 
 class Recipe(NamedTuple):
-    """How long and how fast a model learns: AdamW, a schedule after a linear warm-up."""
+    """Epochs, learning rate and the like: AdamW, with a schedule after a linear warm-up."""
 
     epochs: int
     learning_rate: float
     batch_size: int
-    """Rows a step, over all processes."""
+    """Rows per step, over all processes."""
     warmup_ratio: float = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     seed: int = 0
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate goes on after the warm-up."""
+    """How the learning rate changes after the warm-up."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the computation; auto is bfloat16 on a GPU that has it, else float32."""
+    """The dtype of the computation; auto is bfloat16 on a GPU that supports it, else float32."""
 
 
 class Training(NamedTuple):
     """One model and how it is trained: what every trainer here takes."""
 
     name: str
-    """What progress and errors call the model."""
+    """The model's name in progress and errors."""
     model: Any
     """A causal language model of transformers; it is trained in place."""
     windows: Sequence[Tokens]
     """int32 (tokens,) each, of any lengths."""
     recipe: Recipe
     folder: Path
-    """Where checkpoints are written: twenty over the training, the last ones kept."""
+    """Where checkpoints are written: twenty over the training, of which the last ones are kept."""
     progress: Progress
-    """Told of every step."""
+    """Called at every step."""
     bos: int | None = None
-    """Begin token that is put before each window, or None."""
+    """BOS token before each window, or None."""
     processes: Processes = ALONE
-    """Those that train the model together, this one among them."""
+    """The processes that train the model together, including this one."""
 
 
 class Batch(NamedTuple):
@@ -90,7 +90,7 @@ class Batch(NamedTuple):
 
 
 class Rows(Dataset[Tensor]):
-    """Windows as the Trainer reads them: row i is window i, after a BOS token where there is one.
+    """Windows for the Trainer: row i is window i, after a BOS token if there is one.
 
     `NO_ROW` gives one token, which nothing predicts and which predicts nothing: a row without a target.
     """
@@ -128,8 +128,8 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
     """Trains one model on windows with cross-entropy on every token after the first.
 
     Raises:
-        ModelError: several processes train, and the model cannot be told how many targets all have together.
-        UsageError: a step's windows cannot be shared evenly by the processes.
+        ModelError: several processes train, and the model does not accept the number of all their targets.
+        UsageError: a step's windows cannot be divided evenly among the processes.
 
     """
 
@@ -143,19 +143,19 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
             data_collator=collate,
             callbacks=[self._watch],
         )
-        # It prints to standard output, which belongs to the command's own result.
+        # It prints to standard output, which is for the command's own result.
         self.remove_callback(PrinterCallback)
         if training.processes.count > 1 and not self.model_accepts_loss_kwargs:
             raise ModelError(
                 f"the model {training.name}: {type(training.model).__name__} averages its loss by "
-                "itself, which goes wrong in several processes",
+                "itself, which is wrong in several processes",
                 fix="train it in one, without torchrun",
             )
 
     def train_on(self) -> None:
-        """Train, or go on from the last whole checkpoint in the training's folder."""
+        """Train, or resume from the last whole checkpoint in the training's folder."""
         folder = Path(self.args.output_dir)
-        # The first alone removes what is half written; then all of them find the same.
+        # Only the first process removes half-written checkpoints; then all of them find the same.
         found = self._processes.first_then_all(
             lambda: _last_checkpoint(folder), lambda: _last_checkpoint(folder)
         )
@@ -163,17 +163,17 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         self.train(resume_from_checkpoint=found)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401 - the Trainer's hook
-        # torch's writer tells of a full disk by a RuntimeError about positions in its file.
+        # torch's writer reports a full disk as a RuntimeError about positions in its file.
         with storing(f"{self.args.output_dir}: a checkpoint of {self._watch.name}", RuntimeError):
             super()._save_checkpoint(model, trial)
 
     @property
     def earlier_seconds(self) -> float:
-        """What earlier starts of this training took."""
+        """Seconds of earlier starts of this training."""
         return self._watch.before
 
     def gathered_weights(self) -> dict[str, Tensor] | None:
-        """The model's weights where they lie in shards over the processes, all of which ask; else None."""
+        """The model's weights if they are sharded over the processes, which must all call this; else None."""
         if not self.is_fsdp_enabled:
             return None
         weights: dict[str, Tensor] = self.accelerator.get_state_dict(self.model)
@@ -198,7 +198,7 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
 def _last_checkpoint(folder: Path) -> str | None:
     """The latest checkpoint that was written to its end: the Trainer writes its state last.
 
-    One that a killed process left half is removed: the Trainer would count it among those it keeps.
+    A half-written checkpoint of a killed process is removed: the Trainer would count it among those it keeps.
     """
     numbered = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     for found in sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True):
@@ -212,7 +212,7 @@ def _last_checkpoint(folder: Path) -> str | None:
 
 
 def _seconds_until(checkpoint: Path) -> float:
-    """What the training had taken when it was written; 0 where the process died before it could say."""
+    """Seconds of training until it was written; 0 if the process died before they were saved."""
     try:
         return float(read_bounded(checkpoint / _SECONDS, 100))
     except (OSError, ValueError):
@@ -220,7 +220,7 @@ def _seconds_until(checkpoint: Path) -> float:
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes without types
-    """Reports steps, notes the time beside each checkpoint, stops a training whose loss is no number."""
+    """Reports steps, saves the time beside each checkpoint, stops a training if its loss is not finite."""
 
     def __init__(self, name: str, progress: Progress) -> None:
         self.name = name
@@ -244,7 +244,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers comes witho
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:  # noqa: ANN401, ARG002
         if not math.isfinite(logs.get("loss", 0.0)):
             raise RunError(
-                f"{self.name}: the training loss was no longer a number at step {state.global_step}; "
+                f"{self.name}: the training loss became NaN or infinite at step {state.global_step}; "
                 "lower the learning rate and run again"
             )
 
@@ -277,7 +277,7 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
         report_to="none",
         disable_tqdm=True,
         ddp_timeout=_PATIENCE,
-        ddp_find_unused_parameters=False,  # every weight of a language model takes part in every step
+        ddp_find_unused_parameters=False,  # every weight of a language model is used in every step
     )
     if on_gpu:
         # It counts the GPUs; a process uses one, so that a step has `batch_size` rows.

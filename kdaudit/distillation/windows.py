@@ -1,11 +1,11 @@
-"""The windows of a training corpus, on disk: what every model of a family reads, in one order.
+"""The windows of a training corpus, on disk: every model of a family reads them, in one order.
 
-Invariant: row i is the i-th window of the corpus, copies included, whoever reads it; memory holds one
-number and one name a window. The token ids lie one after the other in one file, and beside it in a parquet
-file where each window ends and which document it comes from.
+Invariant: row i is the i-th window of the corpus, duplicates included, for every reader; memory holds one
+number and one name per window. One file holds all token ids in order; a parquet file beside it says where
+each window ends and which document it comes from.
 
 All windows are trained on, also those that an audit counts as occurrences of one example. With `limit` the
-corpus is every occurrence of the examples that an audit with that limit takes of it.
+corpus is every occurrence of the examples that an audit with that limit samples.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from kdaudit.models.tokenizer import ReadingCheck
 from kdaudit.runs.files import replacing
 
 SAMPLE_SEED = 0
-"""Seed of the sample that `limit` takes; the audit.yaml that follows names it."""
+"""Seed of the sample that `limit` takes; the audit.yaml names it."""
 _FINGERPRINT = b"kdaudit.fingerprint"
 
 
 class WindowFile(Sequence[Tokens]):
-    """Windows of token ids, read from the disk as they are asked for: int32 (tokens,) each."""
+    """Windows of token ids, read from disk on access: int32 (tokens,) each."""
 
     def __init__(
         self, path: Path, ends: Sequence[int], document_ids: Sequence[str], fingerprint: str
@@ -80,16 +80,16 @@ def cut_windows(
     progress: Callable[[int], None],
     reading_check: ReadingCheck | None = None,
 ) -> WindowFile:
-    """Cut a corpus into the windows that an audit of it would find, copies included, and write them.
+    """Cut a corpus into the windows that an audit of it would find, duplicates included, and write them.
 
     Args:
         config: the corpus section.
         tokenizer: of the family.
         path: the file to write, for `open_windows`.
         minimum: tokens of the shortest window to keep.
-        key: where the section stands in the configuration, for messages.
-        progress: told how many rows were read; with a limit the corpus is read twice.
-        reading_check: checks that models with other tokenizers read the texts alike.
+        key: of the section in the configuration, for messages.
+        progress: called with the rows read; with a limit the corpus is read twice.
+        reading_check: checks that models with other tokenizers read the texts as the same tokens.
 
     Raises:
         CorpusError: the corpus cannot be read, or no window is left.
@@ -144,7 +144,7 @@ def _sample(
     key: str,
     progress: Callable[[int], None],
 ) -> Ledger | None:
-    """A ledger that takes the sample's windows and no others; None without a limit."""
+    """A ledger that accepts only the sample's windows; None without a limit."""
     if config.limit is None:
         return None
     ledger = Ledger(measured=minimum, seed=SAMPLE_SEED, limit=config.limit)

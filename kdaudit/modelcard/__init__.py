@@ -2,13 +2,13 @@
 
     summary       the audit in Markdown: card.md, or a student's section
     student       which student a card is about, and the results that concern it
-    metadata      evaluation results as huggingface_hub knows them
-    front_matter  puts them into a card's YAML and leaves every other byte
+    metadata      evaluation results in the form of huggingface_hub
+    front_matter  puts them into a card's YAML and keeps every other byte
     document      a whole card: front matter, and the section between its markers
     hub           the card of a repository, and the commit that uploads it with the public report
     writing       `kdaudit card`
 
-All of it is public: it is made from results whose private parts were taken out.
+All of it is public: it is made from results whose private parts were removed.
 """
 
 from kdaudit.modelcard.section import card_text

@@ -1,9 +1,9 @@
-"""A whole model card: our result in its front matter, our section between markers, all else as it was.
+"""A whole model card: our result in its front matter, our section between markers, the rest unchanged.
 
-The section stands between two HTML comments, which no reader sees. It is put at the end of a card that has
-none yet, and written anew where it stands in a card that has. What was changed is read back with
-huggingface_hub's own ModelCard before it is handed on, so that a card in a form that was not foreseen is
-refused rather than damaged.
+The section stands between two HTML comments, which readers do not see. It is added at the end of a card that
+has none yet; an existing section is replaced in its place. The changed card is read back with
+huggingface_hub's own ModelCard before it is returned, so that a card in an unexpected form is refused and not
+damaged.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ class _Parts(NamedTuple):
 
 
 def updated(card: str, given: Contribution) -> str:
-    """The card with the audit in it; again with the same audit, the same text.
+    """The card with the audit in it; the same audit gives the same text again.
 
     Args:
         card: the whole text of a card; empty to make a new one.
         given: what to put in.
 
     Raises:
-        UsageError: front matter or markers are damaged; the message goes on from the card's name.
+        UsageError: front matter or markers are damaged; the message continues the card's name.
 
     """
     newline = _newline(card)
@@ -146,7 +146,7 @@ def _check(before: _Parts, after: _Parts, given: Contribution) -> None:
     """Refuse what huggingface_hub does not read as the metadata that were there, and ours."""
     was = _metadata("".join(before).removeprefix(_BOM)) if before.front else None
     unusable = UsageError(
-        "its front matter has a form in which nothing can be put in safely",
+        "its front matter has a form that cannot be changed safely",
         fix="write model-index and its results as plain lists, one key a line, then try again",
     )
     try:
@@ -161,7 +161,7 @@ def _check(before: _Parts, after: _Parts, given: Contribution) -> None:
 def _metadata(card: str) -> ModelCardData:
     try:
         data = ModelCard(card).data
-    except Exception as error:  # of the YAML library, which is not ours, or for a form that it did not expect
+    except Exception as error:  # of the YAML library, or for a form that it does not expect
         raise UsageError(
             f"huggingface_hub cannot read its front matter ({reason(error)})",
             fix="fix it, then try again",

@@ -1,7 +1,7 @@
-"""Putting the audit's result into a card's front matter, and leaving every other byte of it alone.
+"""Puts the audit's result into a card's front matter, and keeps every other byte of it.
 
-huggingface_hub can write metadata, but writes all of it anew: comments go, quotes and indentation change.
-So ruamel.yaml tells where in the text the model-index stands, and the result is cut in there. It is found
+huggingface_hub can write metadata, but rewrites all of it: comments go, quotes and indentation change.
+So ruamel.yaml locates the model-index in the text, and the result is inserted there. It is found
 again by the name of its source.
 
     model-index:
@@ -54,7 +54,7 @@ def with_result(front: str, index: list[dict[str, Any]], newline: str, above: in
         above: lines of the card above the front matter, for messages.
 
     Raises:
-        UsageError: the YAML is damaged, or has a form in which nothing can be put in.
+        UsageError: the YAML is damaged, or has a form that cannot be changed.
 
     """
     root = _compose(front, above)

@@ -28,7 +28,7 @@ _LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class HubCard(NamedTuple):
-    """A repository's card as it stands."""
+    """The current card of a repository."""
 
     text: str
     """Empty where it has none."""
@@ -63,7 +63,7 @@ def fetch_card(repo: str) -> HubCard:
             f"the {MODEL_CARD} of {repo} is not UTF-8", fix="convert it, then try again", where="--push"
         ) from error
     except Exception as error:  # the client raises errors of several unrelated families
-        raise _told(error, repo) from error
+        raise _as_ours(error, repo) from error
 
 
 def push(
@@ -81,7 +81,7 @@ def push(
         files: contents by their path in it.
         parent: the commit to build upon; None for the newest.
         create_pr: open a pull request instead of committing to main.
-        warn: told what the hub remarks on the card.
+        warn: receives the hub's remarks on the card.
 
     Returns:
         The address of the commit or pull request; None if the repository holds these files already.
@@ -104,12 +104,12 @@ def push(
                     create_pr=create_pr,
                     parent_commit=parent,
                 ),
-                f"--push: see whether {repo} has the upload, nothing was written here",
+                f"--push: check whether {repo} has the upload; nothing was written here",
             )
         except KdauditError:
             raise
         except Exception as error:  # as above
-            raise _told(error, repo, uploading=True) from error
+            raise _as_ours(error, repo, uploading=True) from error
     for remark in remarks:
         if issubclass(remark.category, UserWarning):
             warn(" ".join(str(remark.message).split()))
@@ -118,8 +118,8 @@ def push(
     return commit.pr_url or commit.commit_url
 
 
-def _told(error: Exception, repo: str, *, uploading: bool = False) -> KdauditError:
-    """The client's error as a sentence; the more special classes come first."""
+def _as_ours(error: Exception, repo: str, *, uploading: bool = False) -> KdauditError:
+    """The client's error as one of ours; the more specific classes come first."""
     if isinstance(error, errors.HFValidationError):
         return UsageError(
             f"{repo} is not a repository id", fix="write it as name or org/name", where="--push"
@@ -132,7 +132,7 @@ def _told(error: Exception, repo: str, *, uploading: bool = False) -> KdauditErr
     if isinstance(error, errors.HfHubHTTPError):
         return RunError(f"--push: {_refusal(error, repo)}; {_NOTHING}")
     # An answer can be lost after the upload was taken.
-    done = f"see whether {repo} has the upload, nothing was written here" if uploading else _NOTHING
+    done = f"check whether {repo} has the upload; nothing was written here" if uploading else _NOTHING
     return RunError(
         f"--push: the hub at {constants.ENDPOINT} cannot be reached ({reason(error)}); check the network, "
         f"HF_ENDPOINT and HF_HUB_OFFLINE; {done}"

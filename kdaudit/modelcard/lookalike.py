@@ -1,4 +1,4 @@
-"""Headers that a reader takes for one and the Hub does not: refused, so that no second one is put before.
+"""Refuses headers that look like one and that the Hub does not read, so that no second one is put before.
 
 The Hub reads metadata only between a line `---` that is the first thing of a card, with nothing behind the
 dashes, and the next line `---` (huggingface_hub's REGEX_YAML_BLOCK, the Hub's own pattern).
@@ -13,7 +13,7 @@ from kdaudit.errors import UsageError
 _BREAK = re.compile(r"\r\n|\r|\n")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _UNSEEN = "\ufeff\u200b\u200c\u200d\u2060\0"
-"""Characters that show nothing, which editors and web pages leave at the top of a file."""
+"""Invisible characters that editors and web pages leave at the top of a file."""
 _KEY = re.compile(r"""[{\s]*["']?\w[\w .-]*["']?\s*:(?:\s|$)""")
 _CARD_KEY = re.compile(
     r"""[{\s]*["']?(?:license|license_name|license_link|tags|language|datasets|library_name|pipeline_tag"""
@@ -23,7 +23,7 @@ _CARD_KEY = re.compile(
 
 
 def refuse_lookalike(text: str, prose: str) -> None:
-    """Refuse a card whose header, by its looks, is none for the Hub.
+    """Refuse a card that begins with something like a header, which the Hub does not read.
 
     Args:
         text: a card in which the Hub finds no header.

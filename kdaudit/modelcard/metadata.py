@@ -4,7 +4,7 @@ One result of the card's model-index: the task is text-generation, the dataset t
 source is named kdaudit, by which the result is found again. The metrics' types are part of the contract:
 
     memorization_rate   share (0 to 1) of the distinct training examples reproduced word for word
-    inheritance_rate    share (0 to 1) that the student memorizes of what the teacher does and no baseline
+    inheritance_rate    share (0 to 1) of the teacher-specific examples that the student memorizes
     ratio_to_baseline   the student's memorization rate over the baselines' mean rate
 
 A figure that is not available is left out. `args` of a metric gives the ends of its 95% interval (an open end
@@ -28,7 +28,7 @@ SOURCE_URL = "https://arxiv.org/abs/2601.15394"
 """huggingface_hub wants an address beside a name; kdaudit follows the definitions of this paper."""
 
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_./-]+")
-"""A dataset's type is written like a hub id, also where the corpus is a local file."""
+"""A dataset's type is written like a hub id, also if the corpus is a local file."""
 
 
 class _Metric(NamedTuple):
@@ -76,7 +76,7 @@ def _metrics(results: AuditResults, student: str) -> Iterator[_Metric]:
     )
     yield _Metric(
         "inheritance_rate",
-        "Inherited of what the teacher alone memorizes",
+        "Share inherited of what only the teacher memorizes",
         figures.inheritance_rate,
         figures.inheritance_ci95,
         figures.teacher_specific,

@@ -1,7 +1,7 @@
 """The audit's summary in Markdown: card.md of a run, and the section of a student's model card.
 
-It is public: it is made from results whose private parts were taken out, and links to the public
-report alone. Text that others chose (names, notes) is escaped, since hubs render Markdown and HTML.
+It is public: it is made from results whose private parts were removed, and links only to the public
+report. Text that others chose (names, notes) is escaped, since hubs render Markdown and HTML.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which student a model card is about, and the part of the results that concerns it.
 
-A model card speaks of one model: another student's failed check must not stand on it, nor this one's be
-hidden by another's success.
+A model card is about one model: it must not show another student's failed check, nor hide this student's
+failed check behind another's success.
 """
 
 from __future__ import annotations

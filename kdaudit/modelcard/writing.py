@@ -1,7 +1,7 @@
-"""`kdaudit card`: a run's audit goes into a model card, and on the hub if asked to.
+"""`kdaudit card`: puts a run's audit into a model card, and uploads it if asked to.
 
-The run directory is only read. With a push the card is uploaded first and written here only then, so that
-a push that fails leaves every local file as it was.
+The run directory is only read. A push uploads the card first and then writes it here, so that a push that
+fails leaves every local file unchanged.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Upload(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of the card."""
+    """The outcome for the card."""
 
     student: str
     card: Path | None
-    """The local card; None where the repository's own was changed."""
+    """The local card; None if the repository's own was changed."""
     url: str | None
-    """The commit or pull request; None without a push, or where the hub had all already."""
+    """The commit or pull request; None without a push, or if the hub had all files already."""
 
 
 def write_card(
@@ -58,11 +58,11 @@ def write_card(
 
     Args:
         run_dir: a finished run.
-        student: its name; None where the run has one alone.
+        student: its name; None if the run has only one.
         card: the card, made if absent. None means the repository's own with `upload`, and README.md in the
             student's folder without.
         upload: where to upload the card and the public report; None to upload nothing.
-        warn: told what the hub remarks on the card.
+        warn: receives the hub's remarks on the card.
 
     Raises:
         UsageError: student or card cannot be used as asked.
@@ -128,7 +128,7 @@ def _folder_of(run_dir: Path, student: str) -> Path:
     folder = next((Path(one.path) for one in students if one.name == student), None)
     if folder is None or not folder.is_absolute() or not folder.is_dir():  # a hub id is never absolute
         raise UsageError(
-            f"student {student} has no folder here in which its card could lie",
+            f"student {student} has no folder here for its card",
             fix="name the card with --card, or its repository with --push",
             where="--card",
         )
@@ -136,7 +136,7 @@ def _folder_of(run_dir: Path, student: str) -> Path:
 
 
 def _local(path: Path, run_dir: Path) -> HubCard:
-    """A card of this machine; empty if it is yet to be made."""
+    """A local card; empty if it does not exist yet."""
     if run_dir.resolve() in path.resolve().parents:
         raise UsageError(
             f"{path} lies in the run directory, whose files `kdaudit verify` checks",
@@ -177,7 +177,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _public_report(run_dir: Path) -> bytes:
-    """The report that is safe to hand on, as the run wrote it."""
+    """The public report, as the run wrote it."""
     path, remedy = run_dir / layout.PUBLIC_REPORT, "render it again with `kdaudit report`"
     refuse_changed(run_dir, layout.PUBLIC_REPORT, remedy)
     try:

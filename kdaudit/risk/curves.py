@@ -1,7 +1,7 @@
-"""What the report's charts of the predictor draw.
+"""The data of the report's charts of the predictor.
 
-The curves are of the shipped model on the examples held out from its fit. Those are weighted so that
-positives and others stand as in the whole corpus. At most `MOST_POINTS` points each.
+The curves are of the saved model on the examples held out from its fit, weighted to the shares of positives
+and others in the whole corpus. Each has at most `MOST_POINTS` points.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdaudit.schemas.results import Point
 MOST_POINTS = 200
 _BINS = 10
 _BIN_LEAST = 10
-"""Examples that a bin of the calibration curve needs, to mean anything."""
+"""Examples that a bin of the calibration curve needs at least."""
 _HISTOGRAM_BINS = 20
 
 
@@ -82,6 +82,6 @@ def _calibration(risk: Floats, positive: NDArray[np.bool_], weight: Floats) -> l
 
 
 def _points(x: Floats, y: Floats) -> list[Point]:
-    """Both ends and points evenly between them."""
+    """Both ends, and points evenly spaced between them."""
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).round().astype(np.int64))
     return [Point(x=float(x[k]), y=float(y[k])) for k in kept]

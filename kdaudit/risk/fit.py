@@ -1,7 +1,7 @@
 """From a table of features and labels to a predictor, its recall guarantee, its figures and its curves.
 
-The examples are split in two by groups. The model is fitted on the one part and never refitted: the other
-part's positives then are draws that it has not seen, and the order-statistic bound on their scores is exact
+The examples are split in two by groups. The model is fitted on one part and never refitted, so the other
+part's positives are independent of the fit, and the order-statistic bound on their scores is exact
 (split-conformal calibration). A group's score is the lowest of its positives', so the guarantee is about
 texts of which every copy is flagged.
 """
@@ -27,7 +27,7 @@ from kdaudit.schemas.notes import Note, NoteCode
 from kdaudit.schemas.results import Origin, RecallGuarantee
 
 LEAST_GROUPS = 10
-"""Groups with a positive, and groups without, that a predictor takes."""
+"""Groups with a positive, and groups without, that a predictor needs at least."""
 _ROUNDING = 1e-9
 """The threshold lies this share below the held-out score, so that another machine's rounding flags it too."""
 
@@ -44,7 +44,7 @@ class Table(NamedTuple):
 
 
 class PredictorSettings(NamedTuple):
-    """What is asked of the predictor."""
+    """Settings of the fit."""
 
     trials: int
     """Resampled trials, at least 1."""
@@ -56,7 +56,7 @@ class PredictorSettings(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A predictor and what is known of it; predictor, figures and curves are None if underpowered."""
+    """A predictor and its evaluation; predictor, figures and curves are None if underpowered."""
 
     status: Literal["ok", "underpowered"]
     predictor: Predictor | None
@@ -74,7 +74,7 @@ class Fitted(NamedTuple):
 
 
 class _Calibrated(NamedTuple):
-    """A threshold and what it rests on."""
+    """A threshold and its basis."""
 
     threshold: float
     guarantee: RecallGuarantee | None
@@ -90,14 +90,14 @@ def fit_predictor(
     *,
     step: Callable[[int], None] = lambda _: None,
 ) -> Fitted:
-    """Fit, calibrate and try a predictor.
+    """Fit, calibrate and test a predictor.
 
     Args:
         table: all examples of the corpus.
         settings: the recall guarantee asked for, trials and seed; equal ones give an equal predictor.
         origin: recorded in predictor.json, and names the kind of positives.
         features: the names of the table's columns.
-        step: told after each trial how many are done.
+        step: called after each trial with the number done.
 
     Raises:
         UsageError: a feature is NaN, infinite, or not positive where its logarithm is taken.
@@ -136,14 +136,14 @@ def _why_underpowered(groups: Groups, positives: int, examples: int) -> str | No
     if found >= LEAST_GROUPS and others >= LEAST_GROUPS:
         return None
     if positives and positives == examples:
-        what = f"all {examples:,} examples are memorized, and it takes {LEAST_GROUPS} that are not"
+        what = f"all {examples:,} examples are memorized, and it needs {LEAST_GROUPS} that are not"
     elif found < LEAST_GROUPS:
-        what = f"it takes {LEAST_GROUPS} distinct memorized texts, and there {_are(found)}"
+        what = f"it needs {LEAST_GROUPS} distinct memorized texts, and there {_are(found)}"
     else:
-        what = f"it takes {LEAST_GROUPS} distinct texts that are not memorized, and there {_are(others)}"
+        what = f"it needs {LEAST_GROUPS} distinct texts that are not memorized, and there {_are(others)}"
     return (
-        f"There is no risk predictor: {what}. What the models themselves are seen to memorize is flagged all "
-        "the same; no other example carries a risk."
+        f"There is no risk predictor: {what}. Examples that the models were observed to memorize are still "
+        "flagged; no example has a risk."
     )
 
 

@@ -1,4 +1,4 @@
-"""How low the threshold must lie so that it keeps a recall guarantee: a binomial order-statistic bound.
+"""The threshold for a recall guarantee: a binomial order-statistic bound.
 
 Let the scores of m held-out positives, which are independent draws of their kind, be sorted ascending. At
 least a share r of the kind scores the k-th of them or more, with confidence c, if
@@ -15,15 +15,15 @@ from math import ceil, log
 from typing import NamedTuple
 
 LEAST_RECALL = 0.5
-"""A weaker guarantee than this, where more was asked for, is none."""
+"""A guarantee below this, if more was asked for, counts as none."""
 _ROUNDING = 1e-12
 
 
 class Bound(NamedTuple):
-    """Which held-out positive gives the threshold, and what that guarantees."""
+    """Which held-out positive gives the threshold, and the recall that it guarantees."""
 
     rank: int
-    """Its place among them by ascending score, from 1."""
+    """Its rank among them by ascending score, from 1."""
     recall: float | None
     """The share of the kind that is flagged, 0 to 1; None if nothing can be guaranteed."""
 

@@ -1,7 +1,7 @@
 """Standardized logistic regression with balanced classes, fitted by scikit-learn.
 
-Balanced: both classes weigh the same, so the model's score is 0.5 where an example is as likely under one as
-under the other. `with_prior` turns it into a probability for a corpus where positives are rarer.
+Balanced: both classes weigh the same, so the model's score is 0.5 for an example that is equally likely in
+both classes. `with_prior` turns it into a probability for a corpus where positives are rarer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Logistic(NamedTuple):
 
     def logit(self, terms: Floats) -> Floats:
         """The log odds of each row: float64 (n,)."""
-        # Term by term, not as a matrix product, so that a row's value never hangs on the rows beside it.
+        # Term by term, not as a matrix product, so that a row's value never depends on the rows beside it.
         total = np.full(len(terms), self.intercept)
         for column, (mean, scale, weight) in enumerate(
             zip(self.means, self.scales, self.coefficients, strict=True)
@@ -37,7 +37,7 @@ class Logistic(NamedTuple):
         return total
 
     def with_prior(self, positives: int, others: int) -> Logistic:
-        """The model for a population where classes stand as `positives` to `others`, not as one to one.
+        """The model for a population with a class ratio of `positives` to `others`, not one to one.
 
         Prior correction of King and Zeng 2001, Political Analysis 9:137: only the intercept changes.
         """
@@ -63,8 +63,8 @@ def fit_logistic(terms: Floats, positive: NDArray[np.bool_]) -> Logistic:
     # Newton's method needs some ten passes over the rows and ends closer to the optimum than lbfgs does.
     model = LogisticRegression(class_weight="balanced", solver="newton-cholesky", max_iter=_STEPS)
     with warnings.catch_warnings():
-        # Classes that can be told apart without error, terms that say the same: any far step is as good as
-        # the last, and scikit-learn goes over to lbfgs on its own.
+        # Classes that are perfectly separable, terms that are collinear: any far step is as good as
+        # the last, and scikit-learn switches to lbfgs by itself.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", LinAlgWarning)
         model.fit(scaler.transform(terms), positive)

@@ -2,8 +2,8 @@
 
 The risk of an example is 1 / (1 + exp(-z)) with z = intercept + sum over features of
 coefficient * (term - mean) / scale, where a term is the feature, or its natural logarithm if `logarithms`
-names it. It is the probability of being memorized in a corpus where positives are as rare as in the one
-fitted on: the class-balanced model, corrected by their share. A balanced score of 0.5 is a risk equal to that
+names it. It is the probability of being memorized in a corpus where positives are as rare as in the corpus of
+the fit: the class-balanced model, corrected by their share. A balanced score of 0.5 is a risk equal to that
 share.
 """
 
@@ -48,7 +48,7 @@ class Predictor(Result):
     intercept: float
     """Log odds of an average example, for positives as rare as in the corpus fitted on."""
     threshold: Share
-    """An example of this risk or more is flagged."""
+    """An example with this risk or more is flagged."""
     promise: RecallGuarantee | None
     """The recall guarantee for the positives' kind; None if too few were held out for any."""
     positives: PositiveInt

@@ -1,4 +1,4 @@
-"""Splits of examples into a part to learn from and a part to test on, by groups of like texts.
+"""Splits of examples into a part to fit on and a part to test on, by groups of like texts.
 
 A group is never on both sides, and is the unit that is drawn: copies of one text have one outcome, so they
 must not count as independent. A group is positive if one of its rows is. Splits are stratified: positive
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Flags = NDArray[np.bool_]
 
 FIT_POSITIVES = 20
-"""Positive groups that the fit takes before the guarantee may ask for more: five a feature."""
+"""Positive groups that the fit gets before the guarantee: five per feature."""
 TEST_SHARE = 0.3
 """Share of the groups that a trial tests on."""
 TRIAL_OTHERS = 200_000
@@ -65,20 +65,20 @@ def find_groups(groups: NDArray[np.int64], positive: Flags) -> Groups:
 
 
 def fit_positives(positives: int, needed: int) -> int:
-    """How many of the positive groups the fit takes; the others calibrate the threshold.
+    """How many of the positive groups the fit gets; the others calibrate the threshold.
 
-    The guarantee comes first, since few features are fitted well by few positives: the fit takes what the
+    The guarantee comes first, since a few positives suffice to fit a few features: the fit gets what the
     calibration does not need, but at least `FIT_POSITIVES`, and at most half.
     """
     return min(positives // 2, max(FIT_POSITIVES, positives - needed))
 
 
 def fit_rows(groups: Groups, needed: int, rng: np.random.Generator) -> Flags:
-    """Draw the rows that the shipped model is fitted on, bool (n,): the others calibrate and test it.
+    """Draw the rows that the saved model is fitted on, bool (n,): the others calibrate and test it.
 
     Args:
         groups: of the table.
-        needed: positive groups that the guarantee asked for takes.
+        needed: positive groups that the requested guarantee needs.
         rng: draws the groups.
 
     """

@@ -1,12 +1,12 @@
-"""How often each example's suffix stands in the corpus, at any offset of any document.
+"""How often each example's suffix occurs in the corpus, at any offset of any document.
 
-Two streamed passes: the first hashes the examples' suffixes, the second every stretch of as many tokens of
+Two streamed passes: the first hashes the examples' suffixes, the second every span of as many tokens in
 every document. Memory is at most 75 bytes an example and some megabytes, whatever the corpus's size.
 
 The hash of tokens t_0 ... t_(n-1) is the sum of r(t_j) b^j modulo 2^64, with r a mix of the token's bits and
-b odd, so that a stretch's hash is a difference of two running sums divided by a power of b. Two different
-stretches of natural text have the same hash with odds of some 2^-64, two that differ by the order of their
-tokens of 2^-57 at worst: 10^6 examples in a corpus of 10^9 tokens meet less than 10^-2 false places in all.
+b odd, so that a span's hash is a difference of two running sums divided by a power of b. Two different spans
+of natural text have the same hash with a probability of about 2^-64, two that differ by the order of their
+tokens of 2^-57 at worst: 10^6 examples in a corpus of 10^9 tokens have fewer than 10^-2 false matches in all.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from kdaudit.inference.base import Tokens
 Hashes = NDArray[np.uint64]
 
 _BASE = 0xD1342543DE82EF95
-"""Odd, and 5 modulo 8: of all odd numbers these leave the most of b^d - 1 to be random."""
+"""Odd, and 5 modulo 8: such b leave the most bits of b^d - 1 random."""
 _CHUNK = 1 << 17
-"""Stretches hashed together: what a processor's caches hold."""
+"""Spans hashed together: as many as a processor's caches hold."""
 _FILTER_BITS = 4
-"""The filter has 2^4 to 2^5 places an example: of strange stretches it passes at most one in 16."""
+"""The filter has 2^4 to 2^5 slots per example: of other spans it passes at most one in 16."""
 
 
 class SuffixCounter:
-    """Counts places of suffixes.
+    """Counts occurrences of suffixes.
 
     Args:
         suffixes: the examples' suffixes by example id, batch by batch: int32 (examples, suffix tokens).
@@ -52,7 +52,7 @@ class SuffixCounter:
         self._tokens = 0
 
     def feed(self, tokens: Tokens) -> None:
-        """Look through a document: int32 (tokens,)."""
+        """Count in a document: int32 (tokens,)."""
         self._waiting.append(tokens)
         self._tokens += len(tokens)
         if self._tokens >= _CHUNK:
@@ -60,13 +60,13 @@ class SuffixCounter:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Places of each example's suffix in all documents so far: int64 (examples,)."""
+        """Occurrences of each example's suffix in all documents so far: int64 (examples,)."""
         self._flush()
         counts: NDArray[np.int64] = self._found[self._places]
         return counts
 
     def _flush(self) -> None:
-        """Look through the documents that wait, joined."""
+        """Count in the waiting documents, joined."""
         if not self._tokens:
             return
         ends = np.cumsum([len(tokens) for tokens in self._waiting])
@@ -86,7 +86,7 @@ class SuffixCounter:
         np.add.at(self._found, places[self._known[places] == passed], 1)
 
     def _rolling(self, tokens: Tokens) -> Hashes:
-        """Hash of each stretch of `length` tokens: uint64 (tokens - length + 1,)."""
+        """Hash of each span of `length` tokens: uint64 (tokens - length + 1,)."""
         sums = np.zeros(len(tokens) + 1, dtype=np.uint64)
         np.cumsum(self._mixes[tokens] * self._powers[: len(tokens)], out=sums[1:])
         stretches = sums[self._length :] - sums[: -self._length]

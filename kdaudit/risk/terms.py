@@ -1,8 +1,8 @@
 """The features that a predictor may use, and how each enters the logistic formula.
 
 Perplexities and counts enter as natural logarithms: they are spread over orders of magnitude, and the log of
-a perplexity is the mean loss a token. A logarithm rises with its argument, so a coefficient's sign means what
-it would mean for the plain feature.
+a perplexity is the mean loss per token. A logarithm rises with its argument, so a coefficient's sign has the
+same meaning as for the plain feature.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Floats = NDArray[np.float64]
 FEATURES = ("zlib_entropy", "teacher_perplexity", "baseline_perplexity", "kl_divergence")
 """The four of arXiv 2601.15394, in the order of a table's columns."""
 EXTRA_FEATURES = ("copies", "suffix_copies", "tokens", "teacher_entropy")
-"""Measured too, and outside the default predictor."""
+"""Also measured, but not in the default predictor."""
 LOGARITHMS = frozenset({"teacher_perplexity", "baseline_perplexity", "copies", "suffix_copies", "tokens"})
 """Features that enter as natural logarithms."""
 
 
 def to_terms(features: Floats, names: tuple[str, ...]) -> Floats:
-    """What the features are inside the formula: float64 (n, len(names)), the same shape as `features`.
+    """The features as terms of the formula: float64 (n, len(names)), the same shape as `features`.
 
     Raises:
         UsageError: a value is NaN or infinite, or has no logarithm where one is taken.

@@ -1,8 +1,8 @@
-"""How well the predictor tells memorized examples from others: figures over resampled trials.
+"""How well the predictor separates memorized examples from others: figures over resampled trials.
 
 Each trial draws a stratified split by groups, fits on one side and tests on the other. Recall and precision
-are taken at a score of 0.5 of the balanced model, scikit-learn's default threshold, and not at the threshold
-that carries the guarantee. Precision and average precision are those of the whole corpus: tested rows are
+are taken at a score of 0.5 of the balanced model, scikit-learn's default threshold, not at the threshold
+of the recall guarantee. Precision and average precision are those of the whole corpus: tested rows are
 weighted back to it where a trial draws only some of the negatives.
 """
 
@@ -28,7 +28,7 @@ class TrialFigures(NamedTuple):
     average_precision: Trials
     recall: Trials
     precision: Trials | None
-    """Over the trials that flag anything; None if none does."""
+    """Over the trials that flag anything; None if no trial does."""
 
 
 class _Scores(NamedTuple):
@@ -55,7 +55,7 @@ def run_trials(
         groups: of the rows, with at least two that are positive and two others.
         count: trials.
         rng: draws the splits.
-        step: told after each trial how many are done.
+        step: called after each trial with the number done.
 
     """
     scores = []

@@ -4,8 +4,8 @@ Written by hand beside the standard library's multiprocessing, whose forkserver 
 parent's end, but cannot do what is needed here. A child imports the caller's `__main__` again: a script that
 calls kdaudit without an `if __name__` guard would run itself. There is one server in a process, shared with
 whatever else the caller does with it, its preload fixed by who comes first; it takes its environment from
-the caller's own, which is not ours to change. What it dies of is not told: a server that the system kills
-gives its children the code 255, and their output goes to the caller's. And its connections pickle.
+the caller's own, which is not ours to change. Its cause of death is unknown: a server that is killed gives
+its children the exit code 255, and their output goes to the caller's. And its connections pickle.
 
 `Worker` is the parent's end; `messages` is what goes over its pipes; `serving` is the worker's loop; a
 `fork server` imports the heavy libraries once and forks the workers.

@@ -120,7 +120,7 @@ class ForkServer:
         killed = self._process.returncode == -signal.SIGKILL
         return (WorkerKilledError if killed else WorkerDiedError)(
             f"the process that starts workers {'was killed' if killed else 'ended'}; finished shards are "
-            "kept, run again to go on" + (f". Its last words:\n{words}" if words else "")
+            "kept, run again to resume" + (f". Its last output:\n{words}" if words else "")
         )
 
 

@@ -136,13 +136,13 @@ class Worker:
         tail = self._log.read().decode("utf-8", "replace").strip()
         if len(tail) > _LOG_TAIL:
             tail = tail[-_LOG_TAIL:].partition("\n")[2]
-        words = f". Its last words:\n{tail}" if tail else ""
+        words = f". Its last output:\n{tail}" if tail else ""
         if code == -signal.SIGKILL:
             raise WorkerKilledError(
-                "the engine's worker process was killed, most often by the system for want of memory; free "
-                f"memory or use smaller models; finished shards are kept, run again to go on{words}"
+                "the engine's worker process was killed, most likely by the OOM killer (SIGKILL); free "
+                f"memory or use smaller models; finished shards are kept, run again to resume{words}"
             )
         raise WorkerDiedError(
-            f"the engine's worker process ended with code {code}; finished shards are kept, run again to go "
-            f"on{words}"
+            f"the engine's worker process ended with code {code}; finished shards are kept, run again to "
+            f"resume{words}"
         )
