@@ -421,7 +421,7 @@ WRONG = {
         added("{name: a, method: baseline, alpha: 0}"),
         "distill.yaml:10: students.3.alpha: ",
         "goes with method: soft, not with method: baseline",
-        "remove it (allowed: name, method)",
+        "remove it (allowed: name, method, count)",
     ),
     "temperature of zero": (
         added("{name: a, method: soft, temperature: 0}"),
@@ -498,8 +498,8 @@ WRONG = {
     "two baselines": (
         added("{name: plain, method: baseline}"),
         "distill.yaml:10: students.3.method: ",
-        "a second baseline would equal the first",
-        "keep one, and name more seeds",
+        "is a second baseline",
+        "keep one, and set its count",
     ),
     "a baseline alone": (
         re.sub("(?m)^  - .*(soft|hard).*\n", "", GOOD),
@@ -712,7 +712,7 @@ def test_hub_ids_stay_hub_ids_beside_folders_of_their_names(
     seed = tmp_path / "out" / "seed-0"
     for name in ("soft", "hard", "baseline"):
         (seed / name).mkdir(parents=True)
-    write_audit_file(config, seed / "audit.yaml", tmp_path / "out" / "teacher")
+    write_audit_file(config, tmp_path / "out", 0, tmp_path / "out" / "teacher")
     assert load_audit(seed / "audit.yaml").corpus.path == "soft"
     assert load_audit(seed / "audit.yaml").models.base == ModelConfig(path="hard")
     fetched: list[str] = []

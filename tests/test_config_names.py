@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from kdaudit.cli import main
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.yaml.loading import load_audit, load_distill
-from kdaudit.distillation.lab import _hard_corpus_name
+from kdaudit.distillation.plans import hard_corpus_name
 from kdaudit.errors import ConfigError
 
 AUDIT = """\
@@ -112,7 +112,7 @@ def test_what_the_teacher_writes_has_a_file_of_its_own_for_each_student_and_seed
     for name in ("seed", "seed-", "seed-1a", "first-seed", "1", "parquet", "first.parquet", "first-1"):
         config: DistillConfig = load_distill(written(tmp_path, DISTILL, name))
         students: Any = config.students
-        files = {_hard_corpus_name(config, one, seed).lower() for one in students for seed in config.seeds}
+        files = {hard_corpus_name(config, one, seed).lower() for one in students for seed in config.seeds}
         assert len(files) == len(students) * len(config.seeds)
 
 

@@ -416,6 +416,11 @@ def test_baseline_and_students_read_the_same_windows_in_the_same_order(tmp_path:
     first, second = list(chain(*baseline[:4])), list(chain(*baseline[4:]))
     assert sorted(first) == sorted(second) == list(range(1, 15))
     assert first != second
+    own = order(window_trainer(tmp_path / "own", windows, recipe=RECIPE._replace(order=8)))
+    assert sorted(chain(*own[:4])) == sorted(first)
+    assert own != baseline
+    moved = RECIPE._replace(order=8, seed=RECIPE.seed + 1)
+    assert own == order(window_trainer(tmp_path / "moved", windows, recipe=moved))
 
 
 def test_random_models_of_one_seed_start_equal_and_leave_the_global_generator() -> None:

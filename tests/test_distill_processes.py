@@ -65,7 +65,7 @@ def _write_family(folder: Path) -> Path:
         "teacher": {"base": _model(64), "epochs": 2, "learning_rate": 1.0e-2},
         "student": {"base": _model(32), "epochs": 2, "learning_rate": 1.0e-2},
         "students": [
-            {"name": "baseline", "method": "baseline"},
+            {"name": "baseline", "method": "baseline", "count": 1},
             {"name": "soft", "method": "soft", "alpha": 0.25},
             {"name": "hard", "method": "hard", "prefix_tokens": _PREFIX},
         ],

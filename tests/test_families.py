@@ -63,7 +63,7 @@ def _write_config(folder: Path, family: str, engine: str) -> Path:
         "teacher": {"base": _model(family, 64), "epochs": 3, "learning_rate": 1.0e-2},
         "student": {"base": _model(family, 32), "epochs": 2, "learning_rate": 1.0e-2},
         "students": [
-            {"name": "baseline", "method": "baseline"},
+            {"name": "baseline", "method": "baseline", "count": 1},
             {"name": "soft", "method": "soft"},
             {"name": "hard", "method": "hard", "prefix_tokens": _PREFIX},
         ],

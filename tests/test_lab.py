@@ -26,7 +26,7 @@ from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.yaml.loading import load_distill
 from kdaudit.corpus import build_examples
-from kdaudit.distillation import lab, outcome, training
+from kdaudit.distillation import lab, outcome, plans, training
 from kdaudit.distillation.windows import SAMPLE_SEED, cut_windows, open_windows
 from kdaudit.errors import ModelError
 from kdaudit.schemas.distillation import DistillRecord
@@ -105,6 +105,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
 def test_every_model_lies_in_its_folder_and_in_the_record(family: Family) -> None:
     names = ["baseline", "soft", "jsd", "hard", "token", "drawn"]
     folders = ["teacher", *(f"seed-{seed}/{name}" for seed in (0, 1) for name in names)]
+    folders.insert(2, "seed-0/baseline-2")  # the third that an audit names, beside those of two seeds
     assert [model["folder"] for model in family.record["models"]] == folders
     for folder in folders:
         assert (family.out / folder / "model.safetensors").is_file()
@@ -262,7 +263,13 @@ def test_its_audit_runs(family: Family) -> None:
     done = toys.kdaudit("run", audit, "--out", "run", "--json", cwd=family.folder)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    assert {*results["models"]} == {"teacher", "baseline", "soft", "jsd", "hard", "token", "drawn"}
+    baselines = ["baseline-1", "baseline-2", "baseline-3"]
+    assert [*results["models"]] == ["teacher", *baselines, "soft", "jsd", "hard", "token", "drawn"]
+    folders = ["seed-0/baseline", "seed-1/baseline", "seed-0/baseline-2"]
+    for name, folder in zip(baselines, folders, strict=True):
+        (trained,) = [one for one in family.record["models"] if one["folder"] == folder]
+        assert results["models"][name]["perplexity"] == pytest.approx(trained["holdout_perplexity"], rel=1e-5)
+    assert len({results["models"][name]["fingerprint"] for name in baselines}) == 3
     assert results["models"]["jsd"]["kd"] == "soft"
     for name in ("soft", "hard"):
         (trained,) = [one for one in family.record["models"] if one["folder"] == f"seed-0/{name}"]
@@ -276,7 +283,7 @@ def _in_process(config: Path, out: Path, *overrides: str) -> DistillRecord:
     return lab.run_distill(load_distill(config, overrides), out, progress=silent, warn=silent)
 
 
-_BASELINE = "{name: baseline, method: baseline}"
+_BASELINE = "{name: baseline, method: baseline, count: 1}"
 _SOFT, _TOKEN = "{name: soft, method: soft}", "{name: token, method: hard, level: token}"
 _HARD = f"{{name: hard, method: hard, prefix_tokens: {_PREFIX}}}"
 
@@ -329,8 +336,8 @@ def test_a_given_teacher_is_loaded_as_its_dtype_says(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teachers: list[Any] = []
-    load = lab.load_model
-    monkeypatch.setattr(lab, "load_model", lambda *how: teachers.append(load(*how)) or teachers[-1])
+    load = plans.load_model
+    monkeypatch.setattr(plans, "load_model", lambda *how: teachers.append(load(*how)) or teachers[-1])
     given = f"teacher={{path: {family.out / 'teacher'}, dtype: bfloat16}}"
     sets = [given, "tokenizer=null", f"student.base={family.out / 'seed-0' / 'baseline'}", "seeds=[0]"]
     record = _in_process(family.config, tmp_path / "out", *sets, f"students=[{_BASELINE}, {_SOFT}]")

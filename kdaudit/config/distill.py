@@ -148,6 +148,11 @@ class BaselineStudent(Section):
     """Its folder in the output."""
     method: Literal["baseline"]
     """Cross-entropy on the corpus."""
+    count: PositiveInt = 3
+    """Baselines that each audit names, at least: two or more show what chance alone gives a student. Each
+    seed trains one, and those of all seeds count. Where that is fewer, more are trained beside the first
+    seed's, in seed-N/NAME-2, NAME-3 and so on: with other random weights and dropout, and in an order of
+    their own. 1 trains none of these."""
 
 
 class SoftStudent(Section):
@@ -215,6 +220,9 @@ class TrainingConfig(Section):
     """Share of all steps in which the learning rate rises from 0."""
     precision: DType = "auto"
     """Number format of the computation."""
+    order: Literal["shared", "own"] = "shared"
+    """In which order models read the windows: all of one seed in the same (shared), or each in its own, drawn
+    from seed and name. Where baseline and student share it, what they memorize alike may be due to that."""
 
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -275,8 +283,8 @@ class DistillConfig(Section):
         rows = [row for row, student in enumerate(self.students) if student.method == "baseline"]
         if len(rows) > 1:
             raise MisfitError(
-                "a second baseline would equal the first",
-                fix="keep one, and name more seeds to train several",
+                "is a second baseline",
+                fix="keep one, and set its count",
                 key=f"students.{rows[1]}.method",
             )
         if len(rows) == len(self.students):

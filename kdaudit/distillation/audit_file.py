@@ -8,41 +8,49 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.config.audit import CorpusConfig, ModelConfig
-from kdaudit.config.distill import DistillConfig
+from kdaudit.config.distill import BaselineStudent, DistillConfig
 from kdaudit.config.yaml.document import MAX_BYTES
 from kdaudit.config.yaml.loading import dump_yaml
+from kdaudit.distillation.members import baselines_of
 from kdaudit.distillation.windows import SAMPLE_SEED
+from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, write_file
 
 _SEAL = "# sha256 of what follows: "
 
 
-def write_audit_file(config: DistillConfig, path: Path, teacher: Path) -> None:
-    """Write the audit.yaml of the models beside `path`; its paths are relative to that folder.
+def write_audit_file(config: DistillConfig, out: Path, seed: int, teacher: Path) -> None:
+    """Write the audit.yaml of a seed's models into their folder; its paths are relative to that folder.
 
-    What baseline and students started from is named too, where it is a model: an audit tells what it
-    completes untouched.
+    Its own baseline comes first and gives the predictor's features; the others are a floor beside it. What
+    baselines and students started from is named too, where it is a model: an audit tells what it completes
+    untouched. A file that its user changed since an earlier call, to set a gate or a title, is kept as it is.
 
-    A file that its user changed since an earlier call, to set a gate or a title, is kept as it is.
+    Args:
+        config: the family.
+        out: its output folder.
+        seed: whose models are audited.
+        teacher: its folder.
 
     Raises:
         StorageError: the file could not be written.
 
     """
+    path = out / layout.seed_folder(seed) / layout.AUDIT_FILE
+    baselines = [_from(path, str(out / member.folder)) for member in baselines_of(config, seed)]
+    students = [
+        {"name": student.name, "path": f"./{student.name}", "kd": student.method}
+        for student in config.students
+        if not isinstance(student, BaselineStudent)
+    ]
     models: dict[str, Any] = {"teacher": _teacher(config, _from(path, str(teacher)))}
-    models |= {**_base(config, path), "students": []}
-    for student in config.students:
-        if student.method == "baseline":
-            models["baseline"] = f"./{student.name}"
-        else:
-            models["students"].append(
-                {"name": student.name, "path": f"./{student.name}", "kd": student.method}
-            )
+    if baselines:
+        models["baseline"] = baselines if len(baselines) > 1 else baselines[0]
     audit = {
         "name": f"{config.name}-{path.parent.name}",
         "corpus": _corpus(path, config.corpus),
         "holdout": _corpus(path, config.holdout),
-        "models": models,
+        "models": {**models, **_base(config, path), "students": students},
         "extraction": config.extraction.model_dump(mode="json"),
         "seed": SAMPLE_SEED,
     }

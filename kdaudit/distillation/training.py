@@ -1,8 +1,8 @@
 """How every model of a family is trained: one set-up of `transformers.Trainer` on rows of token ids.
 
-Equal seeds, equal numbers of rows and equal batch sizes give the same order of rows, whatever the model,
-the loss or the number of processes. On a CPU equal inputs give equal weights in one process; several give
-those up to rounding.
+Equal seeds of the order, equal numbers of rows and equal batch sizes give the same order of rows, whatever
+the model, the loss or the number of processes. On a CPU equal inputs give equal weights in one process;
+several give those up to rounding.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Recipe(NamedTuple):
     """How the learning rate changes after the warm-up."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The dtype of the computation; auto is bfloat16 on a GPU that supports it, else float32."""
+    order: int | None = None
+    """Seed of the order of rows; None for `seed`."""
 
 
 class Training(NamedTuple):
@@ -263,7 +265,7 @@ def _arguments(training: Training) -> Any:  # noqa: ANN401 - TrainingArguments c
         lr_scheduler_type="constant_with_warmup" if recipe.schedule == "constant" else recipe.schedule,
         warmup_steps=recipe.warmup_ratio,  # below 1 the Trainer takes it as a share of all steps
         seed=recipe.seed,
-        data_seed=recipe.seed,
+        data_seed=recipe.seed if recipe.order is None else recipe.order,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,

@@ -19,7 +19,7 @@ class TrainedModel(BaseModel):
     method: str
     """teacher, baseline, soft or hard."""
     seed: int | None
-    """None for a teacher that was not trained here."""
+    """Of its random choices; None for a teacher that was not trained here."""
     parameters: int
     windows: int
     tokens: int
@@ -61,7 +61,7 @@ def render(record: DistillRecord, out: Path) -> str:
             f"  {model.folder:24} perplexity of the holdout {model.holdout_perplexity:8.2f}   {loss}, "
             f"{model.steps:,} steps, {model.seconds:.0f} s"
         )
-    seeds = sorted({model.seed for model in record.models if model.folder.startswith("seed-")}, key=str)
-    audits = [out / layout.seed_folder(int(seed or 0)) / layout.AUDIT_FILE for seed in seeds]
+    seeds = dict.fromkeys(Path(model.folder).parent for model in record.models if model.method != "teacher")
+    audits = [out / seed / layout.AUDIT_FILE for seed in seeds]
     lines += ["", "audit them:", *(f"  kdaudit run {audit}" for audit in audits)]
     return "\n".join(lines)

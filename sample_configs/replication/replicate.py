@@ -194,8 +194,11 @@ def _llama(size: Size, vocabulary: int, end_of_text: int) -> dict[str, Any]:
 
 
 def distill(out: Path, seed: int) -> None:
-    """Train a seed's teacher, baseline and students; what an interrupted call finished is kept."""
-    kdaudit("distill", out / "distill.yaml", out / f"seed-{seed}", f"seeds=[{seed}]")
+    """Train a seed's teacher, baseline and students; what an interrupted call finished is kept.
+
+    One baseline a seed: those of the other seeds are the further ones.
+    """
+    kdaudit("distill", out / "distill.yaml", out / f"seed-{seed}", f"seeds=[{seed}]", "students.0.count=1")
 
 
 def audit(out: Path, seed: int) -> None:

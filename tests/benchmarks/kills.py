@@ -146,7 +146,7 @@ def make_family(folder: Path) -> dict[str, Path]:
         "tokenizer: {train_bpe: 300}\n"
         f"teacher: {{base: {model.format(64)}, epochs: 3, learning_rate: 1.0e-2}}\n"
         f"student: {{base: {model.format(32)}, epochs: 3, learning_rate: 1.0e-2}}\n"
-        "students:\n  - {name: baseline, method: baseline}\n  - {name: soft, method: soft}\n"
+        "students:\n  - {name: baseline, method: baseline, count: 1}\n  - {name: soft, method: soft}\n"
         f"  - {{name: hard, method: hard, prefix_tokens: {toys.PREFIX}}}\n"
         f"training: {{batch_size: 8}}\n{extraction}, engine: transformers}}\n"
     )

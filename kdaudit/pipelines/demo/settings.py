@@ -78,7 +78,7 @@ teacher:
 student:
 {student}
 students:
-  - {{name: baseline, method: baseline}}
+  - {{name: baseline, method: baseline, count: 1}}
   - {{name: soft, method: soft, temperature: 2.0}}
   - {{name: hard, method: hard, prefix_tokens: 50}}
 training: {{batch_size: 16}}
