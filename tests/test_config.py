@@ -53,7 +53,8 @@ models:
     - {name: soft, path: ./student-soft, kd: soft}
     - {name: hard, path: ./student-hard, kd: hard}
 extraction: {engine: vllm, prefix_tokens: 50, suffix_tokens: 50, bos: auto, dtype: auto, tensor_parallel: 1}
-predictor: {enabled: true, labels: student, student: null, trials: 100, recall: 0.99, confidence: 0.95}
+predictor:
+  {enabled: true, labels: student, student: null, features: all, trials: 100, recall: 0.99, confidence: 0.95}
 gate:
   {max_rate: 0.001, max_inheritance_rate: 0.01, max_inherited: 0, max_ratio_to_baseline: 0.5, students: null}
 report: {title: null, max_examples: 200, document_ids: false}
@@ -112,6 +113,12 @@ WRONG = {
         "audit.yaml:10: extraction.engine: ",
         "'vlm' is not allowed",
         "choose vllm or transformers (did you mean vllm?)",
+    ),
+    "features misspelled": (
+        GOOD + "predictor: {features: four}",
+        "audit.yaml:8: predictor.features: ",
+        "'four' is not allowed",
+        "choose all or paper",
     ),
     "choice of the wrong type": (
         models("[{name: a, path: s, kd: 1}]"),

@@ -20,7 +20,9 @@ from kdaudit.errors import EngineError, ModelError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged, start
 from kdaudit.inference.scoring import FeatureWorker, ModelFiles, PairScores, PairWorker, forward
 from kdaudit.inference.scoring.batches import pack
+from kdaudit.inference.scoring.forward import Piece
 from kdaudit.inference.scoring.pair import PairService
+from kdaudit.inference.scoring.suffix import Leads
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.risk import suffix_copies as suffix_module
 from kdaudit.risk.suffix_copies import SuffixCounter
@@ -53,8 +55,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return Pair(folder / "teacher", folder / "baseline", [np.array(one, np.int32) for one in windows])
 
 
-def distributions(model: Any, tokens: list[int], columns: int) -> tuple[list[list[float]], list[int]]:
-    """After each token: log-probabilities over the first columns, and the likeliest token of all columns."""
+class Told(NamedTuple):
+    """What a model says after each token."""
+
+    log_p: list[list[float]]
+    """Over the first columns."""
+    likeliest: list[int]
+    """Of all columns."""
+    logits: list[list[float]]
+    """Of all columns."""
+
+
+def distributions(model: Any, tokens: list[int], columns: int) -> Told:
     with torch.inference_mode():
         logits = model(torch.tensor([tokens])).logits[0].double()
     told = []
@@ -62,7 +74,7 @@ def distributions(model: Any, tokens: list[int], columns: int) -> tuple[list[lis
         highest = max(row)
         total = highest + math.log(sum(math.exp(value - highest) for value in row))
         told.append([value - total for value in row])
-    return told, logits.argmax(1).tolist()
+    return Told(told, logits.argmax(1).tolist(), logits.tolist())
 
 
 Begun = tuple[int | None, int | None]
@@ -77,32 +89,55 @@ def oracle(pair: Pair, bos: Begun, dtype: str = "float32") -> dict[str, list[flo
     found: dict[str, list[float]] = {name: [] for name in PairScores._fields}
     for window in pair.windows:
         tokens = window.tolist()
-        (p, likeliest_t), (q, likeliest_b) = (
-            after_bos(model, begin, tokens) for model, begin in zip(models, bos, strict=True)
-        )
-        places = range(len(tokens) - 1)
-        found["teacher_nll"].append(-sum(p[i][tokens[i + 1]] for i in places) / len(places))
-        found["baseline_nll"].append(-sum(q[i][tokens[i + 1]] for i in places) / len(places))
-        divergences = [sum(math.exp(a) * (a - b) for a, b in zip(p[i], q[i], strict=True)) for i in places]
-        found["kl_divergence"].append(sum(divergences) / len(places))
-        for name, one in (("teacher_entropy", p), ("baseline_entropy", q)):
-            found[name].append(-sum(math.exp(a) * a for i in places for a in one[i]) / len(places))
-        for name, likeliest in (("teacher_matched", likeliest_t), ("baseline_matched", likeliest_b)):
-            matched = 0
-            for i in range(toys.PREFIX - 1, toys.PREFIX + toys.SUFFIX - 1):
-                if likeliest[i] != tokens[i + 1]:
-                    break
-                matched += 1
-            found[name].append(matched)
+        both = [after_bos(model, begin, tokens) for model, begin in zip(models, bos, strict=True)]
+        whole = range(len(tokens) - 1)
+        suffix = range(toys.PREFIX - 1, toys.PREFIX + toys.SUFFIX - 1)
+        for role, told in zip(("teacher", "baseline"), both, strict=True):
+            for name, value in of_one(told, tokens, whole, suffix).items():
+                found[f"{role}_{name}"].append(value)
+        found["kl_divergence"].append(divergence(*both, whole))
+        found["suffix_kl_divergence"].append(divergence(*both, suffix))
     return found
 
 
-def after_bos(model: Any, bos: int | None, tokens: list[int]) -> tuple[list[list[float]], list[int]]:
+def of_one(told: Told, tokens: list[int], whole: range, suffix: range) -> dict[str, float]:
+    """What concerns one model, by the ends of the fields' names."""
+    own = [told.log_p[i][tokens[i + 1]] for i in whole]
+    entropies = [-sum(math.exp(a) * a for a in told.log_p[i]) for i in whole]
+    rising = sorted(own[i] for i in suffix)
+    lowest = rising[: max(1, int(0.2 * len(suffix)))]
+    margins, matched = [], 0
+    for i in suffix:
+        others = [logit for token, logit in enumerate(told.logits[i]) if token != tokens[i + 1]]
+        margins.append(told.logits[i][tokens[i + 1]] - max(others))
+    for i in suffix:
+        if told.likeliest[i] != tokens[i + 1]:
+            break
+        matched += 1
+    return {
+        "nll": -sum(own) / len(whole),
+        "entropy": sum(entropies) / len(whole),
+        "matched": matched,
+        "suffix_nll": -sum(rising) / len(suffix),
+        "suffix_entropy": sum(entropies[i] for i in suffix) / len(suffix),
+        "suffix_min_k": sum(lowest) / len(lowest),
+        "suffix_worst": rising[0],
+        "suffix_margin": min(margins),
+    }
+
+
+def divergence(teacher: Told, baseline: Told, places: range) -> float:
+    """Mean KL(teacher || baseline)."""
+    p, q = teacher.log_p, baseline.log_p
+    each = [sum(math.exp(a) * (a - b) for a, b in zip(p[i], q[i], strict=True)) for i in places]
+    return sum(each) / len(places)
+
+
+def after_bos(model: Any, bos: int | None, tokens: list[int]) -> Told:
     """`distributions` after each token of a window; what a BOS token predicts, its first one, is left out."""
     if bos is None:
         return distributions(model, tokens, VOCABULARY)
-    told, likeliest = distributions(model, [bos, *tokens], VOCABULARY)
-    return told[1:], likeliest[1:]
+    return Told(*(each[1:] for each in distributions(model, [bos, *tokens], VOCABULARY)))
 
 
 def files(folder: Path, dtype: str = "float32") -> ModelFiles:
@@ -135,6 +170,23 @@ def test_scores_equal_the_oracle(pair: Pair, bos: Begun) -> None:
         assert found.teacher_matched[0] == toys.SUFFIX
         assert found.teacher_matched[-1] == toys.SUFFIX - 2
         assert found.baseline_matched.max() < toys.SUFFIX
+
+
+def test_where_two_tokens_tie_decoding_decides_and_the_margin_is_0() -> None:
+    logits = torch.zeros(1, 6, 5)
+    logits[0, 0, 1] = logits[0, 1, 3] = 2.0  # right by 2, wrong by 2, then ties of all and of two
+    logits[0, 3, 1] = logits[0, 3, 4] = 1.0
+    logits[0, 4, 1] = logits[0, 4, 4] = 1.0
+    logits[0, 5, 2] = -1.5
+    targets = torch.tensor([[1, 0, 0, 1, 4, 2]])
+    first, kept = logits.argmax(-1), logits.clone()
+    found = Leads.empty((1, 6))
+    for piece in (Piece(0, 4), Piece(4, 6)):
+        found.fill(logits[:, slice(*piece)].bfloat16(), targets, piece, Piece(0, 6))
+    assert found.margin.tolist() == [[2.0, -2.0, 0.0, 0.0, 0.0, -1.5]]
+    assert found.hit.tolist() == (first == targets).tolist()
+    found.fill(logits, targets, Piece(0, 6), Piece(0, 6))
+    assert torch.equal(logits, kept)
 
 
 def service(pair: Pair, bos: Begun = BOTH) -> PairService:
@@ -243,7 +295,7 @@ def test_entropy_and_perplexity_of_one_model_equal_the_oracle(pair: Pair) -> Non
     model = AutoModelForCausalLM.from_pretrained(pair.baseline).eval()
     total, count = 0.0, 0
     for window in pair.windows:
-        told, _ = distributions(model, [BOS, *window.tolist()], toys.VOCABULARY)
+        told = distributions(model, [BOS, *window.tolist()], toys.VOCABULARY).log_p
         total -= sum(told[i][int(window[i])] for i in range(1, len(window)))
         count += len(window) - 1
     assert perplexity == pytest.approx(math.exp(total / count), rel=RELATIVE)

@@ -20,12 +20,12 @@ from scipy.stats import norm
 
 from kdaudit.errors import UsageError
 from kdaudit.risk import (
-    EXTRA_FEATURES,
     FEATURES,
     Predictor,
     PredictorSettings,
     Table,
     family_warnings,
+    features_for,
     fit_predictor,
     load_predictor,
     reasons,
@@ -34,6 +34,7 @@ from kdaudit.risk import (
 )
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import draw_trial, find_groups, fit_rows
+from kdaudit.runs.layout import FEATURES_SCHEMA
 from kdaudit.schemas.results import Origin
 
 ORIGIN = Origin(
@@ -159,13 +160,28 @@ def test_perplexities_enter_as_logarithms_and_signs_are_those_of_the_classes(fit
     assert fitted.predictor.examples == 8400
 
 
-def test_extra_features_can_be_added(table):
+@pytest.mark.parametrize("labels", ["easy_core", "teacher", "student"])
+def test_a_predictor_can_use_all_features(table, labels):
+    names = features_for("all", labels)
     rng = np.random.default_rng(0)
-    extra = np.column_stack([table.features, rng.integers(1, 9, (len(table.features), 4))])
-    names = FEATURES + EXTRA_FEATURES
+    noise = rng.integers(1, 9, (len(table.features), len(names) - 4))
+    extra = np.column_stack([table.features, noise])
     fitted = fit_predictor(Table(extra, table.positive, table.groups), SETTINGS, ORIGIN, names)
     assert tuple(fitted.predictor.coefficients) == names
     assert fitted.figures.auc.mean == pytest.approx(norm.cdf(D / math.sqrt(2)), abs=0.02)
+    assert all(reasons(fitted.predictor, extra[:50]))
+
+
+def test_a_label_is_not_predicted_from_what_it_is_made_of():
+    """The teacher memorizes what it matches whole, and what no other token comes before in."""
+    of = {model: {f"{model}_matched", f"{model}_suffix_margin"} for model in ("teacher", "baseline")}
+    easy, teacher, student = ({*features_for("all", one)} for one in ("easy_core", "teacher", "student"))
+    assert not easy & (of["teacher"] | of["baseline"])
+    assert not teacher & of["teacher"]
+    assert student >= teacher >= easy > {*FEATURES}
+    assert all({*each} <= {*FEATURES_SCHEMA.names} for each in (easy, teacher, student))
+    for one in ("easy_core", "teacher", "student"):
+        assert features_for("paper", one) == FEATURES
 
 
 # Figures and curves

@@ -21,8 +21,8 @@ from click.testing import CliRunner, Result
 from kdaudit.cli import main
 from kdaudit.config.yaml.loading import load_screen
 from kdaudit.errors import StorageError
-from kdaudit.risk import load_predictor
-from kdaudit.runs import store
+from kdaudit.risk import FEATURES, load_predictor
+from kdaudit.runs import layout, store
 from kdaudit.runs.verify import check_files
 
 SHARED, OTHERS = 40, 80
@@ -160,6 +160,32 @@ def test_again_it_shows_what_is_there_and_a_changed_drop_repeats_the_last_steps(
     assert not flagged & set(texts)
     assert check_files(out) == []
     assert family.screen("out", "drop=document").exit_code == 0
+
+
+def test_features_of_an_earlier_version_are_measured_again(
+    family: Family, record: dict[str, Any], tmp_path: Path
+) -> None:
+    """They had fewer columns, and their stage depended on none."""
+    out = tmp_path / "out"
+    shutil.copytree(family.folder / "out", out)
+    with store.RunStore.reopen(out) as run:
+        for shard in run.shards(layout.FEATURES):
+            run.write_table(shard, run.read_table(shard, layout.FEATURES_SCHEMA.names[:12]))
+        for stage in (layout.FEATURES, "predictor"):
+            with run.stage(stage):
+                pass
+        run.finish()
+    again = family.screen(str(out))
+    assert again.exit_code == 0, again.output
+    assert {**json.loads(again.stdout), "created": None} == {**record, "created": None}
+    assert pq.read_schema(out / "features" / "part-00000.parquet").names == layout.FEATURES_SCHEMA.names
+
+
+def test_the_paper_s_features_can_be_had(family: Family, record: dict[str, Any]) -> None:
+    assert len(record["predictor"]["coefficients"]) > 4
+    done = family.screen("paper", "predictor.features=paper")
+    assert done.exit_code == 0, done.output
+    assert tuple(json.loads(done.stdout)["predictor"]["coefficients"]) == FEATURES
 
 
 def test_a_saved_predictor_screens_without_fitting(family: Family, record: dict[str, Any]) -> None:

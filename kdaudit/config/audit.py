@@ -44,6 +44,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), AfterValidator(_p
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers"]
 LabelKind = Literal["student", "easy_core", "teacher"]
+FeatureSet = Literal["all", "paper"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 RESERVED_NAMES = ("teacher", "baseline", "holdout")
@@ -238,6 +239,9 @@ class PredictorBase(Section):
     """The prediction target."""
     student: str | None = None
     """The student whose memorized examples are the labels; null takes the first."""
+    features: FeatureSet = "all"
+    """What risk is predicted from: all (both models on the suffix alone and counts in the corpus too), or the
+    paper's four, taken over whole windows."""
     trials: PositiveInt = 100
     """Stratified resampled trials that the figures are averaged over."""
     recall: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99

@@ -48,7 +48,7 @@ from kdaudit.pipelines.stages.predicting import (
     write_risks,
 )
 from kdaudit.pipelines.stages.preflight import preflight, read_whole
-from kdaudit.pipelines.stages.scoring import read_features, read_scoring, write_features
+from kdaudit.pipelines.stages.scoring import features_done, read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.screening import render_screen
 from kdaudit.reporting.screening_words import guarantee_elsewhere
@@ -104,7 +104,7 @@ def run_screen(
         work = Work(run, models, split, config.extraction, config.predictor, config.seed, progress, warn)
         screening = _Screening(config, work, source, given, warn)
         _write_config(screening)
-        if not run.done(layout.FEATURES):
+        if not features_done(run):
             progress("corpus: checking that kept/ can hold its rows", 0, 0)
             check_writable(source.config, config.format)
         corpus = write_examples(work, source, "corpus", layout.EXAMPLES)
@@ -209,10 +209,10 @@ def _write_prediction(screening: _Screening) -> None:
         risk = write_risk(work, given, read_features(work, given.features))
         work.run.write_text(layout.PREDICTOR, given.model_dump_json(indent=1) + "\n")
         notes = [predictor_note("predictor_from_elsewhere", said) for said in family_warnings(given, origin)]
-        if screening.config.predictor.model_fields_set & {"recall", "confidence"}:
+        if screening.config.predictor.model_fields_set & {"recall", "confidence", "features"}:
             text = (
-                "predictor.recall and predictor.confidence are not used: a given predictor.json keeps the "
-                "threshold that it was made with."
+                "predictor.recall, predictor.confidence and predictor.features are not used: a given "
+                "predictor.json keeps the threshold and the features that it was made with."
             )
             notes.append(predictor_note("settings_unused", text))
         if given.promise is not None:

@@ -25,6 +25,15 @@ FEATURE_NAMES = {
     "copies": "Occurrences in the corpus",
     "suffix_copies": "Occurrences of its suffix in the corpus, at any offset",
     "tokens": "Tokens",
+    "suffix_kl_divergence": "KL divergence of the baseline from the teacher over the suffix, in nats a token",
+    "teacher_suffix_nll": "The teacher's loss on the suffix, in nats a token",
+    "baseline_suffix_nll": "The baseline's loss on the suffix, in nats a token",
+    "teacher_suffix_entropy": "The teacher's entropy over the suffix, in nats a token",
+    "baseline_suffix_entropy": "The baseline's entropy over the suffix, in nats a token",
+    "teacher_suffix_min_k": "Mean ln p of the suffix's least likely 20% of tokens under the teacher (Min-K%)",
+    "baseline_suffix_min_k": "The same under the baseline",
+    "teacher_suffix_worst": "Lowest ln p of a token of the suffix under the teacher",
+    "baseline_suffix_worst": "The same under the baseline",
 }
 
 

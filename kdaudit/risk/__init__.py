@@ -11,19 +11,20 @@ Nothing here runs a language model or knows a run directory; scikit-learn is imp
 from __future__ import annotations
 
 from kdaudit.risk.curves import risk_histogram
+from kdaudit.risk.feature_sets import features_for
 from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor, predictor_note
 from kdaudit.risk.model import Predictor, load_predictor
-from kdaudit.risk.terms import EXTRA_FEATURES, FEATURES
+from kdaudit.risk.terms import FEATURES
 from kdaudit.risk.words import family_warnings, guarantee_clause, guarantee_words, memorized_by, reasons
 
 __all__ = [
-    "EXTRA_FEATURES",
     "FEATURES",
     "Fitted",
     "Predictor",
     "PredictorSettings",
     "Table",
     "family_warnings",
+    "features_for",
     "fit_predictor",
     "guarantee_clause",
     "guarantee_words",

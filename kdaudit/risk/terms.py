@@ -1,4 +1,4 @@
-"""The features that a predictor may use, and how each enters the logistic formula.
+"""The features that a predictor can use, and how each enters the logistic formula.
 
 Perplexities and counts enter as natural logarithms: they are spread over orders of magnitude, and the log of
 a perplexity is the mean loss per token. A logarithm rises with its argument, so a coefficient's sign has the
@@ -16,8 +16,23 @@ Floats = NDArray[np.float64]
 
 FEATURES = ("zlib_entropy", "teacher_perplexity", "baseline_perplexity", "kl_divergence")
 """The four of arXiv 2601.15394, in the order of a table's columns."""
-EXTRA_FEATURES = ("copies", "suffix_copies", "tokens", "teacher_entropy")
-"""Also measured, but not in the default predictor."""
+SUFFIX_FEATURES = (
+    "suffix_kl_divergence",
+    "teacher_suffix_nll",
+    "baseline_suffix_nll",
+    "teacher_suffix_entropy",
+    "baseline_suffix_entropy",
+    "teacher_suffix_min_k",
+    "baseline_suffix_min_k",
+    "teacher_suffix_worst",
+    "baseline_suffix_worst",
+)
+"""Both models on the suffix alone, where memorization lies."""
+CORPUS_FEATURES = ("copies", "suffix_copies", "tokens")
+MATCH_FEATURES = ("teacher_matched", "teacher_suffix_margin", "baseline_matched", "baseline_suffix_margin")
+"""What tells whether the two memorize an example."""
+EVERY_FEATURE = (*FEATURES, *SUFFIX_FEATURES, *CORPUS_FEATURES, *MATCH_FEATURES, "teacher_entropy")
+"""What a predictor.json may name; earlier versions could fit on the last."""
 LOGARITHMS = frozenset({"teacher_perplexity", "baseline_perplexity", "copies", "suffix_copies", "tokens"})
 """Features that enter as natural logarithms."""
 

@@ -39,6 +39,40 @@ _WORDS = {
     "teacher_entropy": _Sides(
         "the teacher is sure of each token (entropy {} nats)", "the teacher is unsure (entropy {} nats)"
     ),
+    "suffix_kl_divergence": _Sides(
+        "teacher and baseline agree on the suffix (KL divergence {} nats)",
+        "teacher and baseline differ on the suffix (KL divergence {} nats)",
+    ),
+    **{
+        f"{model}_suffix_{measure}": _Sides(f"the {model} {low}", f"the {model} {high}")
+        for model in ("teacher", "baseline")
+        for measure, low, high in (
+            (
+                "nll",
+                "predicts the suffix (loss {} nats a token)",
+                "does not predict it (loss {} nats a token)",
+            ),
+            ("entropy", "is sure of the suffix (entropy {} nats)", "is unsure of it (entropy {} nats)"),
+            (
+                "min_k",
+                "fails at some of its tokens (lowest fifth of ln p: {})",
+                "knows its hardest tokens too (lowest fifth of ln p: {})",
+            ),
+            ("worst", "fails at one of its tokens (ln p {})", "knows its hardest token too (ln p {})"),
+            (
+                "margin",
+                "prefers another token somewhere (margin {})",
+                "prefers each token of the suffix (margin {})",
+            ),
+        )
+    },
+    **{
+        f"{model}_matched": _Sides(
+            f"the {model} leaves the suffix early (after {{}} tokens)",
+            f"the {model} reproduces much of the suffix ({{}} tokens)",
+        )
+        for model in ("teacher", "baseline")
+    },
 }
 _NO_REASON = "no feature stands out from the average example"
 _MEMORIZED_BY = {

@@ -215,6 +215,17 @@ FEATURES_SCHEMA = pa.schema(
         ("baseline_entropy", pa.float64()),
         ("teacher_matched", pa.int16()),  # under teacher forcing: what an extraction finds, but for near ties
         ("baseline_matched", pa.int16()),
+        ("suffix_kl_divergence", pa.float64()),  # this and all below: over the suffix's tokens alone
+        ("teacher_suffix_nll", pa.float64()),  # mean -ln p, nats a token
+        ("teacher_suffix_entropy", pa.float64()),
+        ("teacher_suffix_min_k", pa.float64()),  # mean of the lowest 20% of ln p
+        ("teacher_suffix_worst", pa.float64()),  # lowest ln p
+        ("teacher_suffix_margin", pa.float64()),  # smallest lead of a true token's logit over all others
+        ("baseline_suffix_nll", pa.float64()),
+        ("baseline_suffix_entropy", pa.float64()),
+        ("baseline_suffix_min_k", pa.float64()),
+        ("baseline_suffix_worst", pa.float64()),
+        ("baseline_suffix_margin", pa.float64()),
     ]
 )
 
@@ -276,6 +287,15 @@ FLAGGED_SCHEMA = pa.schema(
         ("teacher_entropy", pa.float64()),
         ("suffix_copies", pa.int64()),
         ("tokens", pa.int32()),
+        ("suffix_kl_divergence", pa.float64()),  # this and all below: over the suffix's tokens alone
+        ("teacher_suffix_nll", pa.float64()),
+        ("baseline_suffix_nll", pa.float64()),
+        ("teacher_suffix_entropy", pa.float64()),
+        ("baseline_suffix_entropy", pa.float64()),
+        ("teacher_suffix_min_k", pa.float64()),
+        ("baseline_suffix_min_k", pa.float64()),
+        ("teacher_suffix_worst", pa.float64()),
+        ("baseline_suffix_worst", pa.float64()),
     ]
 )
 """A row a flagged example, by example id."""

@@ -36,7 +36,7 @@ NoteCode = Literal[
     "weak_recall_guarantee",
     "constant_feature",
     "sampled_trials",
-    "more_features",
+    "more_features",  # of earlier versions
     "calibration_undefined",
     "precision_undefined",
     "predictor_from_elsewhere",

@@ -1,28 +1,27 @@
 """Windows under teacher and baseline at once, in a worker process that holds both.
 
-Each model reads each window once. All that is asked comes from these logits: perplexities, entropies, the
-divergence of the two, and by teacher forcing how much of the suffix either would reproduce.
+Each model reads each window once. All that is asked comes from these logits: perplexities, entropies and the
+divergence of the two, over the window and over its suffix, and by teacher forcing how much of the suffix
+either would reproduce.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
-from kdaudit.inference.base import EngineInfo, Lengths, MatchedTokens, Ragged, Tokens
+from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Tokens
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, Piece, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
+from kdaudit.inference.scoring.suffix import Leads, Suffixes
 from kdaudit.inference.workers import Worker
-
-if TYPE_CHECKING:
-    import torch
 
 _ROLES = ("teacher", "baseline")
 
@@ -46,6 +45,19 @@ class PairScores(NamedTuple):
     """Tokens of the suffix, from its first, each the argmax of the teacher's logits (of all columns, as in
     decoding) after the true tokens before it: int16."""
     baseline_matched: NDArray[np.int16]
+    suffix_kl_divergence: Floats
+    """As `kl_divergence`, over the suffix alone."""
+    teacher_suffix_nll: Floats
+    """This and all below: see `SuffixScores`."""
+    teacher_suffix_entropy: Floats
+    teacher_suffix_min_k: Floats
+    teacher_suffix_worst: Floats
+    teacher_suffix_margin: Floats
+    baseline_suffix_nll: Floats
+    baseline_suffix_entropy: Floats
+    baseline_suffix_min_k: Floats
+    baseline_suffix_worst: Floats
+    baseline_suffix_margin: Floats
 
 
 class PairService:
@@ -80,29 +92,31 @@ class PairService:
         models = [self._models[role] for role in _ROLES]
         room = logits_room(self._retries, *models)
         softmax = Softmax(min(self._vocabulary, *(model.columns for model in models)), models[0].device)
-        means, matched = np.zeros((5, len(ends))), np.zeros((2, len(ends)), np.int16)
+        rows, found = [], []
         for batch in batches(Packed(flat, ends), room):
             starts = prompts[batch.rows] - 1  # the logits at position i predict token i + 1
             stops = starts + targets[batch.rows]
             asked = Piece(int(starts.min()), int(stops.max()))
             with torch.inference_mode():
-                values, hits = self._score(batch, models, softmax, room, asked)
-            means[:, batch.rows] = [batch.means(value) for value in values]
-            matched[:, batch.rows] = [_leading(hit, asked, starts, stops) for hit in hits]
-        return PairScores(*means, *matched)
+                scored = self._score(batch, models, softmax, room, asked)
+            suffixes = Suffixes.between(starts, stops, batch.inputs.shape[1])
+            rows += batch.rows
+            found.append(_scores(batch, suffixes, *scored))
+        places = np.argsort(rows)
+        return PairScores(*(np.concatenate(one)[places] for one in zip(*found, strict=True)))
 
     def _score(
         self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int, asked: Piece
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Scores of each position (5, rows, positions), and hits (2, rows, asked positions)."""
+    ) -> tuple[Floats, list[Leads]]:
+        """The first five of `PairScores` at each position, (5, rows, positions), and both models' leads."""
         import torch
 
         values = np.zeros((5, *batch.inputs.shape))
-        hits = np.zeros((2, len(batch.rows), asked.stop - asked.start), np.bool_)
+        leads = [Leads.empty(batch.inputs.shape) for _ in models]
         targets = torch.from_numpy(batch.targets).to(models[0].device)
         for piece, logits in logits_of(batch, room, models, self._bos):
-            for hit, one in zip(hits, logits, strict=True):
-                _compare(hit, one, targets, piece, asked)
+            for lead, one in zip(leads, logits, strict=True):
+                lead.fill(one, targets, piece, asked)
             there = targets[:, slice(*piece)]
             teacher_logits, baseline_logits = (one.flatten(0, 1) for one in logits)
             sums = softmax.pair(teacher_logits, baseline_logits, there.flatten())
@@ -116,27 +130,26 @@ class PairService:
             )
             values[:, :, slice(*piece)] = np.reshape(measures, (5, *there.shape))
             del one, teacher_logits, baseline_logits  # before the next piece's are made
-        return values, hits
+        return values, leads
 
 
-def _compare(
-    hits: NDArray[np.bool_], logits: torch.Tensor, targets: torch.Tensor, piece: Piece, asked: Piece
-) -> None:
-    """Fill in which asked tokens within the piece are the argmax."""
-    start, stop = max(piece.start, asked.start), min(piece.stop, asked.stop)
-    if start < stop:
-        found = logits[:, start - piece.start : stop - piece.start].argmax(-1)
-        right = (found == targets[:, start:stop]).cpu().numpy()
-        hits[:, start - asked.start : stop - asked.start] = right
-
-
-def _leading(hits: NDArray[np.bool_], asked: Piece, starts: Lengths, stops: Lengths) -> MatchedTokens:
-    """Hits of each row from its start to the first miss, or its stop: int16 (rows,)."""
-    places = np.arange(*asked)
-    before, inside = places < starts[:, None], places < stops[:, None]
-    run = np.cumprod(hits | before, axis=1) * (inside & ~before)
-    matched: MatchedTokens = run.sum(axis=1).astype(np.int16)
-    return matched
+def _scores(batch: Batch, suffixes: Suffixes, values: Floats, leads: list[Leads]) -> PairScores:
+    """Scores of a batch's windows, all (rows,)."""
+    teacher_nll, baseline_nll, divergence, teacher_entropy, baseline_entropy = values
+    teacher, baseline = leads
+    means = [batch.means(value) for value in values]
+    return PairScores(
+        means[0],
+        means[1],
+        means[2],
+        means[3],
+        means[4],
+        suffixes.matched(teacher.hit),
+        suffixes.matched(baseline.hit),
+        suffixes.mean(divergence),
+        *suffixes.scores(teacher_nll, teacher_entropy, teacher.margin),
+        *suffixes.scores(baseline_nll, baseline_entropy, baseline.margin),
+    )
 
 
 class PairWorker:

@@ -20,7 +20,7 @@ from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
-from kdaudit.pipelines.stages.scoring import read_features, scored_models
+from kdaudit.pipelines.stages.scoring import features_done, read_features, scored_models
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
@@ -101,7 +101,7 @@ def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> Non
 
 def _role_in_features(work: Work, member: AuditedModel) -> str | None:
     """What the features call a model that they were taken under; None for any other."""
-    if not work.run.done(layout.FEATURES):
+    if not features_done(work.run):
         return None
     roles = zip(("teacher", "baseline"), scored_models(work), strict=True)
     return next((role for role, one in roles if one is member), None)

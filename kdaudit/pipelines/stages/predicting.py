@@ -21,12 +21,11 @@ from kdaudit.models.checkpoint.files import read_config
 from kdaudit.pipelines.stages.scoring import read_features
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
-    EXTRA_FEATURES,
-    FEATURES,
     Fitted,
     Predictor,
     PredictorSettings,
     Table,
+    features_for,
     fit_predictor,
     predictor_note,
     risk_histogram,
@@ -106,16 +105,17 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         origin: what it is fitted on.
 
     """
-    features, groups = read_features(work, FEATURES), _suffix_groups(work)
+    names = features_for(work.predictor.features, origin.labels)
+    features, groups = read_features(work, names), _suffix_groups(work)
     settings = PredictorSettings(
         work.predictor.trials, work.predictor.recall, work.predictor.confidence, work.seed
     )
 
     def step(trials: int) -> None:
-        work.progress("predictor: trials", trials, 2 * settings.trials)
+        work.progress("predictor: trials", trials, settings.trials)
 
     step(0)
-    fitted = fit_predictor(Table(features, labels, groups), settings, origin, step=step)
+    fitted = fit_predictor(Table(features, labels, groups), settings, origin, names, step=step)
     if fitted.predictor is None:
         found = PredictorResult(
             status="underpowered",
@@ -129,28 +129,9 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         return
     risk = write_risk(work, fitted.predictor, features)
     work.run.write_text(layout.PREDICTOR, fitted.predictor.model_dump_json(indent=1) + "\n")
-    extra = read_features(work, (*FEATURES, *EXTRA_FEATURES))
-    wider = fit_predictor(
-        Table(extra, labels, groups),
-        settings,
-        origin,
-        (*FEATURES, *EXTRA_FEATURES),
-        step=lambda trials: step(settings.trials + trials),
-    )
-    notes = [*fitted.notes, *_what_extra_features_add(fitted, wider), *_what_is_missing(fitted)]
+    notes = [*fitted.notes, *_what_is_missing(fitted)]
     result = _result(fitted, fitted.predictor, settings.trials, risk)
     write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))
-
-
-def _what_extra_features_add(fitted: Fitted, wider: Fitted) -> list[Note]:
-    if fitted.figures is None or wider.figures is None:
-        return []
-    names = ", ".join(EXTRA_FEATURES).replace("_", " ")
-    text = (
-        f"The risk predictor has an AUC of {fitted.figures.auc.mean:.4f} with its four features; with four "
-        f"more ({names}) it would have {wider.figures.auc.mean:.4f} over the same trials."
-    )
-    return [predictor_note("more_features", text)]
 
 
 def _what_is_missing(fitted: Fitted) -> list[Note]:

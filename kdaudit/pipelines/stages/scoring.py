@@ -22,6 +22,9 @@ from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
+from kdaudit.runs.store import RunStore
+
+_COLUMNS = layout.FEATURES_SCHEMA.names
 
 
 def write_features(work: Work, *, measures: bool = False) -> None:
@@ -34,17 +37,22 @@ def write_features(work: Work, *, measures: bool = False) -> None:
 
     """
     run = work.run
-    if run.done(layout.FEATURES):
+    if features_done(run):
         return
-    stamps = work.stamps(*scored_models(work))
-    if run.begun_otherwise(layout.FEATURES, stamps):
+    stamps = {**work.stamps(*scored_models(work)), "columns": _COLUMNS}
+    if run.done(layout.FEATURES) or run.begun_otherwise(layout.FEATURES, stamps):
         run.discard(*run.shards(layout.FEATURES))
     for member in scored_models(work) if measures else ():
         write_reference(work, member)
-    with run.stage(layout.FEATURES, with_=stamps):
+    with run.stage(layout.FEATURES, _COLUMNS, with_=stamps):
         retry_on_oom("features", lambda retries: _write_shards(work, measures, retries), work.warn)
         for member in scored_models(work):
             work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
+
+
+def features_done(run: RunStore) -> bool:
+    """Whether every example is scored, with all columns: an earlier version wrote fewer."""
+    return run.done(layout.FEATURES, _COLUMNS)
 
 
 def scored_models(work: Work) -> tuple[AuditedModel, AuditedModel]:
@@ -98,19 +106,16 @@ def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Ragged, Rag
 
 def _table(examples: pa.Table, scores: PairScores, suffix_copies: NDArray[np.int64]) -> pa.Table:
     ids = examples["example_id"].to_numpy()
+    measured = scores._asdict()
     columns = {
+        **{name: measured[name] for name in layout.FEATURES_SCHEMA.names if name in measured},
         "example_id": ids,
         "zlib_entropy": [zlib_entropy(text) for text in examples["text"].to_pylist()],
         "teacher_perplexity": np.exp(scores.teacher_nll),
         "baseline_perplexity": np.exp(scores.baseline_nll),
-        "kl_divergence": scores.kl_divergence,
         "suffix_copies": suffix_copies[ids],
         "copies": examples["copies"],
         "tokens": examples["token_ids"].combine_chunks().value_lengths(),
-        "teacher_entropy": scores.teacher_entropy,
-        "baseline_entropy": scores.baseline_entropy,
-        "teacher_matched": scores.teacher_matched,
-        "baseline_matched": scores.baseline_matched,
     }
     return pa.table(columns, schema=layout.FEATURES_SCHEMA)
 
