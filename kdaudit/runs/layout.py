@@ -221,11 +221,13 @@ FEATURES_SCHEMA = pa.schema(
         ("teacher_suffix_min_k", pa.float64()),  # mean of the lowest 20% of ln p
         ("teacher_suffix_worst", pa.float64()),  # lowest ln p
         ("teacher_suffix_margin", pa.float64()),  # smallest lead of a true token's logit over all others
+        ("teacher_suffix_spread", pa.float64()),  # best logit less the median of all, at that token
         ("baseline_suffix_nll", pa.float64()),
         ("baseline_suffix_entropy", pa.float64()),
         ("baseline_suffix_min_k", pa.float64()),
         ("baseline_suffix_worst", pa.float64()),
         ("baseline_suffix_margin", pa.float64()),
+        ("baseline_suffix_spread", pa.float64()),
     ]
 )
 

@@ -18,7 +18,7 @@ from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Tokens
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
-from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, Piece, logits_of, logits_room
+from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.suffix import Leads, Suffixes
 from kdaudit.inference.workers import Worker
@@ -53,11 +53,13 @@ class PairScores(NamedTuple):
     teacher_suffix_min_k: Floats
     teacher_suffix_worst: Floats
     teacher_suffix_margin: Floats
+    teacher_suffix_spread: Floats
     baseline_suffix_nll: Floats
     baseline_suffix_entropy: Floats
     baseline_suffix_min_k: Floats
     baseline_suffix_worst: Floats
     baseline_suffix_margin: Floats
+    baseline_suffix_spread: Floats
 
 
 class PairService:
@@ -95,18 +97,16 @@ class PairService:
         rows, found = [], []
         for batch in batches(Packed(flat, ends), room):
             starts = prompts[batch.rows] - 1  # the logits at position i predict token i + 1
-            stops = starts + targets[batch.rows]
-            asked = Piece(int(starts.min()), int(stops.max()))
+            suffixes = Suffixes.between(starts, starts + targets[batch.rows], batch.inputs.shape[1])
             with torch.inference_mode():
-                scored = self._score(batch, models, softmax, room, asked)
-            suffixes = Suffixes.between(starts, stops, batch.inputs.shape[1])
+                scored = self._score(batch, models, softmax, room, suffixes)
             rows += batch.rows
             found.append(_scores(batch, suffixes, *scored))
         places = np.argsort(rows)
         return PairScores(*(np.concatenate(one)[places] for one in zip(*found, strict=True)))
 
     def _score(
-        self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int, asked: Piece
+        self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int, suffixes: Suffixes
     ) -> tuple[Floats, list[Leads]]:
         """The first five of `PairScores` at each position, (5, rows, positions), and both models' leads."""
         import torch
@@ -116,7 +116,7 @@ class PairService:
         targets = torch.from_numpy(batch.targets).to(models[0].device)
         for piece, logits in logits_of(batch, room, models, self._bos):
             for lead, one in zip(leads, logits, strict=True):
-                lead.fill(one, targets, piece, asked)
+                lead.fill(one, targets, piece, suffixes)
             there = targets[:, slice(*piece)]
             teacher_logits, baseline_logits = (one.flatten(0, 1) for one in logits)
             sums = softmax.pair(teacher_logits, baseline_logits, there.flatten())
@@ -147,8 +147,8 @@ def _scores(batch: Batch, suffixes: Suffixes, values: Floats, leads: list[Leads]
         suffixes.matched(teacher.hit),
         suffixes.matched(baseline.hit),
         suffixes.mean(divergence),
-        *suffixes.scores(teacher_nll, teacher_entropy, teacher.margin),
-        *suffixes.scores(baseline_nll, baseline_entropy, baseline.margin),
+        *suffixes.scores(teacher_nll, teacher_entropy, teacher),
+        *suffixes.scores(baseline_nll, baseline_entropy, baseline),
     )
 
 
