@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent.parent / "sample_configs" / "replication"
 sys.path.insert(0, str(FOLDER))
 
 import replicate as replication  # noqa: E402
-from findings import Measure, as_json, measure_seeds, read_audit, t_interval, table  # noqa: E402
+from findings import Measure, as_json, measure_seeds, read_audit, table  # noqa: E402
 from measures import MEASURES  # noqa: E402
 from split import Sizes, recurring_shares, split, write_split  # noqa: E402
 
@@ -237,8 +237,11 @@ def test_a_figure_that_cannot_be_had_is_said_to_be_missing(run: Path) -> None:
 def test_the_interval_is_students_t() -> None:
     # 2, 4, 9: mean 5, standard deviation sqrt(13); t with 2 degrees of freedom, from printed tables: 4.302653
     reach = 4.302653 * np.sqrt(13 / 3)
-    assert t_interval([2.0, 4.0, 9.0]) == pytest.approx((5 - reach, 5 + reach), rel=1e-6)
-    assert t_interval([2.0]) is None
+    values = iter([2.0, 4.0, 9.0, 2.0])
+    measure = Measure(1, "a figure", "", lambda audit: next(values))
+    audits: list[Any] = [None] * 3
+    assert measure_seeds(audits, [measure])[0].interval == pytest.approx((5 - reach, 5 + reach), rel=1e-6)
+    assert measure_seeds(audits[:1], [measure])[0].interval is None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
                      -> report.html, report.public.html, card.md
     a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
     a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
+    several audits   trainings.json, trainings.html
 
 Names are relative to the folder, with forward slashes. Shard n of a folder belongs to shard n of the
 examples, row by row. The columns of an attack are its own (`kdaudit.attacks`); each of its shards has the
@@ -53,6 +54,9 @@ KEPT, KEPT_COUNTS = "kept", "kept.json"
 """Folder of the corpus that is kept, and what the pass that wrote it counted."""
 SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.html", "screen.public.html"
 SCREEN_PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
+
+TRAININGS, TRAININGS_REPORT = "trainings.json", "trainings.html"
+"""What several audits of one corpus show together, in a folder of its own."""
 
 RENDERED = (*AUDIT_PAGES, *SCREEN_PAGES)
 """Files that are made from others of the run alone."""

@@ -44,6 +44,9 @@ NoteCode = Literal[
     "settings_unused",
     # A screening.
     "columns_replaced",
+    # Several runs of one corpus.
+    "not_in_every_run",
+    "trained_once",
     # Results of schema version 1, whose notes are text alone.
     "note",
 ]

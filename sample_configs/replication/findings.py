@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy import stats
 
-from kdaudit.schemas.results import AuditResults
+from kdaudit.analysis.spread import spread
+from kdaudit.schemas.results import AuditResults, Interval
 
 BASELINE, SOFT, HARD = "baseline", "soft", "hard"
 BY_TEMPERATURE = {1: "soft-t1", 2: SOFT, 4: "soft-t4"}
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     seeds: list[float | None]
     mean: float | None
     """None unless every seed has a figure."""
-    interval: tuple[float, float] | None
+    interval: Interval | None
     """95% t interval of the mean over seeds; None with fewer than two seeds, or where one has no figure."""
     outcome: Outcome
     """yes: the whole interval is within the limits; on average: the mean is, the interval is not."""
@@ -80,15 +80,6 @@ def read_audit(run: Path) -> Audit:
 def measure_seeds(audits: Sequence[Audit], measures: Sequence[Measure]) -> list[Row]:
     """Every measure on every audit, with its mean, interval and outcome."""
     return [_row(measure, [measure.of(audit) for audit in audits]) for measure in measures]
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95% interval of the mean of independent values with unknown variance; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    reach = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    middle = float(np.mean(values))
-    return middle - float(reach), middle + float(reach)
 
 
 def table(rows: Sequence[Row], seeds: Sequence[int]) -> str:
@@ -150,11 +141,11 @@ def _row(measure: Measure, seeds: list[float | None]) -> Row:
     values = [value for value in seeds if value is not None]
     if len(values) < len(seeds):
         return Row(measure, seeds, None, None, "not measured")
-    mean, interval = float(np.mean(values)), t_interval(values)
-    return Row(measure, seeds, mean, interval, _outcome(measure, mean, interval))
+    over = spread(values)
+    return Row(measure, seeds, over.mean, over.ci95, _outcome(measure, over.mean, over.ci95))
 
 
-def _outcome(measure: Measure, mean: float, interval: tuple[float, float] | None) -> Outcome:
+def _outcome(measure: Measure, mean: float | None, interval: Interval | None) -> Outcome:
     if measure.least is None and measure.most is None:
         return ""
     if not _within(measure, mean):
@@ -162,10 +153,10 @@ def _outcome(measure: Measure, mean: float, interval: tuple[float, float] | None
     return "yes" if interval and all(_within(measure, end) for end in interval) else "on average"
 
 
-def _within(measure: Measure, value: float) -> bool:
+def _within(measure: Measure, value: float | None) -> bool:
     low = -np.inf if measure.least is None else measure.least
     high = np.inf if measure.most is None else measure.most
-    return bool(low <= value <= high)
+    return value is not None and bool(low <= value <= high)
 
 
 def _cells(row: Row) -> list[str]:

@@ -8,6 +8,7 @@
     bases/{teacher,student}/               trained on base.jsonl
     distill.yaml, seed-N/                  what `kdaudit distill` trained; in seed-N/audit its audit
     FINDINGS.md, findings.json             the table
+    trainings/                             `kdaudit report` of all audits: figures over the seeds
     steps.json                             each finished step with its seconds; it is not done again
 """
 
@@ -39,6 +40,7 @@ from kdaudit.distillation.folders import TrainingRecord, new_folder, save_model
 from kdaudit.distillation.training import Recipe, Training, WindowTrainer
 from kdaudit.distillation.windows import WindowFile, cut_windows
 from kdaudit.errors import CorpusError, KdauditError, RunError, RunStateError
+from kdaudit.pipelines.trainings import report_trainings
 from kdaudit.runs.files import sha256_file, write_bytes
 
 SIZES = Sizes(recurring=260_000, ordinary=0, valid=150_000, base=2_400_000)
@@ -221,11 +223,14 @@ def kdaudit(command: str, file: Path, out: Path, *overrides: str) -> None:
 
 
 def write_findings(out: Path, seeds: Sequence[int]) -> str:
-    """Write FINDINGS.md and findings.json from the seeds' audits, and return the table."""
-    rows = measure_seeds([read_audit(out / f"seed-{seed}" / "audit") for seed in seeds], MEASURES)
+    """Write FINDINGS.md, findings.json and trainings/ from the seeds' audits, and return the table."""
+    runs = [out / f"seed-{seed}" / "audit" for seed in seeds]
+    rows = measure_seeds([read_audit(run) for run in runs], MEASURES)
     made = table(rows, seeds)
     write_bytes(out / "FINDINGS.md", made.encode(), private=False)
     write_bytes(out / "findings.json", as_json(rows, seeds).encode(), private=False)
+    if len(runs) > 1:
+        report_trainings(runs, out / "trainings")
     return made
 
 

@@ -8,14 +8,38 @@ import click
 
 from kdaudit.cli.command import for_people
 from kdaudit.cli.printing import one_line, printable, say
+from kdaudit.errors import RunStateError
+
+_TRAININGS = Path("runs/trainings")
 
 
 @click.command("report")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help=f"Folder for the page of several runs.  [default: {_TRAININGS}]",
+)
 @for_people
-def command(run_dir: Path) -> None:
-    """Render the reports and the card of a run again."""
+def command(run_dirs: tuple[Path, ...], out: Path | None) -> None:
+    """Render the reports and the card of a run again.
+
+    Of several runs, which are audits of one corpus after trainings with different seeds: write one page and
+    one JSON with each figure's mean and spread over them.
+    """
+    for path in _written(run_dirs, out):
+        say(one_line(str(path)))
+
+
+def _written(run_dirs: tuple[Path, ...], out: Path | None) -> list[Path]:
+    if len(run_dirs) > 1:
+        from kdaudit.pipelines.trainings import report_trainings
+
+        return report_trainings(run_dirs, out or _TRAININGS)
+    if out is not None:
+        raise RunStateError(
+            "--out is for several runs: one is rendered in its own folder", fix="remove --out"
+        )
     from kdaudit.pipelines.audit import rerender
 
-    for path in rerender(run_dir, lambda text: say(f"kdaudit: warning: {printable(text)}", err=True)):
-        say(one_line(str(path)))
+    return rerender(run_dirs[0], lambda text: say(f"kdaudit: warning: {printable(text)}", err=True))
