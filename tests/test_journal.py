@@ -210,6 +210,20 @@ def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
         run.write_text(NAMES[-1], "text")
 
 
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_the_last_file_of_a_finished_stage_is_missed_as_any_other(tmp_path: Path, damage: str) -> None:
+    """A later entry of the journal says that it stood in its place; the stage is not repeated."""
+    with RunStore(tmp_path, "run", {}) as run, run.stage("first"):
+        for name in NAMES:
+            run.write_text(name, "text")
+    path = tmp_path / NAMES[-1]
+    path.unlink() if damage == "gone" else path.write_text("else")
+    says = "is missing" if damage == "gone" else "was changed since the run wrote it"
+    assert f"{NAMES[-1]}: {says}" in check_files(tmp_path)
+    with pytest.raises(RunStateError, match=says):
+        RunStore(tmp_path, "run", {})
+
+
 DAMAGED = {
     "text": b"hello\n",
     "a list": b"[]\n",

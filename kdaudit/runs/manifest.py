@@ -80,7 +80,10 @@ class Manifest(BaseModel):
 
     @property
     def last(self) -> str | None:
-        """The file that was listed last: it was perhaps never put in its place."""
+        """The file that the journal's last entry lists: it was perhaps never put in its place.
+
+        A later entry is written only once it is, so that no finished stage can lose a file unnoticed.
+        """
         return self._last
 
     @property
@@ -107,12 +110,12 @@ class Manifest(BaseModel):
 
     def take(self, entry: Entry) -> None:
         """Take in what a line of the journal says."""
+        self._last = entry.file if isinstance(entry, Listed) else None
         if isinstance(entry, Listed):
             self._replaced = self.files.get(entry.file, self._own.get(entry.file))
             self.files[entry.file] = entry.sha256
             self.sizes[entry.file] = entry.size
             self.mtimes[entry.file] = entry.mtime_ns
-            self._last = entry.file
             self._list_shard(entry.file)
         elif isinstance(entry, Unlisted):
             for name in entry.unlisted:
