@@ -305,6 +305,29 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(
         assert len(kept_rows(out)) == json.loads(done.stdout)["kept"]["rows_written"]
 
 
+def test_how_tokenizers_are_taken_is_noted(family: Family, tmp_path: Path) -> None:
+    models = []
+    for name in ("teacher", "baseline"):
+        config = Path(shutil.copytree(family.folder / name, tmp_path / name)) / "tokenizer_config.json"
+        values = json.loads(config.read_text()) | {"tokenizer_class": "LlamaTokenizerFast"}
+        config.write_text(json.dumps(values))
+        models.append(f"models.{name}={tmp_path / name}")
+    done = family.screen(str(tmp_path / "out"), *models)
+    assert done.exit_code == 0, done.output
+    notes = [note["text"] for note in json.loads(done.stdout)["notes"] if note["code"] == "tokenizer_reading"]
+    assert [note.partition(":")[0] for note in notes] == ["teacher, baseline"]
+
+
+def test_a_finished_screening_is_shown_on_a_machine_that_could_not_run_it(
+    family: Family, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = "kdaudit.pipelines.stages.opening"
+    monkeypatch.setattr(f"{opening}.check_machine", lambda *_: pytest.fail("the engine was looked for"))
+    done = family.screen("out")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == record
+
+
 def test_what_cannot_be_written_is_told_before_anything_is_scored(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

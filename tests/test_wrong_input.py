@@ -66,7 +66,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         raise EngineError(LOADING)
 
     monkeypatch.setattr("kdaudit.inference.RemoteEngine.__init__", refuse)
-    monkeypatch.setattr("kdaudit.pipelines.audit.prepare", lambda *_: None, raising=False)
+    monkeypatch.setattr("kdaudit.pipelines.stages.opening.prepare", lambda *_: None)
 
 
 def kdaudit(*words: str) -> tuple[int, str]:

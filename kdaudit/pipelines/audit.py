@@ -11,23 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from kdaudit.config.audit import AuditConfig, ReportConfig
-from kdaudit.config.yaml.loading import dump_yaml, load_audit
-from kdaudit.corpus import first_texts, pin_source, refuse_equal_sources
+from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
-from kdaudit.inference import prepare
 from kdaudit.modelcard.section import write_card
-from kdaudit.models.audited import find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
-from kdaudit.pipelines.stages.fit import check_machine, split_of
-from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 from kdaudit.pipelines.stages.leak_table import leaks_table
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
+from kdaudit.pipelines.stages.opening import opened
 from kdaudit.pipelines.stages.predicting import (
     absent,
     label_flags,
@@ -35,13 +30,11 @@ from kdaudit.pipelines.stages.predicting import (
     write_found,
     write_prediction,
 )
-from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
 from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.scoring import write_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.reporting.render import read_results, render_pages
 from kdaudit.runs import Progress, layout
-from kdaudit.runs.opening import check_folder
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.results import AuditResults, CorpusResult
 
@@ -66,40 +59,18 @@ def run_audit(
         RunError: an engine or the disk failed; finished work is kept.
 
     """
-    check_folder(folder)
-
-    def make_ready() -> None:
-        if fresh or not (folder / layout.RESULTS).exists():  # a finished run is shown on any machine
-            check_machine(config.models, config.extraction)
-            prepare(config.extraction.engine)
-
-    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
-    models = find_models(config.models, progress=progress)
-    split = split_of(config.extraction, models, read_whole(config))
-    sources = {}
-    for key, section in corpora_of(config).items():
-        progress(f"{key}: hashing", 0, 0)
-        sources[key] = pin_source(section, key)
-    refuse_equal_sources(sources)
-    models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
-    for warning in models.warnings:
-        warn(warning)
-    inputs = run_inputs(config.seed, sources, config.extraction, models)
-    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
-    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
-        work = Work(run, models, split, config.extraction, config.predictor, config.seed, progress, warn)
-        _write_config(work, pinned(config, sources, models))
+    with opened(config, folder, layout.RESULTS, fresh=fresh, progress=progress, warn=warn) as (work, sources):
         corpus = write_examples(work, sources["corpus"], "corpus", layout.EXAMPLES)
         if "holdout" in sources:
             write_examples(work, sources["holdout"], "holdout", HOLDOUT)
-        Extracting(work, config.extraction.engine, corpus.examples).extract(models.members, leaks=True)
-        if config.predictor.enabled and models.baselines:
+        Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
+        if config.predictor.enabled and work.models.baselines:
             write_features(work)
         write_likelihoods(work, corpus.examples)
         _write_prediction(work, config, corpus)
         _write_results(work, config, corpus)
         _write_reports(work, config)
-        run.finish()
+        work.run.finish()
         return read_results(folder)
 
 
@@ -145,12 +116,6 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
     return [folder / name for name in layout.AUDIT_PAGES]
 
 
-def _write_config(work: Work, values: dict[str, Any]) -> None:
-    if not work.run.done("config", values):
-        with work.run.stage("config", values):
-            work.run.write_text(layout.CONFIG, dump_yaml(values))
-
-
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
     """Fit the risk predictor, where it is asked for and a baseline makes it possible."""
     run, asked = work.run, config.predictor
@@ -185,7 +150,7 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         "name": config.name,
         "models": [[one.name, one.role, one.kd] for one in work.models.members],
         "fingerprints": work.fingerprints(*(one.name for one in work.models.members)),
-        "notes": [[note.text for note in work.models.notes], sorted(work.models.alike)],
+        "notes": [note.text for note in work.notes],
         "measured": run.digest(),
         "predictor": run.hash_of(layout.PREDICTION),
     }

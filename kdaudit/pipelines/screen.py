@@ -20,22 +20,18 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY
 from kdaudit.config.audit import LabelKind
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.config.yaml.loading import dump_yaml
-from kdaudit.corpus import PinnedSource, check_unchanged, first_texts, pin_source
+from kdaudit.corpus import PinnedSource, check_unchanged
 from kdaudit.errors import CorpusError
-from kdaudit.inference import prepare
-from kdaudit.models.audited import find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_attack
 from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
-from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
 from kdaudit.pipelines.stages.flagging import (
     Flagged,
     feature_spreads,
     write_flagged,
 )
-from kdaudit.pipelines.stages.inputs import pinned, run_inputs
+from kdaudit.pipelines.stages.opening import opened
 from kdaudit.pipelines.stages.predicting import (
     Prediction,
     facts_of,
@@ -47,15 +43,12 @@ from kdaudit.pipelines.stages.predicting import (
     write_risk,
     write_risks,
 )
-from kdaudit.pipelines.stages.preflight import preflight, read_whole
 from kdaudit.pipelines.stages.scoring import features_done, read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.screening import render_screen
 from kdaudit.reporting.screening_words import guarantee_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor, predictor_note
 from kdaudit.runs import Progress, layout
-from kdaudit.runs.opening import check_folder
-from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
 from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
@@ -83,28 +76,10 @@ def run_screen(
         RunError: a model or the disk failed; finished work is kept.
 
     """
-    check_folder(folder)
-
-    def make_ready() -> None:
-        check_machine(config.models, config.extraction)
-        prepare(config.extraction.engine or "transformers")
-
-    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
-    given = _given_predictor(config)
-    models = find_models(config.models, progress=progress)
-    split = split_of(config.extraction, models, read_whole(config))
-    progress("corpus: hashing", 0, 0)
-    source = pin_source(config.corpus)
-    models = with_tokenizer_notes(models, first_texts(source.config))
-    for warning in models.warnings:
-        warn(warning)
-    inputs = run_inputs(config.seed, {"corpus": source}, config.extraction, models)
-    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
-    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
-        work = Work(run, models, split, config.extraction, config.predictor, config.seed, progress, warn)
-        screening = _Screening(config, work, source, given, warn)
-        _write_config(screening)
-        if not features_done(run):
+    with opened(config, folder, layout.SCREEN, fresh=fresh, progress=progress, warn=warn) as (work, sources):
+        source = sources["corpus"]
+        screening = _Screening(config, work, source, _given_predictor(config))
+        if not features_done(work.run):
             progress("corpus: checking that kept/ can hold its rows", 0, 0)
             check_writable(source.config, config.format)
         corpus = write_examples(work, source, "corpus", layout.EXAMPLES)
@@ -114,7 +89,7 @@ def run_screen(
         _write_flagged(screening)
         _write_kept(screening, corpus.documents)
         record = _write_record(screening, corpus)
-        run.finish()
+        work.run.finish()
         return record
 
 
@@ -126,7 +101,6 @@ class _Screening(NamedTuple):
     source: PinnedSource
     given: Predictor | None
     """The predictor of an earlier audit or screening, where the configuration names one."""
-    warn: Callable[[str], None]
 
     @property
     def kind(self) -> LabelKind:
@@ -159,14 +133,6 @@ class _Screening(NamedTuple):
 def _given_predictor(config: ScreenConfig) -> Predictor | None:
     labels = config.predictor.labels
     return None if labels in KINDS else load_predictor(Path(labels))
-
-
-def _write_config(screening: _Screening) -> None:
-    run, config = screening.work.run, screening.config
-    values = pinned(config, {"corpus": screening.source}, screening.work.models)
-    if not run.done("config", values):
-        with run.stage("config", values):
-            run.write_text(layout.CONFIG, dump_yaml(values))
 
 
 def _extract(screening: _Screening, examples: int) -> None:
@@ -304,7 +270,7 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     config, run = screening.config, screening.work.run
     depends = {
         **screening.depends,
-        "notes": [screening.work.models.notes, sorted(screening.work.models.alike)],
+        "notes": [note.text for note in screening.work.notes],
         "name": config.name,
         "max_examples": config.max_examples,
         "max_flagged": config.max_flagged,
@@ -365,7 +331,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         max_flagged=config.max_flagged,
         notes=[
             *engine_notes(checked),
-            *tokenizer_notes(config.extraction, work.models),
+            *work.notes,
             *prediction.notes,
             *_columns_replaced(kept),
         ],

@@ -1,6 +1,7 @@
 """The stages of an audit and of a screening, each a function over the run directory.
 
     preflight.py    what is checked before anything costs time
+    opening.py      configuration -> models and texts found, an open run
     work.py         what every stage is given
     examples.py     corpus -> distinct examples, and where else their suffixes stand
     engine_check.py  model, reference -> whether the engine says what the model says

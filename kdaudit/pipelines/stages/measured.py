@@ -24,6 +24,7 @@ from kdaudit.pipelines.stages.likelihoods import EntropyPoints, read_entropies
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
+from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import CorpusResult
 
 
@@ -60,6 +61,8 @@ class Audited(NamedTuple):
     """Risk of each example, where there is a predictor: float64 (examples,)."""
     entropies: EntropyPoints
     """Entropy against log-probability of a sample of examples, by model."""
+    notes: list[Note]
+    """Those of `Work`."""
 
     @property
     def target_lengths(self) -> NDArray[np.int64]:
@@ -83,6 +86,7 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
         read_prediction(work),
         read_risk(work),
         read_entropies(work),
+        work.notes,
     )
 
 

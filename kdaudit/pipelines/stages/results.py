@@ -16,7 +16,6 @@ from kdaudit.analysis.tags import NOT_SEARCHED
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes
-from kdaudit.pipelines.stages.fit import tokenizer_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
 from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore
@@ -82,7 +81,7 @@ def _missing(audited: Audited) -> list[Note]:
     notes = [
         Note(code="tags_not_searched", subject=None, text=NOT_SEARCHED),
         *engine_notes({name: one.checked for name, one in audited.measured.items()}),
-        *tokenizer_notes(audited.config.extraction, audited.models),
+        *audited.notes,
     ]
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."

@@ -14,6 +14,7 @@ from kdaudit.models.resolving import check_model_unchanged
 from kdaudit.pipelines.stages.fit import split_of_model
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.notes import Note
 
 HOLDOUT = layout.holdout(layout.EXAMPLES)
 """Folder of the holdout's examples."""
@@ -29,6 +30,8 @@ class Work(NamedTuple):
     extraction: ExtractionBase
     predictor: PredictorBase
     seed: int
+    notes: list[Note]
+    """What readers of the results should know of texts and tokenizers."""
     progress: Progress
     warn: Callable[[str], None]
 

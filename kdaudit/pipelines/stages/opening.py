@@ -1,0 +1,86 @@
+"""How an audit and a screening begin: mistakes are refused, models and texts found, and the run is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.screen import ScreenConfig
+from kdaudit.config.yaml.loading import dump_yaml
+from kdaudit.corpus import PinnedSource, first_texts, pin_source, refuse_equal_sources
+from kdaudit.inference import prepare
+from kdaudit.models.audited import find_models, with_tokenizer_notes
+from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
+from kdaudit.pipelines.stages.inputs import pinned, run_inputs
+from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
+from kdaudit.pipelines.stages.work import Work
+from kdaudit.runs import Progress, layout
+from kdaudit.runs.opening import check_folder
+from kdaudit.runs.store import RunStore
+
+
+class Opened(NamedTuple):
+    """A run that its stages can work on."""
+
+    work: Work
+    sources: dict[str, PinnedSource]
+    """The texts, by configuration key."""
+
+
+@contextmanager
+def opened(
+    config: AuditConfig | ScreenConfig,
+    folder: Path,
+    outcome: str,
+    *,
+    fresh: bool,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> Iterator[Opened]:
+    """Open a run, or resume one; its config.yaml is written.
+
+    Args:
+        config: what is to be done.
+        folder: the run directory.
+        outcome: the file that a finished run holds: such a run is shown on any machine.
+        fresh: forget an earlier run there.
+        progress: told of every step.
+        warn: told what the user should know and need not act on.
+
+    Raises:
+        UsageError: configuration, corpus, models or run directory are wrong.
+
+    """
+    check_folder(folder)
+
+    def make_ready() -> None:
+        if fresh or not (folder / outcome).exists():
+            check_machine(config.models, config.extraction)
+            prepare(config.extraction.engine or "transformers")
+
+    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
+    models = find_models(config.models, progress=progress)
+    split = split_of(config.extraction, models, read_whole(config))
+    sources = {}
+    for key, section in corpora_of(config).items():
+        progress(f"{key}: hashing", 0, 0)
+        sources[key] = pin_source(section, key)
+    refuse_equal_sources(sources)
+    models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
+    for warning in models.warnings:
+        warn(warning)
+    inputs = run_inputs(config.seed, sources, config.extraction, models)
+    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
+    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
+        values = pinned(config, sources, models)
+        if not run.done("config", values):
+            with run.stage("config", values):
+                run.write_text(layout.CONFIG, dump_yaml(values))
+        notes = tokenizer_notes(config.extraction, models)
+        yield Opened(
+            Work(run, models, split, config.extraction, config.predictor, config.seed, notes, progress, warn),
+            sources,
+        )
