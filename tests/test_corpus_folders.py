@@ -15,7 +15,7 @@ import pytest
 from corpus_reading import refusal, texts, write_rows
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus import source_fingerprint
+from kdaudit.corpus import pin_source, source_fingerprint
 
 HASH = "a09b74b3ef9c3b56"
 
@@ -59,6 +59,28 @@ def test_shards_may_have_splits_of_any_name(tmp_path: Path) -> None:
     assert (
         "several splits that 'train' could mean; choose from 'test_sft', 'train_gen', 'train_sft'" in message
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            ["train-00000-of-00003", "train-00002-of-00003"],
+            "1 of 3 shards of train (such as train-00001-of-00003)",
+        ),
+        (["sub/c-00007-of-01024"], "1,023 of 1,024 shards of c (such as c-00000-of-01024)"),
+        (["train-00000-of-00002-" + HASH, "train-00001-of-00002-" + HASH], None),
+        (["c-00001-of-00002", "c-00002-of-00002"], None),
+    ],
+)
+def test_shards_that_are_not_there_are_noted(names: list[str], says: str | None, tmp_path: Path) -> None:
+    for name in names:
+        write_rows(tmp_path / f"{name}.jsonl", [name])
+    note = pin_source(CorpusConfig(path=str(tmp_path))).note
+    assert (None if note is None else note.text) == (
+        None if says is None else f"The corpus lacks {says}: their text was not read."
+    )
+    assert pin_source(CorpusConfig(path=str(tmp_path / f"{names[0]}.jsonl"))).note is None, "one is named"
 
 
 def test_names_without_a_split_are_one_split(tmp_path: Path) -> None:

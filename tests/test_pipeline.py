@@ -72,6 +72,22 @@ def test_each_model_memorizes_its_own_windows(toy: Toy) -> None:
     assert all(model["holdout"]["memorized"] == 0 for model in toy.results["models"].values())
 
 
+def test_shards_that_the_corpus_lacks_are_told_and_noted(toy: Toy) -> None:
+    data = toy.folder / "shards"
+    data.mkdir()
+    shutil.copy(toy.folder / "corpus.jsonl", data / "train-00001-of-00002.jsonl")
+    words = ("--set", "corpus.path=./shards", "--set", "predictor.enabled=false", "--out", "lacking")
+    done = kdaudit("run", "audit.yaml", *words, cwd=toy.folder)
+    assert done.returncode == 0, done.stderr
+    text = "The corpus lacks 1 of 2 shards of train (such as train-00000-of-00002): their text was not read."
+    assert f"warning: {text}" in done.stderr
+    notes = json.loads((toy.folder / "lacking" / "results.json").read_text())["notes"]
+    assert [note for note in notes if note["code"] == "shards_missing"] == [
+        {"code": "shards_missing", "subject": "corpus", "text": text}
+    ]
+    assert not any(note["code"] == "shards_missing" for note in toy.results["notes"])
+
+
 def test_every_model_was_checked_against_the_reference(toy: Toy) -> None:
     """A check that cannot be made becomes a note: here it can, so a note would hide a fault of ours."""
     checks = {name: model["engine_check"] for name, model in toy.results["models"].items()}

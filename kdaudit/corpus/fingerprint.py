@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.sources import HubDataset, find_source
+from kdaudit.corpus.splits import missing_shards
 from kdaudit.errors import CorpusError, KdauditError, reason
 from kdaudit.models.hub import LOOKUP_SECONDS, within
 from kdaudit.runs.files import sha256_file
+from kdaudit.schemas.notes import Note
 
 
 class PinnedSource(NamedTuple):
@@ -24,6 +26,8 @@ class PinnedSource(NamedTuple):
     """See `source_fingerprint`."""
     contents: tuple[str, ...] = ()
     """SHA-256 of each local file, whatever its name, in ascending order."""
+    note: Note | None = None
+    """What readers of the results should know of it."""
 
 
 def pin_source(config: CorpusConfig, key: str = "corpus") -> PinnedSource:
@@ -38,7 +42,17 @@ def pin_source(config: CorpusConfig, key: str = "corpus") -> PinnedSource:
         config = config.model_copy(update={"revision": _commit(source, key)})
         return PinnedSource(config, source_fingerprint(config, key))
     hashes = _hashes(source.files, key)
-    return PinnedSource(config, f"sha256:{_digest(hashes)}", tuple(sorted(hashes.values())))
+    note = _shards_note(Path(config.path), source.files, key)
+    return PinnedSource(config, f"sha256:{_digest(hashes)}", tuple(sorted(hashes.values())), note)
+
+
+def _shards_note(path: Path, files: Sequence[Path], key: str) -> Note | None:
+    """What a folder lacks, by the numbers of its shards: it may be all that was fetched of a large text."""
+    missing = None if files == (path,) else missing_shards(one.relative_to(path).as_posix() for one in files)
+    if missing is None:
+        return None
+    text = f"The {key} lacks {missing}: their text was not read."
+    return Note(code="shards_missing", subject=key, text=text)
 
 
 def refuse_equal_sources(sources: Mapping[str, PinnedSource]) -> None:

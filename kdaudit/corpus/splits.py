@@ -9,6 +9,7 @@ in silence: upper case counts too, and where some files state a split, all must.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -23,7 +24,7 @@ _SPLITS = {
 _MEANING = {word: split for split, words in _SPLITS.items() for word in words}
 _WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_MEANING)})(?=[-._ 0-9]|$)", re.IGNORECASE)
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5,}-of-\d{5,}")
-_NUMBERED = re.compile(r"(.+?)-\d{5,}-of-(\d{5,})(?=[-._])")
+_NUMBERED = re.compile(r"(.+?)-(\d{5,})-of-(\d{5,})(?=[-._])")
 _SHOWN = 3
 """Names that a message gives as examples."""
 
@@ -117,7 +118,7 @@ def refuse_two_uploads(files: Sequence[str], where: str, key: str) -> None:
     for file in files:
         shard = _NUMBERED.match(file)
         if shard is not None:
-            totals.setdefault(shard[1], set()).add(int(shard[2]))
+            totals.setdefault(shard[1], set()).add(int(shard[3]))
     for name, uploads in totals.items():
         if len(uploads) > 1:
             raise CorpusError(
@@ -126,6 +127,29 @@ def refuse_two_uploads(files: Sequence[str], where: str, key: str) -> None:
                 fix="remove the old ones",
                 key=f"{key}.path",
             )
+
+
+def missing_shards(files: Iterable[str]) -> str | None:
+    """Which shards are not among the files by whose names they should be; None where all are.
+
+    Args:
+        files: paths with `/`; those named `NAME-00000-of-00004` tell how many there are of NAME.
+
+    """
+    found: dict[tuple[str, str], set[int]] = {}
+    for file in files:
+        shard = _NUMBERED.match(file)
+        if shard is not None:
+            found.setdefault((shard[1], shard[3]), set()).add(int(shard[2]))
+    said = []
+    for (name, total), numbers in found.items():
+        if (lacking := int(total) - len(numbers)) > 0:
+            first = int(int(total) in numbers)  # some count from 1
+            missing = next(number for number in itertools.count(first) if number not in numbers)
+            own = PurePosixPath(name).name  # folders above it are nobody else's business
+            example = f"{own}-{missing:0{len(total)}}-of-{total}"
+            said.append(f"{lacking:,} of {int(total):,} shards of {own} (such as {example})")
+    return shown(said) or None
 
 
 def of_file(name: str) -> set[str]:

@@ -14,6 +14,7 @@ NoteCode = Literal[
     # The audit: what was not measured, and how text was read.
     "no_holdout",
     "no_base",
+    "shards_missing",
     "tags_not_searched",
     "engine_not_checked",
     "tokenizer_reading",

@@ -70,7 +70,8 @@ def opened(
         sources[key] = pin_source(section, key)
     refuse_equal_sources(sources)
     models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
-    for warning in models.warnings:
+    of_texts = [source.note for source in sources.values() if source.note is not None]
+    for warning in (*(note.text for note in of_texts), *models.warnings):
         warn(warning)
     inputs = run_inputs(config.seed, sources, config.extraction, models)
     progress(f"{folder}: checking what an earlier call wrote", 0, 0)
@@ -79,7 +80,7 @@ def opened(
         if not run.done("config", values):
             with run.stage("config", values):
                 run.write_text(layout.CONFIG, dump_yaml(values))
-        notes = tokenizer_notes(config.extraction, models)
+        notes = [*of_texts, *tokenizer_notes(config.extraction, models)]
         yield Opened(
             Work(run, models, split, config.extraction, config.predictor, config.seed, notes, progress, warn),
             sources,
