@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -303,6 +304,21 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(
         done = family.screen(str(out), f"corpus.path={corpus}")
         assert done.exit_code == 0, done.output
         assert len(kept_rows(out)) == json.loads(done.stdout)["kept"]["rows_written"]
+
+
+def test_a_record_that_was_damaged_in_place_is_told(
+    family: Family, record: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its size and time are as they were, as after a fault of the disk: no resumed run reads it again."""
+    out = Path(shutil.copytree(family.folder / "out", tmp_path / "out"))
+    path, later = out / "screen.json", (out / "manifest.json").stat().st_mtime_ns + 10**10
+    before = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes().replace(b'"models"', b'"modelz"'))
+    os.utime(path, ns=(before, before))
+    os.utime(out / "manifest.json", ns=(later, later))
+    done = family.screen(str(out))
+    assert done.exit_code == 2, done.output
+    assert "screen.json: models does not follow the schema (Field required)" in done.stderr
 
 
 def test_how_tokenizers_are_taken_is_noted(family: Family, tmp_path: Path) -> None:

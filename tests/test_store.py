@@ -36,6 +36,19 @@ def test_finished_work_is_found_again(tmp_path: Path) -> None:
     assert check_files(tmp_path / "run") == []
 
 
+def test_a_damaged_file_of_a_stage_is_told_when_it_is_read(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        run.write_text("prediction.json", "[1.5]")
+        run.write_table("examples/part-00000.parquet", TABLE)
+        assert run.read_json("prediction.json", list[float]) == [1.5]
+        for name in ("prediction.json", "examples/part-00000.parquet"):
+            (tmp_path / "run" / name).write_text("half")
+        with pytest.raises(StorageError, match=r"prediction\.json: cannot be read .*; use --fresh"):
+            run.read_json("prediction.json", list[float])
+        with pytest.raises(StorageError, match=r"part-00000\.parquet: cannot be read .*; use --fresh"):
+            run.read_table("examples/part-00000.parquet")
+
+
 def test_unfinished_stage_is_not_done_but_its_shards_stand(tmp_path: Path) -> None:
     with RunStore(tmp_path / "run", "run", {}) as run, contextlib.suppress(ZeroDivisionError):
         with run.stage("one"):

@@ -45,7 +45,7 @@ from kdaudit.pipelines.stages.predicting import (
 )
 from kdaudit.pipelines.stages.scoring import features_done, read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.work import Work
-from kdaudit.reporting.screening import render_screen
+from kdaudit.reporting.screening import read_record, render_screen
 from kdaudit.reporting.screening_words import guarantee_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor, predictor_note
 from kdaudit.runs import Progress, layout
@@ -286,13 +286,13 @@ def _write_record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
             run.write_text(layout.SCREEN, record.model_dump_json(indent=1) + "\n")
             with run.rewriting(*layout.SCREEN_PAGES):
                 render_screen(run.folder, config.max_examples)
-    return ScreenRecord.model_validate_json((run.folder / layout.SCREEN).read_bytes())
+    return read_record(run.folder)
 
 
 def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     config, work = screening.config, screening.work
     found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
-    kept = KeptCounts.model_validate_json((work.run.folder / layout.KEPT_COUNTS).read_bytes())
+    kept = work.run.read_json(layout.KEPT_COUNTS, KeptCounts)
     copies, labels = read_copies(work), _labels(screening)
     checked = {member.name: read_checked(work, member) for member in work.models.members}
     return ScreenRecord(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -29,8 +30,9 @@ from kdaudit.reporting.redaction import public_title, visible
 from kdaudit.reporting.view import page, without_private_parts
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, write_file
-from kdaudit.schemas.results import AuditResults
+from kdaudit.schemas.results import AuditResults, Result
 
+_R = TypeVar("_R", bound=Result)
 MOST_BYTES = 256 << 20
 """Of results.json, a record or a page: half a million leaks."""
 _LONGEST = 2000
@@ -65,25 +67,39 @@ def read_results(run_dir: Path) -> AuditResults:
     Raises:
         RunStateError: it is missing or does not follow the schema.
     """
-    path = run_dir / layout.RESULTS
+    if not os.path.lexists(run_dir / layout.RESULTS) and os.path.lexists(run_dir / layout.SCREEN):
+        raise RunStateError(
+            f"{run_dir}: holds a screening, not an audit",
+            fix="`kdaudit screen` renders its reports, and it has no model card",
+        )
+    return read_outcome(run_dir / layout.RESULTS, AuditResults, "audit", "kdaudit run")
+
+
+def read_outcome(path: Path, schema: type[_R], what: str, command: str) -> _R:
+    """What a finished run says of itself.
+
+    Args:
+        path: results.json or screen.json.
+        schema: what it must follow.
+        what: the run, for messages.
+        command: what makes it.
+
+    Raises:
+        RunStateError: it is missing or does not follow the schema.
+    """
     try:
-        return AuditResults.model_validate_json(read_bounded(path, MOST_BYTES))
+        return schema.model_validate_json(read_bounded(path, MOST_BYTES))
     except OSError as error:
-        if (run_dir / layout.SCREEN).exists():
-            raise RunStateError(
-                f"{run_dir}: holds a screening, not an audit",
-                fix="`kdaudit screen` renders its reports, and it has no model card",
-            ) from error
         raise RunStateError(
             f"{path}: cannot be read ({error.strerror})",
-            fix="finish the audit with `kdaudit run`, then try again",
+            fix=f"finish the {what} with `{command}`, then try again",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise RunStateError(
             f"{path}: {where} does not follow the schema ({first['msg']})",
-            fix="repeat the audit with `kdaudit run`",
+            fix=f"repeat the {what} with `{command}`",
         ) from error
 
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from kdaudit.analysis.flagged import FlaggedExample, read_worst
-from kdaudit.errors import RunStateError
 from kdaudit.reporting.leak_cards import TEXT_LIMIT
 from kdaudit.reporting.predictor_charts import Panel, panels
 from kdaudit.reporting.redaction import Cut, keep_head, notes_without_paths, public_corpus_name, visible
-from kdaudit.reporting.render import MOST_BYTES, render
+from kdaudit.reporting.render import read_outcome, render
 from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, guarantee, headline, not_covered, whose
 from kdaudit.runs import layout
-from kdaudit.runs.files import read_bounded, write_file
+from kdaudit.runs.files import write_file
 from kdaudit.schemas.results import Curves
 from kdaudit.schemas.screening import FeatureSpread, ScreenRecord
 
@@ -86,21 +83,7 @@ def read_record(folder: Path) -> ScreenRecord:
         RunStateError: it is missing or does not follow the schema.
 
     """
-    path = folder / layout.SCREEN
-    try:
-        return ScreenRecord.model_validate_json(read_bounded(path, MOST_BYTES))
-    except OSError as error:
-        raise RunStateError(
-            f"{path}: cannot be read ({error.strerror})",
-            fix="finish the screening with `kdaudit screen`, then try again",
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise RunStateError(
-            f"{path}: {where} does not follow the schema ({first['msg']})",
-            fix="repeat the screening with `kdaudit screen`",
-        ) from error
+    return read_outcome(folder / layout.SCREEN, ScreenRecord, "screening", "kdaudit screen")
 
 
 def without_paths_in(record: ScreenRecord) -> ScreenRecord:

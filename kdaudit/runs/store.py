@@ -18,9 +18,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from kdaudit.errors import RunStateError, StorageError
 from kdaudit.runs.files import (
@@ -50,6 +51,8 @@ from kdaudit.runs.opening import open_run, unlink
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_T = TypeVar("_T")
 
 SHARD_ROWS = 4096
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
@@ -238,6 +241,22 @@ class RunStore:
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"{self.folder / name}: cannot be read ({error}); use --fresh to start again"
+            ) from error
+
+    def read_json(self, name: str, schema: type[_T]) -> _T:
+        """Read one listed JSON file: what a stage wrote for later ones.
+
+        Raises:
+            StorageError: it cannot be read, or does not follow the schema.
+
+        """
+        try:
+            with open_regular(self.folder / name) as file:
+                return TypeAdapter(schema).validate_json(file.read())
+        except (OSError, ValidationError) as error:
+            told = error.strerror if isinstance(error, OSError) else "it is not as the run wrote it"
+            raise StorageError(
+                f"{self.folder / name}: cannot be read ({told}); use --fresh to start again"
             ) from error
 
     def shards(self, folder: str) -> list[str]:

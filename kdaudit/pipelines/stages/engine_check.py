@@ -125,7 +125,7 @@ def read_checked(work: Work, member: AuditedModel) -> Checked:
     """What came of a model's check."""
     if not work.run.has(layout.engine_check(member.name)):
         return Checked(check=None, engine=(), note=None)
-    return Checked.model_validate_json((work.run.folder / layout.engine_check(member.name)).read_bytes())
+    return work.run.read_json(layout.engine_check(member.name), Checked)
 
 
 def _sample(work: Work, member: AuditedModel) -> Batch:

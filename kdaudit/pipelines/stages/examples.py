@@ -63,7 +63,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
         for name in work.models.differences():
             _mark_read(work, key, name)
     _check_readings(work, source, key)
-    return CorpusResult.model_validate_json((run.folder / summary).read_bytes())
+    return run.read_json(summary, CorpusResult)
 
 
 def _check_readings(work: Work, source: PinnedSource, key: str) -> None:

@@ -5,7 +5,6 @@ Nothing here runs a model. Arrays are by example id.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -95,6 +94,6 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     if not run.shards(HOLDOUT):
         return Measured(member, found, None, None, checked)
-    perplexity = json.loads((run.folder / layout.perplexity(member.name)).read_bytes())
+    perplexity = run.read_json(layout.perplexity(member.name), float)
     holdout = read_attack(run, GREEDY, layout.holdout(attack_folder(GREEDY, member)))
     return Measured(member, found, holdout, perplexity, checked)

@@ -209,7 +209,7 @@ def write_found(work: Work, prediction: Prediction) -> None:
 
 def read_prediction(work: Work) -> Prediction:
     """What was kept by `write_found`."""
-    return Prediction.model_validate_json((work.run.folder / layout.PREDICTION).read_bytes())
+    return work.run.read_json(layout.PREDICTION, Prediction)
 
 
 def read_risk(work: Work) -> Floats | None:
