@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Future
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hub_stand_in import HEAD, StandIn, stand_in
 from huggingface_hub import EvalResult, ModelCard
+from safetensors.numpy import save_file
 from sample_results import HOSTILE, LOCAL_PATH, hostile_dict, leak_row, sample_dict, write_run
 
 from kdaudit.cli import main
@@ -553,10 +556,16 @@ def test_a_student_of_the_hub_is_not_a_folder_of_that_name(
     assert not list(clone.iterdir())
 
 
-def test_the_students_own_card_is_the_default(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", sample_dict())
+def test_the_students_own_card_is_the_default_if_it_is_the_model_that_was_audited(tmp_path: Path) -> None:
     for name in ("teacher", "soft", "hard"):
         (tmp_path / name).mkdir()
+    weights = tmp_path / "hard" / "model.safetensors"
+    (tmp_path / "hard" / "config.json").write_text("{}")
+    save_file({"lm_head.weight": np.zeros((2, 2), np.float32)}, weights)
+    parts = (f"{one}\0{sha256_file(tmp_path / 'hard' / one)}\n" for one in ("config.json", weights.name))
+    data = sample_dict()
+    data["models"]["hard"]["fingerprint"] = f"sha256:{sha256(''.join(parts).encode()).hexdigest()}"
+    run = made_run(tmp_path / "run", data)
     (tmp_path / "corpus.txt").write_text("text")
     config = {
         "name": "acme-1.4b-release",
@@ -573,6 +582,12 @@ def test_the_students_own_card_is_the_default(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path / 'hard' / 'README.md'}\n"
     assert "student “hard”" in (tmp_path / "hard" / "README.md").read_text()
     assert not list((tmp_path / "soft").iterdir())
+    before = (tmp_path / "hard" / "README.md").read_bytes()
+    save_file({"lm_head.weight": np.ones((2, 2), np.float32)}, weights)
+    assert "not the one that was audited as hard; audit it again" in refused(call(run, "--student", "hard"))
+    weights.unlink()
+    refused(call(run, "--student", "hard"))
+    assert (tmp_path / "hard" / "README.md").read_bytes() == before
 
 
 def test_hostile_names_do_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from kdaudit.modelcard.hub import MAX_CARD_BYTES, HubCard, fetch_card, push
 from kdaudit.modelcard.metadata import evaluation
 from kdaudit.modelcard.section import escaped, section_text
 from kdaudit.modelcard.student import about, chosen_student
+from kdaudit.models.resolving import local_fingerprint
 from kdaudit.reporting.redaction import visible
 from kdaudit.reporting.render import MOST_BYTES, read_results
 from kdaudit.reporting.view import without_private_parts
@@ -65,7 +66,7 @@ def write_card(
         warn: receives the hub's remarks on the card.
 
     Raises:
-        UsageError: student or card cannot be used as asked.
+        UsageError: student or card cannot be used as asked, or the student's folder holds another model now.
         RunStateError: the run holds no results, or its public report is damaged.
         RunError: the hub cannot be reached or refuses.
         StorageError: the card could not be written.
@@ -74,7 +75,7 @@ def write_card(
     refuse_changed(run_dir, layout.RESULTS, "put it back, or repeat the audit with --fresh")
     results = read_results(run_dir)
     name = chosen_student(results, student)
-    target = card if card or upload else _folder_of(run_dir, name) / layout.MODEL_CARD
+    target = card if card or upload else _folder_of(run_dir, results, name) / layout.MODEL_CARD
     report = b"" if upload is None else _public_report(run_dir)
     local = None if target is None else _local(target, run_dir)
     # A pull request with a local card shows what it would change; a commit must not change anything unseen.
@@ -121,18 +122,26 @@ def _updated(card: str, given: Contribution, where: Path | str) -> str:
         raise
 
 
-def _folder_of(run_dir: Path, student: str) -> Path:
-    """The student's own folder, by the run's configuration."""
+def _folder_of(run_dir: Path, results: AuditResults, student: str) -> Path:
+    """The student's own folder, by the run's configuration, if it holds what was audited."""
     saved = run_dir / layout.CONFIG
     students = load_audit(saved).models.students if saved.exists() else []
-    folder = next((Path(one.path) for one in students if one.name == student), None)
-    if folder is None or not folder.is_absolute() or not folder.is_dir():  # a hub id is never absolute
+    own = next((one for one in students if one.name == student), None)
+    if own is None or not Path(own.path).is_absolute() or not Path(own.path).is_dir():  # a hub id never is
         raise UsageError(
             f"student {student} has no folder here for its card",
             fix="name the card with --card, or its repository with --push",
             where="--card",
         )
-    return folder
+    if (
+        local_fingerprint(own, f"models.students.{students.index(own)}")
+        != results.models[student].fingerprint
+    ):
+        raise UsageError(
+            f"{own.path}: the model there is not the one that was audited as {student}",
+            fix="audit it again with `kdaudit run`, or name the audited model's card with --card",
+        )
+    return Path(own.path)
 
 
 def _local(path: Path, run_dir: Path) -> HubCard:

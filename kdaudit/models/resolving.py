@@ -20,7 +20,7 @@ from kdaudit.config.paths import nearest_name
 from kdaudit.errors import KdauditError, ModelError, reason
 from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.checkpoint.files import CONFIG
-from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, read_index
+from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, find_weights, read_index
 from kdaudit.models.checks import check_model
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
 from kdaudit.models.tokenizer import (
@@ -86,8 +86,7 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
     """
     folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
     weights, warning = check_model(folder, config, key)
-    code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
-    files = [folder / CONFIG, *weights.files, *code]
+    files = _hashed_files(folder, weights, config)
     stamps = {file: _stamp(file) for file in files}  # before they are read
     return ResolvedModel(
         folder,
@@ -101,6 +100,22 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
         warning,
         stamps,
     )
+
+
+def local_fingerprint(config: ModelConfig, key: str) -> str:
+    """The fingerprint of a local model as it stands; nothing else of it is checked.
+
+    Raises:
+        ModelError: its weights are missing or cannot be read.
+
+    """
+    folder = _local_folder(config, key)
+    return _fingerprint(_hashed_files(folder, find_weights(folder, key), config), key)
+
+
+def _hashed_files(folder: Path, weights: Weights, config: ModelConfig) -> list[Path]:
+    code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
+    return [folder / CONFIG, *weights.files, *code]
 
 
 def check_model_unchanged(model: ResolvedModel, key: str) -> None:
