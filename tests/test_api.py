@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,30 @@ def test_hashes_of_leaks_need_the_runs_own_key(run: kdaudit.Run) -> None:
     for leak in run.results.leaks:
         text = suffixes[leak.example_id].encode()
         assert leak.suffix_hmac == hmac.new(key, text, "sha256").hexdigest()
+
+
+@pytest.mark.parametrize("shards", ["examples", "extraction/hard", "holdout/examples"])
+def test_a_table_without_all_its_shards_is_refused(run: kdaudit.Run, tmp_path: Path, shards: str) -> None:
+    copy = open_run(shutil.copytree(run.path, tmp_path / "run"))
+    read = {
+        "examples": copy.examples,
+        "extraction/hard": lambda: copy.attack("greedy", "hard"),
+        "holdout/examples": lambda: copy.examples(holdout=True),
+    }[shards]
+    (shard,) = (copy.path / shards).glob("part-*")
+    whole = pq.read_table(shard)
+    pq.write_table(whole[:4], shard)
+    pq.write_table(whole[4:], shard.with_name("part-00001.parquet"))
+    assert len(read()) == len(whole)
+    pq.write_table(whole[4:].drop_columns(["example_id"]), shard.with_name("part-00001.parquet"))
+    with pytest.raises(UsageError, match="its shards have different columns"):
+        read()
+    shard.unlink()
+    with pytest.raises(UsageError, match=f"holds {len(whole) - 4} examples, and the audit had {len(whole)}"):
+        read()
+    shard.with_name("part-00001.parquet").unlink()
+    with pytest.raises(UsageError, match="holds no shards"):
+        read()
 
 
 def test_wrong_names_are_refused_with_those_that_there_are(run: kdaudit.Run) -> None:

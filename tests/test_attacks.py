@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import toys
 
+from kdaudit import open_run
 from kdaudit.attacks import ATTACKS, GREEDY, Flags
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import UsageError
@@ -89,6 +90,10 @@ def test_a_second_attack_runs_in_an_audit_and_its_exposure_is_counted(
         assert found.attacks["first_tokens"].exposed.sum() >= found.corpus.exposed.sum() > 0
         holdout = run.folder / "holdout" / "attacks" / "first_tokens" / name / "part-00000.parquet"
         assert pq.read_table(holdout).num_rows == 10
+        told = open_run(run.folder)
+        assert told.attack("first_tokens", name).equals(other)
+        assert told.attack("first_tokens", name, holdout=True).equals(pq.read_table(holdout))
+        assert told.attack("greedy", name).equals(greedy)
 
 
 def test_an_attack_that_is_added_later_repeats_no_other(

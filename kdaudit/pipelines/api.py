@@ -63,13 +63,6 @@ class _Folder:
             raise RunStateError(f"{self.path / name}: is missing", fix=missing)
         return _read(self.path / name)
 
-    def _shards(self, folder: str, missing: str) -> pa.Table:
-        found = [path for path in (self.path / folder).glob("*") if layout.is_shard(path.name)]
-        if not found:
-            raise RunStateError(f"{self.path / folder}: holds no shards", fix=missing)
-        found.sort(key=lambda path: layout.shard_number(path.name))
-        return pa.concat_tables([_read(path) for path in found])
-
 
 class Run(_Folder):
     """A finished audit. Tables are read from disk at each call; `.to_pandas()` is one call away."""
@@ -96,10 +89,10 @@ class Run(_Folder):
             holdout: those of the holdout instead of the corpus's.
 
         Raises:
-            RunStateError: there are none.
+            RunStateError: there are none, or not all.
 
         """
-        return self._shards(HOLDOUT if holdout else layout.EXAMPLES, "the audit has none, or is not finished")
+        return self._shards(HOLDOUT if holdout else layout.EXAMPLES, holdout=holdout)
 
     def attack(self, name: str, model: str, *, holdout: bool = False) -> pa.Table:
         """What an attack found of each example, in the order of `examples()`.
@@ -111,7 +104,7 @@ class Run(_Folder):
 
         Raises:
             ValueError: there is no such attack or model.
-            RunStateError: the run holds no such table.
+            RunStateError: the run holds no such table, or not all of it.
 
         """
         names = [attack.name for attack in ATTACKS]
@@ -120,7 +113,7 @@ class Run(_Folder):
         if model not in self.results.models:
             raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
         folder = layout.attack(name, model)
-        return self._shards(layout.holdout(folder) if holdout else folder, "the run has no such table")
+        return self._shards(layout.holdout(folder) if holdout else folder, holdout=holdout)
 
     def leaks(self) -> pa.Table:
         """The examples that a student memorized, with their text, continuations, classes and tags."""
@@ -134,6 +127,35 @@ class Run(_Folder):
 
         """
         return self._table(layout.RISK, "the run has no risk predictor; results.notes says why")
+
+    def _shards(self, folder: str, *, holdout: bool) -> pa.Table:
+        """All shards of a folder, which have a row for each example of the corpus or of the holdout."""
+        place = self.path / folder
+        found = [path for path in place.glob("*") if layout.is_shard(path.name)]
+        if not found:
+            raise RunStateError(
+                f"{place}: holds no shards",
+                fix="finish the audit with kdaudit.audit, with a holdout where that is asked for",
+            )
+        found.sort(key=lambda path: layout.shard_number(path.name))
+        rows = [_read(path) for path in found]
+        there, wanted = sum(map(len, rows)), self._examples(holdout=holdout)
+        if there != wanted:
+            raise RunStateError(
+                f"{place}: holds {there:,} examples, and the audit had {wanted:,}",
+                fix="`kdaudit verify` says what was changed",
+            )
+        try:
+            return pa.concat_tables(rows)
+        except pa.ArrowException as error:
+            raise RunStateError(
+                f"{place}: its shards have different columns", fix="`kdaudit verify` says what was changed"
+            ) from error
+
+    def _examples(self, *, holdout: bool) -> int:
+        if not holdout:
+            return self.results.corpus.examples
+        return next((one.holdout.examples for one in self.results.models.values() if one.holdout), 0)
 
 
 class Screening(_Folder):
