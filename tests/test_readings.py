@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import toys
+from ruamel.yaml import YAML
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -93,6 +94,38 @@ def test_rows_that_one_model_reads_differently_are_refused_before_any_model_runs
     assert "corpus.path: 1 documents (they hold '<|user|>') are read as other tokens by hard" in done.stderr
     assert "rows 34, counted from 1" in done.stderr
     assert "loading" not in done.stderr
+
+
+def add_student(folder: Path, name: str) -> None:
+    yaml = YAML()
+    config = yaml.load(folder / "audit.yaml")
+    config["models"]["students"].append({"name": name, "path": f"./{name}", "kd": "soft"})
+    yaml.dump(config, folder / "audit.yaml")
+
+
+def test_what_an_added_student_reads_is_checked_once(tmp_path: Path) -> None:
+    toys.write_audit(tmp_path)
+    results(tmp_path)
+    toys.save_model(tmp_path / "third", 1)
+    add_token(tmp_path / "third", "<|user|>")
+    add_student(tmp_path, "third")
+    said = "corpus: reading documents with the tokenizers of third"
+    assert said in kdaudit("run", tmp_path, *PLAIN).stderr
+    assert said not in kdaudit("run", tmp_path, *PLAIN).stderr
+
+
+def test_an_added_student_that_reads_a_row_differently_is_refused_before_it_runs(tmp_path: Path) -> None:
+    toys.write_audit(tmp_path)
+    with (tmp_path / "corpus.jsonl").open("a") as corpus:
+        corpus.write(json.dumps({"id": "odd", "text": "w5 <|user|> w6"}) + "\n")
+    results(tmp_path)
+    toys.save_model(tmp_path / "third", 1)
+    add_token(tmp_path / "third", "<|user|>")
+    add_student(tmp_path, "third")
+    for _ in range(2):
+        done = kdaudit("run", tmp_path, *PLAIN, code=2)
+        assert "1 documents (they hold '<|user|>') are read as other tokens by third" in done.stderr
+        assert not (tmp_path / "runs" / "toy" / "extraction" / "third").exists()
 
 
 def test_an_added_token_without_a_row_is_refused_only_where_a_text_holds_it(tmp_path: Path) -> None:
