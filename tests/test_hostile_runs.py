@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from test_wrong_input import as_plain_user
 
 from kdaudit.errors import RunStateError, StorageError
 from kdaudit.runs.files import kind_of
@@ -191,6 +193,30 @@ def test_verify_names_what_was_added(tmp_path: Path) -> None:
     assert check_files(run) == [f"{name}: was added; the run did not write it" for name in names]
     (run / "link").symlink_to(tmp_path)
     assert "link: is a link; the run made none" in check_files(run)
+
+
+def test_verify_leaves_out_what_goes_while_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process is at work there: its files of a moment are gone when they are looked at."""
+    _finished(tmp_path)
+    walk = os.walk
+
+    def listed(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        yield from walk(folder)
+        yield str(folder), [".kdaudit-0a_b1c2d.partial"], ["gone"]
+
+    monkeypatch.setattr(os, "walk", listed)
+    assert check_files(tmp_path) == []
+
+
+def test_verify_says_where_it_may_not_look(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    _finished(run)
+    run.chmod(0o600)
+    try:
+        with as_plain_user(), pytest.raises(RunStateError, match="Permission denied"):
+            check_files(run)
+    finally:
+        run.chmod(0o700)
 
 
 def _move_behind_a_link(path: Path) -> None:

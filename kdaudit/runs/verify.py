@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -97,8 +98,9 @@ def check_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
-    sealed = (folder / SEAL).exists()
-    if not (folder / MANIFEST).exists() and sealed:
+    # Where a Path may not look it raises; here to read the manifest says so.
+    sealed, listed = (os.path.exists(folder / name) for name in (SEAL, MANIFEST))  # noqa: PTH110
+    if sealed and not listed:
         return [f"{MANIFEST}: is missing"]
     try:
         manifest = read_manifest(folder)
@@ -130,9 +132,7 @@ def _strangers(folder: Path, manifest: Manifest) -> list[str]:
     known = {*manifest.files, *manifest.own, *UNLISTED}
     folders = {str(parent) for name in known for parent in PurePosixPath(name).parents}
     problems = []
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        mode = path.lstat().st_mode
+    for name, mode in _everything(folder):
         if stat.S_ISLNK(mode):
             problems += [] if name in manifest.files else [f"{name}: is a link; the run made none"]
         elif name not in (folders if stat.S_ISDIR(mode) else known):
@@ -140,6 +140,14 @@ def _strangers(folder: Path, manifest: Manifest) -> list[str]:
         elif is_private(name) and stat.S_ISREG(mode) and mode & 0o077:
             problems.append(f"{name}: holds training text and can be read by others than its owner")
     return problems
+
+
+def _everything(folder: Path) -> Iterator[tuple[str, int]]:
+    """Names and modes of all that lies in a folder, links not followed; what goes meanwhile is left out."""
+    found = (Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in sorted(found):
+        with suppress(FileNotFoundError):
+            yield str(path.relative_to(folder)), path.lstat().st_mode
 
 
 def refuse_changed(folder: Path, name: str, remedy: str) -> None:
