@@ -387,6 +387,10 @@ def test_scores_come_whole_from_a_worker_and_vllm_gives_none(pair: Pair) -> None
         np.testing.assert_allclose(values, getattr(own, name), rtol=RELATIVE, err_msg=name)
         assert values.dtype == getattr(own, name).dtype
     assert "score" not in ABILITIES["vllm"]
+    nothing = TransformersEngine(options._asdict()).score(Ragged.of([]))
+    assert [len(values) for values in nothing] == [1, 0, 0, 0, 0, 0], (
+        "as of a shard without a sampled example"
+    )
 
 
 def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def pack(windows: Sequence[Tokens], least: int | Ids = 2) -> Packed:
     wanted = np.broadcast_to(least, lengths.shape)
     if short := np.flatnonzero(lengths < wanted).tolist():
         raise ValueError(f"window {short[0]} has {lengths[short[0]]} tokens, not {wanted[short[0]]}")
-    return Packed(np.concatenate(windows), np.cumsum(lengths, dtype=np.int64))
+    flat = np.concatenate([np.empty(0, np.int32), *windows])
+    return Packed(flat, np.cumsum(lengths, dtype=np.int64))
 
 
 def batches(packed: Packed, positions: int) -> Iterator[Batch]:
@@ -72,7 +73,7 @@ def batches(packed: Packed, positions: int) -> Iterator[Batch]:
         positions: how many a batch may have, padding included; a longer window comes alone.
 
     """
-    windows = np.split(packed.flat.astype(np.int64), packed.ends[:-1])
+    windows = np.split(packed.flat.astype(np.int64), packed.ends)[:-1]  # the last is what follows them all
     order = np.argsort([len(window) for window in windows], kind="stable")[::-1].tolist()
     while order:
         room = max(1, positions // (len(windows[order[0]]) - 1))
