@@ -19,6 +19,7 @@ from kdaudit.attacks import GREEDY
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import WorkerKilledError
 from kdaudit.inference import Batch, Engine, EngineOptions, Ragged, RemoteEngine
+from kdaudit.inference.base import Loaded
 from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard, local
 from kdaudit.inference.workers import fork_server
 from kdaudit.pipelines.audit import run_audit
@@ -145,6 +146,27 @@ def test_each_group_of_gpus_has_a_replica_that_sees_it_alone(
     with LocalExecutor().load(ModelJob(options, 1)) as model:
         (only,) = model.map(Sees(), shards(1))
     assert only.done.rows["gpus"].to_pylist() == [None], "one shard needs one replica, and all there is"
+
+
+def test_a_replica_on_another_kind_of_gpu_gets_no_shard(
+    tmp_path: Path, own_modules: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A near tie may fall otherwise there, and each shard is written as of the first one's device."""
+    toys.save_model(tmp_path, 1)
+    monkeypatch.setattr(local, "gpu_groups", lambda _: [["0"], ["1"], ["2"]])
+    wait, loaded = RemoteEngine.wait, []
+
+    def waited(engine: RemoteEngine) -> RemoteEngine:
+        loaded.append(wait(engine))
+        if len(loaded) == 2:
+            engine._loaded = Loaded(engine.info._replace(device="another"), engine.sequences)
+        return engine
+
+    monkeypatch.setattr(RemoteEngine, "wait", waited)
+    options = EngineOptions("transformers", str(tmp_path), 14, "float32")
+    with LocalExecutor().load(ModelJob(options, 9)) as model:
+        rows = [finished.done.rows.to_pylist()[0] for finished in model.map(Sees(), shards(9))]
+    assert {row["gpus"] for row in rows} == {"0", "2"}
 
 
 def test_one_replica_gives_its_shards_in_order_and_asks_for_two_ahead(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ class LocalExecutor:
             ]
             for engine in begun:  # they load side by side
                 engine.wait()
-            yield Replicas(begun)
+            # All shards of a model must come from one engine: GPUs of another kind stay idle.
+            kind = begun[0].info, begun[0].sequences
+            yield Replicas([engine for engine in begun if (engine.info, engine.sequences) == kind])
 
     def _places(self, job: ModelJob) -> Iterator[tuple[EngineOptions, dict[str, str]]]:
         """What each replica is loaded with."""
