@@ -1,4 +1,4 @@
-"""Examples as a run holds them: shards of rows, and their token ids as arrays."""
+"""Examples as a run holds them: shards of rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,3 @@ def read_examples(run: RunStore, examples: str, wanted: NDArray[np.int64]) -> It
         places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
         if len(places):
             yield run.read_table(shard).take(places)
-
-
-def windows_of(token_ids: pa.ChunkedArray) -> list[NDArray[np.int32]]:
-    """A column of token id lists as arrays, int32 (tokens,) each."""
-    lists = token_ids.combine_chunks()
-    return np.split(lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())[:-1])

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.attacks.examples import windows_of
 from kdaudit.corpus.distinct import DIGEST_BYTES, example_hash
-from kdaudit.runs.examples import read_examples, windows_of
+from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 
 Windows = Iterable[NDArray[np.int32]]
@@ -60,4 +61,4 @@ def windows_of_examples(
 
     """
     for table in read_examples(run, examples, wanted):
-        yield from windows_of(table["token_ids"])
+        yield from windows_of(table)
