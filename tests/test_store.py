@@ -59,6 +59,21 @@ def test_unfinished_stage_is_not_done_but_its_shards_stand(tmp_path: Path) -> No
         assert run.has("examples/part-00000.parquet")
 
 
+def test_another_holdout_does_not_hide_that_an_unfinished_stage_was_begun_otherwise(tmp_path: Path) -> None:
+    """What was written of a model may be of weights that were there meanwhile."""
+    inputs = {"seed": "0", "holdout.path (its content)": "one"}
+    with RunStore(tmp_path, "run", inputs) as run:
+        with run.stage("extraction/soft", with_="some weights"):
+            pass
+        with contextlib.suppress(ZeroDivisionError), run.stage("extraction/hard", with_="other weights"):
+            run.write_table("extraction/hard/part-00000.parquet", TABLE)
+            raise ZeroDivisionError
+    with RunStore(tmp_path, "run", {**inputs, "holdout.path (its content)": "two"}) as run:
+        assert not run.done("extraction/soft")
+        assert not run.begun_otherwise("extraction/soft", "some weights")
+        assert run.begun_otherwise("extraction/hard", "some weights")
+
+
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     _finished(tmp_path / "run")
     announced = tmp_path / "run" / "examples" / "part-00001.parquet"

@@ -311,7 +311,7 @@ class RunStore:
         """
         for stage in gone.stages:
             self._note(Begun(begun=stage, fingerprint=_GONE))
-        for stage in gone.again:
+        for stage in self._manifest.stages.keys() & gone.again:  # an unfinished one keeps what it began with
             self._note(Begun(begun=stage, fingerprint=_AGAIN))
         for key in gone.plans:
             self.plan(key, 0)
