@@ -17,6 +17,7 @@ import toys
 
 import kdaudit
 from kdaudit import AuditConfig, RunError, UsageError, audit, open_run
+from kdaudit.schemas.distillation import DistillRecord, render
 
 PROMISED = {
     "AuditConfig",
@@ -162,6 +163,19 @@ def test_wrong_names_are_refused_with_those_that_there_are(run: kdaudit.Run) -> 
         run.attack("greedy", "softt")
     with pytest.raises(ValueError, match="attack 'greed' is not one of this run's: greedy"):
         run.attack("greed", "soft")
+
+
+def test_the_audits_of_a_distillation_come_by_rising_seed() -> None:
+    trained = {"method": "soft", "parameters": 1, "windows": 1, "tokens": 1, "steps": 1, "losses": []}
+    rest = {"seconds": 0.0, "holdout_perplexity": 1.0, "measured": ""}
+    folders = [("teacher", 0), ("seed-10/soft", 10), ("seed-2/soft", 2), ("seed-2/hard", 2)]
+    models = [{"folder": folder, "seed": seed, **trained, **rest} for folder, seed in folders]
+    counts = {"corpus_windows": 1, "corpus_tokens": 1, "holdout_windows": 1}
+    record = DistillRecord.model_validate({"name": "a", "versions": {}, "models": models, **counts})
+    audits = [Path("out") / f"seed-{seed}" / "audit.yaml" for seed in (2, 10)]
+    assert kdaudit.Distillation(Path("out"), record).audits == audits
+    shown = [line.split()[-1] for line in render(record, Path("out")).splitlines() if "kdaudit run" in line]
+    assert shown == [str(audit) for audit in audits]
 
 
 def test_a_finished_run_is_opened_without_a_lock_and_unchanged(run: kdaudit.Run) -> None:

@@ -203,8 +203,8 @@ class Distillation:
 
     @property
     def audits(self) -> list[Path]:
-        """The audit.yaml of each seed."""
-        return sorted(self.path.glob(layout.AUDITS))
+        """The audit.yaml of each seed, by rising seed."""
+        return [self.path / name for name in self.record.audits]
 
 
 def audit(
@@ -233,7 +233,7 @@ def audit(
     """
     loaded = config if isinstance(config, AuditConfig) else load_audit(Path(config))
     check_paths(loaded)
-    folder = Path("runs", loaded.name) if out is None else Path(out)
+    folder = Path(layout.RUNS, loaded.name) if out is None else Path(out)
     run_audit(loaded, folder, fresh=fresh, progress=progress or _silent, warn=_LOGGER.warning)
     return Run(folder)
 
@@ -254,7 +254,7 @@ def screen(
     """
     loaded = config if isinstance(config, ScreenConfig) else load_screen(Path(config))
     check_paths(loaded)
-    folder = Path("screened", loaded.name) if out is None else Path(out)
+    folder = Path(layout.SCREENINGS, loaded.name) if out is None else Path(out)
     run_screen(loaded, folder, fresh=fresh, progress=progress or _silent, warn=_LOGGER.warning)
     return Screening(folder)
 
@@ -274,7 +274,7 @@ def distill(
 
     loaded = config if isinstance(config, DistillConfig) else load_distill(Path(config))
     check_paths(loaded)
-    folder = Path("distilled", loaded.name) if out is None else Path(out)
+    folder = Path(layout.DISTILLATIONS, loaded.name) if out is None else Path(out)
     report = progress or _silent
     preflight(loaded, hub=True, progress=report)
     from kdaudit.distillation.lab import run_distill  # imports torch and transformers

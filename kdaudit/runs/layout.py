@@ -19,6 +19,9 @@ from pathlib import PurePosixPath
 
 import pyarrow as pa
 
+RUNS, SCREENINGS, DISTILLATIONS = "runs", "screened", "distilled"
+"""Folders of the working directory in which those that no place is named for are made, by their names."""
+
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 """SHA-256 of manifest.json; it is there once a run is finished."""
@@ -62,8 +65,6 @@ RENDERED = (*AUDIT_PAGES, *SCREEN_PAGES)
 """Files that are made from others of the run alone."""
 
 AUDIT_FILE, DISTILL_FILE, DISTILL_RECORD = "audit.yaml", "distill.yaml", "distill.json"
-AUDITS = f"seed-*/{AUDIT_FILE}"
-"""Matches the audit of each seed."""
 TRAINING_RECORD, MODEL_CARD = "training.json", "README.md"
 """Beside a trained model's weights."""
 TEACHER, WINDOWS, CHECKPOINTS = "teacher", "windows", "checkpoints"

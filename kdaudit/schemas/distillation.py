@@ -49,6 +49,13 @@ class DistillRecord(BaseModel):
     holdout_windows: int
     models: list[TrainedModel]
 
+    @property
+    def audits(self) -> list[str]:
+        """The audit.yaml of each seed, inside the output folder, by rising seed."""
+        folders = {Path(model.folder).parent for model in self.models if model.method != "teacher"}
+        seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
+        return [f"{layout.seed_folder(seed)}/{layout.AUDIT_FILE}" for seed in seeds]
+
 
 def render(record: DistillRecord, out: Path) -> str:
     """The outcome as lines for a terminal."""
@@ -61,7 +68,5 @@ def render(record: DistillRecord, out: Path) -> str:
             f"  {model.folder:24} perplexity of the holdout {model.holdout_perplexity:8.2f}   {loss}, "
             f"{model.steps:,} steps, {model.seconds:.0f} s"
         )
-    seeds = dict.fromkeys(Path(model.folder).parent for model in record.models if model.method != "teacher")
-    audits = [out / seed / layout.AUDIT_FILE for seed in seeds]
-    lines += ["", "audit them:", *(f"  kdaudit run {audit}" for audit in audits)]
+    lines += ["", "audit them:", *(f"  kdaudit run {out / audit}" for audit in record.audits)]
     return "\n".join(lines)

@@ -29,12 +29,13 @@ def command(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
     from kdaudit.config.yaml.loading import load_distill
     from kdaudit.distillation.processes import together
     from kdaudit.pipelines.stages.preflight import preflight
+    from kdaudit.runs.layout import DISTILLATIONS
     from kdaudit.schemas.distillation import render
 
     with together() as processes:
         config = load_distill(file, overrides)
         check_paths(config)
-        folder = out or Path("distilled") / config.name
+        folder = out or Path(DISTILLATIONS, config.name)
         if not processes.first:  # it trains along and leaves the talking to the first
             from kdaudit.distillation.lab import run_distill
 

@@ -28,10 +28,11 @@ def command(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: boo
     from kdaudit.config.paths import check_paths
     from kdaudit.config.yaml.loading import load_audit
     from kdaudit.pipelines.audit import run_audit
+    from kdaudit.runs.layout import RUNS
 
     config = load_audit(file, overrides)
     check_paths(config)
-    folder = out or Path("runs") / config.name
+    folder = out or Path(RUNS, config.name)
     with ConsoleProgress() as console:
         results = run_audit(config, folder, fresh=fresh, progress=console, warn=console.warn)
     say(results.model_dump_json() if as_json else summarize(results, folder))

@@ -31,10 +31,11 @@ def command(file: Path, overrides: tuple[str, ...], out: Path | None, fresh: boo
     from kdaudit.config.paths import check_paths
     from kdaudit.config.yaml.loading import load_screen
     from kdaudit.pipelines.screen import run_screen
+    from kdaudit.runs.layout import SCREENINGS
 
     config = load_screen(file, overrides)
     check_paths(config)
-    folder = out or Path("screened") / config.name
+    folder = out or Path(SCREENINGS, config.name)
     with ConsoleProgress() as console:
         record = run_screen(config, folder, fresh=fresh, progress=console, warn=console.warn)
     say(record.model_dump_json() if as_json else summarize_screen(record, folder))
