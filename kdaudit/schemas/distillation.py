@@ -52,7 +52,7 @@ class DistillRecord(BaseModel):
     @property
     def audits(self) -> list[str]:
         """The audit.yaml of each seed, inside the output folder, by rising seed."""
-        folders = {Path(model.folder).parent for model in self.models if model.method != "teacher"}
+        folders = {Path(model.folder).parent for model in self.models if model.folder.startswith("seed-")}
         seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in folders)
         return [f"{layout.seed_folder(seed)}/{layout.AUDIT_FILE}" for seed in seeds]
 
