@@ -10,15 +10,13 @@ from kdaudit.cli.command import for_people
 from kdaudit.cli.printing import one_line, printable, say
 from kdaudit.errors import RunStateError
 
-_TRAININGS = Path("runs/trainings")
-
 
 @click.command("report")
 @click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help=f"Folder for the page of several runs.  [default: {_TRAININGS}]",
+    help="Folder for the page of several runs; unless given, trainings/ where runs are made.",
 )
 @for_people
 def command(run_dirs: tuple[Path, ...], out: Path | None) -> None:
@@ -34,8 +32,9 @@ def command(run_dirs: tuple[Path, ...], out: Path | None) -> None:
 def _written(run_dirs: tuple[Path, ...], out: Path | None) -> list[Path]:
     if len(run_dirs) > 1:
         from kdaudit.pipelines.trainings import report_trainings
+        from kdaudit.runs.layout import RUNS
 
-        return report_trainings(run_dirs, out or _TRAININGS)
+        return report_trainings(run_dirs, out or Path(RUNS, "trainings"))
     if out is not None:
         raise RunStateError(
             "--out is for several runs: one is rendered in its own folder", fix="remove --out"
