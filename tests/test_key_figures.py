@@ -101,7 +101,7 @@ def test_the_predictor_leads_with_the_student_whose_leaks_it_catches_least(tmp_p
     run = Rendered(tmp_path, like_the_demo())
     for text in (run.full.text, run.public.text, run.card):
         text = plain(text)
-        assert "15 of the 172 that “hard” memorizes. It was fitted on a part of what “soft” memorizes" in text
+        assert "15 of the 172 that “hard” memorizes. It was fitted on what “soft” memorizes" in text
         assert "15 of 172 leaked examples; 1,203 of 1,000,000 examples flagged in all" in text
         assert "of what “hard” memorizes, the worst of 2 students that leak" in text
     values = re.findall(r'<p class="value">([^<]+)</p>', run.html)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import norm
 
 from kdaudit.errors import UsageError
@@ -32,8 +33,10 @@ from kdaudit.risk import (
     risk_histogram,
     splits,
 )
+from kdaudit.risk.curves import draw_curves
 from kdaudit.risk.logistic import fit_logistic
-from kdaudit.risk.splits import draw_trial, find_groups, fit_rows
+from kdaudit.risk.splits import FOLDS, draw_folds, draw_trial, find_groups
+from kdaudit.risk.terms import to_terms
 from kdaudit.runs.layout import FEATURES_SCHEMA
 from kdaudit.schemas.results import Origin
 
@@ -106,23 +109,33 @@ def test_risk_is_the_formula_in_the_file():
     assert predictor.flagged(np.array([0.009, 0.01, 0.5])).tolist() == [False, True, True]
 
 
-def test_fit_is_the_minimum_of_the_balanced_penalized_loss():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fit_is_the_minimum_of_the_penalized_loss(weighted):
     rng = np.random.default_rng(3)
     positive = rng.random(300) < 0.1
     terms = rng.normal([5, -2, 0], [3, 0.1, 1], (300, 3)) + positive[:, None] * [2.0, -0.1, 0.5]
-    weight = np.where(positive, 150 / positive.sum(), 150 / (~positive).sum())
-    z = (terms - terms.mean(0)) / terms.std(0)
+    weight = np.where(positive, 1.0, 7.0) if weighted else np.ones(300)
+    mean = np.average(terms, axis=0, weights=weight)
+    spread = np.sqrt(np.average((terms - mean) ** 2, axis=0, weights=weight))
+    z = (terms - mean) / spread
 
     def loss(at):
         margins = np.where(positive, 1, -1) * (z @ at[:3] + at[3])
-        return (weight * np.log1p(np.exp(-margins))).sum() + 0.5 * (at[:3] ** 2).sum()
+        return (weight * np.log1p(np.exp(-margins))).sum() + 0.5 * 3 / 4 * (at[:3] ** 2).sum()
 
     found = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-7}).x
-    model = fit_logistic(terms, positive)
-    assert model.coefficients == pytest.approx(found[:3], abs=1e-3)
-    assert model.intercept == pytest.approx(found[3], abs=1e-3)
-    assert model.means == pytest.approx(terms.mean(0))
-    assert model.scales == pytest.approx(terms.std(0))
+    model = fit_logistic(terms, positive, weight if weighted else None)
+    assert model.coefficients == pytest.approx(found[:3], abs=1e-4)
+    assert model.intercept == pytest.approx(found[3], abs=1e-4)
+    assert model.means == pytest.approx(mean)
+    assert model.scales == pytest.approx(spread)
+
+
+@pytest.mark.parametrize(("positives", "others"), [(20, 20_000), (30, 100_000), (2_000, 2_000)])
+def test_risks_sum_to_the_positives_however_rare_they_are(positives, others):
+    terms = to_terms(draw(positives, others).features, FEATURES)
+    positive = draw(positives, others).positive
+    assert expit(fit_logistic(terms, positive).logit(terms)).sum() == pytest.approx(positives, rel=1e-4)
 
 
 def test_risk_is_the_probability_that_bayes_gives():
@@ -220,12 +233,41 @@ def test_curves_are_those_of_the_population(fitted):
     assert area == pytest.approx(norm.cdf(D / math.sqrt(2)), abs=0.03)
 
 
-def test_precision_is_that_of_the_corpus_though_not_all_are_held_out_alike(table):
-    # 299 of 400 positives and 4,000 of 8,000 others are held out; with all flagged, 400 of 8,400 are right.
-    fitted = fit_predictor(table, SETTINGS._replace(recall=0.99, trials=1), ORIGIN)
-    assert fitted.guarantee.calibration_positives == 299
+def test_precision_of_flagging_all_is_the_share_of_positives(fitted):
     last = fitted.curves.precision_recall[-1]
     assert (last.x, last.y) == (1, pytest.approx(400 / 8400, rel=1e-9))
+
+
+def test_calibration_bins_expect_equally_many_positives():
+    rng = np.random.default_rng(0)
+    risk = 10 ** rng.uniform(-5, -0.5, 20_000)
+    positive = rng.random(20_000) < risk
+    found = draw_curves(risk, positive).calibration
+    ranked = sorted(zip(risk.tolist(), positive.tolist(), strict=True))
+    bins, expected = [[]], 0.0
+    for one in ranked:  # a bin ends with the example that reaches its share of the sum of all risks
+        bins[-1].append(one)
+        expected += one[0]
+        if len(bins) < 10 and expected >= len(bins) / 10 * risk.sum():
+            bins.append([])
+    assert [(p.x, p.y) for p in found] == [
+        (pytest.approx(sum(r for r, _ in one) / len(one)), pytest.approx(sum(p for _, p in one) / len(one)))
+        for one in bins
+    ]
+    held = [len(one) * point.y for one, point in zip(bins, found, strict=True)]
+    assert min(held) > 0.6 * positive.sum() / 10
+    assert max(len(one) for one in bins) > 20 * min(len(one) for one in bins)
+
+
+@pytest.mark.parametrize(("positives", "points"), [(9, 0), (10, 2), (34, 6), (400, 10)])
+def test_few_positives_fill_few_bins(positives, points):
+    rng = np.random.default_rng(1)
+    found = draw_curves(rng.random(2_000), np.arange(2_000) < positives).calibration
+    assert len(found or []) == points
+
+
+def test_equal_risks_share_a_bin():
+    assert draw_curves(np.full(100, 0.2), np.arange(100) < 20).calibration is None
 
 
 def test_histogram_counts_each_example_once(fitted, table):
@@ -245,28 +287,40 @@ def test_no_group_is_on_both_sides(seed):
     rng = np.random.default_rng(seed)
     groups, positive = rng.integers(0, 150, 400) * 7 - 300, rng.random(400) < 0.2
     found = find_groups(groups, positive)
-    trial, seen = draw_trial(found, rng), fit_rows(found, 30, rng)
-    for one, other in ((groups[trial.train], groups[trial.test]), (groups[seen], groups[~seen])):
-        assert set(one.tolist()).isdisjoint(other.tolist())
-    assert len(trial.train) + len(trial.test) == 400
-    for rows in (trial.train, trial.test, np.flatnonzero(seen), np.flatnonzero(~seen)):
-        assert 0 < positive[rows].sum() < len(rows)
+    trial, folds = draw_trial(found, rng), draw_folds(found, rng)
+    for train, test in ((trial.train, trial.test), *((fold.train, fold.scored) for fold in folds)):
+        assert set(groups[train].tolist()).isdisjoint(groups[test].tolist())
+        assert len(train) + len(test) == 400
+        for rows in (train, test):
+            assert 0 < positive[rows].sum() < len(rows)
+    assert len(folds) == FOLDS
+    assert sorted(np.concatenate([fold.scored for fold in folds]).tolist()) == list(range(400))
+
+
+def test_a_draw_of_the_others_stands_for_all_of_them_in_each_fold(monkeypatch):
+    monkeypatch.setattr(splits, "TRIAL_OTHERS", 500)
+    positive = np.arange(5_000) < 50
+    for fold in draw_folds(find_groups(np.arange(5_000), positive), np.random.default_rng(0)):
+        known = positive[fold.train]
+        assert (known.sum(), fold.weight[known].sum()) == (45, 45)
+        assert fold.weight[~known].sum() == pytest.approx(0.9 * 4_950, rel=0.05)
+        assert 400 < np.count_nonzero(~known) < 500
 
 
 def test_the_guarantee_counts_texts_and_not_their_copies():
     table = draw(60, 600)
-    copied = Table(*(np.concatenate([column] * 5) for column in table))
+    copied = Table(*(np.concatenate([column] * 5) for column in table[:3]))
     fitted = fit_predictor(copied, SETTINGS, ORIGIN)
     assert fitted.positives == 300
-    assert fitted.guarantee.calibration_positives == 40  # 60 texts less the 20 that the fit takes
-    assert fitted.guarantee.recall == pytest.approx(0.05 ** (1 / 40))
+    assert fitted.guarantee.calibration_positives == 60
+    assert fitted.guarantee.recall == 0.95
 
 
 def test_a_text_counts_by_its_least_risky_copy():
     scores = np.array([0.9, 0.2, 0.8, 0.1, 0.7])
     found = find_groups(np.array([5, 5, 8, 8, 9]), np.array([True, True, True, False, True]))
-    held_out = np.array([True, True, True, False, False])
-    assert sorted(found.lowest(scores, held_out)) == [0.2, 0.8]
+    some = np.array([True, True, True, False, False])
+    assert sorted(found.lowest(scores, some)) == [0.2, 0.8]
 
 
 # What is not available
@@ -278,29 +332,25 @@ def test_guarantee_names_its_kind(fitted):
     assert fitted.notes[0].code == "recall_guarantee"
     assert fitted.notes[0].text == (
         "The risk predictor's recall guarantee: with 95% confidence, at least 95% of the examples that "
-        "“soft” memorizes are flagged. The guarantee rests on 200 memorized texts held out from the fit, and "
-        "holds for text of the same kind. Another student may memorize other examples."
+        "“soft” memorizes are flagged. The guarantee rests on 400 memorized texts, each scored by a model "
+        "fitted without it, and holds for text of the same kind. Another student may memorize other examples."
     )
 
 
 def test_too_few_for_the_guarantee_get_a_weaker_one():
     notes = fit_predictor(draw(60, 600), SETTINGS._replace(recall=0.99), ORIGIN).notes
-    assert "at least 92.7%" in notes[0].text
-    assert (
-        "40 memorized texts could be held out from its fit, which allows a guarantee of at most 92.7%. To "
-        "guarantee 99% with 95% confidence, 299 must be held out besides those fitted on, so 319 in all."
-        in notes[1].text
+    assert "at least 95.1%" in notes[0].text
+    assert notes[1].text == (
+        "The risk predictor: 60 memorized texts allow a guarantee of at most 95.1%. To guarantee 99% with "
+        "95% confidence, 299 are needed."
     )
 
 
 def test_too_few_for_any_guarantee():
-    fitted = fit_predictor(draw(12, 600), SETTINGS._replace(confidence=0.999), ORIGIN)
+    fitted = fit_predictor(draw(12, 600), SETTINGS._replace(confidence=0.9999), ORIGIN)
     assert fitted.status == "ok"
     assert fitted.guarantee is None
-    assert (
-        "6 memorized texts could be held out from its fit, which allows no recall guarantee"
-        in fitted.notes[0].text
-    )
+    assert "12 memorized texts allow no recall guarantee" in fitted.notes[0].text
 
 
 @pytest.mark.parametrize(
@@ -402,8 +452,7 @@ def test_file_holds_plain_numbers_and_comes_back_equal(fitted, table, tmp_path):
     assert loaded == fitted.predictor
     risk = loaded.risk(table.features)
     assert np.array_equal(risk, fitted.predictor.risk(table.features))
-    held_out = np.sort(risk[table.positive])
-    assert held_out[held_out < loaded.threshold].size < 0.1 * held_out.size
+    assert np.mean(risk[table.positive] < loaded.threshold) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """The predictor's recall guarantee: its bound against exact sums, and its truth over simulated corpora.
 
 In the simulations the features' distributions are known, so the recall of a shipped threshold in the whole
-population is an integral, computed here from the numbers of predictor.json alone. The scores are continuous
-and the bound is exact, so the share of broken guarantees must not only stay below 1 - confidence: it must be
-what the binomial says, or the threshold would flag more than it needs to.
+population is an integral, computed here from the numbers of predictor.json alone. The scores are continuous,
+and out-of-fold scores are to be as good as those of a model that saw none of the positives. So the share of
+broken guarantees must not only stay below 1 - confidence: it must be what the binomial says, or the threshold
+would flag more than it needs to. tests/benchmarks/recall_guarantee.py has more kinds and more corpora.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from scipy.stats import binom, norm
 
 from kdaudit.risk import Predictor, PredictorSettings, Table, fit_predictor
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
-from kdaudit.risk.splits import fit_positives
 from kdaudit.risk.words import weak_guarantee_words
-from kdaudit.schemas.results import Origin
+from kdaudit.schemas.results import Origin, RecallGuarantee
 
-CORPORA = 200
+CORPORA = 100
 ORIGIN = Origin(
     teacher="t", family="gpt_neox", corpus="c", labels="easy_core", prefix_tokens=50, suffix_tokens=50
 )
@@ -80,22 +80,13 @@ def test_rank_is_the_highest_that_the_binomial_allows(positives, recall, confide
         assert at_most(bound.rank, positives, missed) > allowed
 
 
-@given(st.integers(10, 5000), hundredths, hundredths)
-def test_the_split_keeps_the_guarantee_before_all(positives, recall, confidence):
-    needed = positives_needed(recall, confidence)
-    fitted = fit_positives(positives, needed)
-    assert 5 <= fitted <= positives / 2
-    if positives - needed >= 20:
-        assert positives - fitted >= needed
-
-
 @given(hundredths, hundredths)
 def test_as_many_as_the_words_ask_for_are_enough(recall, confidence):
-    words = weak_guarantee_words(5, recall, confidence, None)
-    whole = int(words.split(" in all")[0].rsplit(" ", 1)[1].replace(",", ""))
-    needed = positives_needed(recall, confidence)
-    assert whole - fit_positives(whole, needed) >= needed
-    assert whole == 1 or whole - 1 - fit_positives(whole - 1, needed) < needed
+    few = RecallGuarantee(recall=recall, confidence=confidence, calibration_positives=5)
+    words = weak_guarantee_words(few, None)
+    asked = int(words.removesuffix(" are needed.").rsplit(" ", 1)[1].replace(",", ""))
+    assert strongest_bound(asked, recall, confidence).recall == recall
+    assert asked == 1 or strongest_bound(asked - 1, recall, confidence).recall != recall
 
 
 # Simulated corpora
@@ -158,23 +149,23 @@ COPIED = Kind((-1.5,), (1.0,), copies=3, between_copies=0.5)
         pytest.param(MIXED, 400, 0.99, 0.95, 0.99, id="two kinds"),
         pytest.param(MIXED, 300, 0.9, 0.9, 0.9, id="higher rank"),
         pytest.param(COPIED, 140, 0.95, 0.8, 0.95, id="copies"),
-        pytest.param(PLAIN, 40, 0.99, 0.95, 0.05 ** (1 / 20), id="too few for the one asked for"),
+        pytest.param(PLAIN, 30, 0.99, 0.8, 0.2 ** (1 / 30), id="too few for the one asked for"),
     ],
 )
 def test_guarantee_is_broken_as_often_as_it_says(kind, positives, recall, confidence, guaranteed):
-    fails, held_out = 0, 0
+    fails = 0
     for seed in range(CORPORA):
         table = draw(kind, positives, 3 * positives, np.random.default_rng(seed))
         settings = PredictorSettings(1, recall, confidence, seed)
         predictor = fit_predictor(table, settings, ORIGIN).predictor
         assert predictor.promise.recall == pytest.approx(guaranteed)
         assert predictor.promise.confidence == confidence
-        held_out = predictor.promise.calibration_positives
+        assert predictor.promise.calibration_positives == positives
         fails += true_recall(predictor, kind) < guaranteed
     broken = 1 - confidence
     assert fails / CORPORA <= broken + 3 * (broken * (1 - broken) / CORPORA) ** 0.5
-    rank = next(k for k in range(1, held_out + 1) if binom.cdf(k, held_out, 1 - guaranteed) > broken + 1e-9)
-    exactly = binom.cdf(rank - 1, held_out, 1 - guaranteed)
+    rank = next(k for k in range(1, positives) if binom.cdf(k, positives, 1 - guaranteed) > broken + 1e-9)
+    exactly = binom.cdf(rank - 1, positives, 1 - guaranteed)
     assert binom.ppf(0.001, CORPORA, exactly) <= fails <= binom.ppf(0.999, CORPORA, exactly)
 
 

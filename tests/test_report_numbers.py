@@ -143,6 +143,7 @@ def of_curves(curves: dict[str, Any]) -> list[Value]:
     for name in histogram.keys() - {"edges"}:
         most = histogram[name].index(max(histogram[name]))
         found += counts(sum(histogram[name]), max(histogram[name]), *histogram["edges"][most : most + 2])
+    found += counts(len(curves.get("calibration") or []))
     for cloud in (curves.get("entropy_logprob") or {}).values():
         top = sorted(cloud, key=lambda one: one["x"])[-(len(cloud) // 4) :]
         middle = [median(one[axis] for one in group) for group in (cloud, top) for axis in "xy"]

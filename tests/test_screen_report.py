@@ -222,7 +222,7 @@ def test_the_page_says_what_was_found(screened: Screened) -> None:
             "157 are ones that teacher and baseline memorize; 1,077 more are flagged for their risk.",
             "The kept corpus has 39,897 rows from 39,897 of 41,000 documents, with 97% of the text.",
             "With 95% confidence, at least 96.8% of the examples that teacher and baseline both memorize are",
-            "The guarantee rests on 92 memorized texts held out from the fit",
+            "The guarantee rests on 92 memorized texts, each scored by a model fitted without it",
             "It does not cover what a student inherits from the teacher alone.",
             "300 documents and tails too short to be scored stay in the corpus.",
             "Examples with a risk of 0.0123 or more are flagged.",
@@ -441,7 +441,7 @@ def test_a_missing_guarantee_is_explained(tmp_path: Path) -> None:
     data = record_dict()
     data["predictor"]["promise"] = None
     for page in Screened(tmp_path, data).pages:
-        assert "There is no recall guarantee: too few memorized examples could be held out" in plain(page)
+        assert "There is no recall guarantee: too few examples are memorized to base one on." in plain(page)
         assert "The guarantee is about" not in plain(page)
 
 

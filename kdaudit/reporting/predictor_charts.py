@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from kdaudit.reporting.formatting import count, percent, plural, risk, significant
-from kdaudit.reporting.scales import Linear, Tick, log_shares
+from kdaudit.reporting.scales import Linear, LogShares, Tick, log_shares
 from kdaudit.schemas.results import Curves, Point
 
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 326.0, 30.0, 240.0
 """The plot's edges inside the 340 by 290 units that the SVG macro draws."""
 _FEW_OTHERS, _MOST_MEMORIZED = 0.01, 0.9
+_RARE = 0.01
+"""A bin of a lower mean risk would stand on the edge of a linear axis."""
 
 
 class Bar(NamedTuple):
@@ -67,10 +69,7 @@ def panels(curves: Curves, threshold: float | None = None) -> list[Panel]:
         )
         drawn.append(_unit("Precision and recall", words, "recall", "precision", points))
     if curves.calibration:
-        words = "Share of memorized examples against the predicted risk; on the diagonal they agree."
-        drawn.append(
-            _unit("Calibration", words, "risk predicted", "memorized", curves.calibration, rising=True)
-        )
+        drawn.append(_calibration(curves.calibration))
     drawn += _histograms(curves.risk_histogram or {}, threshold)
     return drawn
 
@@ -92,6 +91,35 @@ def _unit(
     diagonal = f"{LEFT},{BOTTOM} {RIGHT},{TOP}" if rising else ""
     return Panel(
         title, words, x_label, y_label, x_scale.ticks(), y_scale.ticks(), line=line, diagonal=diagonal
+    )
+
+
+def _calibration(points: list[Point]) -> Panel:
+    """Bins of examples, on logarithmic axes where risk is rare."""
+    words = (
+        f"Share of memorized examples against the mean predicted risk, in {plural(len(points), 'bin')} of "
+        "rising risk; on the diagonal they agree."
+    )
+    x_scale: Linear | LogShares = Linear(0, 1, LEFT, RIGHT)
+    y_scale: Linear | LogShares = Linear(0, 1, BOTTOM, TOP)
+    x_label, y_label = "risk predicted", "memorized"
+    if min(point.x for point in points) < _RARE:
+        shares = [share for point in points for share in (point.x, point.y)]
+        x_scale, y_scale = log_shares(shares, LEFT, RIGHT), log_shares(shares, BOTTOM, TOP)
+        x_label, y_label = "risk predicted (log)", "memorized (log)"
+        words += " Both axes are logarithmic"
+        words += ", and 0 stands at the lower end." if min(point.y for point in points) == 0 else "."
+    drawn = [(x_scale.at(point.x), y_scale.at(point.y)) for point in points]
+    return Panel(
+        "Calibration",
+        words,
+        x_label,
+        y_label,
+        x_scale.ticks(),
+        y_scale.ticks(),
+        line=" ".join(f"{x},{y}" for x, y in drawn),
+        diagonal=f"{LEFT},{BOTTOM} {RIGHT},{TOP}",
+        dots="".join(f"M{x} {y}h0" for x, y in drawn),
     )
 
 

@@ -45,7 +45,7 @@ def _caught_reading(results: AuditResults, lead: Caught, which: str) -> Reading:
     sentence = (
         f"The predictor flags {percent(flagged / examples)} of {whole} examples, and with them "
         f"{count(lead.flagged)} of the {count(lead.leaks)} that {name} {verb}. It was fitted on "
-        f"a part of {kind_predicted(results)}."
+        f"{kind_predicted(results)}."
     )
     return Reading(
         f"of what {name} {verb}{which}", percent(lead.share), _guarantee(results, lead), counts, sentence

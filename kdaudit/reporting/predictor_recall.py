@@ -70,6 +70,6 @@ def guarantee_of(results: AuditResults) -> Guarantee:
     """The recall guarantee of the results' predictor, or why there is none."""
     predictor = results.predictor
     if predictor.promise is None:
-        return Guarantee("not available", "None: too few memorized examples could be held out from the fit.")
+        return Guarantee("not available", "None: too few examples are memorized to base one on.")
     named = (predictor.promise, predictor.labels, predictor.student)
     return Guarantee(guarantee_clause(*named), guarantee_words(*named))

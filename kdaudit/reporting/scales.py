@@ -46,8 +46,8 @@ class LogShares(NamedTuple):
     end: float
 
     def at(self, share: float) -> float:
-        """Where a positive share stands; shares off the axis are held at its ends."""
-        place = (math.log10(share) - self.low) / (self.high - self.low)
+        """Where a share stands; shares off the axis, 0 too, are held at its ends."""
+        place = (math.log10(max(share, 10.0**self.low)) - self.low) / (self.high - self.low)
         return round(self.start + min(1.0, max(0.0, place)) * (self.end - self.start), 1)
 
     def ticks(self) -> list[Tick]:

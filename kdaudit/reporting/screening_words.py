@@ -174,10 +174,7 @@ def guarantee(record: ScreenRecord) -> str:
             return f"{guarantee_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
         return guarantee_words(predictor.promise, record.origin.labels, record.origin.student)
     if predictor.status == "ok":
-        return (
-            "There is no recall guarantee: too few memorized examples could be held out from the predictor's "
-            "fit."
-        )
+        return "There is no recall guarantee: too few examples are memorized to base one on."
     found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
     return (
         f"There is no recall guarantee, and no risk: too few examples are memorized{found} to fit a "

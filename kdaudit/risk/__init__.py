@@ -1,9 +1,10 @@
 """The risk predictor: which examples a model will memorize, predicted from features alone.
 
-A standardized logistic regression (`logistic`) is fitted on one part of the examples; its threshold comes
-from memorized examples of the other part, which it never saw, and so carries a recall guarantee
-(`guarantee`). predictor.json holds the model fitted on the first part, as plain numbers (`model`).
-Figures come from resampled trials (`trials`), curves from the part held out (`curves`).
+A standardized logistic regression (`logistic`) is fitted on all examples. Its threshold comes from the scores
+of memorized examples under models fitted without them (`fit`), and so carries a recall guarantee
+(`guarantee`), counted in documents or in distinct texts (`units`). predictor.json holds the one model, as
+plain numbers (`model`). Figures come from resampled trials (`trials`), curves from the out-of-fold scores
+(`curves`).
 
 Nothing here runs a language model or knows a run directory; scikit-learn is imported inside functions.
 """
@@ -15,6 +16,7 @@ from kdaudit.risk.feature_sets import features_for
 from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor, predictor_note
 from kdaudit.risk.model import Predictor, load_predictor
 from kdaudit.risk.terms import FEATURES
+from kdaudit.risk.units import Units, find_units
 from kdaudit.risk.words import family_warnings, guarantee_clause, guarantee_words, memorized_by, reasons
 
 __all__ = [
@@ -23,8 +25,10 @@ __all__ = [
     "Predictor",
     "PredictorSettings",
     "Table",
+    "Units",
     "family_warnings",
     "features_for",
+    "find_units",
     "fit_predictor",
     "guarantee_clause",
     "guarantee_words",

@@ -1,7 +1,7 @@
 """The data of the report's charts of the predictor.
 
-The curves are of the saved model on the examples held out from its fit, weighted to the shares of positives
-and others in the whole corpus. Each has at most `MOST_POINTS` points.
+The curves are of out-of-fold risks: each example's from a model that was fitted without it. Each has at most
+`MOST_POINTS` points.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from kdaudit.schemas.results import Point
 
 MOST_POINTS = 200
 _BINS = 10
-_BIN_LEAST = 10
-"""Examples that a bin of the calibration curve needs at least."""
+_BIN_POSITIVES = 5
+"""Positives for each bin of the calibration curve; with fewer positives there are fewer bins."""
 _HISTOGRAM_BINS = 20
 
 
@@ -30,28 +30,27 @@ class PredictorCurves(NamedTuple):
     precision_recall: list[Point]
     """Recall, precision."""
     calibration: list[Point] | None
-    """Mean risk, share of positives, in bins of risk of equal width; None with fewer than two of them."""
+    """Mean risk, share of positives, in bins of rising risk that expect equally many positives: quantiles of
+    the expected positives, since bins of equally many examples would hold next to none where risk is rare.
+    None with fewer than two bins."""
 
 
-def draw_curves(risk: Floats, positive: NDArray[np.bool_], weight: Floats) -> PredictorCurves:
-    """The curves of held-out examples: three arrays (n,), with both classes in them.
+def draw_curves(risk: Floats, positive: NDArray[np.bool_]) -> PredictorCurves:
+    """The curves of scored examples: two arrays (n,), with both classes in them.
 
     Args:
         risk: 0 to 1.
         positive: whether memorized.
-        weight: examples of the corpus that each stands for, up to a factor.
 
     """
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    flagged_others, flagged, _ = roc_curve(positive, risk, sample_weight=weight)
-    precision, recall, _ = precision_recall_curve(
-        positive, risk, sample_weight=weight, drop_intermediate=True
-    )
+    flagged_others, flagged, _ = roc_curve(positive, risk)
+    precision, recall, _ = precision_recall_curve(positive, risk, drop_intermediate=True)
     return PredictorCurves(
         _points(flagged_others, flagged),
         _points(recall[::-1], precision[::-1]),
-        _calibration(risk, positive, weight),
+        _calibration(risk, positive),
     )
 
 
@@ -70,14 +69,16 @@ def risk_histogram(risk: Floats, groups: Mapping[str, NDArray[np.bool_]]) -> dic
     return {"edges": edges.tolist(), **counts}
 
 
-def _calibration(risk: Floats, positive: NDArray[np.bool_], weight: Floats) -> list[Point] | None:
-    bins = np.minimum((risk * _BINS).astype(np.int64), _BINS - 1)
-    points = []
-    for number in range(_BINS):
-        rows = bins == number
-        if np.count_nonzero(rows) >= _BIN_LEAST:
-            share = np.average(positive[rows], weights=weight[rows])
-            points.append(Point(x=float(np.average(risk[rows], weights=weight[rows])), y=float(share)))
+def _calibration(risk: Floats, positive: NDArray[np.bool_]) -> list[Point] | None:
+    bins = min(_BINS, int(positive.sum()) // _BIN_POSITIVES)
+    if bins < 2:
+        return None
+    shares = np.arange(1, bins) / bins
+    edges = np.unique(np.quantile(risk, shares, weights=risk, method="inverted_cdf"))
+    of_row = np.searchsorted(edges, risk)
+    counts = np.bincount(of_row)
+    means, found = (np.bincount(of_row, values) / np.maximum(counts, 1) for values in (risk, positive))
+    points = [Point(x=x, y=y) for x, y, count in zip(means, found, counts, strict=True) if count]
     return points if len(points) > 1 else None
 
 

@@ -1,7 +1,7 @@
 """The threshold for a recall guarantee: a binomial order-statistic bound.
 
-Let the scores of m held-out positives, which are independent draws of their kind, be sorted ascending. At
-least a share r of the kind scores the k-th of them or more, with confidence c, if
+Let the scores of m positives that the fit did not see, independent draws of their kind, be sorted ascending.
+At least a share r of the kind scores the k-th of them or more, with confidence c, if
 
     P(Binomial(m, 1 - r) <= k - 1) <= 1 - c
 
@@ -20,7 +20,7 @@ _ROUNDING = 1e-12
 
 
 class Bound(NamedTuple):
-    """Which held-out positive gives the threshold, and the recall that it guarantees."""
+    """Which positive gives the threshold, and the recall that it guarantees."""
 
     rank: int
     """Its rank among them by ascending score, from 1."""
@@ -29,7 +29,7 @@ class Bound(NamedTuple):
 
 
 def positives_needed(recall: float, confidence: float) -> int:
-    """The fewest held-out positives that allow the guarantee; both arguments lie between 0 and 1."""
+    """The fewest positives that allow the guarantee; both arguments lie between 0 and 1."""
     return max(1, ceil(log(1 - confidence) / log(recall) - 1e-9))
 
 
@@ -37,7 +37,7 @@ def strongest_bound(positives: int, recall: float, confidence: float) -> Bound:
     """The highest threshold that guarantees `recall`; with too few positives the lowest score.
 
     Args:
-        positives: held-out positives, at least 1.
+        positives: at least 1.
         recall: the share asked for, between 0 and 1.
         confidence: between 0 and 1.
 

@@ -3,8 +3,7 @@
 The risk of an example is 1 / (1 + exp(-z)) with z = intercept + sum over features of
 coefficient * (term - mean) / scale, where a term is the feature, or its natural logarithm if `logarithms`
 names it. It is the probability of being memorized in a corpus where positives are as rare as in the corpus of
-the fit: the class-balanced model, corrected by their share. A balanced score of 0.5 is a risk equal to that
-share.
+the fit. A risk equal to their share there means that the features say nothing either way.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ class Predictor(Result):
     threshold: Share
     """An example with this risk or more is flagged."""
     promise: RecallGuarantee | None
-    """The recall guarantee for the positives' kind; None if too few were held out for any."""
+    """The recall guarantee for the positives' kind; None if too few positives allow any."""
     positives: PositiveInt
-    """Positive examples in the corpus, those fitted on and those held out."""
+    """Positive examples in the corpus."""
     examples: PositiveInt
     """All examples of it."""
     origin: Origin

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 Flags = NDArray[np.bool_]
 
-FIT_POSITIVES = 20
-"""Positive groups that the fit gets before the guarantee: five per feature."""
+LEAST_GROUPS = 10
+"""Groups with a positive, and groups without, that a predictor needs at least."""
+FOLDS = 10
+"""Parts of a cross-fit: each model is fitted on nine tenths of the examples."""
 TEST_SHARE = 0.3
 """Share of the groups that a trial tests on."""
 TRIAL_OTHERS = 200_000
-"""Groups without a positive that a trial draws at most; what it tests on is weighted back to all of them."""
+"""Groups without a positive that a trial, or a fit of a cross-fit, draws at most; their rows are weighted
+back to all of them."""
 
 
 class Groups(NamedTuple):
@@ -45,6 +48,17 @@ class Groups(NamedTuple):
         return lowest
 
 
+class Fold(NamedTuple):
+    """One part of a cross-fit: its rows are scored by a model of the other parts."""
+
+    train: NDArray[np.int64]
+    """Rows to fit on: of all groups in the other parts, or of a draw of those without a positive."""
+    weight: NDArray[np.float64]
+    """Rows of the corpus that each row of `train` stands for."""
+    scored: NDArray[np.int64]
+    """Rows of the part itself."""
+
+
 class Trial(NamedTuple):
     """One resampled split."""
 
@@ -64,30 +78,28 @@ def find_groups(groups: NDArray[np.int64], positive: Flags) -> Groups:
     return Groups(of_row, np.flatnonzero(holds), np.flatnonzero(~holds))
 
 
-def fit_positives(positives: int, needed: int) -> int:
-    """How many of the positive groups the fit gets; the others calibrate the threshold.
-
-    The guarantee comes first, since a few positives suffice to fit a few features: the fit gets what the
-    calibration does not need, but at least `FIT_POSITIVES`, and at most half.
-    """
-    return min(positives // 2, max(FIT_POSITIVES, positives - needed))
-
-
-def fit_rows(groups: Groups, needed: int, rng: np.random.Generator) -> Flags:
-    """Draw the rows that the saved model is fitted on, bool (n,): the others calibrate and test it.
+def draw_folds(groups: Groups, rng: np.random.Generator) -> list[Fold]:
+    """Deal the groups into `FOLDS` parts, each with its share of the positive ones.
 
     Args:
-        groups: of the table.
-        needed: positive groups that the requested guarantee needs.
-        rng: draws the groups.
+        groups: at least `FOLDS` positive ones.
+        rng: draws the parts.
 
     """
-    chosen = np.zeros(groups.total, dtype=np.bool_)
-    count = fit_positives(len(groups.positives), needed)
-    chosen[rng.permutation(groups.positives)[:count]] = True
-    chosen[rng.permutation(groups.others)[: len(groups.others) // 2]] = True
-    rows: Flags = chosen[groups.of_row]
-    return rows
+    part, drawn = np.empty(groups.total, dtype=np.int8), np.ones(groups.total, dtype=np.bool_)
+    for members in (groups.positives, groups.others):
+        part[members] = rng.permutation(len(members)) % FOLDS
+    weight = np.ones(groups.total)
+    if len(groups.others) > TRIAL_OTHERS:
+        drawn[groups.others] = False
+        drawn[rng.choice(groups.others, TRIAL_OTHERS, replace=False)] = True
+        weight[groups.others] = len(groups.others) / TRIAL_OTHERS
+    part_of_row, usable, weight_of_row = part[groups.of_row], drawn[groups.of_row], weight[groups.of_row]
+    folds = []
+    for number in range(FOLDS):
+        train = np.flatnonzero((part_of_row != number) & usable)
+        folds.append(Fold(train, weight_of_row[train], np.flatnonzero(part_of_row == number)))
+    return folds
 
 
 def draw_trial(groups: Groups, rng: np.random.Generator) -> Trial:

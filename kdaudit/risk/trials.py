@@ -1,8 +1,9 @@
 """How well the predictor separates memorized examples from others: figures over resampled trials.
 
 Each trial draws a stratified split by groups, fits on one side and tests on the other. Recall and precision
-are taken at a score of 0.5 of the balanced model, scikit-learn's default threshold, not at the threshold
-of the recall guarantee. Precision and average precision are those of the whole corpus: tested rows are
+are taken at a risk equal to the share of positives among the rows of the fit, where an example is equally
+likely in both classes (a score of 0.5 of a class-balanced model), not at the threshold of the recall
+guarantee. Precision and average precision are those of the whole corpus: tested rows are
 weighted back to it where a trial draws only some of the negatives.
 """
 
@@ -70,15 +71,17 @@ def run_trials(
 
 
 def _score(terms: Floats, positive: NDArray[np.bool_], trial: Trial) -> _Scores:
+    from scipy.special import logit
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    model = fit_logistic(terms[trial.train], positive[trial.train])
-    logit, truth, weight = model.logit(terms[trial.test]), positive[trial.test], trial.weight
-    flagged = logit >= 0
+    known = positive[trial.train]
+    scores = fit_logistic(terms[trial.train], known).logit(terms[trial.test])
+    truth, weight = positive[trial.test], trial.weight
+    flagged = scores >= logit(known.mean())
     hit, all_flagged = weight[flagged & truth].sum(), weight[flagged].sum()
     return _Scores(
-        auc=float(roc_auc_score(truth, logit, sample_weight=weight)),
-        average_precision=float(average_precision_score(truth, logit, sample_weight=weight)),
+        auc=float(roc_auc_score(truth, scores, sample_weight=weight)),
+        average_precision=float(average_precision_score(truth, scores, sample_weight=weight)),
         recall=float(hit / weight[truth].sum()),
         precision=float(hit / all_flagged) if all_flagged else float("nan"),
     )

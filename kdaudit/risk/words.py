@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from kdaudit.risk.guarantee import positives_needed
 from kdaudit.risk.model import Predictor
-from kdaudit.risk.splits import FIT_POSITIVES
 from kdaudit.risk.terms import Floats, to_terms
-from kdaudit.schemas.results import Origin, RecallGuarantee
+from kdaudit.schemas.results import Origin, RecallGuarantee, Unit
 
 _MOST_REASONS = 2
 
@@ -74,6 +73,11 @@ _WORDS = {
         for model in ("teacher", "baseline")
     },
 }
+_UNITS = {
+    "texts": ("memorized text", "memorized texts", ""),
+    "documents": ("document", "documents", " with memorized examples"),
+}
+"""One, several, and what follows."""
 _NO_REASON = "no feature stands out from the average example"
 _MEMORIZED_BY = {
     "easy_core": "teacher and baseline both memorize",
@@ -142,10 +146,12 @@ def memorized_by(labels: str | None, student: str | None) -> str:
 
 def guarantee_clause(guarantee: RecallGuarantee, labels: str | None, student: str | None) -> str:
     """The recall guarantee without its grounds and limits, as a part of a sentence."""
-    return (
-        f"with {_percent(guarantee.confidence)} confidence, at least {_percent(guarantee.recall)} of the "
-        f"examples that {memorized_by(labels, student)} are flagged"
-    )
+    recall, examples = _percent(guarantee.recall), f"examples that {memorized_by(labels, student)}"
+    if guarantee.unit == "documents":
+        flagged = f"all {examples} are flagged in at least {recall} of the documents that hold any"
+    else:
+        flagged = f"at least {recall} of the {examples} are flagged"
+    return f"with {_percent(guarantee.confidence)} confidence, {flagged}"
 
 
 def guarantee_words(
@@ -163,24 +169,25 @@ def guarantee_words(
     clause = guarantee_clause(guarantee, labels, student)
     return (
         f"{f'{lead}: {clause}' if lead else clause[0].upper() + clause[1:]}. The guarantee rests on "
-        f"{_texts(guarantee.calibration_positives)} held out from the fit, and holds for text of the same "
-        f"kind. {_LIMITS.get(labels or '', '')}".rstrip()
+        f"{_memorized(guarantee.calibration_positives, guarantee.unit)}, each scored by a model fitted "
+        f"without it, and holds for text of the same kind. {_LIMITS.get(labels or '', '')}".rstrip()
     )
 
 
-def weak_guarantee_words(
-    held_out: int, recall: float, confidence: float, reached: RecallGuarantee | None
-) -> str:
-    """Why the recall guarantee is weaker than the one asked for, or none, and what that one would take."""
-    needed = positives_needed(recall, confidence)
-    whole = needed + min(needed - 1, FIT_POSITIVES)
-    allowed = (
-        "no recall guarantee" if reached is None else f"a guarantee of at most {_percent(reached.recall)}"
-    )
+def weak_guarantee_words(asked: RecallGuarantee, reached: float | None) -> str:
+    """Why the recall guarantee is weaker than the one asked for, or none, and what that one would need.
+
+    Args:
+        asked: what was asked for, and of how many positives.
+        reached: the recall that they allow; None for none.
+
+    """
+    allowed = "no recall guarantee" if reached is None else f"a guarantee of at most {_percent(reached)}"
+    needed = positives_needed(asked.recall, asked.confidence)
     return (
-        f"The risk predictor: {_texts(held_out)} could be held out from its fit, which allows {allowed}. To "
-        f"guarantee {_percent(recall)} with {_percent(confidence)} confidence, {needed:,} must be held out "
-        f"besides those fitted on, so {whole:,} in all."
+        f"The risk predictor: {_memorized(asked.calibration_positives, asked.unit)} allow {allowed}. To "
+        f"guarantee {_percent(asked.recall)} with {_percent(asked.confidence)} confidence, {needed:,} are "
+        "needed."
     )
 
 
@@ -217,8 +224,9 @@ def family_warnings(predictor: Predictor, now: Origin) -> list[str]:
     return warnings
 
 
-def _texts(count: int) -> str:
-    return f"{count:,} memorized {'text' if count == 1 else 'texts'}"
+def _memorized(count: int, unit: Unit) -> str:
+    one, many, more = _UNITS[unit]
+    return f"{count:,} {one if count == 1 else many}{more}"
 
 
 def _percent(share: float) -> str:

@@ -35,6 +35,7 @@ NoteCode = Literal[
     "no_predictor",
     "recall_guarantee",
     "weak_recall_guarantee",
+    "guarantee_units",
     "constant_feature",
     "sampled_trials",
     "more_features",  # of earlier versions

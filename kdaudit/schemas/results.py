@@ -194,12 +194,19 @@ class Trials(Result):
     high: float
 
 
+Unit = Literal["texts", "documents"]
+"""What a recall guarantee counts: distinct texts, or documents in which all positives are flagged."""
+
+
 class RecallGuarantee(Result):
-    """With confidence `confidence`, at least the share `recall` of the positives' kind is flagged."""
+    """With confidence `confidence`, at least the share `recall` of units with positives has all flagged."""
 
     recall: float
     confidence: float
     calibration_positives: int
+    """Units with positives that it rests on."""
+    unit: Unit = "texts"
+    """As in all files before this key."""
 
 
 Labels = Literal["student", "easy_core", "teacher"]
@@ -240,7 +247,7 @@ class PredictorResult(Result):
     average_precision: Trials | None = None
     """Of flagging by risk, at the corpus's own share of memorized examples."""
     recall: Trials | None = None
-    """At a score of 0.5 of the class-balanced model."""
+    """At a risk equal to the share of positives: a score of 0.5 if both classes were equally frequent."""
     precision: Trials | None = None
     """At the same score; None if no trial flagged anything."""
     coefficients: dict[str, float] | None = None

@@ -7,7 +7,7 @@ fitting again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,9 @@ from kdaudit.risk import (
     Predictor,
     PredictorSettings,
     Table,
+    Units,
     features_for,
+    find_units,
     fit_predictor,
     predictor_note,
     risk_histogram,
@@ -106,7 +108,7 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
 
     """
     names = features_for(work.predictor.features, origin.labels)
-    features, groups = read_features(work, names), _suffix_groups(work)
+    features, units = read_features(work, names), _units(work, labels)
     settings = PredictorSettings(
         work.predictor.trials, work.predictor.recall, work.predictor.confidence, work.seed
     )
@@ -115,7 +117,8 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         work.progress("predictor: trials", trials, settings.trials)
 
     step(0)
-    fitted = fit_predictor(Table(features, labels, groups), settings, origin, names, step=step)
+    table = Table(features, labels, units.of_row, units.name)
+    fitted = fit_predictor(table, settings, origin, names, step=step)
     if fitted.predictor is None:
         found = PredictorResult(
             status="underpowered",
@@ -129,7 +132,8 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         return
     risk = write_risk(work, fitted.predictor, features)
     work.run.write_text(layout.PREDICTOR, fitted.predictor.model_dump_json(indent=1) + "\n")
-    notes = [*fitted.notes, *_what_is_missing(fitted)]
+    caveat = [] if units.caveat is None else [predictor_note("guarantee_units", units.caveat)]
+    notes = [*fitted.notes, *caveat, *_what_is_missing(fitted)]
     result = _result(fitted, fitted.predictor, settings.trials, risk)
     write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))
 
@@ -138,14 +142,12 @@ def _what_is_missing(fitted: Fitted) -> list[Note]:
     """Why a figure of a predictor is undefined."""
     notes = []
     if fitted.curves is not None and fitted.curves.calibration is None:
-        text = (
-            "The risk predictor's calibration is not drawn: the examples held out fill fewer than two bins."
-        )
+        text = "The risk predictor's calibration is not drawn: too few examples are memorized for two bins."
         notes.append(predictor_note("calibration_undefined", text))
     if fitted.figures is not None and fitted.figures.precision is None:
         text = (
-            "The risk predictor's precision is undefined, because no trial flagged any example at a score of "
-            "0.5."
+            "The risk predictor's precision is undefined, because no trial flagged any example at even odds "
+            "between the two classes."
         )
         notes.append(predictor_note("precision_undefined", text))
     return notes
@@ -220,14 +222,19 @@ def read_risk(work: Work) -> Floats | None:
     return risk
 
 
-def _suffix_groups(work: Work) -> NDArray[np.int64]:
-    """A number for each example, equal where suffixes are: int64 (examples,).
+def _units(work: Work, labels: Flags) -> Units:
+    """What the recall guarantee counts: documents, or distinct texts.
 
-    What is memorized is a suffix: two windows that end alike are one text, whatever stands before it.
+    An example that stands in several documents goes by the first of them.
     """
-    hashes = []
+    documents, suffixes = [], []
     for shard in work.run.shards(layout.EXAMPLES):
-        examples = examples_of(work.run.read_table(shard, ["example_id", "token_ids"]), work.split)
-        digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in examples.targets)
-        hashes.append(np.frombuffer(b"".join(digests), dtype=np.int64))
-    return np.concatenate(hashes)
+        table = work.run.read_table(shard, ["example_id", "document_id", "token_ids"])
+        documents.append(_hashes(name.encode() for name in table["document_id"].to_pylist()))
+        suffixes.append(_hashes(row.tobytes() for row in examples_of(table, work.split).targets))
+    return find_units(np.concatenate(documents), np.concatenate(suffixes), labels)
+
+
+def _hashes(values: Iterable[bytes]) -> NDArray[np.int64]:
+    digests = (hashlib.blake2b(value, digest_size=8).digest() for value in values)
+    return np.frombuffer(b"".join(digests), dtype=np.int64)
