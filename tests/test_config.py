@@ -56,7 +56,8 @@ extraction: {engine: vllm, prefix_tokens: 50, suffix_tokens: 50, bos: auto, dtyp
 predictor:
   {enabled: true, labels: student, student: null, features: all, trials: 100, recall: 0.99, confidence: 0.95}
 gate:
-  {max_rate: 0.001, max_inheritance_rate: 0.01, max_inherited: 0, max_ratio_to_baseline: 0.5, students: null}
+  {max_rate: 0.001, max_inheritance_rate: 0.01, max_inherited: 0, max_ratio_to_baseline: 0.5, students: null,
+   max_excess_inheritance: 0.01}
 report: {title: null, max_examples: 200, document_ids: false}
 seed: 0
 """
@@ -91,8 +92,8 @@ WRONG = {
         GOOD + "gate: {max_rat: 0.1}",
         "audit.yaml:8: gate.max_rat: ",
         "unknown key",
-        "did you mean max_rate? (allowed: max_rate, max_inheritance_rate, max_inherited, "
-        "max_ratio_to_baseline, students)",
+        "did you mean max_rate? (allowed: max_rate, max_inheritance_rate, max_excess_inheritance, "
+        "max_inherited, max_ratio_to_baseline, students)",
     ),
     "top key misspelled": (GOOD + "sed: 1", "audit.yaml:8: sed: ", "unknown key", "did you mean seed?"),
     "dash for underscore": (
@@ -298,8 +299,8 @@ WRONG = {
         GOOD + "gate:",
         "audit.yaml:8: gate: ",
         "is empty",
-        "give it keys (max_rate, max_inheritance_rate, max_inherited, max_ratio_to_baseline, students), "
-        "or remove it",
+        "give it keys (max_rate, max_inheritance_rate, max_excess_inheritance, max_inherited, "
+        "max_ratio_to_baseline, students), or remove it",
     ),
     "text for a section": (
         GOOD + "gate: strict",
@@ -433,12 +434,11 @@ WRONG = {
         "cannot be judged on a sample",
         "use gate.max_inheritance_rate",
     ),
-    "ratio of a sample to several baselines": (
-        models(baseline="[./b, ./c]").replace("./c.jsonl", "{path: ./c.jsonl, limit: 9}")
-        + "gate: {max_ratio_to_baseline: 0.5}",
-        "audit.yaml:4: gate.max_ratio_to_baseline: ",
-        "cannot be judged on a sample against several baselines",
-        "remove corpus.limit",
+    "excess without a baseline": (
+        models(baseline="null") + "gate: {max_excess_inheritance: 0.01}",
+        "audit.yaml:4: gate.max_excess_inheritance: ",
+        "needs models.baseline",
+        "name a baseline",
     ),
     "limit without a baseline": (
         models(baseline="null") + "gate: {max_ratio_to_baseline: 0.5}",
@@ -880,7 +880,6 @@ def test_sample_shows_the_defaults(load) -> None:
 PROMISED = [
     "attacks",
     "compute",
-    "gate.max_excess_inheritance",
     "gate.max_tagged",
     "gate.accept",
 ]

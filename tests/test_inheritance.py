@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdaudit.analysis.inheritance import classes, compare, soft_vs_hard, survival
+from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.excess import Baseline
+from kdaudit.analysis.inheritance import Family, classes, compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import (
     PairedTable,
     bonett_price_ratio,
@@ -42,12 +45,23 @@ class Sets(NamedTuple):
     def specific(self):
         return self.teacher - self.by_baseline
 
+    def family(self):
+        _, teacher, baselines = self.arrays()
+        return family(teacher, baselines)
+
     def arrays(self):
         return (
             self.flags(self.student),
             self.flags(self.teacher),
             [self.flags(baseline) for baseline in self.baselines],
         )
+
+
+def family(teacher, baselines, near=()):
+    """Each example in a document of its own."""
+    nearly = np.isin(np.arange(len(teacher)), near)
+    told = [Baseline(flags, flags.astype(float), nearly) for flags in baselines]
+    return Family(teacher, told, Documents(np.arange(len(teacher))))
 
 
 @st.composite
@@ -76,6 +90,12 @@ def exact(numerator, denominator):
     return float(Fraction(numerator, denominator)) if denominator else None
 
 
+def without_chance(found):
+    """A comparison's figures but those of chance, which test_excess is about."""
+    chance = [key for key in ComparisonResult.model_fields if re.search("reference|floor|excess|near", key)]
+    return found.model_copy(update=dict.fromkeys(chance))
+
+
 def empty_comparison(**figures):
     return ComparisonResult(**{**dict.fromkeys(ComparisonResult.model_fields), **figures})
 
@@ -97,9 +117,23 @@ def test_compare_agrees_with_sets(case):
         with_baseline=len((student & case.by_baseline) - case.teacher),
         student_only=len(student - case.by_baseline - case.teacher),
     )
+    documents = case.family().documents
     if case.specific:
         ends = clopper_pearson(len(inherited), len(case.specific))
-        expected = expected.model_copy(update={"inheritance_ci95": ends})
+        specific = case.flags(case.specific)
+        by_document = documents.within(specific).rate(case.flags(student)[specific])
+        update = {"inheritance_ci95": ends, "inheritance_ci95_by_document": by_document}
+        expected = expected.model_copy(update=update)
+    if case.size:
+        flags, _, baselines = case.arrays()
+        both = {
+            "ratio": documents.ratio(flags, baselines),
+            "difference": documents.difference(flags, baselines),
+        }
+        update = {f"{key}_ci95_by_document": ends for key, ends in both.items()}
+        if many > 1:
+            update |= {f"{key}_ci95": ends for key, ends in both.items()}
+        expected = expected.model_copy(update=update)
     if many == 1 and case.size:
         table = table_of(student, case.baselines[0], set(range(case.size)))
         paired = {
@@ -108,9 +142,8 @@ def test_compare_agrees_with_sets(case):
             "mcnemar_p": mcnemar_exact(table),
         }
         expected = expected.model_copy(update=paired)
-    found = compare("s", *case.arrays())
-    assert found.figures == expected
-    assert bool(found.notes) == (None in expected.model_dump(exclude={"also_base"}).values())
+    found = compare("s", case.flags(student), case.family())
+    assert without_chance(found.figures) == expected
 
 
 @given(sets())
@@ -131,13 +164,15 @@ def test_compare_on_a_case_counted_by_hand():
     student = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
     teacher = np.array([1, 1, 1, 0, 0, 1, 1, 0, 0, 0], dtype=bool)
     baseline = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], dtype=bool)
-    found, notes = compare("soft", student, teacher, [baseline])
+    found, notes = compare("soft", student, family(teacher, [baseline], near=[5]))
     assert (found.easy_core, found.inherited, found.with_baseline, found.student_only) == (2, 1, 1, 1)
     assert (found.teacher_specific, found.share_in_easy_core) == (3, 0.4)
     assert found.inheritance_rate == pytest.approx(1 / 3)
     assert (found.ratio_to_baseline, found.difference) == (1.25, 0.1)
     assert found.mcnemar_p == 1.0
-    assert notes == []
+    assert found.near_misses == 1
+    assert [note.code for note in notes] == ["chance_not_measured"]
+    assert "Of the 3 teacher-specific examples the baseline nearly memorizes 1:" in notes[0].text
     assert classes(student, teacher, [baseline]).classes == [
         "easy_core",
         "easy_core",
@@ -147,24 +182,27 @@ def test_compare_on_a_case_counted_by_hand():
     ]
 
 
-def test_several_baselines_leave_what_needs_a_single_pair_open():
+def test_several_baselines_have_intervals_by_document_and_no_mcnemar():
     student = np.array([1, 1, 1, 0], dtype=bool)
     baselines = [np.array([1, 0, 0, 0], dtype=bool), np.array([0, 1, 0, 1], dtype=bool)]
-    found, notes = compare("soft", student, student, baselines)
+    found, notes = compare("soft", student, family(student, baselines))
     assert (found.ratio_to_baseline, found.difference) == (2.0, 0.375)
-    assert (found.ratio_ci95, found.difference_ci95, found.mcnemar_p) == (None, None, None)
+    assert found.mcnemar_p is None
+    assert found.ratio_ci95 == found.ratio_ci95_by_document
+    assert found.difference_ci95 == found.difference_ci95_by_document
+    assert found.ratio_ci95[0] < 2.0 < found.ratio_ci95[1]
+    assert found.difference_ci95[0] < 0.375 < found.difference_ci95[1]
     assert (found.easy_core, found.inherited) == (2, 1)
-    assert len(notes) == 1
-    assert "Student soft: its ratio to the mean of 2 baselines" in notes[0].text
+    assert [note.code for note in notes] == ["several_baselines"]
 
 
 def test_without_baselines_nothing_is_claimed():
     student = np.array([1, 0, 1], dtype=bool)
-    found, notes = compare("soft", student, student, [])
+    found, notes = compare("soft", student, family(student, []))
     assert found == empty_comparison()
     assert len(notes) == 1
     assert notes[0].text.startswith("Student soft: without a baseline")
-    pair, notes = soft_vs_hard("soft", "hard", student, student, student, [])
+    pair, notes = soft_vs_hard("soft", "hard", student, student, family(student, []))
     assert pair is None
     assert len(notes) == 1
     assert "soft and hard" in notes[0].text
@@ -173,19 +211,20 @@ def test_without_baselines_nothing_is_claimed():
 
 def test_a_silent_baseline_leaves_the_ratio_bounded_below_only():
     some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
-    found, notes = compare("soft", some, some, [none])
+    found, notes = compare("soft", some, family(some, [none]))
     assert found.ratio_to_baseline is None
     assert found.ratio_ci95[0] > 0
     assert found.ratio_ci95[1] is None
-    assert [(note.code, note.subject) for note in notes] == [("ratio_undefined", "soft")]
-    assert [note.text for note in notes] == [
+    codes = [("ratio_undefined", "soft"), ("chance_not_measured", "soft")]
+    assert [(note.code, note.subject) for note in notes] == codes
+    assert notes[0].text == (
         "Student soft: its ratio to the baseline is undefined, because the baseline memorizes nothing."
-    ]
+    )
 
 
 def test_a_silent_student_and_teacher_are_noted_by_name():
     some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
-    found, notes = compare("soft", none, some, [some])
+    found, notes = compare("soft", none, family(some, [some]))
     assert (found.ratio_to_baseline, found.share_in_easy_core, found.inheritance_rate) == (0.0, None, None)
     assert [(note.code, note.subject) for note in notes] == [
         ("easy_core_share_undefined", "soft"),
@@ -201,8 +240,7 @@ def test_a_silent_student_and_teacher_are_noted_by_name():
 def test_soft_vs_hard_agrees_with_sets(case):
     soft, hard = case.student, case.other
     table = table_of(hard, soft, case.specific)
-    flags, teacher, baselines = case.arrays()
-    found, notes = soft_vs_hard("S", "H", flags, case.flags(hard), teacher, baselines)
+    found, notes = soft_vs_hard("S", "H", case.flags(soft), case.flags(hard), case.family())
     assert (found.soft, found.hard) == ("S", "H")
     assert found.both == len(soft & hard & case.specific)
     assert found.soft_only == len((soft - hard) & case.specific)
@@ -218,14 +256,15 @@ def test_soft_vs_hard_agrees_with_sets(case):
         assert found.mcnemar_p == mcnemar_exact(table)
     else:
         assert (found.ratio_ci95, found.difference_ci95, found.mcnemar_p) == (None, None, None)
-    assert bool(notes) == (None in found.model_dump().values())
+    undefined = (found.ratio, found.difference, found.share_of_hard_in_soft)
+    assert bool(notes) == (None in undefined)
 
 
 def test_a_soft_student_that_inherits_nothing_leaves_the_ratio_open_above():
     teacher = np.ones(8, dtype=bool)
     none = np.zeros(8, dtype=bool)
     hard = np.array([1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
-    found, notes = soft_vs_hard("a", "b", none, hard, teacher, [none])
+    found, notes = soft_vs_hard("a", "b", none, hard, family(teacher, [none]))
     assert found.ratio is None
     assert found.ratio_ci95[0] > 0
     assert found.ratio_ci95[1] is None
@@ -266,8 +305,8 @@ def test_survival_refuses_what_cannot_be(matched):
 def test_arrays_of_other_examples_are_refused(teacher):
     student = np.zeros(4, dtype=bool)
     for call in (
-        lambda: compare("s", student, teacher, [student]),
-        lambda: soft_vs_hard("s", "h", student, student, teacher, [student]),
+        lambda: compare("s", student, family(teacher, [student])),
+        lambda: soft_vs_hard("s", "h", student, student, family(teacher, [student])),
         lambda: classes(student, teacher, [student]),
     ):
         with pytest.raises(ValueError, match="one length"):

@@ -1,16 +1,17 @@
 """The gate: each configured limit judged for each student, and the verdict that sets the exit code.
 
-In a census, a check compares the observed value with the limit. In a sample, it uses the 95% interval: the
-check passes if the upper end is at most the limit, fails if the lower end is above it, and is inconclusive
-otherwise, also if the end that it needs is open or there is no interval.
+In a census, a check compares the observed value with the limit. In a sample, it uses the 95% intervals, by
+window and by document: the check passes if both upper ends are at most the limit, fails if both lower ends
+are above it, and is inconclusive otherwise, also if an end that it needs is open or there is no interval. So
+the wider interval decides.
 
 In a sample, an undefined value is inconclusive: the rest of the corpus may define it. A census leaves nothing
 out, so an undefined value is decided without the division:
 
-- inheritance rate, no teacher-specific example: nothing can have been inherited, so it passes;
+- inheritance rate and its excess, no teacher-specific example: nothing can have been inherited, so it passes;
 - ratio, no baseline memorizes anything: the student's rate must be at most limit times the baseline's rate,
   which is 0, so a student that memorizes nothing passes and any other fails;
-- a value without its baseline: inconclusive (the configuration refuses such a gate).
+- a value without its baselines: inconclusive.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from kdaudit.schemas.results import Check, ComparisonResult, GateResult, Interva
 
 _Judgement = Literal["pass", "fail", "inconclusive"]
 
+_ERROR = 0.025
+"""Chance that one check of a sample passes or fails wrongly: a verdict goes by one end of a 95% interval."""
 _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 
 
@@ -31,6 +34,8 @@ class _Figure(NamedTuple):
 
     value: float | None
     ci95: Interval | None
+    by_document: Interval | None = None
+    """The same by document."""
     without_value: _Judgement = "inconclusive"
     """Verdict of a census on an undefined value."""
 
@@ -61,7 +66,11 @@ def judge(
                 figure = figure_of(models[student], comparisons[student])
                 checks.append(_check(key, student, limit, figure, census))
     verdicts: list[Verdict] = ["none", *(check.verdict for check in checks)]
-    return GateResult(verdict=max(verdicts, key=_BEST_FIRST.index), checks=checks)
+    return GateResult(
+        verdict=max(verdicts, key=_BEST_FIRST.index),
+        checks=checks,
+        confidence=None if census or not checks else max(0.0, 1 - _ERROR * len(checks)),
+    )
 
 
 def _check(key: str, student: str, limit: float, figure: _Figure, census: bool) -> Check:
@@ -71,7 +80,8 @@ def _check(key: str, student: str, limit: float, figure: _Figure, census: bool) 
         limit=limit,
         value=figure.value,
         ci95=figure.ci95,
-        verdict=_by_value(figure, limit) if census else _by_interval(figure.ci95, limit),
+        ci95_by_document=figure.by_document,
+        verdict=_by_value(figure, limit) if census else _by_intervals(figure, limit),
     )
 
 
@@ -81,24 +91,38 @@ def _by_value(figure: _Figure, limit: float) -> _Judgement:
     return "pass" if figure.value <= limit else "fail"
 
 
-def _by_interval(ci95: Interval | None, limit: float) -> _Judgement:
-    low, high = ci95 or (None, None)
-    if high is not None and high <= limit:
+def _by_intervals(figure: _Figure, limit: float) -> _Judgement:
+    intervals = [one for one in (figure.ci95, figure.by_document) if one is not None] or [(None, None)]
+    lows, highs = zip(*intervals, strict=True)
+    if all(high is not None and high <= limit for high in highs):
         return "pass"
-    return "fail" if low is not None and low > limit else "inconclusive"
+    return "fail" if all(low is not None and low > limit for low in lows) else "inconclusive"
 
 
 def _rate(model: ModelResult, _: ComparisonResult) -> _Figure:
-    return _Figure(model.rate, model.ci95)
+    return _Figure(model.rate, model.ci95, model.ci95_by_document)
 
 
 def _inheritance_rate(_: ModelResult, comparison: ComparisonResult) -> _Figure:
-    nothing_to_inherit = comparison.teacher_specific == 0
     return _Figure(
         comparison.inheritance_rate,
         comparison.inheritance_ci95,
-        without_value="pass" if nothing_to_inherit else "inconclusive",
+        comparison.inheritance_ci95_by_document,
+        without_value=_where_nothing_is_inherited(comparison),
     )
+
+
+def _excess_inheritance(_: ModelResult, comparison: ComparisonResult) -> _Figure:
+    return _Figure(
+        comparison.excess_inheritance,
+        comparison.excess_ci95,
+        comparison.excess_ci95,
+        without_value=_where_nothing_is_inherited(comparison),
+    )
+
+
+def _where_nothing_is_inherited(comparison: ComparisonResult) -> _Judgement:
+    return "pass" if comparison.teacher_specific == 0 else "inconclusive"
 
 
 def _inherited(_: ModelResult, comparison: ComparisonResult) -> _Figure:
@@ -109,12 +133,18 @@ def _ratio_to_baseline(model: ModelResult, comparison: ComparisonResult) -> _Fig
     without_value: _Judgement = "pass" if model.memorized == 0 else "fail"
     if comparison.difference is None:  # no baseline, not one that memorizes nothing
         without_value = "inconclusive"
-    return _Figure(comparison.ratio_to_baseline, comparison.ratio_ci95, without_value)
+    return _Figure(
+        comparison.ratio_to_baseline,
+        comparison.ratio_ci95,
+        comparison.ratio_ci95_by_document,
+        without_value,
+    )
 
 
 _FIGURES: dict[str, Callable[[ModelResult, ComparisonResult], _Figure]] = {
     "max_rate": _rate,
     "max_inheritance_rate": _inheritance_rate,
+    "max_excess_inheritance": _excess_inheritance,
     "max_inherited": _inherited,
     "max_ratio_to_baseline": _ratio_to_baseline,
 }

@@ -2,10 +2,11 @@
 
 All arrays stand for the same examples in the same order: bool (examples,), one per model. With several
 baselines, an example is teacher-specific when the teacher memorizes it and none of them does, and in
-the easy core when the teacher and any of them do; ratio and difference are to their mean rate.
+the easy core when the teacher and any of them do; ratio and difference are to their mean rate, and what
+chance would give is known (`excess`).
 
 A figure that is undefined (no baseline, nothing to divide by) is None, never 0, and a note says why.
-Memory stays within a few bool arrays of the examples' length.
+Memory stays within a few arrays of the examples' length.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.excess import (
+    NO_EXCESS,
+    Baseline,
+    excess_at_own_rate,
+    excess_difference,
+    excess_over_chance,
+)
 from kdaudit.analysis.intervals import (
     Flags,
     PairedTable,
@@ -50,42 +59,69 @@ class Classes(NamedTuple):
     """The class of each, in the same order."""
 
 
+class Family(NamedTuple):
+    """The models that a student is set against, and the documents of their examples."""
+
+    teacher: Flags
+    baselines: Sequence[Baseline]
+    documents: Documents
+
+    @property
+    def flags(self) -> list[Flags]:
+        """Which examples each baseline memorizes."""
+        return [one.memorized for one in self.baselines]
+
+    @property
+    def by_any(self) -> Flags:
+        """Which examples any baseline memorizes, there being one: bool (examples,)."""
+        return reduce(np.logical_or, self.flags)
+
+
 class _Contrast(NamedTuple):
     """A comparison of two models' rates, with names as in `SoftVsHard`."""
 
     ratio: float | None = None
     ratio_ci95: Interval | None = None
+    ratio_ci95_by_document: Interval | None = None
     difference: float | None = None
     difference_ci95: Interval | None = None
+    difference_ci95_by_document: Interval | None = None
     mcnemar_p: float | None = None
 
 
-def compare(name: str, student: Flags, teacher: Flags, baselines: Sequence[Flags]) -> Noted[ComparisonResult]:
+def compare(name: str, student: Flags, family: Family) -> Noted[ComparisonResult]:
     """Compare the student `name` with its teacher and the baselines.
 
-    Rates are shares of all examples. Without baselines every figure is None. Against several, the
-    intervals of ratio and difference and the McNemar test are None: a mean of several outcomes is not a
-    paired proportion. Where no baseline memorizes anything the ratio is None, and its interval is
-    open above.
+    Rates are shares of all examples. Without baselines every figure is None. Against several, ratio and
+    difference have intervals by document alone, and the McNemar test is None: a mean of several outcomes is
+    not a paired proportion. Where no baseline memorizes anything the ratio is None, and its interval is open
+    above.
 
     Raises:
         ValueError: the arrays are not bool of one length.
     """
-    _require_same_examples(student, teacher, *baselines)
-    if not baselines:
+    _require_same_examples(student, family.teacher, *family.flags)
+    if not family.baselines:
         text = "without a baseline, inherited examples cannot be distinguished from the easy core."
-        nothing = ComparisonResult(**dict.fromkeys(ComparisonResult.model_fields))
+        nothing = ComparisonResult(
+            **dict.fromkeys(
+                key for key, field in ComparisonResult.model_fields.items() if field.is_required()
+            )
+        )
         return Noted(nothing, [_student_note("no_baseline", name, text)])
-    baseline = reduce(np.logical_or, baselines)
+    baseline = family.by_any
     memorized = int(np.count_nonzero(student))
-    others = PairedTable.of(baseline[student], teacher[student])
-    specific = PairedTable.of(student, teacher & ~baseline)
-    contrast = _contrast_to_mean(student, baselines)
+    others = PairedTable.of(baseline[student], family.teacher[student])
+    missed = family.teacher & ~baseline
+    specific = PairedTable.of(student, missed)
+    contrast = _contrast_to_baselines(student, family)
     result = ComparisonResult(
         ratio_to_baseline=contrast.ratio,
         ratio_ci95=contrast.ratio_ci95,
+        ratio_ci95_by_document=contrast.ratio_ci95_by_document,
         difference=contrast.difference,
         difference_ci95=contrast.difference_ci95,
+        difference_ci95_by_document=contrast.difference_ci95_by_document,
         mcnemar_p=contrast.mcnemar_p,
         easy_core=others.both,
         share_in_easy_core=_share(others.both, memorized),
@@ -93,19 +129,38 @@ def compare(name: str, student: Flags, teacher: Flags, baselines: Sequence[Flags
         inherited=specific.both,
         inheritance_rate=_share(specific.both, specific.second),
         inheritance_ci95=clopper_pearson(specific.both, specific.second) if specific.second else None,
+        inheritance_ci95_by_document=(
+            family.documents.within(missed).rate(student[missed]) if specific.second else None
+        ),
+        **_against_chance(student, family),
         with_baseline=others.first_only,
         student_only=others.neither,
     )
-    return Noted(result, _comparison_notes(name, result, len(baselines)))
+    return Noted(result, _comparison_notes(name, result, len(family.baselines)))
+
+
+def _against_chance(student: Flags, family: Family) -> dict[str, Any]:
+    """The fields of a `ComparisonResult` that say what chance gives."""
+    if len(family.baselines) == 1:
+        specific = family.teacher & ~family.by_any
+        return {"near_misses": int(np.count_nonzero(specific & family.baselines[0].nearly))}
+    found = excess_over_chance(student, family.teacher, family.flags, family.documents)
+    cut = excess_at_own_rate(student, family.teacher, family.baselines, family.documents)
+    return {
+        "reference_inheritance": found.rate,
+        "inheritance_floor": found.floor,
+        "excess_inheritance": found.difference,
+        "excess_ci95": found.difference_ci95,
+        "ratio_to_floor": found.ratio,
+        "ratio_to_floor_ci95": found.ratio_ci95,
+        "floor_at_own_rate": cut.floor,
+        "excess_at_own_rate": cut.difference,
+        "excess_at_own_rate_ci95": cut.difference_ci95,
+    }
 
 
 def soft_vs_hard(
-    soft_name: str,
-    hard_name: str,
-    soft: Flags,
-    hard: Flags,
-    teacher: Flags,
-    baselines: Sequence[Flags],
+    soft_name: str, hard_name: str, soft: Flags, hard: Flags, family: Family
 ) -> Noted[SoftVsHard | None]:
     """Compare what the hard student inherits with what the soft one inherits.
 
@@ -116,11 +171,14 @@ def soft_vs_hard(
     Raises:
         ValueError: the arrays are not bool of one length.
     """
-    _require_same_examples(soft, hard, teacher, *baselines)
-    if not baselines:
+    _require_same_examples(soft, hard, family.teacher, *family.flags)
+    if not family.baselines:
         text = f"Students {soft_name} and {hard_name}: {_NOT_COMPARED} without a baseline."
         return Noted(None, [_pair_note("no_baseline", text)])
-    specific = teacher & ~reduce(np.logical_or, baselines)
+    specific = family.teacher & ~family.by_any
+    excess = NO_EXCESS
+    if len(family.baselines) > 1:
+        excess = excess_difference(hard, soft, family.teacher, family.flags, family.documents)
     table = PairedTable.of(hard[specific], soft[specific])
     everywhere = PairedTable.of(hard, soft)
     result = SoftVsHard(
@@ -130,7 +188,9 @@ def soft_vs_hard(
         soft_only=table.second_only,
         hard_only=table.first_only,
         share_of_hard_in_soft=_share(everywhere.both, everywhere.first),
-        **_contrast(table)._asdict(),
+        excess_difference=excess.difference,
+        excess_difference_ci95=excess.difference_ci95,
+        **_contrast(hard[specific], soft[specific], family.documents.within(specific))._asdict(),
     )
     return Noted(result, _soft_vs_hard_notes(result))
 
@@ -181,29 +241,40 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _contrast(table: PairedTable) -> _Contrast:
+def _contrast(first: Flags, second: Flags, documents: Documents) -> _Contrast:
     """Contrast two models, first over (or minus) second; all None without examples."""
+    table = PairedTable.of(first, second)
     if not table.total:
         return _Contrast()
     return _Contrast(
         _share(table.first, table.second),
         bonett_price_ratio(table),
+        documents.ratio(first, [second]),
         (table.first - table.second) / table.total,
         newcombe_paired_difference(table),
+        documents.difference(first, [second]),
         mcnemar_exact(table),
     )
 
 
-def _contrast_to_mean(student: Flags, baselines: Sequence[Flags]) -> _Contrast:
+def _contrast_to_baselines(student: Flags, family: Family) -> _Contrast:
     """Contrast the student with the baselines' mean rate."""
+    baselines, documents = family.flags, family.documents
     if len(baselines) == 1:
-        return _contrast(PairedTable.of(student, baselines[0]))
+        return _contrast(student, baselines[0], documents)
+    if not student.size:
+        return _Contrast()
     # Whole counts with one division at the end: a limit of the gate that is met exactly then compares equal.
     student_counts = int(np.count_nonzero(student)) * len(baselines)
     baseline_counts = sum(int(np.count_nonzero(baseline)) for baseline in baselines)
+    ratio, difference = documents.ratio(student, baselines), documents.difference(student, baselines)
     return _Contrast(
         ratio=_share(student_counts, baseline_counts),
+        ratio_ci95=ratio,
+        ratio_ci95_by_document=ratio,
         difference=_share(student_counts - baseline_counts, student.size * len(baselines)),
+        difference_ci95=difference,
+        difference_ci95_by_document=difference,
     )
 
 
@@ -212,10 +283,7 @@ def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> li
         return [_student_note("no_examples", name, "there are no examples to compare it on.")]
     notes = []
     if baselines > 1:
-        text = (
-            f"its ratio to the mean of {baselines} baselines and its difference from it have no interval and "
-            "no McNemar test; these need a single baseline."
-        )
+        text = f"there is no McNemar test against {baselines} baselines; it needs a single one."
         notes.append(_student_note("several_baselines", name, text))
     if result.ratio_to_baseline is None:
         silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"
@@ -227,6 +295,16 @@ def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> li
     if result.inheritance_rate is None:
         text = f"its inheritance rate is undefined, {_NONE_SPECIFIC}."
         notes.append(_student_note("inheritance_undefined", name, text))
+    elif baselines == 1:
+        text = (
+            f"chance is not measured with one baseline. Of the {result.teacher_specific:,} teacher-specific "
+            f"examples the baseline nearly memorizes {result.near_misses:,}: another training without the "
+            "teacher could give these. Two baselines or more (models.baseline, one per seed) tell."
+        )
+        notes.append(_student_note("chance_not_measured", name, text))
+    if result.reference_inheritance is not None and result.ratio_to_floor is None:
+        text = "its inheritance has no ratio to chance, because no other baseline memorizes any of it."
+        notes.append(_student_note("floor_ratio_undefined", name, text))
     return notes
 
 

@@ -1,13 +1,13 @@
 """Intervals and tests for shares and for paired shares of distinct examples.
 
-The unit is the distinct example, so the counts here are of independent outcomes. Every function takes
-plain counts, accepts zero counts and never gives NaN or infinity: an interval's end that cannot be
-bounded is None.
+The counts here are of independent outcomes; where outcomes are not, as of windows of one document, a design
+effect above 1 divides the counts (see `by_document`). Every function accepts zero counts and never gives NaN
+or infinity: an interval's end that cannot be bounded is None.
 """
 
 from __future__ import annotations
 
-from math import sqrt
+from math import isinf, sqrt
 from statistics import NormalDist
 from typing import NamedTuple, Self
 
@@ -57,20 +57,22 @@ class _Bounds(NamedTuple):
     high: float
 
 
-def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> Interval:
+def clopper_pearson(successes: float, total: float, confidence: float = 0.95) -> Interval:
     """Exact interval of a share (Clopper and Pearson 1934, Biometrika 26:404); (0, 1) of no examples.
 
-    Its coverage is never below `confidence`.
+    Its coverage is never below `confidence`. Counts that a design effect divided need not be whole.
     """
-    from scipy.stats import binomtest
+    from scipy.stats import beta
 
-    if total == 0:
-        return (0.0, 1.0)
-    bounds = binomtest(successes, total).proportion_ci(confidence, "exact")
-    return (float(bounds.low), float(bounds.high))
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, successes, total - successes + 1) if successes > 0 else 0.0
+    high = beta.isf(tail, successes + 1, total - successes) if successes < total else 1.0
+    return (float(low), float(high))
 
 
-def newcombe_paired_difference(table: PairedTable, confidence: float = 0.95) -> Interval:
+def newcombe_paired_difference(
+    table: PairedTable, confidence: float = 0.95, design_effect: float = 1.0
+) -> Interval:
     """Interval of the first share minus the second: method 10 of Newcombe 1998, Stat Med 17:2635.
 
     The Wilson intervals of both shares are combined by squares, less the part that their correlation
@@ -78,20 +80,20 @@ def newcombe_paired_difference(table: PairedTable, confidence: float = 0.95) -> 
     for rare outcomes of many examples; with 30 examples or fewer and shares near 0 or 1 it can fall
     below 0.9.
     """
-    if table.total == 0:
+    if table.total == 0 or isinf(design_effect):
         return (None, None)
-    z = _normal_quantile(confidence)
+    z, total = _normal_quantile(confidence), table.total / design_effect
     first, second = table.first / table.total, table.second / table.total
-    low_1, high_1 = _wilson(table.first, table.total, z)
-    low_2, high_2 = _wilson(table.second, table.total, z)
-    phi = _newcombe_phi(table)
+    low_1, high_1 = _wilson(total * first, total, z)
+    low_2, high_2 = _wilson(total * second, total, z)
+    phi = _newcombe_phi(table, design_effect)
     below = _square_and_add(first - low_1, high_2 - second, phi)
     above = _square_and_add(high_1 - first, second - low_2, phi)
     difference = (table.first - table.second) / table.total
     return (max(difference - below, -1.0), min(difference + above, 1.0))
 
 
-def bonett_price_ratio(table: PairedTable, confidence: float = 0.95) -> Interval:
+def bonett_price_ratio(table: PairedTable, confidence: float = 0.95, design_effect: float = 1.0) -> Interval:
     """Interval of the first share over the second: Bonett and Price 2006, Stat Med 25:3039.
 
     The ratio of two Wilson intervals over the examples with either outcome, at a normal quantile that
@@ -104,14 +106,15 @@ def bonett_price_ratio(table: PairedTable, confidence: float = 0.95) -> Interval
     With no first outcome the low end is 0; with no second outcome the high end is open; with neither
     outcome at all every ratio is possible: (0, None).
     """
-    either = table.total - table.neither
+    either = (table.total - table.neither) / design_effect
     if either == 0:
         return (0.0, None)
-    discordant = table.first_only + table.second_only
-    paired_error = sqrt((discordant + 2) / ((table.first + 1) * (table.second + 1)))
-    own_errors = _log_share_error(table.first, either) + _log_share_error(table.second, either)
+    one, other = table.first / design_effect, table.second / design_effect
+    discordant = (table.first_only + table.second_only) / design_effect
+    paired_error = sqrt((discordant + 2) / ((one + 1) * (other + 1)))
+    own_errors = _log_share_error(one, either) + _log_share_error(other, either)
     z = _normal_quantile(confidence) * paired_error / own_errors
-    first, second = _wilson(table.first, either, z), _wilson(table.second, either, z)
+    first, second = _wilson(one, either, z), _wilson(other, either, z)
     return (first.low / second.high, first.high / second.low if table.second else None)
 
 
@@ -128,7 +131,7 @@ def _normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def _wilson(successes: int, total: int, z: float) -> _Bounds:
+def _wilson(successes: float, total: float, z: float) -> _Bounds:
     """Score interval of a share (Wilson 1927, J Am Stat Assoc 22:209), exactly 0 or 1 where it ends there."""
     centre = successes + z * z / 2
     spread = z * sqrt(z * z / 4 + successes * (1 - successes / total))
@@ -137,11 +140,11 @@ def _wilson(successes: int, total: int, z: float) -> _Bounds:
     return _Bounds(low, high)
 
 
-def _newcombe_phi(table: PairedTable) -> float:
+def _newcombe_phi(table: PairedTable, design_effect: float) -> float:
     """Correlation of the outcomes; a positive one is continuity-corrected, an undefined one is 0."""
     covariance: float = table.both * table.neither - table.first_only * table.second_only
     if covariance > 0:
-        covariance = max(covariance - table.total / 2, 0.0)
+        covariance = max(covariance - design_effect * table.total / 2, 0.0)
     margins = table.first * (table.total - table.first) * table.second * (table.total - table.second)
     return covariance / sqrt(margins) if margins else 0.0
 
@@ -151,6 +154,6 @@ def _square_and_add(a: float, b: float, phi: float) -> float:
     return sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
 
 
-def _log_share_error(successes: int, total: int) -> float:
+def _log_share_error(successes: float, total: float) -> float:
     """Standard error of the log of a share, with one success and one failure added."""
     return sqrt((1 - (successes + 1) / (total + 2)) / (successes + 1))

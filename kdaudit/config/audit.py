@@ -265,6 +265,10 @@ def tensor_parallel_by_key(models: ModelSet, extraction: ExtractionBase) -> dict
     return asked | {key: count for key, count in own.items() if count is not None}
 
 
+_NEED_BASELINE = ("max_inheritance_rate", "max_excess_inheritance", "max_inherited", "max_ratio_to_baseline")
+"""Limits that cannot be judged without a baseline."""
+
+
 class GateConfig(Section):
     """Limits that decide the exit code; each is optional."""
 
@@ -272,6 +276,9 @@ class GateConfig(Section):
     """Highest memorization rate of a student."""
     max_inheritance_rate: Share | None = None
     """Highest share of teacher-specific examples that a student inherits."""
+    max_excess_inheritance: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    """Highest share of teacher-specific examples that a student inherits beyond chance; with a
+    single baseline chance is not measured, and this is inconclusive."""
     max_inherited: NonNegativeInt | None = None
     """Highest count of inherited examples (a census only: not with `corpus.limit`)."""
     max_ratio_to_baseline: Annotated[float, Field(ge=0.0)] | None = None
@@ -341,15 +348,8 @@ class AuditConfig(Section):
                 fix="use gate.max_inheritance_rate, or remove corpus.limit",
                 key="gate.max_inherited",
             )
-        several = self.models.baseline is not None and len(self.models.baseline) > 1
-        if gate.max_ratio_to_baseline is not None and several and self.corpus.limit is not None:
-            raise MisfitError(
-                "cannot be judged on a sample against several baselines, whose ratio has no interval",
-                fix="remove corpus.limit, name one baseline, or remove this limit",
-                key="gate.max_ratio_to_baseline",
-            )
         if self.models.baseline is None:
-            for key in ("max_inheritance_rate", "max_inherited", "max_ratio_to_baseline"):
+            for key in _NEED_BASELINE:
                 if getattr(gate, key) is not None:
                     raise MisfitError(
                         "needs models.baseline", fix="name a baseline or remove this limit", key=f"gate.{key}"

@@ -1,7 +1,7 @@
 """The way of the data, top to bottom: `run_audit` is the map of the program.
 
     config -> preflight -> models, corpus windows -> extraction per model -> features -> perplexity, entropy
-    -> predictor -> comparison -> results -> report
+    -> nearness of baselines -> predictor -> comparison -> results -> report
 
 Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped
 when an earlier call finished it.
@@ -23,6 +23,7 @@ from kdaudit.pipelines.stages.leak_table import leaks_table
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
 from kdaudit.pipelines.stages.opening import opened
+from kdaudit.pipelines.stages.nearness import write_nearness
 from kdaudit.pipelines.stages.predicting import (
     absent,
     label_flags,
@@ -67,6 +68,7 @@ def run_audit(
         if config.predictor.enabled and work.models.baselines:
             write_features(work)
         write_likelihoods(work, corpus.examples)
+        write_nearness(work)
         _write_prediction(work, config, corpus)
         _write_results(work, config, corpus)
         _write_reports(work, config)

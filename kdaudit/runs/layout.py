@@ -1,7 +1,7 @@
 """Every file name and Arrow schema of the folders that kdaudit writes, each spelled here and nowhere else.
 
     an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ continuations/ engine_check/
-                     perplexity/ entropy/ features/ -> results.json, leaks.parquet
+                     perplexity/ entropy/ nearness/ features/ -> results.json, leaks.parquet
                      -> report.html, report.public.html, card.md
     a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
     a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
@@ -157,6 +157,11 @@ def entropy(model: str) -> str:
     return f"entropy/{model}.parquet"
 
 
+def nearness(model: str) -> str:
+    """How near a baseline is to what any model memorizes."""
+    return f"nearness/{model}.parquet"
+
+
 def is_measurement(name: str) -> bool:
     """Whether a file holds what was measured of the models: what must not be lost to a slip in a file."""
     return name.startswith((f"{EXTRACTION}/", f"{ATTACKS}/", f"{FEATURES}/"))
@@ -244,6 +249,15 @@ ENTROPY_SCHEMA = pa.schema(
         ("mean_log_probability", pa.float64()),  # of the tokens that stand there
     ]
 )
+
+NEARNESS_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("wrong_tokens", pa.int32()),  # of the suffix: not the argmax after the true tokens before them
+        ("log_probability", pa.float64()),  # of the suffix, mean over its tokens, nats
+    ]
+)
+"""A row an example that some model memorizes."""
 
 RISK_SCHEMA = pa.schema(
     [

@@ -27,6 +27,8 @@ NoteCode = Literal[
     "ratio_undefined",
     "easy_core_share_undefined",
     "inheritance_undefined",
+    "chance_not_measured",
+    "floor_ratio_undefined",
     # Soft against hard KD.
     "soft_vs_hard_missing",
     "soft_vs_hard_partial",

@@ -109,6 +109,8 @@ class ModelResult(Result):
     rate: float
     ci95: Interval
     """Clopper-Pearson."""
+    ci95_by_document: Interval | None = None
+    """The same where documents are the unit: windows of one document are not independent."""
     windows_memorized: int
     """Occurrences of the memorized examples in the corpus."""
     survival: list[float]
@@ -141,13 +143,15 @@ class ComparisonResult(Result):
     ratio_to_baseline: float | None
     """The student's rate over the baselines' mean rate."""
     ratio_ci95: Interval | None
-    """Bonett-Price; against several baselines None."""
+    """Bonett-Price; against several baselines by document alone."""
+    ratio_ci95_by_document: Interval | None = None
     difference: float | None
     """The student's rate minus the baselines' mean rate."""
     difference_ci95: Interval | None
-    """Newcombe's paired interval."""
+    """Newcombe's paired interval; against several baselines by document alone."""
+    difference_ci95_by_document: Interval | None = None
     mcnemar_p: float | None
-    """Exact McNemar, two-sided."""
+    """Exact McNemar, two-sided; against several baselines None."""
     easy_core: int | None
     """Examples that the student, the teacher and a baseline memorize."""
     share_in_easy_core: float | None
@@ -157,6 +161,26 @@ class ComparisonResult(Result):
     """Teacher-specific examples that the student memorizes."""
     inheritance_rate: float | None
     inheritance_ci95: Interval | None
+    inheritance_ci95_by_document: Interval | None = None
+    reference_inheritance: float | None = None
+    """The student's rate among what the teacher memorizes and one baseline, the reference, does not; mean
+    over all references. It takes two baselines, as do all figures of chance that follow."""
+    inheritance_floor: float | None = None
+    """The other baselines' mean rate there: what training regains by chance, without a teacher."""
+    excess_inheritance: float | None = None
+    """`reference_inheritance` minus `inheritance_floor`."""
+    excess_ci95: Interval | None = None
+    """Documents are drawn with replacement; so for the intervals that follow."""
+    ratio_to_floor: float | None = None
+    ratio_to_floor_ci95: Interval | None = None
+    floor_at_own_rate: float | None = None
+    """The floor where the other baselines are cut at as many examples as the student memorizes, those that
+    they are surest of."""
+    excess_at_own_rate: float | None = None
+    excess_at_own_rate_ci95: Interval | None = None
+    near_misses: int | None = None
+    """With one baseline: the teacher-specific examples that it nearly memorizes, so that chance could have
+    given them to another training."""
     with_baseline: int | None
     """Examples that the student and a baseline memorize, but not the teacher."""
     student_only: int | None
@@ -178,9 +202,14 @@ class SoftVsHard(Result):
     ratio: float | None
     """Examples inherited by hard over those inherited by soft."""
     ratio_ci95: Interval | None
+    ratio_ci95_by_document: Interval | None = None
     difference: float | None
     """Hard's inheritance rate minus soft's."""
     difference_ci95: Interval | None
+    difference_ci95_by_document: Interval | None = None
+    excess_difference: float | None = None
+    """Hard's excess inheritance minus soft's; with two baselines or more."""
+    excess_difference_ci95: Interval | None = None
     mcnemar_p: float | None
     share_of_hard_in_soft: float | None
     """Of all that the hard student memorizes, the share that the soft one memorizes too."""
@@ -282,6 +311,8 @@ class Check(Result):
     limit: float
     value: float | None
     ci95: Interval | None
+    ci95_by_document: Interval | None = None
+    """Where documents are the unit: a sample is judged by both, so by the wider one."""
     verdict: Literal["pass", "fail", "inconclusive"]
 
 
@@ -290,6 +321,9 @@ class GateResult(Result):
 
     verdict: Verdict
     checks: list[Check]
+    confidence: float | None = None
+    """That no check of a sample passes or fails wrongly, all together: 1 - 0.025 for each (Bonferroni). None
+    for a census, which has no sampling error, and without checks."""
 
 
 class Leak(Result):

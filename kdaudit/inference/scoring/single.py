@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
-from kdaudit.inference.base import Scores, Tokens
-from kdaudit.inference.examples import Ragged
+from kdaudit.inference.base import Lengths, Ragged, Scores, Tokens
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
@@ -77,6 +76,21 @@ class FeatureService:
         for batch, nll, entropy in self._scored(Packed(flat, ends), bos, width):
             means[:, batch.rows] = batch.means(entropy), -batch.means(nll)
         return means[0], means[1]
+
+    def nearness(
+        self, flat: Tokens, ends: Lengths, targets: Lengths, *, vocabulary: int
+    ) -> tuple[Lengths, Floats]:
+        """See `FeatureWorker.nearness`; `targets` are the tokens of each window's target."""
+        windows = Ragged(flat, np.concatenate([np.zeros(1, np.int64), ends]))
+        scores = score_tokens(self._model, windows, vocabulary, self._retries)
+        stops = scores.offsets[1:]
+        parts = np.stack([stops - targets, stops], axis=1).ravel()
+        # Each second sum, from one end to the next start, is dropped; a 0 stands behind the last end.
+        wrong, log_probability = (
+            np.add.reduceat(np.append(values, 0), parts)[::2]
+            for values in (~scores.hit, scores.log_probability)
+        )
+        return wrong.astype(np.int64), log_probability / targets
 
     def _scored(self, packed: Packed, bos: int | None, width: int) -> Iterator[_Scored]:
         import torch
@@ -193,9 +207,28 @@ class FeatureWorker:
         """
         return EntropyScores(*self._call("entropy", windows, bos=bos, vocabulary=vocabulary))
 
-    def _call(self, method: str, windows: Sequence[Tokens], **values: int | None) -> list[NDArray[Any]]:
+    def nearness(self, prompts: Ragged, targets: Ragged, vocabulary: int) -> tuple[Lengths, Floats]:
+        """How near the model is to reproducing targets, given the true tokens before each token.
+
+        Args:
+            prompts: with the BOS token, where there is one.
+            targets: what follows.
+            vocabulary: as in `entropy`.
+
+        Returns:
+            Of each target, its tokens that are not the argmax, int64 (targets,), and the mean ln p of its
+            tokens, float64 (targets,).
+
+        """
+        windows = list(prompts.followed_by(targets))
+        wrong, log_probability = self._call("nearness", windows, targets.lengths, vocabulary=vocabulary)
+        return wrong, log_probability
+
+    def _call(
+        self, method: str, windows: Sequence[Tokens], *arrays: Lengths, **values: int | None
+    ) -> list[NDArray[Any]]:
         with explained(str(self._files.folder), "transformers"):
-            answer = self._worker.call(method, *pack(windows), **values)
+            answer = self._worker.call(method, *pack(windows), *arrays, **values)
         self.seconds += float(answer.head["seconds"])
         refuse_broken(self._files, answer.arrays)
         return answer.arrays

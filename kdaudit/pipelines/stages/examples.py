@@ -117,3 +117,20 @@ def read_copies(work: Work) -> NDArray[np.int32]:
     """Places of each example: int32 (examples,)."""
     shards = work.run.shards(layout.EXAMPLES)
     return np.concatenate([work.run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in shards])
+
+
+def read_documents(work: Work) -> NDArray[np.int64]:
+    """A number for the document of each example's first place: int64 (examples,)."""
+    shards = work.run.shards(layout.EXAMPLES)
+    names = pa.chunked_array(
+        [
+            chunk
+            for shard in shards
+            for chunk in work.run.read_table(shard, ["document_id"])["document_id"].chunks
+        ],
+        type=pa.string(),
+    )
+    numbers: NDArray[np.int64] = (
+        names.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    )
+    return numbers

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.inheritance import Family
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import ATTACKS, GREEDY
 from kdaudit.config.audit import AuditConfig
@@ -18,8 +20,9 @@ from kdaudit.inference import Split
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
-from kdaudit.pipelines.stages.examples import read_copies
+from kdaudit.pipelines.stages.examples import read_copies, read_documents
 from kdaudit.pipelines.stages.likelihoods import EntropyPoints, read_entropies
+from kdaudit.pipelines.stages.nearness import read_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
@@ -62,6 +65,8 @@ class Audited(NamedTuple):
     """Entropy against log-probability of a sample of examples, by model."""
     notes: list[Note]
     """Those of `Work`."""
+    family: Family
+    """What students are compared with."""
 
     @property
     def target_lengths(self) -> NDArray[np.int64]:
@@ -75,18 +80,26 @@ class Audited(NamedTuple):
 
 def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
     """Read every stage's files back."""
+    measured = {member.name: _measured(work, member) for member in work.models.members}
     return Audited(
         config,
         work.models,
         corpus,
         work.split,
         read_copies(work),
-        {member.name: _measured(work, member) for member in work.models.members},
+        measured,
         read_prediction(work),
         read_risk(work),
         read_entropies(work),
         work.notes,
+        _family(work, measured),
     )
+
+
+def _family(work: Work, measured: Mapping[str, Measured]) -> Family:
+    """Teacher, baselines and documents, as inheritance takes them."""
+    baselines = [read_baseline(work, one, measured[one.name].corpus) for one in work.models.baselines]
+    return Family(measured["teacher"].corpus.exposed, baselines, Documents(read_documents(work), work.seed))
 
 
 def _measured(work: Work, member: AuditedModel) -> Measured:

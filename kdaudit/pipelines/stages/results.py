@@ -103,6 +103,7 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         memorized=count,
         rate=count / total,
         ci95=clopper_pearson(count, total),
+        ci95_by_document=audited.family.documents.rate(memorized),
         windows_memorized=int(audited.copies[memorized].sum(dtype=np.int64)),
         survival=survival(corpus.rows["matched_tokens"].to_numpy(), audited.target_lengths),
         holdout=_floor(measured.holdout),
@@ -150,12 +151,10 @@ def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
 
 
 def _compare(audited: Audited) -> _Compared:
-    teacher = audited.memorized("teacher")
-    baselines = [audited.memorized(one.name) for one in audited.models.baselines]
     notes: list[Note] = []
     comparison = {}
     for student in audited.models.students:
-        found = compare(student.name, audited.memorized(student.name), teacher, baselines)
+        found = compare(student.name, audited.memorized(student.name), audited.family)
         comparison[student.name] = found.figures.model_copy(
             update={"also_base": _also_base(audited, student)}
         )
@@ -176,7 +175,11 @@ def _compare(audited: Audited) -> _Compared:
         )
         notes.append(Note(code="soft_vs_hard_partial", subject="soft_vs_hard", text=text))
     both = soft_vs_hard(
-        soft.name, hard.name, audited.memorized(soft.name), audited.memorized(hard.name), teacher, baselines
+        soft.name,
+        hard.name,
+        audited.memorized(soft.name),
+        audited.memorized(hard.name),
+        audited.family,
     )
     return _Compared(comparison, both.figures, [*notes, *both.notes])
 

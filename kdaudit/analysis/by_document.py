@@ -1,0 +1,155 @@
+"""Intervals whose unit is the document: windows of one document are not independent.
+
+A document that is memorized is often memorized in several windows, so that n windows tell less than n
+independent ones. How much less is the design effect: the variance of a figure where documents are drawn,
+over its variance where windows are (Kish 1965, Survey Sampling, 8.2). Intervals for counts are then taken
+with counts divided by it, as Korn and Graubard 1998 (Survey Methodology 24:193) do for Clopper-Pearson's;
+they keep their properties at counts of zero. Their correction for few documents is in the factor too. What
+has no such interval is resampled: whole documents are drawn with replacement.
+
+An example that stands in several documents counts for the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.analysis.intervals import (
+    Flags,
+    PairedTable,
+    bonett_price_ratio,
+    clopper_pearson,
+    newcombe_paired_difference,
+)
+from kdaudit.schemas.results import Interval
+
+Floats = NDArray[np.float64]
+
+DRAWS: Final = 2000
+"""Resamples of the documents."""
+_MOST_UNDEFINED = 0.025
+"""Share of the draws without a value from which an interval's ends are open."""
+
+
+class Documents:
+    """Which document each example stands in.
+
+    Args:
+        codes: equal for examples of one document: int64 (examples,).
+        seed: of the resampling.
+
+    """
+
+    def __init__(self, codes: NDArray[np.int64], seed: int = 0) -> None:
+        names, self._of_example = np.unique(codes, return_inverse=True)
+        self.count = len(names)
+        """Documents that hold an example."""
+        self._seed = seed
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """Examples of each document: float64 (documents,)."""
+        return np.bincount(self._of_example, minlength=self.count).astype(np.float64)
+
+    def sums(self, values: Floats | Flags) -> Floats:
+        """Sum of the examples' values, (examples,), in each document: float64 (documents,)."""
+        return np.bincount(self._of_example, weights=values, minlength=self.count).astype(np.float64)
+
+    def within(self, chosen: Flags) -> Documents:
+        """The documents of some examples, bool (examples,), alone."""
+        return Documents(self._of_example[chosen], self._seed)
+
+    def rate(self, memorized: Flags) -> Interval:
+        """Interval of a share of the examples, bool (examples,): Korn and Graubard's.
+
+        Where no or every example is memorized nothing tells how alike windows of a document are, and each
+        document counts as one.
+        """
+        total, count = len(memorized), int(np.count_nonzero(memorized))
+        if not 0 < count < total:
+            return clopper_pearson(self.count if count else 0, self.count)
+        share = count / total
+        effect = self._effect(memorized.astype(np.float64) - share, total * share * (1 - share))
+        return clopper_pearson(count / effect, total / effect)
+
+    def difference(self, first: Flags, others: Sequence[Flags]) -> Interval:
+        """Interval of a share minus the mean of others', all bool (examples,): Newcombe's."""
+        table = _added(first, others)
+        mean, several = np.mean(others, axis=0), len(others)
+        spread = (table.first_only + table.second_only) / table.total
+        gap = (table.first - table.second) / table.total
+        influence = first - mean - gap
+        effect = self._effect(influence, len(first) * (spread - gap * gap), least=1 / several)
+        return newcombe_paired_difference(table, design_effect=several * effect)
+
+    def ratio(self, first: Flags, others: Sequence[Flags]) -> Interval:
+        """Interval of a share over the mean of others', all bool (examples,): Bonett and Price's."""
+        table = _added(first, others)
+        several = len(others)
+        if not (table.first and table.second):
+            effect = self._worst_effect
+        else:
+            own, other = table.first / table.total, table.second / table.total
+            both = table.both / table.total
+            influence = first / own - np.mean(others, axis=0) / other
+            alone = len(first) * (1 / own + 1 / other - 2 * both / (own * other))
+            effect = self._effect(influence, alone, least=1 / several)
+        return bonett_price_ratio(table, design_effect=several * effect)
+
+    def resampled(self, sums: Floats, figure: Callable[[Floats], Floats]) -> Interval:
+        """Percentile interval of a figure of sums over examples, whole documents drawn with replacement.
+
+        Args:
+            sums: of each document, see `sums`: float64 (documents, k).
+            figure: gives the figure, (draws,), of drawn totals, (draws, k); NaN where it is undefined.
+
+        """
+        # Documents with equal sums are drawn together: the number of each kind is multinomial.
+        kinds, counts = np.unique(sums, axis=0, return_counts=True)
+        rng = np.random.default_rng(self._seed)
+        drawn = rng.multinomial(self.count, counts / self.count, size=DRAWS)
+        values = figure(drawn @ kinds)
+        known = values[np.isfinite(values)]
+        if len(known) < (1 - _MOST_UNDEFINED) * DRAWS:
+            return (None, None)
+        low, high = np.percentile(known, [2.5, 97.5])
+        return (float(low), float(high))
+
+    def _effect(self, influence: Floats, alone: float, least: float = 1.0) -> float:
+        """Design effect, for few documents enlarged as Korn and Graubard do.
+
+        Args:
+            influence: each example's part in the figure; adds up to 0: float64 (examples,).
+            alone: sum of their squares if each example were drawn by itself.
+            least: below which chance alone takes it.
+
+        """
+        if self.count < 2 or alone <= 0:
+            return self._worst_effect
+        by_document = float(np.square(self.sums(influence)).sum()) * self.count / (self.count - 1)
+        return max(by_document / alone, least) * self._few
+
+    @property
+    def _worst_effect(self) -> float:
+        """The effect where all examples of a document have one outcome."""
+        return float(np.square(self.sizes).sum() / self.sizes.sum()) * self._few
+
+    @property
+    def _few(self) -> float:
+        """Square of Student's quantile over the normal one; a single document leaves all open."""
+        from scipy.stats import norm, t
+
+        if self.count < 2:
+            return float("inf")
+        return float((t.ppf(0.975, self.count - 1) / norm.ppf(0.975)) ** 2)
+
+
+def _added(first: Flags, others: Sequence[Flags]) -> PairedTable:
+    """Counts over all pairs of the first with one of the others."""
+    tables = [PairedTable.of(first, other) for other in others]
+    return PairedTable(*(sum(counts) for counts in zip(*tables, strict=True)))

@@ -1,0 +1,183 @@
+"""Inheritance against chance: what a student has of its teacher beyond what any retraining regains.
+
+Teacher-specific means that a baseline missed it, and trainings differ: another baseline, which never met the
+teacher, memorizes a part of it too. With two or more baselines that part can be measured. Each baseline in
+turn is the reference: among the examples that the teacher memorizes and the reference does not, the
+student's rate is set against the mean rate of the other baselines; the mean over the references is taken.
+
+Of models that memorize unlike many examples, the one with more has more of any set. So the others are also
+cut at the student's own count, keeping what they are surest of: the floor at the student's rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.intervals import Flags
+from kdaudit.schemas.results import Interval
+
+Floats = NDArray[np.float64]
+
+NEAR = 0.1
+"""Share of a suffix's tokens, each asked after the true ones, that a model which nearly memorizes it may
+miss: nearly all that another training regains lies there."""
+
+
+class Baseline(NamedTuple):
+    """What a baseline memorizes, and how near it is to the rest: arrays are (examples,)."""
+
+    memorized: Flags
+    nearness: Floats
+    """Ranks the examples, memorized ones above all others; ties are shared: float64."""
+    nearly: Flags
+    """Which others it nearly memorizes: at most `NEAR` of the suffix's tokens are wrong."""
+
+    @classmethod
+    def of(
+        cls,
+        memorized: Flags,
+        matched: Floats,
+        scored: NDArray[np.int64],
+        wrong: Floats,
+        probability: Floats,
+    ) -> Self:
+        """Rank examples: what is memorized, what is scored besides, the rest; of the rest by matched tokens.
+
+        Args:
+            memorized: bool (examples,).
+            matched: share of the suffix's tokens matched: (examples,).
+            scored: ids of the examples that were read with the true tokens, the memorized ones among them.
+            wrong: share of their suffix's tokens that are not the argmax: (scored,).
+            probability: geometric mean of the probabilities of their suffix's tokens: (scored,).
+
+        """
+        nearness = matched - 1
+        own = memorized[scored]
+        nearness[scored] = np.where(own, 2 + probability, 1 - wrong + probability)
+        nearly = np.zeros(len(memorized), np.bool_)
+        nearly[scored] = ~own & (wrong <= NEAR)
+        return cls(memorized, nearness, nearly)
+
+
+class Excess(NamedTuple):
+    """Inheritance beyond chance; figures are None where no baseline misses what the teacher memorizes."""
+
+    rate: float | None
+    """The student's rate among the examples that the teacher memorizes and a reference does not."""
+    floor: float | None
+    """The other baselines' mean rate there."""
+    difference: float | None
+    """Rate minus floor; its interval draws documents."""
+    difference_ci95: Interval | None
+    ratio: float | None
+    """Rate over floor; None where no other baseline has any of them."""
+    ratio_ci95: Interval | None
+
+
+NO_EXCESS = Excess(None, None, None, None, None, None)
+
+
+def excess_over_chance(
+    student: Flags, teacher: Flags, baselines: Sequence[Flags], documents: Documents
+) -> Excess:
+    """Set a student's inheritance against that of retrained baselines.
+
+    Args:
+        student: which examples it memorizes: bool (examples,).
+        teacher: the same of the teacher.
+        baselines: the same of at least two baselines.
+        documents: of the examples.
+
+    """
+    return _excess(student, teacher, baselines, baselines, documents)
+
+
+def excess_at_own_rate(
+    student: Flags, teacher: Flags, baselines: Sequence[Baseline], documents: Documents
+) -> Excess:
+    """The same, the other baselines cut at as many examples as the student memorizes.
+
+    The cut is taken as given: the interval does not hold how it would vary with the documents drawn.
+    """
+    references = [one.memorized for one in baselines]
+    count = int(np.count_nonzero(student))
+    return _excess(student, teacher, references, [at_count(one, count) for one in baselines], documents)
+
+
+def excess_difference(
+    first: Flags, second: Flags, teacher: Flags, baselines: Sequence[Flags], documents: Documents
+) -> Excess:
+    """The first student's excess against the second's: `difference` is of both excesses.
+
+    The floor is one for both and cancels, so the second student stands in the others' place.
+    """
+    return _excess(first, teacher, baselines, [second] * len(baselines), documents)
+
+
+def at_count(baseline: Baseline, count: int) -> Floats:
+    """The `count` examples that a baseline is nearest to, as weights that add up to it: float64 (examples,).
+
+    Examples that are tied at the cut share what is left of it.
+    """
+    nearness = baseline.nearness
+    if count == 0:
+        return np.zeros(len(nearness))
+    cut = np.partition(nearness, -count)[-count]
+    above, tied = nearness > cut, nearness == cut
+    weights: Floats = above + tied * ((count - np.count_nonzero(above)) / np.count_nonzero(tied))
+    return weights
+
+
+def _excess(
+    student: Flags,
+    teacher: Flags,
+    references: Sequence[Flags],
+    others: Sequence[Flags | Floats],
+    documents: Documents,
+) -> Excess:
+    """The excess of the student over the mean of `others` but the reference's own, over all references."""
+    sums = []
+    for number, reference in enumerate(references):
+        specific = teacher & ~reference
+        rest = np.mean([other for place, other in enumerate(others) if place != number], axis=0)
+        sums.append([specific, specific & student, specific * rest])
+    by_document = np.stack(
+        [documents.sums(values) for kind in zip(*sums, strict=True) for values in kind], axis=1
+    )
+    total = by_document.sum(axis=0, keepdims=True)
+    rate, floor = (float(values[0]) for values in _rates(total))
+    if np.isnan(rate):
+        return NO_EXCESS
+    return Excess(
+        rate,
+        floor,
+        rate - floor,
+        documents.resampled(by_document, lambda drawn: np.subtract(*_rates(drawn))),
+        rate / floor if floor else None,
+        documents.resampled(by_document, lambda drawn: _ratio(*_rates(drawn))) if floor else None,
+    )
+
+
+def _rates(totals: Floats) -> tuple[Floats, Floats]:
+    """The student's and the others' mean rate, each (draws,), NaN without any teacher-specific example.
+
+    Args:
+        totals: (draws, 3 * references): teacher-specific examples for each reference, those that the student
+            memorizes of them, those that the others do.
+
+    """
+    specific, inherited, regained = np.split(totals, 3, axis=1)
+    met = specific > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = [np.where(met, part / specific, 0.0).sum(1) / met.sum(1) for part in (inherited, regained)]
+    return shares[0], shares[1]
+
+
+def _ratio(rate: Floats, floor: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(floor > 0, rate / floor, np.nan)

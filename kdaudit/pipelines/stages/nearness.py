@@ -1,0 +1,73 @@
+"""How near each baseline is to what any model memorizes: by how much chance could carry inheritance.
+
+A baseline that misses an example by one token of fifty may well memorize it in another training. Only
+examples that some model memorizes are scored: nothing else is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.analysis.excess import Baseline
+from kdaudit.attacks.examples import examples_of
+from kdaudit.inference.retry import retry_on_oom
+from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
+from kdaudit.pipelines.stages.work import Work
+from kdaudit.runs import layout
+from kdaudit.runs.examples import read_examples
+
+
+def write_nearness(work: Work) -> None:
+    """Score every baseline on the examples that any model memorizes."""
+    members = work.models.members
+    if work.models.baselines:
+        wanted = leaked([*exposed_by(work, members).values()])
+        depends = work.fingerprints(*(member.name for member in members))
+        for member in work.models.baselines:
+            _score(work, member, wanted, depends)
+
+
+def _score(
+    work: Work, member: AuditedModel, wanted: NDArray[np.int64], depends: Mapping[str, list[str]]
+) -> None:
+    run, name = work.run, layout.nearness(member.name)
+    if run.done(name, depends):
+        return
+    run.discard(name)
+    with run.stage(name, depends):
+        retry_on_oom(member.name, lambda retries: _write(work, member, wanted, retries), work.warn)
+        work.check_unchanged(member, lambda: [name])
+
+
+def _write(work: Work, member: AuditedModel, wanted: NDArray[np.int64], retries: int) -> None:
+    rows = [layout.NEARNESS_SCHEMA.empty_table()]
+    if len(wanted):
+        work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
+        with FeatureWorker(*work.files(member), retries) as worker:
+            for table in read_examples(work.run, layout.EXAMPLES, wanted):
+                batch = examples_of(table, work.split_of(member))
+                wrong, log_probability = worker.nearness(batch.prompts, batch.targets, work.vocabulary)
+                columns = [batch.example_ids, wrong.astype(np.int32), log_probability]
+                rows.append(pa.table(columns, schema=layout.NEARNESS_SCHEMA))
+    work.run.write_table(layout.nearness(member.name), pa.concat_tables(rows))
+
+
+def read_baseline(work: Work, member: AuditedModel, found: Attacked) -> Baseline:
+    """A baseline as inheritance is compared with it.
+
+    Args:
+        work: the run.
+        member: the baseline.
+        found: by greedy extraction.
+
+    """
+    table, suffix = work.run.read_table(layout.nearness(member.name)), work.split.suffix_tokens
+    ids, wrong, log_probability = (column.to_numpy() for column in table.columns)
+    matched = found.rows["matched_tokens"].to_numpy() / suffix
+    return Baseline.of(found.exposed, matched, ids, wrong / suffix, np.exp(log_probability))

@@ -1,0 +1,157 @@
+"""Inheritance against chance, and intervals by document, against loops over sets and over documents."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.excess import (
+    NO_EXCESS,
+    Baseline,
+    at_count,
+    excess_at_own_rate,
+    excess_difference,
+    excess_over_chance,
+)
+from kdaudit.analysis.intervals import PairedTable, bonett_price_ratio, clopper_pearson
+
+
+@st.composite
+def families(draw):
+    """Student, teacher, two to four baselines and the document of each example."""
+    size = draw(st.integers(1, 30))
+    flags = st.lists(st.booleans(), min_size=size, max_size=size).map(lambda one: np.array(one, bool))
+    documents = draw(st.lists(st.integers(0, 5), min_size=size, max_size=size))
+    return draw(flags), draw(flags), draw(st.lists(flags, min_size=2, max_size=4)), np.array(documents)
+
+
+def excess_of_sets(student, teacher, baselines):
+    """The definition, with sets: mean over references of the rates among what each alone is asked about."""
+    rates, floors = [], []
+    for place, reference in enumerate(baselines):
+        specific = {i for i in range(len(student)) if teacher[i] and not reference[i]}
+        if specific:
+            others = [one for number, one in enumerate(baselines) if number != place]
+            rates.append(sum(student[i] for i in specific) / len(specific))
+            floors.append(sum(one[i] for i in specific for one in others) / len(specific) / len(others))
+    return (np.mean(rates), np.mean(floors)) if rates else None
+
+
+@given(families())
+@settings(deadline=None)
+def test_excess_is_the_definition_over_sets(case):
+    student, teacher, baselines, documents = case
+    found = excess_over_chance(student, teacher, baselines, Documents(documents))
+    expected = excess_of_sets(student, teacher, baselines)
+    if expected is None:
+        assert found == NO_EXCESS
+        return
+    rate, floor = expected
+    assert (found.rate, found.floor) == pytest.approx((rate, floor))
+    assert found.difference == pytest.approx(rate - floor)
+    assert (found.ratio is None) == (floor == 0)
+    if floor:
+        assert found.ratio == pytest.approx(rate / floor)
+
+
+def test_the_interval_draws_whole_documents():
+    rng = np.random.default_rng(3)
+    documents = np.repeat(np.arange(60), 5)
+    odd = rng.random(60)[documents]
+    student, teacher, *baselines = (rng.random(300) < odd for _ in range(5))
+    low, high = excess_over_chance(student, teacher, baselines, Documents(documents)).difference_ci95
+    drawn = []
+    for _ in range(1500):  # the slow way: rows of drawn documents put together
+        rows = np.concatenate([np.flatnonzero(documents == one) for one in rng.integers(0, 60, 60)])
+        drawn.append(np.subtract(*excess_of_sets(student[rows], teacher[rows], [b[rows] for b in baselines])))
+    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.02)
+
+
+def test_what_chance_regains_is_no_excess_and_what_is_given_is():
+    rng = np.random.default_rng(4)
+    documents, chance = np.arange(20_000), rng.random(20_000)
+    teacher, *baselines, student = (rng.random(20_000) < chance for _ in range(5))
+    plain = excess_over_chance(student, teacher, baselines, Documents(documents))
+    assert plain.floor > 0.3
+    assert plain.difference_ci95[0] < 0 < plain.difference_ci95[1]
+    given_too = student | (teacher & (rng.random(20_000) < 0.1))
+    found = excess_over_chance(given_too, teacher, baselines, Documents(documents))
+    assert found.difference_ci95[0] > 0.03
+    hard = excess_difference(given_too, student, teacher, baselines, Documents(documents))
+    assert hard.difference == pytest.approx(found.difference - plain.difference)
+    assert hard.difference_ci95[0] > 0.03
+
+
+def test_a_weak_student_without_a_teacher_has_no_excess_at_its_own_rate():
+    rng = np.random.default_rng(6)
+    documents, odds = np.arange(20_000), rng.normal(-2, 3, 20_000)
+
+    def trained(shift):
+        near = odds + rng.logistic(size=20_000) + shift
+        return Baseline(near > 0, near, near > -1)
+
+    teacher, *baselines, weak = trained(1), trained(0), trained(0), trained(0), trained(-2)
+    flags = [one.memorized for one in baselines]
+    plain = excess_over_chance(weak.memorized, teacher.memorized, flags, Documents(documents))
+    own = excess_at_own_rate(weak.memorized, teacher.memorized, baselines, Documents(documents))
+    assert plain.difference_ci95[1] < 0  # a smaller set holds less of any set
+    assert own.floor < plain.floor / 2
+    assert own.difference_ci95[0] < 0.01
+    assert own.difference_ci95[1] > -0.01
+
+
+def test_a_cut_keeps_the_nearest_and_shares_ties():
+    memorized = np.array([1, 1, 0, 0, 0], bool)
+    one = Baseline(memorized, np.array([2.9, 2.1, 0.5, 0.5, -1.0]), ~memorized)
+    assert at_count(one, 0).tolist() == [0, 0, 0, 0, 0]
+    assert at_count(one, 1).tolist() == [1, 0, 0, 0, 0]
+    assert at_count(one, 3).tolist() == [1, 1, 0.5, 0.5, 0]
+    assert at_count(one, 5).tolist() == [1, 1, 1, 1, 1]
+
+
+def test_examples_are_ranked_memorized_then_near_then_by_matched_tokens():
+    found = Baseline.of(
+        memorized=np.array([0, 1, 0, 0, 1, 0], bool),
+        matched=np.array([0.9, 1.0, 0.1, 0.2, 1.0, 0.1]),
+        scored=np.array([1, 2, 4, 5]),
+        wrong=np.array([0.0, 0.02, 0.0, 0.5]),
+        probability=np.array([0.6, 0.4, 0.8, 0.1]),
+    )
+    assert np.argsort(-found.nearness).tolist() == [4, 1, 2, 5, 0, 3]
+    assert found.nearly.tolist() == [False, False, True, False, False, False]
+
+
+def test_one_window_a_document_changes_no_interval():
+    rng = np.random.default_rng(7)
+    first, second = rng.random(500) < 0.1, rng.random(500) < 0.2
+    documents, table = Documents(np.arange(500)), PairedTable.of(first, second)
+    assert documents.rate(first) == pytest.approx(clopper_pearson(table.first, 500), abs=2e-3)
+    assert documents.ratio(first, [second]) == pytest.approx(bonett_price_ratio(table), rel=0.03)
+
+
+@pytest.mark.parametrize("copies", [2, 10])
+def test_windows_that_only_repeat_their_document_add_nothing(copies):
+    rng = np.random.default_rng(8)
+    outcome = rng.random(400) < 0.2
+    codes = np.repeat(np.arange(400), copies)
+    repeated = Documents(codes).rate(outcome[codes])
+    assert repeated == pytest.approx(Documents(np.arange(400)).rate(outcome), abs=1e-3)
+    low, high = clopper_pearson(int(outcome.sum()) * copies, 400 * copies)
+    assert repeated[1] - repeated[0] > 1.3 * (high - low)
+
+
+def test_no_memorized_window_says_no_more_than_the_documents_do():
+    documents = Documents(np.repeat(np.arange(50), 30))
+    assert documents.rate(np.zeros(1500, bool)) == clopper_pearson(0, 50)
+    assert documents.rate(np.ones(1500, bool)) == clopper_pearson(50, 50)
+
+
+def test_a_single_document_bounds_nothing():
+    documents = Documents(np.zeros(100, np.int64))
+    half = np.arange(100) < 50
+    assert documents.rate(half) == (0.0, 1.0)
+    assert documents.difference(half, [~half]) == (None, None)
+    assert documents.ratio(half, [~half]) == (0.0, None)
