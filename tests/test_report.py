@@ -150,7 +150,7 @@ def test_near_miss_is_marked_where_it_leaves_the_text(tmp_path: Path) -> None:
     assert '<span class="given">zero</span><mark> one two three</mark>' in html
     assert '<mark> one two </mark><span class="gone">X</span>' in html
     assert '<span class="gone"> one-off</span>' in html
-    assert "2 of 50 tokens, then leaves the text" in html
+    assert "2 of 50 tokens, then departs from the text" in html
 
 
 def test_leaks_are_worst_first(rendered: Rendered) -> None:
