@@ -239,6 +239,57 @@ def test_several_baselines_are_compared_by_their_mean(tmp_path: Path) -> None:
     assert rows["Baseline onlyonly the baseline memorizes it"][4] == "not available"
 
 
+CHANCE = {
+    "reference_inheritance": 0.31,
+    "inheritance_floor": 0.28,
+    "excess_inheritance": 0.03,
+    "ratio_to_floor": 1.11,
+    "floor_at_own_rate": 0.2,
+    "excess_at_own_rate": 0.11,
+}
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ([0.01, 0.05], "More than chance gives"),
+        ([-0.01, 0.07], "No clear difference from chance"),
+        ([-0.5, -0.4], "Less than chance gives"),
+    ],
+)
+def test_inheritance_is_told_beside_what_chance_gives(tmp_path: Path, ends: list[float], words: str) -> None:
+    data = sample_dict()
+    for figures in data["comparison"].values():
+        figures |= {**CHANCE, "excess_ci95": ends, "excess_at_own_rate_ci95": ends, "near_misses": None}
+    text = Rendered(tmp_path, data).full.text
+    assert (
+        f"{words}: where a single baseline misses what the teacher memorizes, the student has 31% and" in text
+    )
+    assert "Excess over chance, in percentage points" in text
+    assert "+3.0" in text
+
+
+def test_one_baseline_says_how_far_chance_could_carry(tmp_path: Path) -> None:
+    data = sample_dict()
+    for figures in data["comparison"].values():
+        figures |= {"near_misses": 7}
+    run = Rendered(tmp_path, data)
+    assert "With one baseline, chance is not known: it nearly memorizes 7 of the" in run.full.text
+
+
+def test_the_wider_interval_is_shown_and_named(tmp_path: Path) -> None:
+    data = sample_dict()
+    data["comparison"]["soft"] |= {
+        "inheritance_ci95": [0.001, 0.002],
+        "inheritance_ci95_by_document": [0.0001, 0.03],
+        "difference_ci95": [-0.5, 0.5],
+        "difference_ci95_by_document": [-0.1, 0.1],
+    }
+    text = Rendered(tmp_path, data).full.text
+    assert "0.010% to 3.0%, by document" in text
+    assert "\N{MINUS SIGN}50\N{NO-BREAK SPACE}points to +50\N{NO-BREAK SPACE}points" in text
+
+
 def test_no_leak_shown_and_empty_run(tmp_path: Path) -> None:
     run = Rendered(tmp_path, max_examples=0)
     assert "The other 909 are in" in run.full.text

@@ -22,8 +22,8 @@ from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.leak_table import leaks_table
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
-from kdaudit.pipelines.stages.opening import opened
 from kdaudit.pipelines.stages.nearness import write_nearness
+from kdaudit.pipelines.stages.opening import opened
 from kdaudit.pipelines.stages.predicting import (
     absent,
     label_flags,

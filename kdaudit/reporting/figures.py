@@ -20,6 +20,7 @@ from kdaudit.reporting.formatting import (
     significant,
     times,
     times_interval,
+    wider,
 )
 from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, ninety_five, whose, worst_of
 from kdaudit.reporting.missing_reasons import why_no_comparison, why_no_inheritance, why_no_soft_vs_hard
@@ -47,7 +48,7 @@ def _against_baseline(results: AuditResults) -> KeyFigure:
         return Reading(
             whose(results, name),
             _ratio_value(figures.ratio_to_baseline, counted),
-            ninety_five(times_interval(figures.ratio_ci95)),
+            ninety_five(times_interval(figures.ratio_ci95, figures.ratio_ci95_by_document)),
             counted.words,
             _ratio_sentence(name, figures, counted),
         )
@@ -110,7 +111,7 @@ def _ratio_value(ratio: float | None, counted: _Counted) -> str:
 
 def _ratio_sentence(name: str, figures: ComparisonResult, counted: _Counted) -> str:
     student, control = f"student {quoted(name)}", counted.control
-    ratio, ends = figures.ratio_to_baseline, figures.ratio_ci95
+    ratio, ends = figures.ratio_to_baseline, wider(figures.ratio_ci95, figures.ratio_ci95_by_document)
     if ratio is None:
         if not counted.student:
             return f"Neither {student} nor {control} memorizes anything."
@@ -136,9 +137,9 @@ def _inherited(results: AuditResults) -> KeyFigure:
             return None
         specific = f"{examples_in(results, of)} that the teacher memorizes and no baseline does"
         counts = f"{count(inherited)} of {specific}"
-        ends = ninety_five(percent_interval(figures.inheritance_ci95))
-        sentence = _inheritance_sentence(name, rate, results.corpus.sampled)
-        return Reading(whose(results, name), percent(rate), ends, counts, sentence)
+        ends = ninety_five(percent_interval(figures.inheritance_ci95, figures.inheritance_ci95_by_document))
+        sentence = f"{_inheritance_sentence(name, rate, results.corpus.sampled)} {chance_sentence(figures)}"
+        return Reading(whose(results, name), percent(rate), ends, counts, sentence.strip())
 
     return _figure(
         "Inherited from the teacher",
@@ -157,6 +158,29 @@ def _inheritance_sentence(name: str, rate: float, sampled: bool) -> str:
     share = f"About 1 in {count(round(1 / rate))}" if rare else percent(rate)
     verb = "reappears" if rare else "reappear"
     return f"{share} of the {examples} that only the teacher had memorized {verb} in student {quoted(name)}."
+
+
+def chance_sentence(figures: ComparisonResult) -> str:
+    """What chance has to do with a student's inheritance; empty in results of versions that did not ask."""
+    excess, ends, floor = figures.excess_inheritance, figures.excess_ci95, figures.inheritance_floor
+    if figures.near_misses:
+        return (
+            f"With one baseline, chance is not known: it nearly memorizes {count(figures.near_misses)} of "
+            f"the {count(figures.teacher_specific)}, which another training without the teacher might hold."
+        )
+    if excess is None or ends is None or floor is None or figures.reference_inheritance is None:
+        return ""
+    low, high = ends
+    rates = (
+        f"where a single baseline misses what the teacher memorizes, the student has "
+        f"{percent(figures.reference_inheritance)} and other baselines, which never met the teacher, "
+        f"{percent(floor)}"
+    )
+    if low is not None and low > 0:
+        return f"More than chance gives: {rates}."
+    if high is not None and high < 0:
+        return f"Less than chance gives: {rates}."
+    return f"No clear difference from chance: {rates}."
 
 
 def _figure(
@@ -187,7 +211,7 @@ def _hard_against_soft(results: AuditResults) -> KeyFigure:
     value = f"{count(hard)} : {count(soft)}" if pair.ratio is None else times(pair.ratio)
     over = ":" if pair.ratio is None else "over"
     ways = f"inherited by {quoted(pair.hard)} {over} inherited by {quoted(pair.soft)}"
-    ends = ninety_five(times_interval(pair.ratio_ci95))
+    ends = ninety_five(times_interval(pair.ratio_ci95, pair.ratio_ci95_by_document))
     sentence = f"{_pair_sentence(pair, soft, hard)} {_instead(results, pair, soft, hard)}".strip()
     return KeyFigure(title, Reading(f"{ways}{_pair_of(results)}", value, ends, counts, sentence), (), None)
 

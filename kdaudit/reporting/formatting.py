@@ -122,19 +122,40 @@ def _bare(text: str) -> str:
     return _CLOSING_ZEROS.sub(r"\1", text)
 
 
-def percent_interval(ends: Interval | None) -> str:
-    """An interval of shares, in percent."""
-    return interval(ends, percent)
+def wider(ends: Interval | None, by_document: Interval | None) -> Interval | None:
+    """The wider of two intervals of one figure, by window and by document; of equal ones the second."""
+    if ends is None or by_document is None:
+        return by_document if ends is None else ends
+    return by_document if _width(by_document) >= _width(ends) else ends
 
 
-def times_interval(ends: Interval | None) -> str:
-    """An interval of ratios."""
-    return interval(ends, times)
+def _width(ends: Interval) -> float:
+    low, high = ends
+    return math.inf if low is None or high is None else high - low
 
 
-def points_interval(ends: Interval | None) -> str:
-    """An interval of differences, in percentage points."""
-    return interval(ends, points)
+def wider_interval(ends: Interval | None, by_document: Interval | None, form: Formatter) -> str:
+    """The wider of both in words; it says so where that is the one by document."""
+    chosen = wider(ends, by_document)
+    if chosen is None or chosen is not by_document:
+        return interval(chosen, form)
+    bounds = "not bounded" if chosen == (None, None) else interval(chosen, form)
+    return f"{bounds}, by document"
+
+
+def percent_interval(ends: Interval | None, by_document: Interval | None = None) -> str:
+    """An interval of shares, in percent: the wider one, where there is one by document too."""
+    return wider_interval(ends, by_document, percent)
+
+
+def times_interval(ends: Interval | None, by_document: Interval | None = None) -> str:
+    """An interval of ratios, as `percent_interval`."""
+    return wider_interval(ends, by_document, times)
+
+
+def points_interval(ends: Interval | None, by_document: Interval | None = None) -> str:
+    """An interval of differences in percentage points, as `percent_interval`."""
+    return wider_interval(ends, by_document, points)
 
 
 def listed(words: list[str]) -> str:

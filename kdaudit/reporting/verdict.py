@@ -14,15 +14,17 @@ from kdaudit.reporting.formatting import (
     Formatter,
     apart,
     count,
-    interval,
     listed,
     percent,
     plural,
+    points,
     quoted,
     significant,
     times,
+    wider,
+    wider_interval,
 )
-from kdaudit.schemas.results import AuditResults, Check, Interval, ModelResult
+from kdaudit.schemas.results import AuditResults, Check, GateResult, Interval, ModelResult
 from kdaudit.schemas.results import Verdict as VerdictName
 
 WORDS: dict[VerdictName, str] = {
@@ -84,6 +86,12 @@ _LIMITS = {
         "student {student} reproduces {value} of the training examples that only the teacher had memorized",
         percent,
     ),
+    "max_excess_inheritance": _Limit(
+        "Share inherited beyond chance",
+        "student {student} has {value} more of what the teacher memorizes and a baseline misses than other "
+        "baselines have",
+        points,
+    ),
     "max_inherited": _Limit(
         "Number inherited of the examples that only the teacher memorizes",
         "student {student} reproduces {value} training examples that only the teacher had memorized",
@@ -102,7 +110,7 @@ def verdict_of(results: AuditResults) -> Verdict:
     name, checks = results.gate.verdict, results.gate.checks
     if name == "none" or not checks:
         return Verdict("none", _BANNER["none"], _finding(results), _no_limit(results))
-    tally = _tally(checks, results.corpus.sampled)
+    tally = _tally(results.gate, results.corpus.sampled)
     return Verdict(name, _BANNER[name], _sentence(results, name, checks), tally)
 
 
@@ -113,7 +121,11 @@ def check_rows(checks: Sequence[Check]) -> list[CheckRow]:
 
 def close_calls(checks: Sequence[Check]) -> int:
     """How many checks passed although their interval reaches above the limit."""
-    return sum(check.verdict == "pass" and _above(check.ci95, check.limit) for check in checks)
+    return sum(check.verdict == "pass" and _above(_ends(check), check.limit) for check in checks)
+
+
+def _ends(check: Check) -> Interval | None:
+    return wider(check.ci95, check.ci95_by_document)
 
 
 def _above(ends: Interval | None, limit: float) -> bool:
@@ -123,7 +135,7 @@ def _above(ends: Interval | None, limit: float) -> bool:
 def _check_row(check: Check) -> CheckRow:
     limit = _limit_of(check)
     value, bound = _value_and_limit(check, limit)
-    what, ends = limit.what, interval(check.ci95, limit.form)
+    what, ends = limit.what, wider_interval(check.ci95, check.ci95_by_document, limit.form)
     return CheckRow(check.student, what, bound, value, ends, check.verdict, WORDS[check.verdict])
 
 
@@ -152,16 +164,16 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
     statement += _counted(results, deciding)
     if sampled:
         statement = f"in this sample {statement}"
+    ends = wider_interval(deciding.ci95, deciding.ci95_by_document, limit.form)
     if name == "fail":
         excess = "and none is allowed" if deciding.limit == 0 else f"more than the {bound} allowed"
         return f"{_capital(statement)}, {excess}."
     if name == "pass":
         lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
-        reach = f" (95% interval {interval(deciding.ci95, limit.form)})" if sampled and deciding.ci95 else ""
+        reach = f" (95% interval {ends})" if sampled and deciding.ci95 else ""
         return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
-    if deciding.ci95 is None:
+    if _ends(deciding) in (None, (None, None)):
         return f"{_capital(statement)}; the data do not show whether that is within the {bound} allowed."
-    ends = interval(deciding.ci95, limit.form)
     return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
 
 
@@ -193,13 +205,22 @@ def _strain(check: Check) -> float:
     return value / check.limit if check.limit else (float("inf") if value else 1.0)
 
 
-def _tally(checks: Sequence[Check], sampled: bool) -> str:
+def _together(confidence: float | None) -> str:
+    """How sure all checks of a sample are together."""
+    if confidence is None:
+        return ""
+    return f"; with at least {percent(confidence)} confidence none of them passes or fails wrongly"
+
+
+def _tally(gate: GateResult, sampled: bool) -> str:
+    checks = gate.checks
     counts = {name: sum(check.verdict == name for check in checks) for name in _WORST_FIRST}
     be = "is" if counts["inconclusive"] == 1 else "are"
     words = {"fail": "failed", "inconclusive": f"{be} inconclusive", "pass": "passed"}
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
     judged = (
-        "each rate is judged by its 95% interval, since the audit took a sample of the corpus"
+        "each rate is judged by its 95% interval, the wider of those by window and by document, since the "
+        f"audit took a sample of the corpus{_together(gate.confidence)}"
         if sampled
         else "each figure is compared as measured, since every example was audited"
     )
