@@ -266,7 +266,7 @@ def test_inheritance_is_told_beside_what_chance_gives(tmp_path: Path, ends: list
         f"{words}: where a single baseline misses what the teacher memorizes, the student has 31% and" in text
     )
     assert "Excess over chance, in percentage points" in text
-    assert "+3.0" in text
+    assert "+3 points" in text
 
 
 def test_one_baseline_says_how_far_chance_could_carry(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_the_wider_interval_is_shown_and_named(tmp_path: Path) -> None:
         "difference_ci95_by_document": [-0.1, 0.1],
     }
     text = Rendered(tmp_path, data).full.text
-    assert "0.010% to 3.0%, by document" in text
-    assert "\N{MINUS SIGN}50\N{NO-BREAK SPACE}points to +50\N{NO-BREAK SPACE}points" in text
+    assert "0.01% to 3%, by document" in text
+    assert "\N{MINUS SIGN}50 points to +50 points" in text
 
 
 def test_no_leak_shown_and_empty_run(tmp_path: Path) -> None:
