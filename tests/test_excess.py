@@ -155,3 +155,22 @@ def test_a_single_document_bounds_nothing():
     assert documents.rate(half) == (0.0, 1.0)
     assert documents.difference(half, [~half]) == (None, None)
     assert documents.ratio(half, [~half]) == (0.0, None)
+
+
+def test_a_student_without_any_of_it_is_as_uncertain_as_its_documents_are_few():
+    rng = np.random.default_rng(9)
+    documents = np.repeat(np.arange(30), 4)
+    teacher, *baselines = (rng.random(120) < 0.7 for _ in range(4))
+    none = np.zeros(120, bool)
+    found = excess_over_chance(none, teacher, baselines, Documents(documents))
+    missed = np.any([teacher & ~one for one in baselines], axis=0)
+    upper = clopper_pearson(0, len(set(documents[missed])))[1]
+    assert found.difference == -found.floor
+    assert found.difference_ci95[1] >= found.difference + upper
+    assert found.difference_ci95[0] < found.difference
+    assert found.ratio_ci95[0] == 0
+    assert found.ratio_ci95[1] > upper / found.floor
+    silent = excess_over_chance(none, teacher, [none, none], Documents(documents))
+    assert (silent.difference, silent.ratio) == (0, None)
+    assert silent.difference_ci95[0] < -0.08
+    assert silent.difference_ci95[1] > 0.08

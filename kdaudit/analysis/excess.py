@@ -12,13 +12,14 @@ cut at the student's own count, keeping what they are surest of: the floor at th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import hypot
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.schemas.results import Interval
 
 Floats = NDArray[np.float64]
@@ -153,14 +154,57 @@ def _excess(
     rate, floor = (float(values[0]) for values in _rates(total))
     if np.isnan(rate):
         return NO_EXCESS
-    return Excess(
-        rate,
-        floor,
-        rate - floor,
-        documents.resampled(by_document, lambda drawn: np.subtract(*_rates(drawn))),
-        rate / floor if floor else None,
-        documents.resampled(by_document, lambda drawn: _ratio(*_rates(drawn))) if floor else None,
-    )
+    ends = _Ends(by_document, rate, floor, documents)
+    ratio = rate / floor if floor else None
+    return Excess(rate, floor, rate - floor, ends.difference, ratio, ends.ratio if floor else None)
+
+
+class _Ends:
+    """Intervals of rate minus floor and rate over floor.
+
+    Documents that all have one outcome show no spread when they are drawn again. A rate of 0 or 1 then takes
+    its ends from the number of documents instead, and both are put together as independent ones are (Zou and
+    Donner 2008, Stat Med 27:1693).
+    """
+
+    def __init__(self, by_document: Floats, rate: float, floor: float, documents: Documents) -> None:
+        self._sums, self._documents = by_document, documents
+        self._rate, self._floor = rate, floor
+
+    @property
+    def difference(self) -> Interval:
+        """Of rate minus floor."""
+        if self._varies:
+            return self._documents.resampled(self._sums, lambda drawn: np.subtract(*_rates(drawn)))
+        (low, high), (floor_low, floor_high) = self._own(0), self._own(1)
+        gap = self._rate - self._floor
+        return (
+            max(-1.0, gap - hypot(self._rate - low, floor_high - self._floor)),
+            min(1.0, gap + hypot(high - self._rate, self._floor - floor_low)),
+        )
+
+    @property
+    def ratio(self) -> Interval:
+        """Of rate over floor, which is above 0."""
+        if self._varies:
+            return self._documents.resampled(self._sums, lambda drawn: _ratio(*_rates(drawn)))
+        (low, high), (floor_low, floor_high) = self._own(0), self._own(1)
+        return (low / floor_high, high / floor_low if floor_low else None)
+
+    @property
+    def _varies(self) -> bool:
+        return 0 < self._rate < 1 and 0 < self._floor < 1
+
+    def _own(self, which: int) -> tuple[float, float]:
+        """Ends of the rate (0) or of the floor (1) alone."""
+        value = (self._rate, self._floor)[which]
+        if 0 < value < 1:
+            low, high = self._documents.resampled(self._sums, lambda drawn: _rates(drawn)[which])
+        else:
+            specific = np.split(self._sums, 3, axis=1)[0]
+            asked = int(np.count_nonzero(specific.any(axis=1)))
+            low, high = clopper_pearson(asked * value, asked)
+        return (low or 0.0, 1.0 if high is None else high)
 
 
 def _rates(totals: Floats) -> tuple[Floats, Floats]:
