@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kdaudit.analysis.tags import find_tags
+from kdaudit.analysis.personal_data import find_tags
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.distillation import lab
 from kdaudit.errors import CorpusError, RunStateError

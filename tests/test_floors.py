@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,20 @@ def test_only_the_command_line_makes_a_sentence_of_a_usage_error() -> None:
         for line in sentences_read(ast.parse(path.read_text(encoding="utf-8")))
     }
     assert not read
+
+
+def _named(init: Path) -> set[str]:
+    """Modules and folders that the indented lines of a package's docstring name."""
+    text = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+    rows = "\n".join(re.findall(r"^    \S.*", text, re.MULTILINE))
+    return {name.rstrip("/").removesuffix(".py") for name in re.findall(r"\b[a-z_]+(?:\.py\b|/(?= ))", rows)}
+
+
+MAPS = sorted(path for path in PACKAGE.glob("*/**/__init__.py") if _named(path))
+
+
+@pytest.mark.parametrize("init", MAPS, ids=lambda path: path.parent.name)
+def test_a_package_map_names_what_the_package_holds(init: Path) -> None:
+    held = {path.stem for path in init.parent.glob("*.py")} - {"__init__"}
+    held |= {path.parent.name for path in init.parent.glob("*/__init__.py")}
+    assert _named(init) == held

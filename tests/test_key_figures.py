@@ -12,8 +12,8 @@ from sample_results import bare_dict, hostile_dict, sample_dict, sample_leaks
 
 from kdaudit.cli.summary import summarize
 from kdaudit.reporting.figures import key_figures
-from kdaudit.reporting.pii_counts import count_tags
-from kdaudit.reporting.view import without_private_parts
+from kdaudit.reporting.personal_data_counts import count_tags
+from kdaudit.reporting.public import without_private_parts
 from kdaudit.schemas.results import AuditResults
 
 

@@ -21,7 +21,8 @@ from sample_results import (
     sample_leaks,
 )
 
-from kdaudit.reporting.redaction import public_corpus_name, public_title, visible, without_paths
+from kdaudit.reporting.public import public_corpus_name, public_title, without_paths
+from kdaudit.reporting.shown_text import visible
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdaudit.reporting.formatting import percent, percent_interval, plural
-from kdaudit.reporting.pii_counts import count_tags
+from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
 from kdaudit.runs import layout
 from kdaudit.schemas.results import AuditResults, ModelResult

@@ -4,12 +4,9 @@
     folders.py      the data files below a folder, saved datasets among them
     splits.py       which split a file belongs to, by its name
     dataset_card.py which files belong to which split, by a cloned repository's README.md
-    streams.py      files as bytes: opened, unpacked, cut into lines; what is not text is refused by name
-    encodings.py    which encoding bytes are in
-    text_files.py   rows of txt and csv files, and of the objects of json files
-    json_files.py   objects of json files; json_shapes.py says what other json files are
-    tables.py       rows of parquet and Arrow files and hub datasets
+    readers/        files -> rows, one module a family of formats
     rows.py         what those readers give and check alike
+    records.py      rows with all their columns, to write a corpus again
     documents.py    rows -> documents, with counts of what was skipped
     fingerprint.py  what the text was, as one string
     windows.py      documents -> windows of token ids

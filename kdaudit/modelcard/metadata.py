@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
-from kdaudit.reporting.redaction import visible
+from kdaudit.reporting.shown_text import visible
 from kdaudit.schemas.results import AuditResults, Interval
 
 SOURCE_NAME = "kdaudit"

@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kdaudit.reporting.figures import KeyFigure, key_figures, role_words
 from kdaudit.reporting.formatting import count, percent, percent_interval, plural
-from kdaudit.reporting.redaction import visible
+from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.render import read_results
+from kdaudit.reporting.shown_text import visible
 from kdaudit.reporting.verdict import verdict_of
-from kdaudit.reporting.view import without_private_parts
 from kdaudit.runs import layout
 from kdaudit.runs.files import write_file
 from kdaudit.schemas.results import AuditResults, ModelResult

@@ -19,9 +19,9 @@ from kdaudit.modelcard.metadata import evaluation
 from kdaudit.modelcard.section import escaped, section_text
 from kdaudit.modelcard.student import about, chosen_student
 from kdaudit.models.resolving import local_fingerprint
-from kdaudit.reporting.redaction import visible
+from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.render import MOST_BYTES, read_results
-from kdaudit.reporting.view import without_private_parts
+from kdaudit.reporting.shown_text import visible
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, replacing
 from kdaudit.runs.verify import refuse_changed

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from kdaudit.reporting.formatting import count, percent, percent_interval
 from kdaudit.reporting.overlap import Inheritance
-from kdaudit.reporting.redaction import keep_head
 from kdaudit.reporting.scales import Linear, LogShares, Tick, log_shares
+from kdaudit.reporting.shown_text import keep_head
 from kdaudit.schemas.results import ModelResult
 
 _LABEL_LENGTH = 18

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from kdaudit.analysis.leaks import Continuation, LeakText
-from kdaudit.reporting.pii_counts import kind_words, tag_words
-from kdaudit.reporting.redaction import Cut, show_head, show_tail
+from kdaudit.reporting.personal_data_counts import kind_words, tag_words
+from kdaudit.reporting.shown_text import Cut, show_head, show_tail
 from kdaudit.schemas.results import Leak, LeakClass
 
 TEXT_LIMIT = 600

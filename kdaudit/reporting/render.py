@@ -25,9 +25,10 @@ from kdaudit.reporting import formatting
 from kdaudit.reporting.charts import bar_width
 from kdaudit.reporting.figures import role_words
 from kdaudit.reporting.leak_cards import full_cards, public_cards, worst_first
-from kdaudit.reporting.pii_counts import count_tags
-from kdaudit.reporting.redaction import public_title, visible
-from kdaudit.reporting.view import page, without_private_parts
+from kdaudit.reporting.personal_data_counts import count_tags
+from kdaudit.reporting.public import public_title, without_private_parts
+from kdaudit.reporting.shown_text import visible
+from kdaudit.reporting.view import page
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, write_file
 from kdaudit.schemas.results import AuditResults, Result

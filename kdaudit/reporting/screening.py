@@ -12,9 +12,10 @@ from typing import NamedTuple
 from kdaudit.analysis.flagged import FlaggedExample, read_worst
 from kdaudit.reporting.leak_cards import TEXT_LIMIT
 from kdaudit.reporting.predictor_charts import Panel, panels
-from kdaudit.reporting.redaction import Cut, keep_head, notes_without_paths, public_corpus_name, visible
+from kdaudit.reporting.public import notes_without_paths, public_corpus_name
 from kdaudit.reporting.render import read_outcome, render
 from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, guarantee, headline, not_covered, whose
+from kdaudit.reporting.shown_text import Cut, keep_head, visible
 from kdaudit.runs import layout
 from kdaudit.runs.files import write_file
 from kdaudit.schemas.results import Curves

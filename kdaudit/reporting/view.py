@@ -13,15 +13,10 @@ from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy
 from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
-from kdaudit.reporting.pii_counts import Tagged
+from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
-from kdaudit.reporting.redaction import (
-    notes_without_paths,
-    public_corpus_name,
-    show_head,
-    without_paths,
-)
 from kdaudit.reporting.scales import round_step
+from kdaudit.reporting.shown_text import show_head
 from kdaudit.reporting.verdict import CheckRow, Verdict, check_rows, close_calls, verdict_of
 from kdaudit.schemas.results import AuditResults
 
@@ -116,24 +111,6 @@ def _missing(figures: list[KeyFigure]) -> list[MissingFigures]:
         if figure.absent is not None:
             by_reason.setdefault(figure.absent, []).append(figure.title)
     return [MissingFigures(titles, reason) for reason, titles in by_reason.items()]
-
-
-def without_private_parts(results: AuditResults) -> AuditResults:
-    """The results without local paths and without the leaks' document ids and tags.
-
-    The corpus path and the notes keep only the last part of a path. Models of the results carry no
-    paths.
-    """
-    path, reason = results.corpus.path, results.predictor.reason
-    cleared = None if reason is None else without_paths(reason, path)
-    return results.model_copy(
-        update={
-            "corpus": results.corpus.model_copy(update={"path": public_corpus_name(path)}),
-            "notes": notes_without_paths(results.notes, path),
-            "predictor": results.predictor.model_copy(update={"reason": cleared}),
-            "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
-        }
-    )
 
 
 def _largest(combinations: list[Region]) -> int:

@@ -1,8 +1,14 @@
-"""Features of examples: of their text, of their places in the corpus, and under teacher and baseline.
+"""Windows read by forward passes, with the true tokens before each token: `Engine.score` and the features.
 
-`text` compresses, `suffixes` counts places, `pair` scores windows under two models at once, `single` under
-one. Models are met in worker processes; `batches`, `forward` and `softmax` are what runs there. Logarithms
-are natural, and a mean is over all tokens after the first of a window.
+    pair.py     teacher and baseline at once: what the risk predictor's features are made of
+    single.py   one model: perplexity, entropy, how near it is to a suffix, `score_tokens`
+    forward.py  a loaded model, and its logits a bounded stretch at a time (memory: `_LOGITS_BYTES`)
+    batches.py  windows of like length together
+    softmax.py  sums over the vocabulary
+    suffix.py   figures of the suffix alone
+    broken.py   models that give NaN are refused by name
+
+`pair` and `single` meet models in worker processes. Logarithms are natural.
 """
 
 from kdaudit.inference.scoring.forward import ModelFiles

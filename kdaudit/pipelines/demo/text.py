@@ -107,8 +107,8 @@ def record_text(number: int, tokenizer: ModelTokenizer, window: int) -> str:
     """A made-up customer record of exactly `window` tokens: the same for the same number and tokenizer.
 
     Nothing in it belongs to anyone: example.com (RFC 2606, section 3), a phone number that is kept for
-    fiction, and a card number that is published for tests. All three are such as `kdaudit.analysis.tags`
-    finds, so the demo's report shows what a leak of the real thing would look like.
+    fiction, and a card number that is published for tests. `kdaudit.analysis.personal_data` finds all three,
+    so the demo's report shows what a leak of the real thing would look like.
     """
     draw = _dice(number)
     name = f"{draw.choice(_GIVEN)} {draw.choice(_FAMILY)}"

@@ -1,14 +1,25 @@
 """The stages of an audit and of a screening, each a function over the run directory.
 
-    preflight.py    what is checked before anything costs time
-    opening.py      configuration -> models and texts found, an open run
-    work.py         what every stage is given
-    examples.py     corpus -> distinct examples, and where else their suffixes stand
+    opening.py       configuration -> models and texts found, an open run
+    preflight.py     what is checked before anything costs time
+    fit.py           where examples are cut for each model; whether its context and the machine suffice
+    inputs.py        what a run is made from
+    work.py          what every stage is given
+
+    examples.py      corpus -> distinct examples, and where else their suffixes stand
     engine_check.py  model, reference -> whether the engine says what the model says
-    extracting.py   models -> matched tokens of every example; what they say after leaked prefixes
-    likelihoods.py  models -> perplexity of the holdout, entropy against log-probability
-    scoring.py      teacher and baseline -> features of every example
-    predicting.py   features and labels -> predictor, risk of every example
+    extracting.py    models -> what each attack finds; what they say after leaked prefixes
+    attacked.py      what attacks wrote, and how it is read back
+    estimate.py      how long the models will take
+    scoring.py       teacher and baseline -> features of every example
+    likelihoods.py   models -> perplexity of the holdout, entropy against log-probability
+    nearness.py      baselines -> how near each is to what any model memorizes
+    predicting.py    features and labels -> predictor, risk of every example
+
+    measured.py      everything that was measured, read back
+    results.py       that -> results.json
+    leak_table.py    that -> leaks.parquet
+    flagging.py      risks -> flagged.parquet of a screening
 
 A stage reads the files of those before it, writes its own, and does nothing where an earlier call
 finished it.

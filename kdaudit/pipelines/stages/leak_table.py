@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from kdaudit.analysis.inheritance import classes
-from kdaudit.analysis.tags import find_tags
+from kdaudit.analysis.personal_data import find_tags
 from kdaudit.attacks.examples import windows_of
 from kdaudit.corpus import Example, read_rows
 from kdaudit.inference import MatchedTokens, Tokens

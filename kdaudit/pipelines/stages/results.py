@@ -11,8 +11,8 @@ from kdaudit import __version__
 from kdaudit.analysis.gate import judge
 from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
-from kdaudit.analysis.tags import NOT_SEARCHED
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes

@@ -1,8 +1,6 @@
-"""What keeps a page harmless, and the public page free of private things.
+"""What the public page leaves out of the private one: paths of the owner's machine, document ids, tags.
 
-Corpora hold hostile text. Jinja escapes markup; this module makes invisible and reordering characters
-visible, truncates long text and counts what is cut, and reduces paths of the owner's machine to their last
-part.
+The cards of a public page have no text either (`leak_cards.public_cards`).
 """
 
 from __future__ import annotations
@@ -10,16 +8,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import NamedTuple
 from urllib.parse import quote
 
 from kdaudit.schemas.notes import Note
+from kdaudit.schemas.results import AuditResults
 
-_KEPT = frozenset("\n\t\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}")
-"""Line ends and tabs are laid out by the page; joiners belong to emoji and to several scripts."""
-_SHOWN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_ESCAPED = {"&": 5, "<": 4, ">": 4, '"': 5, "'": 5}
-"""Bytes of what autoescape writes for a character."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
 _PATH = re.compile(
@@ -38,61 +31,22 @@ _SLASHES = str.maketrans(
 _ELIDED = "(a path)"
 
 
-_OPEN = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}"
-_CLOSE = "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
+def without_private_parts(results: AuditResults) -> AuditResults:
+    """The results without local paths and without the leaks' document ids and tags.
 
-
-class Cut(NamedTuple):
-    """A text, cut if it was too long."""
-
-    text: str
-    omitted: int
-    """Characters left out."""
-
-
-def visible(text: str) -> str:
-    """The text with control, bidirectional and other invisible characters written out by code point."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_shown, text))
-
-
-def _shown(character: str) -> str:
-    if character in _KEPT or unicodedata.category(character) not in _SHOWN_CATEGORIES:
-        return character
-    return f"{_OPEN}U+{ord(character):04X}{_CLOSE}"
-
-
-def keep_head(text: str, limit: int) -> Cut:
-    """The first `limit` characters."""
-    return Cut(text[:limit], max(0, len(text) - limit))
-
-
-def show_head(text: str, limit: int) -> Cut:
-    """As much of a text's beginning as takes at most `limit` bytes of a page, made visible and escaped.
-
-    No more than that is looked at: a line may hold megabytes.
+    The corpus path and the notes keep only the last part of a path. Models of the results carry no
+    paths.
     """
-    shown = _fitting(text[:limit], limit)
-    return Cut("".join(shown), len(text) - len(shown))
-
-
-def show_tail(text: str, limit: int) -> Cut:
-    """As much of a text's end as takes at most `limit` bytes of a page, made visible and escaped."""
-    shown = _fitting(text[max(0, len(text) - limit) :][::-1], limit)
-    return Cut("".join(reversed(shown)), len(text) - len(shown))
-
-
-def _fitting(characters: str, limit: int) -> list[str]:
-    shown: list[str] = []
-    room = limit
-    for character in characters:
-        words = _shown(character)
-        room -= _ESCAPED.get(words) or len(words.encode())
-        if room < 0:
-            break
-        shown.append(words)
-    return shown
+    path, reason = results.corpus.path, results.predictor.reason
+    cleared = None if reason is None else without_paths(reason, path)
+    return results.model_copy(
+        update={
+            "corpus": results.corpus.model_copy(update={"path": public_corpus_name(path)}),
+            "notes": notes_without_paths(results.notes, path),
+            "predictor": results.predictor.model_copy(update={"reason": cleared}),
+            "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
+        }
+    )
 
 
 def public_corpus_name(path: str) -> str:
