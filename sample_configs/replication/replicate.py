@@ -128,6 +128,18 @@ class Steps:
         return seconds
 
 
+def later_steps(out: Path, file: str) -> Steps:
+    """Steps that build on a finished replication, noted in a file of their own.
+
+    Raises:
+        RunStateError: `out` is not what `replicate` made.
+
+    """
+    if not (out / "steps.json").exists():
+        raise RunStateError(f"{out}: holds no steps.json", fix="run replicate.py first, and name its folder")
+    return Steps(out, json.loads((out / "steps.json").read_bytes())["inputs"], file)
+
+
 def prepare(data: Path, out: Path, console: ConsoleProgress) -> None:
     """Divide the text, and put distill.yaml beside it."""
     console.say(f"{data}: dividing the text")

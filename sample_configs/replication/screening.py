@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import pyarrow.parquet as pq
-from replicate import SEEDS, Steps, kdaudit
+from replicate import SEEDS, kdaudit, later_steps
 
 from kdaudit.config.yaml.loading import load_screen
 from kdaudit.corpus import pin_source
-from kdaudit.errors import KdauditError, RunStateError
+from kdaudit.errors import KdauditError
 from kdaudit.models.tokenizer import load_tokenizer
 from kdaudit.runs.files import write_bytes
 from kdaudit.runs.store import RunStore
@@ -64,10 +64,7 @@ def close_loop(out: Path, seeds: Sequence[int]) -> str:
         KdauditError: `out` is not what replicate.py made, or a step failed.
 
     """
-    if not (out / "steps.json").exists():
-        raise RunStateError(f"{out}: holds no steps.json", fix="run replicate.py first, and name its folder")
-    inputs = json.loads((out / "steps.json").read_bytes())["inputs"]
-    steps = Steps(out, inputs, "screening-steps.json")
+    steps = later_steps(out, "screening-steps.json")
     for seed in seeds:
         folder = out / f"seed-{seed}"
         steps.do(f"seed {seed}: predictors", fit_predictors, folder, seed)
