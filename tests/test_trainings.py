@@ -160,6 +160,23 @@ def test_a_teacher_of_all_runs_has_no_spread_and_a_note_says_so(runs: Runs, tmp_
     assert [(note.code, note.subject) for note in found.notes] == [("trained_once", "teacher")]
 
 
+def test_baselines_that_runs_share_give_their_figures_no_spread(runs: Runs, tmp_path: Path) -> None:
+    """Each audit names both seeds' baselines, its own first: the set of controls is one."""
+
+    def both(data: dict[str, Any]) -> None:
+        seed = int(data["name"][-1])
+        own = data["models"].pop("baseline")
+        for place, of in enumerate((seed, 1 - seed), 1):
+            data["models"][f"baseline-{place}"] = {**own, "fingerprint": f"baseline of {of}"}
+
+    assert report(runs.add(0, both), runs.add(1, both), "--out", tmp_path / "out").exit_code == 0
+    found = {(one.about, one.key): one for one in written(tmp_path / "out").figures}
+    assert found["soft", "teacher_specific"].values == [1955, 1955]
+    assert found["soft", "teacher_specific"].ci95 is None
+    assert found["soft", "inherited"].ci95 is not None
+    assert found["baseline-1", "rate"].ci95 is not None, "two trainings, though each stands in both runs"
+
+
 def test_a_figure_or_model_that_one_run_lacks_has_no_mean(runs: Runs, tmp_path: Path) -> None:
     def without(data: dict[str, Any]) -> None:
         data["comparison"]["soft"] |= {"ratio_to_baseline": None, "ratio_ci95": None}

@@ -6,7 +6,7 @@ nothing of what another one would give. Notes say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdaudit import __version__
@@ -63,6 +63,10 @@ _OF_PAIR = (
 _OF_PREDICTOR = (_Wanted("auc.mean", "AUC of the risk predictor", "number"),)
 
 
+_OF_CONTROLS = frozenset({"teacher_specific", "inheritance_floor"})
+"""Figures of a student's comparison that teacher and baselines alone determine."""
+
+
 def over_trainings(found: Sequence[AuditResults]) -> TrainingsResults:
     """Every figure over all runs, which are of one corpus."""
     first = found[0]
@@ -85,12 +89,13 @@ def _training(run: AuditResults) -> Training:
 
 def _figures(found: Sequence[AuditResults]) -> Iterator[TrainingsFigure]:
     runs = [one.model_dump() for one in found]
-    shared = _shared(found)
+    shared, of_controls = _shared(found), _OF_CONTROLS if _share_controls(found) else frozenset()
     for name in _common(found):
-        yield from _of([run["models"][name] for run in runs], name, _OF_MODEL, alone=name in shared)
+        once = frozenset(one.key for one in _OF_MODEL) if name in shared else frozenset()
+        yield from _of([run["models"][name] for run in runs], name, _OF_MODEL, once)
     for name in _common(found):
         if name in found[0].comparison:
-            yield from _of([run["comparison"].get(name, {}) for run in runs], name, _OF_STUDENT)
+            yield from _of([run["comparison"].get(name, {}) for run in runs], name, _OF_STUDENT, of_controls)
     for part, wanted, alike in (
         ("soft_vs_hard", _OF_PAIR, ("soft", "hard")),
         ("predictor", _OF_PREDICTOR, ("labels", "student")),
@@ -111,10 +116,30 @@ def _shared(found: Sequence[AuditResults]) -> list[str]:
     return [name for name, prints in weights.items() if len({*prints}) < len(prints)]
 
 
+def _share_controls(found: Sequence[AuditResults]) -> bool:
+    """Whether two runs set their students against one teacher and the same baselines, in any order."""
+    controls = [
+        frozenset(model.fingerprint for model in one.models.values() if model.role in ("teacher", "baseline"))
+        for one in found
+    ]
+    return len({*controls}) < len(controls)
+
+
 def _of(
-    sections: Sequence[Mapping[str, Any]], about: str, wanted: Iterable[_Wanted], *, alone: bool = False
+    sections: Sequence[Mapping[str, Any]],
+    about: str,
+    wanted: Iterable[_Wanted],
+    once: Container[str] = frozenset(),
 ) -> Iterator[TrainingsFigure]:
-    """The figures of a section that at least one run has; without a spread if it is of one training alone."""
+    """The figures of a section that at least one run has.
+
+    Args:
+        sections: of each run's results.json.
+        about: what they are about.
+        wanted: which figures.
+        once: keys of those that one training gave to several runs, which have no spread.
+
+    """
     for one in wanted:
         values = [_value(section, one.key) for section in sections]
         intervals = [_interval(section, one.interval) for section in sections]
@@ -126,7 +151,7 @@ def _of(
                 form=one.form,
                 values=values,
                 intervals=intervals,
-                **(Spread() if alone else _spread(values, intervals))._asdict(),
+                **(Spread() if one.key in once else _spread(values, intervals))._asdict(),
             )
 
 

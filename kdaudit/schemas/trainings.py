@@ -40,11 +40,11 @@ class TrainingsFigure(Result):
     intervals: list[Interval | None]
     """Each run's own 95% interval, by document where there is one."""
     mean: float | None
-    """None unless every run has a value, as all that follows."""
+    """None unless every run has a value of a training of its own; so for all that follows."""
     deviation: float | None
     """Standard deviation over the runs."""
     ci95: Interval | None
-    """t interval of the mean over trainings, on this corpus."""
+    """t interval of the mean over trainings, on this corpus; without width where all values are equal."""
     ci95_both_sources: Interval | None
     """The same with the variance within a training added; None if that is not known."""
     variance: Variance | None
