@@ -34,6 +34,7 @@ from kdaudit.risk import (
     splits,
 )
 from kdaudit.risk.curves import draw_curves
+from kdaudit.risk.guarantee import strongest_bound
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import FOLDS, draw_folds, draw_trial, find_groups
 from kdaudit.risk.terms import to_terms
@@ -295,6 +296,18 @@ def test_no_group_is_on_both_sides(seed):
             assert 0 < positive[rows].sum() < len(rows)
     assert len(folds) == FOLDS
     assert sorted(np.concatenate([fold.scored for fold in folds]).tolist()) == list(range(400))
+
+
+def test_the_threshold_comes_from_models_that_did_not_see_the_example(fitted, table):
+    terms = to_terms(table.features, FEATURES)
+    draws, _ = np.random.default_rng(SETTINGS.seed).spawn(2)
+    scores = []
+    for fold in draw_folds(find_groups(table.groups, table.positive), draws):
+        model = fit_logistic(terms[fold.train], table.positive[fold.train])
+        scores += [expit(model.logit(terms[[row]]))[0] for row in fold.scored if table.positive[row]]
+    rank = strongest_bound(400, SETTINGS.recall, SETTINGS.confidence).rank
+    assert len(scores) == 400
+    assert fitted.predictor.threshold == pytest.approx(sorted(scores)[rank - 1], rel=1e-8)
 
 
 def test_a_draw_of_the_others_stands_for_all_of_them_in_each_fold(monkeypatch):

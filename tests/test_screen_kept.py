@@ -32,7 +32,7 @@ from kdaudit.errors import CorpusError, RunStateError, UsageError
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import KeptCounts
 from kdaudit.screening import writers as sinks
-from kdaudit.screening.kept import Keeping, check_writable, write_kept
+from kdaudit.screening.kept import Keeping, Levels, check_writable, write_kept
 from kdaudit.screening.schemas import arrow_schema
 
 WORDS = 12
@@ -98,7 +98,8 @@ def oracle(
     scored: set[tuple[object, ...]] | None = None,
 ) -> Oracle:
     """What stays of texts; '\\0' stands for one that is not valid Unicode."""
-    counts = dict.fromkeys(KeptCounts.model_fields, 0) | {"withheld": False, "columns_replaced": ()}
+    rest = {"withheld": False, "columns_replaced": (), "documents_by_recall": ()}
+    counts = dict.fromkeys(KeptCounts.model_fields, 0) | rest
     left: list[tuple[int, str]] = []
     for row, text in enumerate(texts):
         counts["documents_read"] += 1
@@ -140,6 +141,8 @@ class Kept(NamedTuple):
     flagged: set[tuple[object, ...]]
     scored: set[tuple[object, ...]]
     folder: Path
+    levels: dict[tuple[object, ...], int]
+    """Of each example, by its prefix and suffix."""
 
     @property
     def table(self) -> pa.Table:
@@ -164,6 +167,7 @@ def keep(
     every: int = 3,
     minimum: int = MINIMUM,
     max_flagged: float = 1.0,
+    thresholds: int | None = None,
     before=lambda: None,
     **fields: Any,
 ) -> Kept:
@@ -182,13 +186,15 @@ def keep(
         before()
         with run.stage("kept"):
             how = Keeping(minimum, drop, form, max_flagged=max_flagged)
-            counts = write_kept(run, source, tokenizer, flags, how)
+            of_example = np.arange(len(ids)) % (1 + (thresholds or 0))
+            levels = None if thresholds is None else Levels(of_example.astype(np.int8), thresholds)
+            counts = write_kept(run, source, tokenizer, flags, how, levels=levels)
         files = [out / name for name in run.shards("kept")]
     assert sorted((out / "kept").glob("*")) == files
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
     values = [tuple(tokenizer.id_to_token(token) for token in row[:minimum]) for row in ids]
     flagged = {row for row, flag in zip(values, flags, strict=True) if flag}
-    return Kept(counts, files, flagged, set(values), out)
+    return Kept(counts, files, flagged, set(values), out, dict(zip(values, of_example.tolist(), strict=True)))
 
 
 def some_texts(seed: int = 1, documents: int = 40) -> list[str]:
@@ -220,6 +226,20 @@ def digests(path: Path) -> dict[str, tuple[str, int]]:
 
 DROPS = pytest.mark.parametrize("drop", ["document", "window"])
 FORMATS = pytest.mark.parametrize("form", ["parquet", "jsonl"])
+
+
+@pytest.mark.parametrize("thresholds", [1, 5])
+def test_documents_are_counted_at_each_threshold(thresholds, tmp_path):
+    path = write_jsonl(tmp_path / "c.jsonl", [{"text": text} for text in TEXTS])
+    kept = keep(path, tmp_path / "out", "document", "jsonl", every=7, thresholds=thresholds)
+    lowest = [
+        min((kept.levels[content(piece)] for piece in windows_of(words_of(text), 4, 4, 2)[0]), default=99)
+        for text in TEXTS
+    ]
+    expected = [sum(one <= level for one in lowest) for level in range(thresholds)]
+    assert kept.counts.documents_by_recall == tuple(expected)
+    assert expected[0] > 0
+    assert thresholds == 1 or expected[0] < expected[-1]
 
 
 @DROPS

@@ -133,6 +133,22 @@ def test_its_predictor_is_saved_and_guarantees_the_easy_core(family: Family, rec
     assert any("teacher and baseline both memorize" in note["text"] for note in record["notes"])
 
 
+def test_the_chosen_recall_stands_in_the_curve_with_the_counts_of_the_screening(
+    record: dict[str, Any],
+) -> None:
+    points = record["tradeoff"]
+    (chosen,) = (point for point in points if point["chosen"])
+    assert chosen["recall"] == record["predictor"]["promise"]["recall"]
+    assert chosen["threshold"] == record["predictor"]["threshold"]
+    assert chosen["flagged_examples"] == record["flagged"]["examples"]
+    assert chosen["flagged_windows"] == record["flagged"]["places"] == record["kept"]["windows_flagged"]
+    assert chosen["flagged_documents"] == record["kept"]["documents_flagged"]
+    for name in ("flagged_examples", "flagged_windows", "flagged_documents"):
+        counts = [point[name] for point in points if point["reason"] is None]
+        assert counts == sorted(counts)
+    assert all(point["flagged_examples"] is None for point in points if point["reason"] is not None)
+
+
 def test_files_are_whole_and_private_where_they_hold_text(family: Family, record: dict[str, Any]) -> None:
     out = family.folder / "out"
     assert check_files(out) == []
@@ -197,6 +213,8 @@ def test_a_saved_predictor_screens_without_fitting(family: Family, record: dict[
     assert again["predictor"]["trials"] is None
     assert again["predictor"]["coefficients"] == record["predictor"]["coefficients"]
     assert again["flagged"]["examples"] == record["flagged"]["examples"]
+    assert again["tradeoff"] is None
+    assert any(note["code"] == "tradeoff_undefined" for note in again["notes"])
 
 
 def test_students_labels_come_from_an_extraction(family: Family, record: dict[str, Any]) -> None:

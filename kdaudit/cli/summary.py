@@ -7,6 +7,7 @@ from pathlib import Path
 from kdaudit.reporting.formatting import percent, percent_interval, plural
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
+from kdaudit.risk import percent_down
 from kdaudit.runs import layout
 from kdaudit.schemas.results import AuditResults, ModelResult
 from kdaudit.schemas.screening import ScreenRecord
@@ -80,6 +81,17 @@ def _tagged(results: AuditResults) -> list[str]:
     ]
 
 
+def _tradeoff(record: ScreenRecord) -> list[str]:
+    """What each recall would flag, in one line."""
+    known = [one for one in record.tradeoff or [] if one.flagged_examples is not None]
+    parts = [
+        f"{percent_down(one.recall)}: {percent((one.flagged_examples or 0) / record.corpus.examples)}"
+        f"{' (chosen)' if one.chosen else ''}"
+        for one in known
+    ]
+    return [f"  examples flagged by recall guaranteed: {', '.join(parts)}"] if parts else []
+
+
 def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     """What is flagged, what was kept, what is guaranteed, and where the files are."""
     flagged, kept = record.flagged, record.kept
@@ -89,8 +101,10 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
     lines = [] if refused is None else [f"{record.name}: {refused.sentence}", f"  {refused.reason}", ""]
     lines += [
         f"{record.name}: {flagged.examples:,} of {record.corpus.examples:,} {sampled}examples are flagged "
-        f"({percent(share)}): {flagged.memorized:,} that {whose(record)}, "
-        f"{flagged.predicted:,} more by their risk",
+        f"({percent(share)})",
+        f"  observed: {flagged.memorized:,} that {whose(record)}",
+        f"  predicted: {flagged.predicted:,} more, by their risk alone",
+        *_tradeoff(record),
         "",
     ]
     lines += [

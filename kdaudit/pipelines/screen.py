@@ -44,6 +44,7 @@ from kdaudit.pipelines.stages.predicting import (
     write_risks,
 )
 from kdaudit.pipelines.stages.scoring import features_done, read_features, read_scoring, write_features
+from kdaudit.pipelines.stages.tradeoff import levels_of, tradeoff_of
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.screening import read_record, render_screen
 from kdaudit.reporting.screening_words import guarantee_elsewhere
@@ -191,6 +192,11 @@ def _write_prediction(screening: _Screening) -> None:
             "The risk predictor was not tried on this corpus: AUC, recall and precision are not known here."
         )
         notes.append(predictor_note("predictor_untried", text))
+        text = (
+            "What other recalls would flag is not known: a given predictor.json holds one threshold, and not "
+            "the risks that it comes from."
+        )
+        notes.append(Note(code="tradeoff_undefined", subject="tradeoff", text=text))
         write_found(work, Prediction(result=result, curves=Curves(), notes=notes))
 
 
@@ -243,12 +249,14 @@ def _write_kept(screening: _Screening, documents: int) -> None:
                 config.format,
                 max_flagged=config.max_flagged,
             )
+            found = _found(screening)
             counts = write_kept(
                 work.run,
                 screening.source,
                 work.models.tokenizer,
-                _found(screening).flags,
+                found.flags,
                 how,
+                levels=levels_of(read_prediction(work), found.risk, _labels(screening)),
                 progress=lambda rows: work.progress("kept: reading documents", rows, documents),
             )
             _refuse_what_was_not_scored(screening)
@@ -325,6 +333,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
             memorized=int(labels.sum()),
             predicted=int((found.flags & ~labels).sum()),
         ),
+        tradeoff=tradeoff_of(prediction, levels_of(prediction, found.risk, labels), copies, kept),
         kept=kept,
         drop=config.drop,
         format=config.format,

@@ -16,6 +16,7 @@ from kdaudit.reporting.public import notes_without_paths, public_corpus_name
 from kdaudit.reporting.render import read_outcome, render
 from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, guarantee, headline, not_covered, whose
 from kdaudit.reporting.shown_text import Cut, keep_head, visible
+from kdaudit.reporting.tradeoff import Tradeoff, tradeoff
 from kdaudit.runs import layout
 from kdaudit.runs.files import write_file
 from kdaudit.schemas.results import Curves
@@ -53,6 +54,7 @@ class ScreenPage(NamedTuple):
     whose: str
     """What the labels stand for."""
     panels: list[Panel]
+    tradeoff: Tradeoff
     features: list[FeatureRow]
     cards: list[Card]
 
@@ -104,6 +106,7 @@ def _page(record: ScreenRecord, worst: list[FlaggedExample], *, public: bool) ->
         not_covered=not_covered(record),
         whose=whose(record),
         panels=panels(Curves(risk_histogram=record.risk_histogram), record.predictor.threshold),
+        tradeoff=tradeoff(record),
         features=[FeatureRow(FEATURE_NAMES.get(name, name), one) for name, one in record.features.items()],
         cards=[_card(rank, one) for rank, one in enumerate(worst, 1)],
     )

@@ -17,7 +17,14 @@ from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor, pr
 from kdaudit.risk.model import Predictor, load_predictor
 from kdaudit.risk.terms import FEATURES
 from kdaudit.risk.units import Units, find_units
-from kdaudit.risk.words import family_warnings, guarantee_clause, guarantee_words, memorized_by, reasons
+from kdaudit.risk.words import (
+    family_warnings,
+    guarantee_clause,
+    guarantee_words,
+    memorized_by,
+    percent_down,
+    reasons,
+)
 
 __all__ = [
     "FEATURES",
@@ -34,6 +41,7 @@ __all__ = [
     "guarantee_words",
     "load_predictor",
     "memorized_by",
+    "percent_down",
     "predictor_note",
     "reasons",
     "risk_histogram",

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.risk.curves import PredictorCurves, draw_curves
-from kdaudit.risk.guarantee import strongest_bound
+from kdaudit.risk.guarantee import RECALLS, Bound, strongest_bound
 from kdaudit.risk.logistic import Logistic, fit_logistic
 from kdaudit.risk.model import Predictor
 from kdaudit.risk.splits import LEAST_GROUPS, TRIAL_OTHERS, Flags, Groups, draw_folds, find_groups
@@ -32,7 +32,7 @@ from kdaudit.risk.terms import FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.risk.trials import TrialFigures, run_trials
 from kdaudit.risk.words import guarantee_words, weak_guarantee_words
 from kdaudit.schemas.notes import Note, NoteCode
-from kdaudit.schemas.results import Origin, RecallGuarantee, Unit
+from kdaudit.schemas.results import Origin, RecallGuarantee, RecallThreshold, Unit
 
 _ROUNDING = 1e-9
 """The threshold lies this share below the score that gives it, so that rounding elsewhere flags it too."""
@@ -72,6 +72,8 @@ class Fitted(NamedTuple):
     curves: PredictorCurves | None
     positives: int
     """Positive examples."""
+    thresholds: list[RecallThreshold]
+    """Of rising recall, the predictor's own among them; empty if underpowered."""
     notes: list[Note]
     """The recall guarantee, and what is not available and why."""
 
@@ -119,11 +121,13 @@ def fit_predictor(
     groups, positives = find_groups(table.groups, positive), int(positive.sum())
     missing = _why_underpowered(groups, positives, len(positive))
     if missing:
-        return Fitted("underpowered", None, None, None, positives, [predictor_note("no_predictor", missing)])
+        notes = [predictor_note("no_predictor", missing)]
+        return Fitted("underpowered", None, None, None, positives, [], notes)
     fold_draws, trial_draws = np.random.default_rng(settings.seed).spawn(2)
     model = fit_logistic(terms, positive)
     unseen = expit(_out_of_fold(terms, positive, groups, fold_draws))
-    calibrated = _calibrate(groups.lowest(unseen, positive), settings, table.unit)
+    scores = groups.lowest(unseen, positive)
+    calibrated = _calibrate(scores, settings, table.unit)
     figures = run_trials(terms, positive, groups, settings.trials, trial_draws, step)
     return Fitted(
         "ok",
@@ -131,6 +135,7 @@ def fit_predictor(
         figures,
         draw_curves(unseen, positive),
         positives,
+        _thresholds(scores, calibrated, settings.confidence),
         _notes(model, calibrated, groups, settings, origin, features),
     )
 
@@ -180,8 +185,24 @@ def _calibrate(scores: Floats, settings: PredictorSettings, unit: Unit) -> _Cali
             calibration_positives=len(scores),
             unit=unit,
         )
-    score = float(np.sort(scores)[bound.rank - 1])
-    return _Calibrated(score * (1 - _ROUNDING), guarantee, len(scores), unit)
+    return _Calibrated(_threshold(scores, bound), guarantee, len(scores), unit)
+
+
+def _threshold(scores: Floats, bound: Bound) -> float:
+    return float(np.sort(scores)[bound.rank - 1]) * (1 - _ROUNDING)
+
+
+def _thresholds(scores: Floats, calibrated: _Calibrated, confidence: float) -> list[RecallThreshold]:
+    """The thresholds of `RECALLS`, and the predictor's own."""
+    own = {} if calibrated.guarantee is None else {calibrated.guarantee.recall: calibrated.threshold}
+    found = {}
+    for recall in RECALLS:
+        bound = strongest_bound(len(scores), recall, confidence)
+        found[recall] = _threshold(scores, bound) if bound.recall == recall else None
+    return [
+        RecallThreshold(recall=recall, confidence=confidence, threshold=threshold)
+        for recall, threshold in sorted((found | own).items())
+    ]
 
 
 def _predictor(

@@ -14,6 +14,8 @@ from __future__ import annotations
 from math import ceil, log
 from typing import NamedTuple
 
+RECALLS = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99)
+"""Recalls at which a screening shows what it would flag."""
 LEAST_RECALL = 0.5
 """A guarantee below this, if more was asked for, counts as none."""
 _ROUNDING = 1e-12

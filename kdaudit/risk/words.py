@@ -146,12 +146,12 @@ def memorized_by(labels: str | None, student: str | None) -> str:
 
 def guarantee_clause(guarantee: RecallGuarantee, labels: str | None, student: str | None) -> str:
     """The recall guarantee without its grounds and limits, as a part of a sentence."""
-    recall, examples = _percent(guarantee.recall), f"examples that {memorized_by(labels, student)}"
+    recall, examples = percent_down(guarantee.recall), f"examples that {memorized_by(labels, student)}"
     if guarantee.unit == "documents":
         flagged = f"all {examples} are flagged in at least {recall} of the documents that hold any"
     else:
         flagged = f"at least {recall} of the {examples} are flagged"
-    return f"with {_percent(guarantee.confidence)} confidence, {flagged}"
+    return f"with {percent_down(guarantee.confidence)} confidence, {flagged}"
 
 
 def guarantee_words(
@@ -182,12 +182,12 @@ def weak_guarantee_words(asked: RecallGuarantee, reached: float | None) -> str:
         reached: the recall that they allow; None for none.
 
     """
-    allowed = "no recall guarantee" if reached is None else f"a guarantee of at most {_percent(reached)}"
+    allowed = "no recall guarantee" if reached is None else f"a guarantee of at most {percent_down(reached)}"
     needed = positives_needed(asked.recall, asked.confidence)
     return (
-        f"The risk predictor: {_memorized(asked.calibration_positives, asked.unit)} allow {allowed}. To "
-        f"guarantee {_percent(asked.recall)} with {_percent(asked.confidence)} confidence, {needed:,} are "
-        "needed."
+        f"The risk predictor: {_memorized(asked.calibration_positives, asked.unit)} allow {allowed}. "
+        f"To guarantee {percent_down(asked.recall)} with {percent_down(asked.confidence)} confidence, "
+        f"{needed:,} are needed."
     )
 
 
@@ -229,7 +229,7 @@ def _memorized(count: int, unit: Unit) -> str:
     return f"{count:,} {one if count == 1 else many}{more}"
 
 
-def _percent(share: float) -> str:
+def percent_down(share: float) -> str:
     """A share in percent, rounded down, so that rounding strengthens no guarantee."""
     digits = 1 if share < 0.99 else 3
     down = floor(share * 10 ** (digits + 2) + 1e-6) / 10**digits

@@ -46,6 +46,7 @@ NoteCode = Literal[
     "predictor_from_elsewhere",
     "predictor_untried",
     "settings_unused",
+    "tradeoff_undefined",
     # A screening.
     "columns_replaced",
     # Several runs of one corpus.

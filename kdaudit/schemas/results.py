@@ -238,6 +238,15 @@ class RecallGuarantee(Result):
     """As in all files before this key."""
 
 
+class RecallThreshold(Result):
+    """The threshold that would guarantee a recall, at the predictor's confidence."""
+
+    recall: float
+    confidence: float
+    threshold: float | None
+    """None if there are too few positives for this recall."""
+
+
 Labels = Literal["student", "easy_core", "teacher"]
 """The prediction target."""
 

@@ -62,9 +62,28 @@ class FlaggedCounts(Result):
     documents: int
     """Documents with a flagged window."""
     memorized: int
-    """Flagged examples that the models were observed to memorize: the positives of the labels."""
+    """Observed: flagged examples that the models were measured to memorize, which takes no predictor."""
     predicted: int
-    """The other flagged examples: their risk reaches the threshold."""
+    """Predicted: the other flagged examples, whose risk reaches the threshold."""
+
+
+class TradeoffPoint(Result):
+    """What would be flagged, and so dropped, to guarantee a recall."""
+
+    recall: float
+    confidence: float
+    chosen: bool
+    """Whether this is the guarantee of the screening itself."""
+    threshold: float | None
+    """None, as the counts, if too few examples are memorized to guarantee this recall."""
+    flagged_examples: int | None
+    """Distinct examples, those observed to be memorized included."""
+    flagged_windows: int | None
+    """Their occurrences in the corpus."""
+    flagged_documents: int | None
+    """Documents with such an occurrence."""
+    reason: str | None = None
+    """Why there is no threshold; None where there is one."""
 
 
 class KeptCounts(Result):
@@ -94,6 +113,8 @@ class KeptCounts(Result):
     """Of the text of all documents, in code points."""
     characters_after: int
     """Of the text in kept/, or of what would be there."""
+    documents_by_recall: tuple[int, ...] = ()
+    """Documents with a window that is flagged at each threshold of `tradeoff`, in its order."""
     withheld: bool = False
     """Whether nothing was written, because more is flagged than `max_flagged` allows; all keys but
     `rows_written` then say what would have been written."""
@@ -124,6 +145,8 @@ class ScreenRecord(Result):
     features: dict[str, FeatureSpread]
     """By the feature's column in flagged.parquet."""
     flagged: FlaggedCounts
+    tradeoff: list[TradeoffPoint] | None = None
+    """By rising recall; None if no predictor was fitted here (a note says why), and in older files."""
     kept: KeptCounts
     drop: Drop
     format: Format

@@ -53,6 +53,15 @@ class Keeping(NamedTuple):
     """Share of the examples, and of the documents that are left out, above which nothing is written."""
 
 
+class Levels(NamedTuple):
+    """At which of several thresholds, from high to low, each example is flagged."""
+
+    of_example: NDArray[np.int8]
+    """The first threshold that flags it, from 0; `thresholds` if none does: (examples,)."""
+    thresholds: int
+    """How many there are."""
+
+
 def check_first_rows(config: CorpusConfig, form: Format, key: str = "corpus") -> None:
     """As `check_writable`, but for the corpus's first rows alone, which takes no time.
 
@@ -109,6 +118,7 @@ def write_kept(
     flagged: NDArray[np.bool_],
     how: Keeping,
     *,
+    levels: Levels | None = None,
     key: str = "corpus",
     progress: Callable[[int], None] | None = None,
 ) -> KeptCounts:
@@ -120,6 +130,7 @@ def write_kept(
         tokenizer: the one that cut it.
         flagged: which examples are flagged, bool (examples,).
         how: what to leave out, and how to write the rest.
+        levels: thresholds at which documents are to be counted, beside the one that flagged.
         key: where the corpus stands in the configuration, for messages.
         progress: called after each batch with the number of rows read so far.
 
@@ -131,7 +142,7 @@ def write_kept(
     """
     discard_kept(run)
     sink = None if flagged.mean() > how.max_flagged else _sink(run, source, how, key)
-    marker = _marker(run, source, tokenizer, flagged, how)
+    marker = _marker(run, source, tokenizer, flagged, how, levels)
     tally: Counter[str] = Counter()
     for records in read_records(source.config, key):
         kept = list(_kept_rows(records, marker, how.drop, tally))
@@ -148,7 +159,10 @@ def write_kept(
         discard_kept(run)
         counts["rows_written"] = 0
     replaced = () if sink is None else tuple(sink.replaced)
-    return KeptCounts(**counts, withheld=withheld, columns_replaced=replaced)
+    by_recall = np.cumsum([tally[_at(level)] for level in range(levels.thresholds if levels else 0)]).tolist()
+    return KeptCounts(
+        **counts, withheld=withheld, columns_replaced=replaced, documents_by_recall=tuple(map(int, by_recall))
+    )
 
 
 def _sink(run: RunStore, source: PinnedSource, how: Keeping, key: str) -> Sink:
@@ -163,15 +177,19 @@ def _marker(
     tokenizer: Any,  # noqa: ANN401
     flagged: NDArray[np.bool_],
     how: Keeping,
+    levels: Levels | None,
 ) -> Marker:
-    ids = np.arange(len(flagged), dtype=np.int64)
-    sampled = source.config.limit is not None
+    def keys(rows: NDArray[np.bool_], of_example: NDArray[np.int8] | None = None) -> KeySet:
+        windows = windows_of_examples(run, how.examples, np.flatnonzero(rows))
+        return KeySet(windows, how.minimum_tokens, None if of_example is None else of_example[rows])
+
     return Marker(
         tokenizer,
         source.config,
         how.minimum_tokens,
-        KeySet(windows_of_examples(run, how.examples, ids[flagged]), how.minimum_tokens),
-        KeySet(windows_of_examples(run, how.examples, ids), how.minimum_tokens) if sampled else None,
+        keys(flagged),
+        None if source.config.limit is None else keys(np.ones_like(flagged)),
+        None if levels is None else keys(levels.of_example < levels.thresholds, levels.of_example),
     )
 
 
@@ -217,9 +235,15 @@ def _count(tally: Counter[str], text: str, marks: Marks | None, left: list[str |
     tally["documents_kept" if left else "documents_dropped"] += 1
     if marks is not None:
         tally["documents_flagged"] += bool(marks.flagged)
+        tally[_at(marks.level)] += 1
         tally["windows_flagged"] += len(marks.flagged)
         tally["windows_unscored"] += marks.unscored if left else 0
         tally["too_short"] += marks.too_short if left else 0
+
+
+def _at(level: int) -> str:
+    """The tally of documents whose lowest level is this one."""
+    return f"level {level}"
 
 
 def _refuse_a_changed_corpus(

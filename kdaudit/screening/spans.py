@@ -36,6 +36,8 @@ class Marks(NamedTuple):
     """Windows that were not among those scored."""
     too_short: int
     """Stretches that gave no window, being shorter than prefix + suffix."""
+    level: int = -1
+    """The lowest level of its windows, see `Marker`; -1 for none."""
 
 
 class _Place(NamedTuple):
@@ -52,6 +54,7 @@ class Marker:
         minimum_tokens: of a window: prefix + suffix.
         flagged: the flagged windows.
         scored: the windows that were scored; None where all were.
+        levels: windows with levels, see `KeySet.levels`; None where these are not asked for.
 
     """
 
@@ -62,12 +65,14 @@ class Marker:
         minimum_tokens: int,
         flagged: KeySet,
         scored: KeySet | None,
+        levels: KeySet | None = None,
     ) -> None:
         self._encoder = Encoder(tokenizer)
         self._config = config
         self._minimum = minimum_tokens
         self._flagged = flagged
         self._scored = scored
+        self._levels = levels
 
     def mark(self, batch: list[Document]) -> list[Marks]:
         """The marks of each document; the batch is encoded together."""
@@ -75,9 +80,12 @@ class Marker:
         windows = [place.token_ids for places, _ in cuts for place in places]
         flagged = self._flagged.holds(windows)
         scored = np.ones_like(flagged) if self._scored is None else self._scored.holds(windows)
+        levels = np.full(len(flagged), -1) if self._levels is None else self._levels.levels(windows)
         ends = np.cumsum([0, *(len(places) for places, _ in cuts)]).tolist()
         return [
-            _marks(places, too_short, flagged[start:end], scored[start:end])
+            _marks(places, too_short, flagged[start:end], scored[start:end])._replace(
+                level=_lowest(levels[start:end])
+            )
             for (places, too_short), (start, end) in zip(cuts, pairwise(ends), strict=True)
         ]
 
@@ -97,6 +105,12 @@ def _marks(
 ) -> Marks:
     spans = [place.span for place, flag in zip(places, flagged, strict=True) if flag]
     return Marks(spans, int(np.count_nonzero(~scored)), too_short)
+
+
+def _lowest(levels: NDArray[np.integer[Any]]) -> int:
+    """The lowest of the levels that are not -1; -1 if all are."""
+    found = levels[levels >= 0]
+    return int(found.min()) if len(found) else -1
 
 
 def stretches(text: str, spans: list[Span]) -> list[str]:

@@ -25,24 +25,31 @@ class KeySet:
     Args:
         windows: one occurrence of each: token ids, int32 (tokens,) each.
         measured: tokens of prefix + suffix.
+        levels: of each, at least 0: int8 (examples,); None for 0.
 
     """
 
-    def __init__(self, windows: Windows, measured: int) -> None:
+    def __init__(self, windows: Windows, measured: int, levels: NDArray[np.int8] | None = None) -> None:
         self._measured = measured
-        self._keys = np.sort(self._hashes(windows))
+        hashes = self._hashes(windows)
+        order = np.argsort(hashes)
+        self._keys = hashes[order]
+        self._levels = np.zeros(len(order), dtype=np.int8) if levels is None else levels[order]
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def holds(self, windows: Windows) -> NDArray[np.bool_]:
         """Which of these windows are occurrences of the examples: bool (windows,)."""
+        return self.levels(windows) >= 0
+
+    def levels(self, windows: Windows) -> NDArray[np.int8]:
+        """The level of the example of which each window is an occurrence, -1 for none: int8 (windows,)."""
         wanted = self._hashes(windows)
         if not len(self._keys):
-            return np.zeros(len(wanted), dtype=np.bool_)
+            return np.full(len(wanted), -1, dtype=np.int8)
         places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        found: NDArray[np.bool_] = self._keys[places] == wanted
-        return found
+        return np.where(self._keys[places] == wanted, self._levels[places], np.int8(-1))
 
     def _hashes(self, windows: Windows) -> NDArray[np.bytes_]:
         hashes = b"".join(example_hash(window, self._measured) for window in windows)

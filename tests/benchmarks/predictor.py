@@ -82,7 +82,7 @@ def _score(table: Table, fitted: Fitted, folder: Path) -> None:
     with _timed("risk of every row, histogram, risk.parquet"):
         risk = predictor.risk(table.features)
         flagged = predictor.flagged(risk)
-        risk_histogram(risk, table.positive)
+        risk_histogram(risk, {"memorized": table.positive, "other": ~table.positive})
         columns = {"example_id": np.arange(len(risk)), "risk": risk, "flagged": flagged}
         pq.write_table(pa.table(columns), folder / "risk.parquet")
     with _timed(f"reasons of {flagged.sum():,} flagged rows, flagged.parquet"):

@@ -20,6 +20,7 @@
     results.py       that -> results.json
     leak_table.py    that -> leaks.parquet
     flagging.py      risks -> flagged.parquet of a screening
+    tradeoff.py      risks -> what a screening would flag for each recall
 
 A stage reads the files of those before it, writes its own, and does nothing where an earlier call
 finished it.

@@ -35,7 +35,7 @@ from kdaudit.risk import (
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note, Notes, text_of
-from kdaudit.schemas.results import Curves, Origin, PredictorResult, Result
+from kdaudit.schemas.results import Curves, Origin, PredictorResult, RecallThreshold, Result
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +45,8 @@ class Prediction(Result):
 
     result: PredictorResult
     curves: Curves
+    thresholds: tuple[RecallThreshold, ...] = ()
+    """Of rising recall; empty without a predictor, or with one from elsewhere."""
     notes: Notes
 
 
@@ -135,7 +137,10 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     caveat = [] if units.caveat is None else [predictor_note("guarantee_units", units.caveat)]
     notes = [*fitted.notes, *caveat, *_what_is_missing(fitted)]
     result = _result(fitted, fitted.predictor, settings.trials, risk)
-    write_found(work, Prediction(result=result, curves=_curves(fitted, risk, labels), notes=notes))
+    curves = _curves(fitted, risk, labels)
+    write_found(
+        work, Prediction(result=result, curves=curves, thresholds=tuple(fitted.thresholds), notes=notes)
+    )
 
 
 def _what_is_missing(fitted: Fitted) -> list[Note]:
