@@ -159,7 +159,7 @@ def test_metadata_are_the_figures_of_the_audit(run: Path, tmp_path: Path) -> Non
 
 def test_the_section_is_about_the_student_alone(run: Path, tmp_path: Path) -> None:
     soft, hard = put(tmp_path / "soft.md", run), put(tmp_path / "hard.md", run, "hard")
-    assert "**Passed: every limit is kept.**" in soft  # the audit as a whole failed, for the hard student
+    assert "**Passed: no limit is exceeded.**" in soft  # the audit as a whole failed, for the hard student
     assert "**Failed: a limit is exceeded.**" in hard
     assert "| soft | Student (soft KD) | 701 of 1,000,000 |" in soft
     assert "| hard |" not in soft

@@ -9,8 +9,10 @@ import re
 import stat
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from report_page import Rendered, shingles
 from sample_results import (
     HOSTILE_TITLE,
@@ -21,8 +23,14 @@ from sample_results import (
     sample_leaks,
 )
 
-from kdaudit.reporting.public import public_corpus_name, public_title, without_paths
+from kdaudit.reporting.public import (
+    public_corpus_name,
+    public_title,
+    without_paths,
+    without_private_parts,
+)
 from kdaudit.reporting.shown_text import visible
+from kdaudit.schemas.results import AuditResults, PublicResults
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +120,7 @@ def test_public_files_hold_no_training_text(rendered: Rendered) -> None:
     assert shingles(bare(rendered.public_html + hidden)) & leaked
     for text in (rendered.public_html, rendered.card):
         assert "crawl-" not in text
-        assert "owner" not in text.replace("owner of the audit", "")
+        assert "owner" not in re.sub("owner of th(e|is) audit", "", text)
         assert "private stuff" not in text
         assert "train.parquet" in text
     assert LOCAL_PATH in rendered.full.text
@@ -230,3 +238,25 @@ def test_notes_name_no_folder(note: str) -> None:
 def test_visible_keeps_ordinary_text() -> None:
     text = "tab\tline\nкириллица 日本語 हिन्दी می‌خواهم 👩‍💻 é"
     assert visible(text) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "private"),
+    [
+        (("corpus", "path"), "/home/owner/train.parquet"),
+        (("corpus", "path"), "C:\\data\\train.parquet"),
+        (("leaks", 0, "document_id"), "patient-17"),
+        (("leaks", 0, "tags"), ["email"]),
+    ],
+)
+def test_public_results_cannot_hold_what_is_private(key: tuple[str | int, ...], private: Any) -> None:
+    results = AuditResults.model_validate(sample_dict())
+    values = without_private_parts(results).model_dump(mode="json")
+    PublicResults.model_validate(values)
+    *parts, last = key
+    section = values
+    for part in parts:
+        section = section[part]
+    section[last] = private
+    with pytest.raises(ValidationError):
+        PublicResults.model_validate(values)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult
 
 from kdaudit.reporting.shown_text import visible
-from kdaudit.schemas.results import AuditResults, Interval
+from kdaudit.schemas.results import Interval, PublicResults
 
 SOURCE_NAME = "kdaudit"
 SOURCE_URL = "https://arxiv.org/abs/2601.15394"
@@ -39,11 +39,11 @@ class _Metric(NamedTuple):
     examples: int | None
 
 
-def evaluation(results: AuditResults, student: str) -> list[EvalResult]:
+def evaluation(results: PublicResults, student: str) -> list[EvalResult]:
     """The student's metrics; they form one result, since task, dataset and source are the same.
 
     Args:
-        results: without private parts (`kdaudit.reporting.view.without_private_parts`).
+        results: of the audit.
         student: its name.
     """
     corpus = visible(" ".join(results.corpus.path.split()))
@@ -69,7 +69,7 @@ def evaluation(results: AuditResults, student: str) -> list[EvalResult]:
     ]
 
 
-def _metrics(results: AuditResults, student: str) -> Iterator[_Metric]:
+def _metrics(results: PublicResults, student: str) -> Iterator[_Metric]:
     model, figures = results.models[student], results.comparison[student]
     yield _Metric(
         "memorization_rate", "Training text reproduced word for word", model.rate, model.ci95, model.examples

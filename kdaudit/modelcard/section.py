@@ -20,7 +20,7 @@ from kdaudit.reporting.shown_text import visible
 from kdaudit.reporting.verdict import verdict_of
 from kdaudit.runs import layout
 from kdaudit.runs.files import write_file
-from kdaudit.schemas.results import AuditResults, ModelResult
+from kdaudit.schemas.results import ModelResult, PublicResults
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!$])")
 _OF_ONE_STUDENT = 2
@@ -37,11 +37,11 @@ class CardRow(NamedTuple):
     interval: str
 
 
-def card_text(results: AuditResults) -> str:
+def card_text(results: PublicResults) -> str:
     """The summary of a whole audit as Markdown.
 
     Args:
-        results: without private parts (`kdaudit.reporting.view.without_private_parts`).
+        results: of the audit.
     """
     return _render(results, None, key_figures(results))
 
@@ -57,7 +57,7 @@ def write_card(run_dir: Path) -> None:
     write_file(run_dir, layout.CARD, text.encode())
 
 
-def section_text(results: AuditResults, student: str) -> str:
+def section_text(results: PublicResults, student: str) -> str:
     """The summary for the model card of one student.
 
     Args:
@@ -72,7 +72,7 @@ def escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
 
 
-def _render(results: AuditResults, student: str | None, figures: list[KeyFigure]) -> str:
+def _render(results: PublicResults, student: str | None, figures: list[KeyFigure]) -> str:
     # Markdown is not HTML: autoescape would garble it, so finalize escapes for Markdown instead.
     environment = Environment(
         loader=PackageLoader("kdaudit.templates", ""),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kdaudit.errors import UsageError
 from kdaudit.reporting.formatting import listed
-from kdaudit.schemas.results import AuditResults, Check, GateResult, LeakSuffixes, Verdict
+from kdaudit.schemas.results import AuditResults, Check, GateResult, LeakSuffixes, PublicResults, Verdict
 
 _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 
@@ -37,7 +37,7 @@ def chosen_student(results: AuditResults, name: str | None) -> str:
     )
 
 
-def about(results: AuditResults, student: str) -> AuditResults:
+def about(results: PublicResults, student: str) -> PublicResults:
     """The results with this student alone, beside teacher and baselines, and its own verdict."""
     checks = [check for check in results.gate.checks if check.student == student]
     return results.model_copy(

@@ -6,6 +6,7 @@ its trials and its recall guarantee say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kdaudit.reporting.formatting import quoted
@@ -46,7 +47,7 @@ def caught(results: AuditResults) -> list[Caught]:
     ):
         return []
     inherited = [leak for leak in leaks if "inherited" in leak.classes.values()]
-    kinds: list[tuple[str, list[Leak], str | None]] = [
+    kinds: list[tuple[str, Sequence[Leak], str | None]] = [
         ("All students", leaks, None),
         ("Inherited from the teacher", inherited, None),
     ]
@@ -57,7 +58,7 @@ def caught(results: AuditResults) -> list[Caught]:
     return [Caught(words, len(some), _flagged(some, threshold), student) for words, some, student in kinds]
 
 
-def _flagged(leaks: list[Leak], threshold: float) -> int:
+def _flagged(leaks: Sequence[Leak], threshold: float) -> int:
     return sum(leak.risk is not None and leak.risk >= threshold for leak in leaks)
 
 

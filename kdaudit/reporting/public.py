@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AuditResults
+from kdaudit.schemas.results import AuditResults, PublicResults
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
@@ -31,7 +31,7 @@ _SLASHES = str.maketrans(
 _ELIDED = "(a path)"
 
 
-def without_private_parts(results: AuditResults) -> AuditResults:
+def without_private_parts(results: AuditResults) -> PublicResults:
     """The results without local paths and without the leaks' document ids and tags.
 
     The corpus path and the notes keep only the last part of a path. Models of the results carry no
@@ -39,14 +39,14 @@ def without_private_parts(results: AuditResults) -> AuditResults:
     """
     path, reason = results.corpus.path, results.predictor.reason
     cleared = None if reason is None else without_paths(reason, path)
-    return results.model_copy(
-        update={
-            "corpus": results.corpus.model_copy(update={"path": public_corpus_name(path)}),
-            "notes": notes_without_paths(results.notes, path),
-            "predictor": results.predictor.model_copy(update={"reason": cleared}),
-            "leaks": [leak.model_copy(update={"document_id": "", "tags": []}) for leak in results.leaks],
-        }
-    )
+    kept = dict(results)
+    kept |= {
+        "corpus": dict(results.corpus) | {"path": public_corpus_name(path)},
+        "notes": notes_without_paths(results.notes, path),
+        "predictor": results.predictor.model_copy(update={"reason": cleared}),
+        "leaks": [dict(leak) | {"document_id": "", "tags": []} for leak in results.leaks],
+    }
+    return PublicResults.model_validate(kept)
 
 
 def public_corpus_name(path: str) -> str:

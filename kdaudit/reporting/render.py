@@ -52,13 +52,13 @@ def render_pages(run_dir: Path, config: ReportConfig) -> None:
     tagged = count_tags(results.leaks)
     texts = read_leak_texts(run_dir, [leak.example_id for leak in shown])
     title = config.title or results.name
-    full = page(results, title, full_cards(shown, texts), tagged, public=False)
+    full = page(results, title, full_cards(shown, texts), tagged)
     write_file(run_dir, layout.REPORT, render("report.html.j2", page=full))
 
     cleared = without_private_parts(results)
     cards = public_cards(shown, document_ids=config.document_ids)
     title = public_title(title, results.name, results.corpus.path)
-    public = page(cleared, title, cards, tagged, public=True)
+    public = page(cleared, title, cards, tagged)
     write_file(run_dir, layout.PUBLIC_REPORT, render("report.html.j2", page=public))
 
 

@@ -18,7 +18,7 @@ from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guaran
 from kdaudit.reporting.scales import round_step
 from kdaudit.reporting.shown_text import show_head
 from kdaudit.reporting.verdict import CheckRow, Verdict, check_rows, close_calls, verdict_of
-from kdaudit.schemas.results import AuditResults
+from kdaudit.schemas.results import AuditResults, PublicResults
 
 _MILESTONES = 6
 _TITLE_LENGTH = 200
@@ -65,14 +65,14 @@ class Page(NamedTuple):
     """The leaks shown; the results hold them all."""
 
 
-def page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagged, *, public: bool) -> Page:
-    """The page of an audit; for a public one `results` come from `without_private_parts`.
+def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard], tagged: Tagged) -> Page:
+    """The page of an audit; a public one is made from public results.
 
     Its title comes from `public_title`.
     """
     shares, combinations, figures = inheritance(results), regions(results), key_figures(results)
     return Page(
-        public=public,
+        public=isinstance(results, PublicResults),
         title=_title(title),
         results=results,
         verdict=verdict_of(results),

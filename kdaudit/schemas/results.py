@@ -6,9 +6,10 @@ shares of distinct examples (0 to 1); an interval's open end is None.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from kdaudit.schemas.notes import Notes, SchemaVersion
 
@@ -377,7 +378,7 @@ class AuditResults(Result):
     predictor: PredictorResult
     curves: Curves
     gate: GateResult
-    leaks: list[Leak]
+    leaks: Sequence[Leak]
     leak_suffixes: LeakSuffixes | None = None
     """None in results of versions that did not count them."""
     notes: Notes
@@ -390,3 +391,23 @@ class AuditResults(Result):
         if self.leak_suffixes is not None and {*self.leak_suffixes.students} != students:
             raise ValueError("leak_suffixes and models name different students")
         return self
+
+
+class PublicLeak(Leak):
+    """A leak as pages for everyone know it: neither its document nor what kind of data it seems to hold."""
+
+    document_id: Literal[""] = ""
+    tags: Annotated[list[str], Field(max_length=0)] = []
+
+
+class PublicCorpus(CorpusResult):
+    """A corpus as pages for everyone know it: a name without a folder, or a hub id."""
+
+    path: Annotated[str, Field(pattern=r"^[^/\\]*(/[^/\\]*)?$")]
+
+
+class PublicResults(AuditResults):
+    """The results that public pages and model cards are made from: they cannot hold what is private."""
+
+    corpus: PublicCorpus
+    leaks: Sequence[PublicLeak]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def _classes(audited: Audited) -> dict[str, dict[int, LeakClass]]:
     return found
 
 
-def leaks_table(run: RunStore, audited: Audited, leaks: list[Leak]) -> pa.Table:
+def leaks_table(run: RunStore, audited: Audited, leaks: Sequence[Leak]) -> pa.Table:
     """leaks.parquet: the leaks with their text and what every model said."""
     ids = np.array([leak.example_id for leak in leaks], dtype=np.int64)
     said = {name: _continuations(run, name) for name in audited.measured}
