@@ -38,7 +38,7 @@ from kdaudit.risk.guarantee import strongest_bound
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import FOLDS, draw_folds, draw_trial, find_groups
 from kdaudit.risk.terms import to_terms
-from kdaudit.runs.layout import FEATURES_SCHEMA
+from kdaudit.runs.layout import FEATURES_SCHEMA, FLAGGED_SCHEMA
 from kdaudit.schemas.results import Origin
 
 ORIGIN = Origin(
@@ -188,12 +188,14 @@ def test_a_predictor_can_use_all_features(table, labels):
 
 def test_a_label_is_not_predicted_from_what_it_is_made_of():
     """The teacher memorizes what it matches whole, and what no other token comes before in."""
-    of = {model: {f"{model}_matched", f"{model}_suffix_margin"} for model in ("teacher", "baseline")}
+    measures = ("matched", "suffix_margin", "suffix_worst")
+    of = {model: {f"{model}_{one}" for one in measures} for model in ("teacher", "baseline")}
     easy, teacher, student = ({*features_for("all", one)} for one in ("easy_core", "teacher", "student"))
     assert not easy & (of["teacher"] | of["baseline"])
     assert not teacher & of["teacher"]
-    assert student >= teacher >= easy > {*FEATURES}
-    assert all({*each} <= {*FEATURES_SCHEMA.names} for each in (easy, teacher, student))
+    assert student - easy == {"teacher_suffix_margin", "baseline_suffix_margin"}
+    assert student <= {*FEATURES_SCHEMA.names}
+    assert {*features_for("all", "student")} <= {*FLAGGED_SCHEMA.names}
     for one in ("easy_core", "teacher", "student"):
         assert features_for("paper", one) == FEATURES
 

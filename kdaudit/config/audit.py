@@ -240,8 +240,8 @@ class PredictorBase(Section):
     student: str | None = None
     """The student whose memorized examples are the labels; null takes the first."""
     features: FeatureSet = "all"
-    """What risk is predicted from: all (both models on the suffix alone and counts in the corpus too), or the
-    paper's four, taken over whole windows."""
+    """What risk is predicted from: all (both models on the suffix alone, where memorization lies, its
+    occurrences and zlib entropy), or the paper's four, taken over whole windows."""
     trials: PositiveInt = 100
     """Stratified resampled trials that the figures are averaged over."""
     recall: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99

@@ -32,8 +32,8 @@ FEATURE_NAMES = {
     "baseline_suffix_entropy": "The baseline's entropy over the suffix, in nats a token",
     "teacher_suffix_min_k": "Mean ln p of the suffix's least likely 20% of tokens under the teacher (Min-K%)",
     "baseline_suffix_min_k": "The same under the baseline",
-    "teacher_suffix_worst": "Lowest ln p of a token of the suffix under the teacher",
-    "baseline_suffix_worst": "The same under the baseline",
+    "teacher_suffix_margin": "The teacher's smallest lead of the suffix's token over any other, in logits",
+    "baseline_suffix_margin": "The baseline's",
 }
 
 

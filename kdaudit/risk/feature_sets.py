@@ -1,29 +1,27 @@
-"""Which features a predictor of which kind of example may use.
+"""Which features a predictor uses.
 
-`paper` is the four of arXiv 2601.15394, means over whole windows. `all` adds what one pass over teacher and
-baseline and the corpus give besides: both models on the suffix alone, where memorization lies, and how often
-window and suffix stand in the corpus.
+`paper` is the four of arXiv 2601.15394, means over whole windows. `all` reads both models on the suffix
+alone, where memorization lies, how often the suffix occurs in the corpus, and zlib entropy. It was chosen by
+cross-validation over documents (docs/performance.md, tests/benchmarks/feature_sets.py): beside these,
+whole-window perplexities and KL divergence, copies, the window's length, the suffix's least likely token,
+matched tokens and near-duplicates by MinHash told nothing more.
 
-Left out of `all` is what the label itself is made of. The teacher memorizes an example if it matches all of
-its suffix, that is if its smallest margin is positive: with these two among its features a predictor of that
-kind would learn this definition, reach an AUC of 1, and flag nothing but what is known without it. So for
-`teacher` labels the teacher's matched tokens and margin are left out, for `easy_core` the baseline's too. A
-student is another model, and for `student` labels all of them serve. Of several baselines the first is
-scored: an example that only another one memorizes is positive all the same.
+
+A label is not predicted from what it is made of. The teacher memorizes an example if and only if its smallest
+margin over the suffix is positive. With that margin, with matched tokens or with the least likely token a
+predictor of `easy_core` or `teacher` learns the definition of its labels: the AUC approaches 1, and the
+examples that a student will memorize though these models do not, for whose sake a corpus is screened, are no
+longer flagged. So these are left out; for `student` labels, whose models are others, the margins serve. Nor
+does the baseline's margin help where only the teacher is the label.
 """
 
 from __future__ import annotations
 
 from kdaudit.config.audit import FeatureSet
-from kdaudit.risk.terms import CORPUS_FEATURES, FEATURES, MATCH_FEATURES, SUFFIX_FEATURES
+from kdaudit.risk.terms import FEATURES, MARGINS, SUFFIX_FEATURES
 from kdaudit.schemas.results import Labels
 
-_OF_THE_LABEL: dict[Labels, tuple[str, ...]] = {
-    "easy_core": ("teacher_matched", "teacher_suffix_margin", "baseline_matched", "baseline_suffix_margin"),
-    "teacher": ("teacher_matched", "teacher_suffix_margin"),
-    "student": (),
-}
-"""Features that say what the label says."""
+_ALL = ("zlib_entropy", *SUFFIX_FEATURES, "suffix_copies")
 
 
 def features_for(chosen: FeatureSet, labels: Labels) -> tuple[str, ...]:
@@ -36,5 +34,4 @@ def features_for(chosen: FeatureSet, labels: Labels) -> tuple[str, ...]:
     """
     if chosen == "paper":
         return FEATURES
-    known = (*FEATURES, *SUFFIX_FEATURES, *CORPUS_FEATURES, *MATCH_FEATURES)
-    return tuple(name for name in known if name not in _OF_THE_LABEL[labels])
+    return (*_ALL, *MARGINS) if labels == "student" else _ALL

@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from kdaudit.errors import UsageError
 from kdaudit.risk.logistic import Logistic
-from kdaudit.risk.terms import EVERY_FEATURE, LOGARITHMS, Floats, to_terms
+from kdaudit.risk.terms import KNOWN_FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.runs.files import read_bounded
 from kdaudit.schemas.results import Labels, Origin, RecallGuarantee, Result
 
@@ -58,7 +58,7 @@ class Predictor(Result):
 
     @model_validator(mode="after")
     def _check_features(self) -> Self:
-        unknown = set(self.features) - {*EVERY_FEATURE}
+        unknown = set(self.features) - {*KNOWN_FEATURES}
         if unknown or len(set(self.features)) < len(self.features):
             raise ValueError(f"features names {', '.join(sorted(unknown)) or 'a feature twice'}")
         for key, values in self._numbers().items():

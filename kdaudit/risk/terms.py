@@ -24,15 +24,14 @@ SUFFIX_FEATURES = (
     "baseline_suffix_entropy",
     "teacher_suffix_min_k",
     "baseline_suffix_min_k",
-    "teacher_suffix_worst",
-    "baseline_suffix_worst",
 )
 """Both models on the suffix alone, where memorization lies."""
-CORPUS_FEATURES = ("copies", "suffix_copies", "tokens")
-MATCH_FEATURES = ("teacher_matched", "teacher_suffix_margin", "baseline_matched", "baseline_suffix_margin")
-"""What tells whether the two memorize an example."""
-EVERY_FEATURE = (*FEATURES, *SUFFIX_FEATURES, *CORPUS_FEATURES, *MATCH_FEATURES, "teacher_entropy")
-"""What a predictor.json may name; earlier versions could fit on the last."""
+MARGINS = ("teacher_suffix_margin", "baseline_suffix_margin")
+"""Positive where the model memorizes the example."""
+EARLIER_FEATURES = ("copies", "tokens", "teacher_entropy")
+"""What earlier versions could fit on besides."""
+KNOWN_FEATURES = (*FEATURES, *SUFFIX_FEATURES, "suffix_copies", *MARGINS, *EARLIER_FEATURES)
+"""What a predictor.json may name."""
 LOGARITHMS = frozenset({"teacher_perplexity", "baseline_perplexity", "copies", "suffix_copies", "tokens"})
 """Features that enter as natural logarithms."""
 

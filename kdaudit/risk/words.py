@@ -49,28 +49,20 @@ _WORDS = {
             (
                 "nll",
                 "predicts the suffix (loss {} nats a token)",
-                "does not predict it (loss {} nats a token)",
+                "fails on the suffix (loss {} nats a token)",
             ),
-            ("entropy", "is sure of the suffix (entropy {} nats)", "is unsure of it (entropy {} nats)"),
+            (
+                "entropy",
+                "is sure of the suffix (entropy {} nats)",
+                "is unsure of the suffix (entropy {} nats)",
+            ),
             (
                 "min_k",
-                "fails at some of its tokens (lowest fifth of ln p: {})",
-                "knows its hardest tokens too (lowest fifth of ln p: {})",
+                "fails on the hardest tokens (Min-K% {})",
+                "predicts even the hardest tokens (Min-K% {})",
             ),
-            ("worst", "fails at one of its tokens (ln p {})", "knows its hardest token too (ln p {})"),
-            (
-                "margin",
-                "prefers another token somewhere (margin {})",
-                "prefers each token of the suffix (margin {})",
-            ),
+            ("margin", "prefers another token (margin {})", "prefers each token of the suffix (margin {})"),
         )
-    },
-    **{
-        f"{model}_matched": _Sides(
-            f"the {model} leaves the suffix early (after {{}} tokens)",
-            f"the {model} reproduces much of the suffix ({{}} tokens)",
-        )
-        for model in ("teacher", "baseline")
     },
 }
 _UNITS = {

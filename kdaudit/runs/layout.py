@@ -315,8 +315,8 @@ FLAGGED_SCHEMA = pa.schema(
         ("baseline_suffix_entropy", pa.float64()),
         ("teacher_suffix_min_k", pa.float64()),
         ("baseline_suffix_min_k", pa.float64()),
-        ("teacher_suffix_worst", pa.float64()),
-        ("baseline_suffix_worst", pa.float64()),
+        ("teacher_suffix_margin", pa.float64()),
+        ("baseline_suffix_margin", pa.float64()),
     ]
 )
 """A row a flagged example, by example id."""
