@@ -252,21 +252,26 @@ CHANCE = {
 @pytest.mark.parametrize(
     ("ends", "words"),
     [
-        ([0.01, 0.05], "More than chance gives"),
-        ([-0.01, 0.07], "No clear difference from chance"),
-        ([-0.5, -0.4], "Less than chance gives"),
+        ([0.01, 0.05], "has more of the teacher’s own examples than chance gives"),
+        ([-0.01, 0.07], "may be chance"),
+        ([-0.5, -0.4], "has fewer of the teacher’s own examples than chance gives"),
     ],
 )
 def test_inheritance_is_told_beside_what_chance_gives(tmp_path: Path, ends: list[float], words: str) -> None:
     data = sample_dict()
     for figures in data["comparison"].values():
         figures |= {**CHANCE, "excess_ci95": ends, "excess_at_own_rate_ci95": ends, "near_misses": None}
-    text = Rendered(tmp_path, data).full.text
+    text = Rendered(tmp_path, data).full.text.replace("'", "’")
+    assert words in text
     assert (
-        f"{words}: where a single baseline misses what the teacher memorizes, the student has 31% and" in text
+        "the student holds 31%; other baselines, which never met the teacher, hold 20% if each is cut at"
+        in text
     )
+    assert "Inherited beyond chance" in text
     assert "Excess over chance, in percentage points" in text
     assert "+3 points" in text
+    assert "+11 points" in text
+    assert "without that cut they hold 28%" in text
 
 
 def test_one_baseline_says_how_far_chance_could_carry(tmp_path: Path) -> None:
@@ -274,7 +279,7 @@ def test_one_baseline_says_how_far_chance_could_carry(tmp_path: Path) -> None:
     for figures in data["comparison"].values():
         figures |= {"near_misses": 7}
     run = Rendered(tmp_path, data)
-    assert "With one baseline, chance is not known: it nearly memorizes 7 of the" in run.full.text
+    assert "Chance is not measured with one baseline: it nearly memorizes 7 of these" in run.full.text
 
 
 def test_the_wider_interval_is_shown_and_named(tmp_path: Path) -> None:

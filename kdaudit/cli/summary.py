@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdaudit.reporting.formatting import percent, percent_interval, plural
+from kdaudit.reporting.formatting import percent, percent_interval, plural, points, points_interval
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
 from kdaudit.risk import percent_down
@@ -49,7 +49,7 @@ def _verdict(results: AuditResults) -> str:
 
 def _model(results: AuditResults, model: ModelResult) -> str:
     examples = plural(model.examples, "sampled example" if results.corpus.sampled else "example")
-    ends = percent_interval(model.ci95)
+    ends = percent_interval(model.ci95, model.ci95_by_document)
     return f"memorized {model.memorized:,} of {examples} ({percent(model.rate)}, 95% interval {ends})"
 
 
@@ -65,6 +65,13 @@ def _students(results: AuditResults) -> list[str]:
             lines.append(
                 f"{name} inherited {found.inherited:,} of the {found.teacher_specific:,} examples that the "
                 "teacher memorizes and no baseline does"
+            )
+        if found.excess_at_own_rate is not None:
+            ends = points_interval(found.excess_at_own_rate_ci95)
+            lines.append(
+                f"{name} against chance: {points(found.excess_at_own_rate)} (95% interval {ends}) beyond "
+                f"the {percent(found.floor_at_own_rate)} that other baselines, cut at its count, hold of what "
+                "the teacher memorizes and one baseline misses"
             )
     return lines
 

@@ -5,6 +5,8 @@ source is named kdaudit, by which the result is found again. The metrics' types 
 
     memorization_rate   share (0 to 1) of the distinct training examples reproduced word for word
     inheritance_rate    share (0 to 1) of the teacher-specific examples that the student memorizes
+    excess_inheritance  the student's share of what the teacher memorizes and one baseline misses, minus the
+                        share that the other baselines hold of it
     ratio_to_baseline   the student's memorization rate over the baselines' mean rate
 
 A figure that is not available is left out. `args` of a metric gives the ends of its 95% interval (an open end
@@ -80,6 +82,13 @@ def _metrics(results: PublicResults, student: str) -> Iterator[_Metric]:
         figures.inheritance_rate,
         figures.inheritance_ci95,
         figures.teacher_specific,
+    )
+    yield _Metric(
+        "excess_inheritance",
+        "Share inherited beyond what other baselines hold by chance",
+        figures.excess_inheritance,
+        figures.excess_ci95,
+        None,
     )
     yield _Metric(
         "ratio_to_baseline",

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from kdaudit.reporting.formatting import count, percent, percent_interval
+from kdaudit.reporting.formatting import count, percent, percent_interval, wider
 from kdaudit.reporting.overlap import Inheritance
 from kdaudit.reporting.scales import Linear, LogShares, Tick, log_shares
 from kdaudit.reporting.shown_text import keep_head
-from kdaudit.schemas.results import ModelResult
+from kdaudit.schemas.results import Interval, ModelResult
 
 _LABEL_LENGTH = 18
 _PLOT_LEFT, _PLOT_RIGHT = 13.0, 71.0
@@ -126,21 +126,26 @@ def rate_chart(models: Mapping[str, ModelResult]) -> RateChart:
 
 
 def _shares(model: ModelResult) -> list[float]:
-    ends = [model.rate, model.ci95[0], model.ci95[1], model.holdout.rate if model.holdout else None]
+    low, high = _interval(model)
+    ends = [model.rate, low, high, model.holdout.rate if model.holdout else None]
     return [share for share in ends if share is not None]
+
+
+def _interval(model: ModelResult) -> Interval:
+    return wider(model.ci95, model.ci95_by_document) or model.ci95
 
 
 def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShares) -> RateRow:
     def place(share: float) -> float:
         return scale.at(share) if share > 0 else _ZERO
 
-    low, high = model.ci95
+    low, high = _interval(model)
     x = place(model.rate)
     return RateRow(
         name,
         _label(name),
         percent(model.rate),
-        percent_interval(model.ci95),
+        percent_interval(_interval(model)),
         look,
         y,
         x,

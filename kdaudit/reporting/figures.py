@@ -16,6 +16,8 @@ from kdaudit.reporting.formatting import (
     percent,
     percent_interval,
     plural,
+    points,
+    points_interval,
     quoted,
     significant,
     times,
@@ -131,23 +133,60 @@ def _ratio_sentence(name: str, figures: ComparisonResult, counted: _Counted) -> 
 
 
 def _inherited(results: AuditResults) -> KeyFigure:
-    def reading(name: str, figures: ComparisonResult) -> Reading | None:
-        rate, inherited, of = figures.inheritance_rate, figures.inherited, figures.teacher_specific
-        if rate is None or inherited is None or of is None:
-            return None
-        specific = f"{examples_in(results, of)} that the teacher memorizes and no baseline does"
-        counts = f"{count(inherited)} of {specific}"
-        ends = ninety_five(percent_interval(figures.inheritance_ci95, figures.inheritance_ci95_by_document))
-        sentence = f"{_inheritance_sentence(name, rate, results.corpus.sampled)} {chance_sentence(figures)}"
-        return Reading(whose(results, name), percent(rate), ends, counts, sentence.strip())
-
+    """What is inherited beyond chance, where several baselines measure chance; else what is inherited."""
+    if any(figures.excess_inheritance is not None for figures in results.comparison.values()):
+        return _figure(
+            "Inherited beyond chance",
+            results,
+            lambda name, figures: _beyond_chance(results, name, figures),
+            lambda _, figures: figures.excess_at_own_rate or 0.0,
+            why_no_inheritance,
+        )
     return _figure(
         "Inherited from the teacher",
         results,
-        reading,
+        lambda name, figures: _inherited_share(results, name, figures),
         lambda _, figures: figures.inheritance_rate or 0.0,
         why_no_inheritance,
     )
+
+
+def _inherited_share(results: AuditResults, name: str, figures: ComparisonResult) -> Reading | None:
+    rate, inherited, of = figures.inheritance_rate, figures.inherited, figures.teacher_specific
+    if rate is None or inherited is None or of is None:
+        return None
+    specific = f"{examples_in(results, of)} that the teacher memorizes and no baseline does"
+    counts = f"{count(inherited)} of {specific}"
+    ends = ninety_five(percent_interval(figures.inheritance_ci95, figures.inheritance_ci95_by_document))
+    sentence = _inheritance_sentence(name, rate, results.corpus.sampled)
+    if figures.near_misses:
+        sentence += (
+            f" Chance is not measured with one baseline: it nearly memorizes {count(figures.near_misses)} of "
+            f"these {count(of)}, which another training without the teacher might hold."
+        )
+    return Reading(whose(results, name), percent(rate), ends, counts, sentence)
+
+
+def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) -> Reading | None:
+    excess, floor = figures.excess_at_own_rate, figures.floor_at_own_rate
+    rate = figures.reference_inheritance
+    if excess is None or floor is None or rate is None:
+        return None
+    low, high = figures.excess_at_own_rate_ci95 or (None, None)
+    if low is not None and low > 0:
+        found = f"Student {quoted(name)} has more of the teacher's own examples than chance gives."
+    elif high is not None and high < 0:
+        found = f"Student {quoted(name)} has fewer of the teacher's own examples than chance gives."
+    else:
+        found = f"What student {quoted(name)} has of the teacher's own examples may be chance."
+    sentence = (
+        f"{found} Where the teacher memorizes and a single baseline does not, the student holds "
+        f"{percent(rate)}; other baselines, which never met the teacher, hold {percent(floor)} if each is "
+        "cut at as many examples as the student memorizes."
+    )
+    counts = f"without that cut they hold {percent(figures.inheritance_floor)}"
+    ends = ninety_five(points_interval(figures.excess_at_own_rate_ci95))
+    return Reading(whose(results, name), points(excess), ends, counts, sentence)
 
 
 def _inheritance_sentence(name: str, rate: float, sampled: bool) -> str:
@@ -158,29 +197,6 @@ def _inheritance_sentence(name: str, rate: float, sampled: bool) -> str:
     share = f"About 1 in {count(round(1 / rate))}" if rare else percent(rate)
     verb = "reappears" if rare else "reappear"
     return f"{share} of the {examples} that only the teacher had memorized {verb} in student {quoted(name)}."
-
-
-def chance_sentence(figures: ComparisonResult) -> str:
-    """What chance has to do with a student's inheritance; empty in results of versions that did not ask."""
-    excess, ends, floor = figures.excess_inheritance, figures.excess_ci95, figures.inheritance_floor
-    if figures.near_misses:
-        return (
-            f"With one baseline, chance is not known: it nearly memorizes {count(figures.near_misses)} of "
-            f"the {count(figures.teacher_specific)}, which another training without the teacher might hold."
-        )
-    if excess is None or ends is None or floor is None or figures.reference_inheritance is None:
-        return ""
-    low, high = ends
-    rates = (
-        f"where a single baseline misses what the teacher memorizes, the student has "
-        f"{percent(figures.reference_inheritance)} and other baselines, which never met the teacher, "
-        f"{percent(floor)}"
-    )
-    if low is not None and low > 0:
-        return f"More than chance gives: {rates}."
-    if high is not None and high < 0:
-        return f"Less than chance gives: {rates}."
-    return f"No clear difference from chance: {rates}."
 
 
 def _figure(

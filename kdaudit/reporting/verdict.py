@@ -88,8 +88,7 @@ _LIMITS = {
     ),
     "max_excess_inheritance": _Limit(
         "Share inherited beyond chance",
-        "student {student} has {value} more of what the teacher memorizes and a baseline misses than other "
-        "baselines have",
+        "the inheritance of student {student} differs from what chance gives by {value}",
         points,
     ),
     "max_inherited": _Limit(

@@ -1,11 +1,15 @@
 """Bias and coverage of the figures that a reader acts on, by simulation with known truth.
 
-    python tests/benchmarks/coverage.py [--runs 400] [--part excess|documents]
+    python tests/benchmarks/coverage.py [--runs 400] [--part excess|own_rate|documents]
 
 Excess of inheritance: each example has a probability of its own with which a training of the student's size
 memorizes it; baselines draw from it, and a student too, but for a known share of what the teacher memorizes
 and it did not draw. Windows of one document share a part of their probability. The truth is the mean over
 references of what the student was given; where it is 0, the interval should hold 0.
+
+At its own rate: a student that no teacher helped and that memorizes less. A training memorizes an example
+whose nearness to it, log odds and chance together, is above 0; baselines are cut at the student's count by
+their own nearness. The truth is 0.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.excess import excess_over_chance
+from kdaudit.analysis.excess import Baseline, excess_at_own_rate, excess_over_chance
 from kdaudit.analysis.intervals import (
     PairedTable,
     bonett_price_ratio,
@@ -94,6 +98,34 @@ def excess(name: str, world: World, runs: int) -> None:
             )
 
 
+def own_rate(name: str, world: World, runs: int) -> None:
+    """The floor at a weaker student's own rate, without a teacher's help."""
+    rng, centre = np.random.default_rng(3), _centre(world)
+    codes = np.repeat(np.arange(world.documents), world.windows)
+    for weaker in (0.5, 2.0):
+        for baselines in (2, 3, 5):
+            found = []
+            for _ in range(runs):
+                odds = _log_odds(world, rng) + centre
+                near = [odds + rng.logistic(size=len(odds)) for _ in range(baselines)]
+                told = [Baseline(one > 0, one, one > -1) for one in near]
+                flags = [one.memorized for one in told]
+                teacher, student = (odds + rng.logistic(size=len(odds)) > -shift for shift in (2, -weaker))
+                plain = excess_over_chance(student, teacher, flags, Documents(codes))
+                own = excess_at_own_rate(student, teacher, told, Documents(codes))
+                low, high = own.difference_ci95 or (None, None)
+                covered = low is not None and high is not None and low <= 0 <= high
+                share = student.sum() / np.mean([one.sum() for one in flags])
+                found.append((share, own.rate, plain.floor, own.floor, own.difference, covered))
+            share, rate, plain_floor, floor, excess_found, covered = np.array(found, dtype=float).T
+            print(
+                f"{name}, {baselines} baselines, a student with {share.mean():.2f} of their count: "
+                f"rate {rate.mean():.4f}, floor {plain_floor.mean():.4f}, at its own rate "
+                f"{floor.mean():.4f}, excess there {excess_found.mean():+.4f}, coverage of 0 {covered.mean():.3f}",
+                flush=True,
+            )
+
+
 def documents(runs: int) -> None:
     """Coverage of intervals by window and by document at 1, 8 and 30 windows a document."""
     for rate in (0.002, 0.02, 0.2):
@@ -130,12 +162,15 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--part", choices=("excess", "documents"))
+    parser.add_argument("--part", choices=("excess", "own_rate", "documents"))
     asked = parser.parse_args()
-    if asked.part != "documents":
+    if asked.part in (None, "excess"):
         excess("demo", DEMO, asked.runs)
         excess("paper", PAPER, asked.runs)
-    if asked.part != "excess":
+    if asked.part in (None, "own_rate"):
+        own_rate("demo", DEMO, asked.runs)
+        own_rate("paper", PAPER, asked.runs)
+    if asked.part in (None, "documents"):
         documents(asked.runs)
 
 
