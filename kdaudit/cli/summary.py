@@ -70,8 +70,8 @@ def _students(results: AuditResults) -> list[str]:
             ends = points_interval(found.excess_at_own_rate_ci95)
             lines.append(
                 f"{name} against chance: {points(found.excess_at_own_rate)} (95% interval {ends}) beyond "
-                f"the {percent(found.floor_at_own_rate)} that other baselines, cut at its count, hold of what "
-                "the teacher memorizes and one baseline misses"
+                f"the {percent(found.floor_at_own_rate)} that other baselines, cut at its count, hold "
+                "of what the teacher memorizes and one baseline misses"
             )
     return lines
 

@@ -121,7 +121,8 @@ def own_rate(name: str, world: World, runs: int) -> None:
             print(
                 f"{name}, {baselines} baselines, a student with {share.mean():.2f} of their count: "
                 f"rate {rate.mean():.4f}, floor {plain_floor.mean():.4f}, at its own rate "
-                f"{floor.mean():.4f}, excess there {excess_found.mean():+.4f}, coverage of 0 {covered.mean():.3f}",
+                f"{floor.mean():.4f}, excess there {excess_found.mean():+.4f}, coverage of 0 "
+                f"{covered.mean():.3f}",
                 flush=True,
             )
 
