@@ -32,6 +32,9 @@ TINY = DemoSettings(
     window=180,
 )
 
+BASELINES = ["baseline", "baseline-2", "baseline-3"]
+TRAINED = ["teacher", *BASELINES, "soft", "hard"]
+
 
 def text(settings: DemoSettings) -> DemoText:
     return build_text(
@@ -149,7 +152,7 @@ class Demo:
         trained: list[str] = []
 
         def progress(name: str, step: int, steps: int) -> None:
-            if name in ("teacher", "baseline", "soft", "hard") and step == steps > 0:
+            if name in TRAINED and step == steps > 0:
                 trained.append(name)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -167,12 +170,13 @@ class Demo:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     made = Demo(tmp_path_factory.mktemp("demo") / "out")
-    assert made.again() == ["teacher", "baseline", "soft", "hard"]
+    assert made.again() == TRAINED
     return made
 
 
 def test_models_and_tokenizers_load_and_fit_one_another(tiny: Demo) -> None:
-    for name, width in (("teacher", 64), ("seed-0/baseline", 32), ("seed-0/soft", 32), ("seed-0/hard", 32)):
+    own = [f"seed-0/{name}" for name in TRAINED[1:]]
+    for name, width in (("teacher", 64), *((name, 32) for name in own)):
         model = AutoModelForCausalLM.from_pretrained(tiny.models / name)
         tokenizer = AutoTokenizer.from_pretrained(tiny.models / name)
         assert model.config.hidden_size == width
@@ -187,7 +191,9 @@ def test_models_and_tokenizers_load_and_fit_one_another(tiny: Demo) -> None:
 def test_the_audit_is_valid_and_names_what_was_trained(tiny: Demo) -> None:
     audit = load_audit(tiny.folder / "audit.yaml")
     assert Path(audit.models.teacher.path) == tiny.models / "teacher"
-    assert [Path(one.path) for one in audit.models.baseline] == [tiny.models / "seed-0" / "baseline"]
+    assert [Path(one.path) for one in audit.models.baseline] == [
+        tiny.models / "seed-0" / name for name in BASELINES
+    ]
     assert [(student.name, student.kd) for student in audit.models.students] == [
         ("soft", "soft"),
         ("hard", "hard"),
@@ -309,7 +315,9 @@ def test_baseline_and_students_start_from_the_same_weights(
     original = lab.load_base
     monkeypatch.setattr(lab, "load_base", noted)
     made.again()
-    teacher, *students = starts
+    teacher, baseline, *others, soft, hard = starts
     assert teacher.shape[1] == 64
-    assert len(students) == 3
-    assert all(torch.equal(students[0], other) for other in students[1:])
+    assert torch.equal(baseline, soft)
+    assert torch.equal(baseline, hard)
+    assert len(others) == 2
+    assert not any(torch.equal(baseline, other) for other in others)

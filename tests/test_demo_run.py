@@ -14,14 +14,28 @@ pytestmark = pytest.mark.slow
 
 
 def test_shows_the_picture(demo: Demo) -> None:
-    """Soft well under the baseline, hard inheriting more, next to nothing memorized of unseen text."""
+    """Soft well under each baseline, hard inheriting more, next to nothing memorized of unseen text."""
     results = json.loads((demo.folder / "run" / "results.json").read_text())
     models, comparison = results["models"], results["comparison"]
-    assert models["soft"]["memorized"] < 0.5 * models["baseline"]["memorized"]
-    assert models["teacher"]["memorized"] > models["baseline"]["memorized"]
+    baselines = [model["memorized"] for model in models.values() if model["role"] == "baseline"]
+    assert len(baselines) == 3
+    assert models["soft"]["memorized"] < 0.5 * min(baselines)
+    assert models["teacher"]["memorized"] > max(baselines)
     assert comparison["hard"]["inherited"] >= comparison["soft"]["inherited"] + 10
     assert results["soft_vs_hard"]["mcnemar_p"] < 0.001
     assert all(model["holdout"]["memorized"] <= 1 for model in models.values())
+
+
+def test_inheritance_stands_beside_what_chance_gives(demo: Demo) -> None:
+    """Baselines regain a part of what the teacher memorizes and one of them does not."""
+    results = json.loads((demo.folder / "run" / "results.json").read_text())
+    for name in ("soft", "hard"):
+        found = results["comparison"][name]
+        assert found["inheritance_floor"] > 0.05
+        excess = found["reference_inheritance"] - found["inheritance_floor"]
+        assert found["excess_inheritance"] == pytest.approx(excess)
+        low, high = found["excess_ci95"]
+        assert low <= found["excess_inheritance"] <= high
 
 
 def test_planted_records_are_among_the_leaks(demo: Demo) -> None:

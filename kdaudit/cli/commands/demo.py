@@ -20,7 +20,7 @@ from kdaudit.cli.printing import say
 )
 @for_people
 def command(out: Path) -> None:
-    """Train a tiny teacher, baseline and two students on text that Python carries, and audit them."""
+    """Train a tiny teacher, three baselines and two students on text that Python carries, and audit them."""
     from kdaudit.cli.progress import ConsoleProgress
 
     with ConsoleProgress() as console:

@@ -1,1 +1,1 @@
-"""`kdaudit demo`: a tiny teacher, baseline and two students, trained live on text that every Python has."""
+"""`kdaudit demo`: a tiny teacher, three baselines and two students, trained on text that every Python has."""

@@ -5,7 +5,7 @@ The folder then holds
     audit.yaml, distill.yaml      written first: they tell a demo's folder from any other
     corpus.jsonl, holdout.jsonl   {"id", "text"} each line
     tokenizer/                    trained on the corpus before the records were planted in it
-    models/                       what `kdaudit distill` writes: teacher/, seed-0/{baseline,soft,hard}/, ...
+    models/                       what `kdaudit distill` writes: teacher/, seed-0/{baseline,soft,hard,...}/
     run/                          the audit's run directory
 
 Like the commands that it stands for, a demo resumes where it was stopped.

@@ -33,7 +33,7 @@ class DemoSettings(NamedTuple):
     vocabulary: int = 2048
     teacher: Learner = Learner(192, 3, epochs=16, learning_rate=3e-3)
     student: Learner = Learner(96, 2, epochs=20, learning_rate=6e-3)
-    """Baseline and both students."""
+    """Three baselines and both students."""
     window: int = 104
     """Tokens of an example: 50 of prefix, 50 of suffix and a few to spare."""
 
@@ -78,10 +78,10 @@ teacher:
 student:
 {student}
 students:
-  - {{name: baseline, method: baseline, count: 1}}
+  - {{name: baseline, method: baseline, count: 3}}
   - {{name: soft, method: soft, temperature: 2.0}}
   - {{name: hard, method: hard, prefix_tokens: 50}}
-training: {{batch_size: 16}}
+training: {{batch_size: 16, order: own}}
 extraction: {{engine: transformers, prefix_tokens: 50, suffix_tokens: 50}}
 """
 _AUDIT = """\
@@ -91,7 +91,10 @@ corpus: {{path: ./corpus.jsonl, text: text, id: id, window: {window}}}
 holdout: {{path: ./holdout.jsonl, text: text, id: id, window: {window}}}
 models:
   teacher: {{path: ./models/teacher}}
-  baseline: {{path: ./models/seed-0/baseline}}
+  baseline:  # the last two show what chance alone gives a student
+    - {{path: ./models/seed-0/baseline}}
+    - {{path: ./models/seed-0/baseline-2}}
+    - {{path: ./models/seed-0/baseline-3}}
   students:
     - {{name: soft, path: ./models/seed-0/soft, kd: soft}}
     - {{name: hard, path: ./models/seed-0/hard, kd: hard}}
