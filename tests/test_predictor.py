@@ -223,7 +223,9 @@ def test_trials_give_the_figures_of_the_population(most, monkeypatch):
 def test_subsampled_trials_are_told(table, monkeypatch):
     monkeypatch.setattr("kdaudit.risk.fit.TRIAL_OTHERS", 700)
     notes = fit_predictor(table, SETTINGS._replace(trials=1), ORIGIN).notes
-    assert any("draw 700 of the 8,000 texts" in note.text and "weighted back" in note.text for note in notes)
+    assert any(
+        "draw 700 of the 8,000 examples" in note.text and "weighted back" in note.text for note in notes
+    )
 
 
 def test_curves_are_those_of_the_population(fitted):

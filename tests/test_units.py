@@ -78,12 +78,18 @@ def test_boilerplate_that_joins_all_documents_is_a_unit_by_itself() -> None:
     assert partition(found.of_row) == partition(expected)
 
 
+def test_documents_that_hold_both_kinds_are_documents_of_both() -> None:
+    rows = documents(12, 20)
+    found = units_of(rows, np.arange(len(rows)) % 20 == 0)  # no document is without a positive
+    assert (found.name, found.caveat) == ("documents", None)
+
+
 @pytest.mark.parametrize(("with_positives", "without"), [(9, 50), (30, 4), (0, 3)])
 def test_too_few_documents_leave_texts_and_that_is_said(with_positives: int, without: int) -> None:
     rows = documents(with_positives + without, 20)
     found = units_of(rows, np.arange(len(rows)) < with_positives * 20)
     assert found.name == "texts"
-    assert f"{with_positives} with memorized examples and {without} without" in (found.caveat or "")
+    assert f"{with_positives} with memorized examples and {without} with others" in (found.caveat or "")
     assert len(np.unique(found.of_row)) == len(rows)
 
 
@@ -110,6 +116,19 @@ def test_a_guarantee_by_documents_says_so() -> None:
     flagged = fitted.predictor.flagged(fitted.predictor.risk(features))
     whole = [flagged[positive & (of_document == one)].all() for one in range(40)]
     assert np.mean(whole) > 0.9
+
+
+def test_a_predictor_is_fitted_where_every_document_holds_memorized_and_other_windows() -> None:
+    rng = np.random.default_rng(1)
+    of_document = np.repeat(np.arange(12), 30)
+    positive = np.arange(360) % 30 < 6
+    features = np.exp(rng.normal(np.where(positive, -1.0, 0.0)[:, None], 0.5, (360, 4)))
+    table = Table(features, positive, of_document, "documents")
+    fitted = fit_predictor(table, PredictorSettings(20, 0.8, 0.9, 0), ORIGIN)
+    assert (fitted.status, fitted.positives) == ("ok", 72)
+    assert fitted.guarantee is not None
+    assert fitted.guarantee.calibration_positives == 12
+    assert 0.8 < fitted.figures.auc.mean < 1
 
 
 def test_files_from_before_the_unit_count_texts() -> None:

@@ -146,7 +146,7 @@ def predictor_note(code: NoteCode, text: str) -> Note:
 
 
 def _why_underpowered(groups: Groups, positives: int, examples: int) -> str | None:
-    found, others = len(groups.positives), len(groups.others)
+    found, others = groups.with_positive, groups.with_other
     if found >= LEAST_GROUPS and others >= LEAST_GROUPS:
         return None
     if positives and positives == examples:
@@ -261,9 +261,10 @@ def _notes(
         for name, weight in zip(features, model.coefficients, strict=True)
         if weight == 0
     ]
-    if len(groups.others) > TRIAL_OTHERS:
+    others = int(np.count_nonzero(~groups.positive))
+    if others > TRIAL_OTHERS:
         text = (
-            f"The risk predictor's trials each draw {TRIAL_OTHERS:,} of the {len(groups.others):,} texts "
+            f"The risk predictor's trials each draw {TRIAL_OTHERS:,} of the {others:,} examples "
             "that are not memorized; precision and average precision are weighted back to all of them."
         )
         notes.append(predictor_note("sampled_trials", text))

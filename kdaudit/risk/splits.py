@@ -1,8 +1,9 @@
 """Splits of examples into a part to fit on and a part to test on, by groups of like texts.
 
 A group is never on both sides, and is the unit that is drawn: copies of one text have one outcome, so they
-must not count as independent. A group is positive if one of its rows is. Splits are stratified: positive
-groups and the others are drawn apart.
+must not count as independent. A group is positive if one of its rows is. Splits are stratified by what a
+group holds: positives, others, or both, as a document may. Where the others are many, a fit and a test read a
+draw of them, weighted back to all.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from numpy.typing import NDArray
 Flags = NDArray[np.bool_]
 
 LEAST_GROUPS = 10
-"""Groups with a positive, and groups without, that a predictor needs at least."""
+"""Groups that hold a positive, and groups that hold another row, that a predictor needs at least."""
 FOLDS = 10
 """Parts of a cross-fit: each model is fitted on nine tenths of the examples."""
 TEST_SHARE = 0.3
 """Share of the groups that a trial tests on."""
 TRIAL_OTHERS = 200_000
-"""Groups without a positive that a trial, or a fit of a cross-fit, draws at most; their rows are weighted
-back to all of them."""
+"""Rows that are not positive that a trial, or a cross-fit, draws at most."""
 
 
 class Groups(NamedTuple):
@@ -30,15 +30,25 @@ class Groups(NamedTuple):
 
     of_row: NDArray[np.int64]
     """Index of each row's group: int64 (n,)."""
-    positives: NDArray[np.int64]
-    """Indices of the groups that hold a positive."""
-    others: NDArray[np.int64]
-    """Indices of the groups that hold none."""
+    positive: Flags
+    """Whether each row is positive: (n,)."""
+    strata: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    """Indices of the groups that hold others alone, positives alone, and both."""
 
     @property
     def total(self) -> int:
         """All groups."""
-        return len(self.positives) + len(self.others)
+        return sum(map(len, self.strata))
+
+    @property
+    def with_positive(self) -> int:
+        """Groups that hold a positive."""
+        return len(self.strata[1]) + len(self.strata[2])
+
+    @property
+    def with_other(self) -> int:
+        """Groups that hold a row that is not positive."""
+        return len(self.strata[0]) + len(self.strata[2])
 
     def lowest(self, scores: NDArray[np.float64], rows: Flags) -> NDArray[np.float64]:
         """The lowest score among the chosen rows of each group that has one."""
@@ -52,7 +62,7 @@ class Fold(NamedTuple):
     """One part of a cross-fit: its rows are scored by a model of the other parts."""
 
     train: NDArray[np.int64]
-    """Rows to fit on: of all groups in the other parts, or of a draw of those without a positive."""
+    """Rows to fit on, of the other parts."""
     weight: NDArray[np.float64]
     """Rows of the corpus that each row of `train` stands for."""
     scored: NDArray[np.int64]
@@ -73,45 +83,50 @@ class Trial(NamedTuple):
 def find_groups(groups: NDArray[np.int64], positive: Flags) -> Groups:
     """Number the groups: `groups` int64 (n,) holds equal values for rows of one group."""
     distinct, of_row = np.unique(groups, return_inverse=True)
-    holds = np.zeros(len(distinct), dtype=np.bool_)
-    holds[of_row[positive]] = True
-    return Groups(of_row, np.flatnonzero(holds), np.flatnonzero(~holds))
+    holds = np.zeros((2, len(distinct)), dtype=np.int8)
+    holds[0, of_row[~positive]] = 1
+    holds[1, of_row[positive]] = 2
+    others, positives, both = (np.flatnonzero(holds.sum(axis=0) == kind) for kind in (1, 2, 3))
+    return Groups(of_row, positive, (others, positives, both))
 
 
 def draw_folds(groups: Groups, rng: np.random.Generator) -> list[Fold]:
-    """Deal the groups into `FOLDS` parts, each with its share of the positive ones.
+    """Deal the groups into `FOLDS` parts, each with its share of every stratum.
 
     Args:
-        groups: at least `FOLDS` positive ones.
+        groups: at least `FOLDS` of them hold a positive, and as many another row.
         rng: draws the parts.
 
     """
-    part, drawn = np.empty(groups.total, dtype=np.int8), np.ones(groups.total, dtype=np.bool_)
-    for members in (groups.positives, groups.others):
-        part[members] = rng.permutation(len(members)) % FOLDS
-    weight = np.ones(groups.total)
-    if len(groups.others) > TRIAL_OTHERS:
-        drawn[groups.others] = False
-        drawn[rng.choice(groups.others, TRIAL_OTHERS, replace=False)] = True
-        weight[groups.others] = len(groups.others) / TRIAL_OTHERS
-    part_of_row, usable, weight_of_row = part[groups.of_row], drawn[groups.of_row], weight[groups.of_row]
+    part = np.empty(groups.total, dtype=np.int8)
+    start = 0
+    for members in groups.strata:  # each goes on where the one before ended: parts are of equal size
+        part[rng.permutation(members)] = (start + np.arange(len(members))) % FOLDS
+        start += len(members)
+    weight, of_row = _weights(groups, rng), part[groups.of_row]
     folds = []
     for number in range(FOLDS):
-        train = np.flatnonzero((part_of_row != number) & usable)
-        folds.append(Fold(train, weight_of_row[train], np.flatnonzero(part_of_row == number)))
+        train = np.flatnonzero((of_row != number) & (weight > 0))
+        folds.append(Fold(train, weight[train], np.flatnonzero(of_row == number)))
     return folds
 
 
 def draw_trial(groups: Groups, rng: np.random.Generator) -> Trial:
     """Draw a stratified split with `TEST_SHARE` of the groups to test on."""
-    drawn = min(len(groups.others), TRIAL_OTHERS)
-    others = rng.choice(groups.others, drawn, replace=False)
-    part = np.zeros(groups.total, dtype=np.int8)  # 0: left out, 1: to fit on, 2: to test on
-    for members in (rng.permutation(groups.positives), others):
-        tested = max(1, round(TEST_SHARE * len(members)))
-        part[members[:tested]], part[members[tested:]] = 2, 1
-    weight = np.ones(groups.total)
-    weight[groups.others] = len(groups.others) / drawn
-    of_rows = part[groups.of_row]
-    test = np.flatnonzero(of_rows == 2)
-    return Trial(np.flatnonzero(of_rows == 1), test, weight[groups.of_row[test]])
+    tested = np.zeros(groups.total, dtype=np.bool_)
+    for members in groups.strata:
+        count = max(1, round(TEST_SHARE * len(members)))
+        tested[rng.permutation(members)[:count]] = True
+    weight, of_row = _weights(groups, rng), tested[groups.of_row]
+    test = np.flatnonzero(of_row & (weight > 0))
+    return Trial(np.flatnonzero(~of_row & (weight > 0)), test, weight[test])
+
+
+def _weights(groups: Groups, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Rows that each row stands for where `TRIAL_OTHERS` of the others are drawn; 0 if it is not drawn."""
+    others = np.flatnonzero(~groups.positive)
+    weight = np.ones(len(groups.positive))
+    if len(others) > TRIAL_OTHERS:
+        weight[others] = 0
+        weight[rng.choice(others, TRIAL_OTHERS, replace=False, shuffle=False)] = len(others) / TRIAL_OTHERS
+    return weight

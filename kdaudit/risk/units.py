@@ -52,8 +52,8 @@ def find_units(documents: Ids, suffixes: Ids, positive: Flags) -> Units:
     if len(np.unique(units)) == len(np.unique(suffix)):
         return Units(suffix, "texts", None)
     found = find_groups(units, positive)
-    if min(len(found.positives), len(found.others)) < LEAST_GROUPS:
-        return Units(suffix, "texts", _few_documents(len(found.positives), len(found.others)))
+    if min(found.with_positive, found.with_other) < LEAST_GROUPS:
+        return Units(suffix, "texts", _few_documents(found.with_positive, found.with_other))
     return Units(units, "documents", caveat)
 
 
@@ -93,7 +93,7 @@ _BOILERPLATE = (
 
 
 def _few_documents(positives: int, others: int) -> str:
-    holders = f"{positives:,} with memorized examples and {others:,} without"
+    holders = f"{positives:,} with memorized examples and {others:,} with others"
     return (
         f"The recall guarantee counts distinct texts, since there are too few documents to count ({holders}; "
         f"it takes {LEAST_GROUPS} of each). Windows of one document are not independent draws: what is "
