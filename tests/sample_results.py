@@ -75,6 +75,7 @@ def sample_dict(**changes: Any) -> dict[str, Any]:
         "soft": _model("student", "soft", 701, (0.000650, 0.000755), 17.31, 66.0),
         "hard": _model("student", "hard", 742, (0.000690, 0.000797), 17.44, 66.0),
     }
+    models["teacher"]["below_rounding"] = {"memorized": 41, "others": 57, "share": 41 / 3317}
     return {
         "schema_version": "2",
         "name": "acme-1.4b-release",

@@ -170,6 +170,35 @@ def test_perplexity_is_that_of_a_plain_forward_pass(toy: Toy) -> None:
     assert toy.results["models"]["hard"]["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_rounding_may_decide_is_counted_where_margins_are_known(toy: Toy) -> None:
+    table = pq.read_table([*(toy.run / "examples").glob("*.parquet")]).sort_by("example_id")
+    for name in ("teacher", "baseline"):
+        measured = toy.results["models"][name]
+        flags = pq.read_table(toy.run / "extraction" / name).sort_by("example_id")["memorized"].to_pylist()
+        model = AutoModelForCausalLM.from_pretrained(toy.folder / name).double()
+        counts = {True: 0, False: 0}
+        for tokens, memorized in zip(table["token_ids"].to_pylist(), flags, strict=True):
+            with torch.inference_mode():
+                logits = model(torch.tensor([tokens])).logits[0].tolist()
+            leads = []
+            for place in range(toys.PREFIX - 1, toys.PREFIX + toys.SUFFIX - 1):
+                row, token = logits[place], tokens[place + 1]
+                rising = sorted(row)
+                spread = rising[-1] - rising[(len(row) - 1) // 2]
+                leads.append((row[token] - max(row[:token] + row[token + 1 :]), spread))
+            lead, spread = min(leads)
+            counts[memorized] += abs(lead) <= measured["engine_check"]["tolerance"] * spread
+        assert measured["below_rounding"] == {
+            "memorized": counts[True],
+            "others": counts[False],
+            "share": counts[True] / measured["memorized"],
+        }
+    assert toy.results["models"]["hard"]["below_rounding"] is None
+    notes = [note["text"] for note in toy.results["notes"] if note["code"] == "rounding_unknown"]
+    assert "hard" in notes[0]
+    assert "teacher," not in notes[0]
+
+
 def test_files_with_text_are_for_their_owner(toy: Toy) -> None:
     private = [toy.run / name for name in PRIVATE] + list((toy.run / "examples").iterdir())
     for path in private:

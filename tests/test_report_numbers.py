@@ -202,6 +202,8 @@ def of_method(results: dict[str, Any]) -> list[Value]:
     )
     for model in results["models"].values():
         found += counts(model["seconds"], model["tokens_per_second"])
+        if near := model.get("below_rounding"):
+            found += counts(near["memorized"], near["others"], model["memorized"])
     return found + counts(results["seed"])
 
 

@@ -128,6 +128,21 @@ class Agreement(NamedTuple):
         return not (self.departures or self.too_many)
 
 
+def within_rounding(
+    margins: NDArray[np.float64], spreads: NDArray[np.float64], tolerance: float
+) -> NDArray[np.bool_]:
+    """Where rounding may decide which of two tokens comes first: bool, of the same shape.
+
+    Args:
+        margins: logit of a token less the largest other one; negative where that one is ahead.
+        spreads: best logit less the median of all, there.
+        tolerance: of the model's `Rounding`.
+
+    """
+    near: NDArray[np.bool_] = np.abs(margins) <= tolerance * spreads
+    return near
+
+
 def rounding_of(said: Continuations, probe: Probe, dtype: str) -> Rounding:
     """What rounding explains, from what it did to the first windows.
 

@@ -6,7 +6,6 @@ cross-validation over documents (docs/performance.md, tests/benchmarks/feature_s
 whole-window perplexities and KL divergence, copies, the window's length, the suffix's least likely token,
 matched tokens and near-duplicates by MinHash told nothing more.
 
-
 A label is not predicted from what it is made of. The teacher memorizes an example if and only if its smallest
 margin over the suffix is positive. With that margin, with matched tokens or with the least likely token a
 predictor of `easy_core` or `teacher` learns the definition of its labels: the AUC approaches 1, and the

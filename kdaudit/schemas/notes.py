@@ -17,6 +17,7 @@ NoteCode = Literal[
     "shards_missing",
     "tags_not_searched",
     "engine_not_checked",
+    "rounding_unknown",
     "tokenizer_reading",
     "bos_tokens_differ",
     "tokenizers_differ",

@@ -100,6 +100,20 @@ class EngineCheck(Result):
     """Library, version, attention, dtype and device."""
 
 
+class BelowRounding(Result):
+    """Examples for which rounding may decide: another engine, GPU or batch may find another outcome.
+
+    Their smallest margin over the suffix lies within the engine check's tolerance. Counted, never corrected.
+    """
+
+    memorized: int
+    """Memorized examples that it may not reproduce."""
+    others: int
+    """Other examples, of which it may memorize some."""
+    share: float | None
+    """`memorized` over all memorized examples; None without any."""
+
+
 class ModelResult(Result):
     """One model's memorization."""
 
@@ -126,6 +140,8 @@ class ModelResult(Result):
     """Prefix tokens read per second."""
     engine_check: EngineCheck | None = None
     """None if the check was not possible; a note says why."""
+    below_rounding: BelowRounding | None = None
+    """None if the model's margins or its tolerance are not known; a note says so."""
 
 
 class AlsoBase(Result):

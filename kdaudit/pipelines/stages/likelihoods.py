@@ -20,7 +20,7 @@ from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
-from kdaudit.pipelines.stages.scoring import features_done, read_features, scored_models
+from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
@@ -80,7 +80,7 @@ def _sample(seed: int, examples: int) -> NDArray[np.int64]:
 
 def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> None:
     run = work.run
-    role = _role_in_features(work, member)
+    role = role_in_features(work, member)
     if work.predictor.enabled and role is not None and not run.has(layout.entropy(member.name)):
         run.write_table(layout.entropy(member.name), _from_features(work, member, role, sample))
     if all(run.has(name) for name in _files(work, member)):
@@ -97,14 +97,6 @@ def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> Non
 
     retry_on_oom(member.name, attempt, work.warn)
     work.check_unchanged(member, lambda: _files(work, member))
-
-
-def _role_in_features(work: Work, member: AuditedModel) -> str | None:
-    """What the features call a model that they were taken under; None for any other."""
-    if not features_done(work.run):
-        return None
-    roles = zip(("teacher", "baseline"), scored_models(work), strict=True)
-    return next((role for role, one in roles if one is member), None)
 
 
 def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:

@@ -17,6 +17,7 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import ATTACKS, GREEDY
 from kdaudit.config.audit import AuditConfig
 from kdaudit.inference import Split
+from kdaudit.inference.agreement import within_rounding
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
@@ -24,6 +25,7 @@ from kdaudit.pipelines.stages.examples import read_copies, read_documents
 from kdaudit.pipelines.stages.likelihoods import EntropyPoints, read_entropies
 from kdaudit.pipelines.stages.nearness import read_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
+from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.schemas.notes import Note
@@ -39,6 +41,8 @@ class Measured(NamedTuple):
     holdout: Attacked | None
     perplexity: float | None
     checked: Checked
+    below_rounding: Flags | None
+    """For which examples rounding may decide whether it memorizes them: bool (examples,); None if unknown."""
 
     @property
     def corpus(self) -> Attacked:
@@ -104,9 +108,18 @@ def _family(work: Work, measured: Mapping[str, Measured]) -> Family:
 
 def _measured(work: Work, member: AuditedModel) -> Measured:
     run, checked = work.run, read_checked(work, member)
+    near = _below_rounding(work, member, checked)
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     if not run.shards(HOLDOUT):
-        return Measured(member, found, None, None, checked)
+        return Measured(member, found, None, None, checked, near)
     perplexity = run.read_json(layout.perplexity(member.name), float)
     holdout = read_attack(run, GREEDY, layout.holdout(attack_folder(GREEDY, member)))
-    return Measured(member, found, holdout, perplexity, checked)
+    return Measured(member, found, holdout, perplexity, checked, near)
+
+
+def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> Flags | None:
+    role = role_in_features(work, member)
+    if role is None or checked.check is None:
+        return None
+    margins, spreads = read_features(work, (f"{role}_suffix_margin", f"{role}_suffix_spread")).T
+    return within_rounding(margins, spreads, checked.check.tolerance)

@@ -10,7 +10,7 @@ import numpy as np
 from kdaudit import __version__
 from kdaudit.analysis.gate import judge
 from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
-from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
 from kdaudit.models.audited import AuditedModel
@@ -23,6 +23,7 @@ from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import (
     AlsoBase,
     AuditResults,
+    BelowRounding,
     ComparisonResult,
     Curves,
     ExtractionResult,
@@ -86,6 +87,13 @@ def _missing(audited: Audited) -> list[Note]:
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
         notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
+    unknown = [name for name, one in audited.measured.items() if one.below_rounding is None]
+    if unknown:
+        text = (
+            f"For how many examples rounding may decide is not known of {', '.join(unknown)}. It takes an "
+            "engine check, and margins, which the predictor's features give of teacher and first baseline."
+        )
+        notes.append(Note(code="rounding_unknown", subject="below_rounding", text=text))
     if audited.models.base is None:
         notes.append(Note(code="no_base", subject="base", text=NO_BASE))
     return notes
@@ -112,6 +120,16 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         seconds=round(corpus.seconds, 3),
         tokens_per_second=round(read / corpus.seconds, 1) if corpus.seconds else None,
         engine_check=measured.checked.check,
+        below_rounding=_below_rounding(memorized, measured.below_rounding),
+    )
+
+
+def _below_rounding(memorized: Flags, near: Flags | None) -> BelowRounding | None:
+    if near is None:
+        return None
+    lost, count = int((near & memorized).sum()), int(memorized.sum())
+    return BelowRounding(
+        memorized=lost, others=int((near & ~memorized).sum()), share=lost / count if count else None
     )
 
 

@@ -60,6 +60,14 @@ def scored_models(work: Work) -> tuple[AuditedModel, AuditedModel]:
     return work.models.members[0], work.models.baselines[0]
 
 
+def role_in_features(work: Work, member: AuditedModel) -> str | None:
+    """What the features call a model that they were taken under; None for any other."""
+    if not features_done(work.run):
+        return None
+    roles = zip(("teacher", "baseline"), scored_models(work), strict=True)
+    return next((role for role, one in roles if one is member), None)
+
+
 def _write_shards(work: Work, measures: bool, retries: int) -> None:
     run = work.run
     shards = run.shards(layout.EXAMPLES)
