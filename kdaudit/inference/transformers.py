@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
+from kdaudit.inference.float32_logits import with_float32_logits
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.models.checkpoint.config import load_config
 from kdaudit.models.checkpoint.files import read_config
@@ -46,7 +47,9 @@ class TransformersEngine:
 
         wanted = EngineOptions(**options)
         self._device = pick_device()
-        self._model = load_model(Path(wanted.path), wanted.dtype, self._device, wanted.trust_remote_code)
+        self._model = with_float32_logits(
+            load_model(Path(wanted.path), wanted.dtype, self._device, wanted.trust_remote_code)
+        )
         usual = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
         self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retries)  # a quarter for each
         self._width = output_width(self._model)

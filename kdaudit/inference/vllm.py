@@ -28,6 +28,7 @@ from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
 from kdaudit.inference.prefixes import SuffixLedger
 from kdaudit.inference.sizing import Sizes, plan_sizes
+from kdaudit.models.checkpoint.files import read_config
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -152,6 +153,7 @@ def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa:
                 config_format="hf",  # never params.json, which Mistral's own form brings
                 runner="generate",  # also beside the files of sentence-transformers
                 dtype=sizes.dtype,
+                hf_overrides=_overrides(options.path, sizes.dtype),
                 generation_config="vllm",  # nothing of the model's own sampling defaults
                 max_model_len=options.max_tokens,
                 tensor_parallel_size=options.tensor_parallel,
@@ -167,6 +169,15 @@ def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa:
                 logits_processors=[vllm_mask.NAME] if masks else None,
             )
         )
+
+
+def _overrides(path: str, dtype: str) -> dict[str, str]:
+    """Logits in float32 of models in half precision, whose two best otherwise often tie exactly.
+
+    vLLM refuses it where the output layer is quantized, which a quantized model's may be.
+    """
+    quantized = "quantization_config" in read_config(Path(path))
+    return {} if dtype == "float32" or quantized else {"head_dtype": "float32"}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from kdaudit.inference.base import EngineInfo
+from kdaudit.inference.float32_logits import with_float32_logits
 from kdaudit.inference.scoring.batches import Batch
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class CausalModel:
         from kdaudit.inference.transformers import load_model, pick_device
 
         device = pick_device()
-        return cls(load_model(Path(folder), dtype, device, trust_remote_code), device)
+        model = with_float32_logits(load_model(Path(folder), dtype, device, trust_remote_code))
+        return cls(model, device)
 
     def read(self, batch: Batch, bos: int | None) -> Reading:
         """Begin to read a batch, each window after a BOS token where there is one."""
@@ -93,7 +95,7 @@ class Reading:
         self._cache: Any = None
 
     def logits(self, piece: Piece) -> torch.Tensor:
-        """Logits at the next positions of the windows: (rows, positions, columns), in the model's dtype.
+        """Logits at the next positions of the windows: (rows, positions, columns).
 
         What a BOS token predicts, the window's first token, is left out.
         """
