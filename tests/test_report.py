@@ -66,7 +66,7 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         "of 909 leaked examples of all students together seem to hold personal data or secrets",
         "Shown: the first 200. The other 709",
         "kdaudit run config.yaml --out again",
-        "teacher: 41 of 3,317 memorized examples, and 57 others; baseline: not known, see Notes;",
+        "teacher: 41 of 3,317 memorized examples (1.2%), and 57 others; baseline: not known, see Notes;",
     ):
         assert words in text, words
 

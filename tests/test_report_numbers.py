@@ -203,7 +203,7 @@ def of_method(results: dict[str, Any]) -> list[Value]:
     for model in results["models"].values():
         found += counts(model["seconds"], model["tokens_per_second"])
         if near := model.get("below_rounding"):
-            found += counts(near["memorized"], near["others"], model["memorized"])
+            found += counts(near["memorized"], near["others"], model["memorized"]) + shares(near["share"])
     return found + counts(results["seed"])
 
 
