@@ -102,7 +102,11 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
 
 def _family(work: Work, measured: Mapping[str, Measured]) -> Family:
     """Teacher, baselines and documents, as inheritance takes them."""
-    baselines = [read_baseline(work, one, measured[one.name].corpus) for one in work.models.baselines]
+    flags = [one.corpus.exposed for one in measured.values() if one.member.role != "base"]
+    compared: Flags = np.logical_or.reduce(flags)
+    baselines = [
+        read_baseline(work, one, measured[one.name].corpus, compared) for one in work.models.baselines
+    ]
     return Family(measured["teacher"].corpus.exposed, baselines, Documents(read_documents(work), work.seed))
 
 

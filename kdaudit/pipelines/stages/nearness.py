@@ -6,13 +6,12 @@ examples that some model memorizes are scored: nothing else is compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.analysis.excess import Baseline
+from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
@@ -24,21 +23,22 @@ from kdaudit.runs.examples import read_examples
 
 
 def write_nearness(work: Work) -> None:
-    """Score every baseline on the examples that any model memorizes."""
-    members = work.models.members
+    """Score every baseline on the examples that teacher, baselines or students memorize."""
     if work.models.baselines:
-        wanted = leaked([*exposed_by(work, members).values()])
-        depends = work.fingerprints(*(member.name for member in members))
+        compared = [member for member in work.models.members if member.role != "base"]
+        wanted = leaked([*exposed_by(work, compared).values()])
         for member in work.models.baselines:
-            _score(work, member, wanted, depends)
+            _score(work, member, wanted)
 
 
-def _score(
-    work: Work, member: AuditedModel, wanted: NDArray[np.int64], depends: Mapping[str, list[str]]
-) -> None:
+def _score(work: Work, member: AuditedModel, wanted: NDArray[np.int64]) -> None:
+    """Score a baseline, unless an earlier call scored all of these, or more before a student was removed."""
     run, name = work.run, layout.nearness(member.name)
+    depends = work.fingerprints(member.name)
     if run.done(name, depends):
-        return
+        scored = run.read_table(name, ["example_id"])["example_id"].to_numpy()
+        if np.isin(wanted, scored).all():
+            return
     run.discard(name)
     with run.stage(name, depends):
         retry_on_oom(member.name, lambda retries: _write(work, member, wanted, retries), work.warn)
@@ -58,16 +58,18 @@ def _write(work: Work, member: AuditedModel, wanted: NDArray[np.int64], retries:
     work.run.write_table(layout.nearness(member.name), pa.concat_tables(rows))
 
 
-def read_baseline(work: Work, member: AuditedModel, found: Attacked) -> Baseline:
+def read_baseline(work: Work, member: AuditedModel, found: Attacked, compared: Flags) -> Baseline:
     """A baseline as inheritance is compared with it.
 
     Args:
         work: the run.
         member: the baseline.
         found: by greedy extraction.
+        compared: what teacher, baselines or students memorize: bool (examples,). More may have been scored.
 
     """
     table, suffix = work.run.read_table(layout.nearness(member.name)), work.split.suffix_tokens
-    ids, wrong, log_probability = (column.to_numpy() for column in table.columns)
+    kept = compared[table["example_id"].to_numpy()]
+    ids, wrong, log_probability = (column.to_numpy()[kept] for column in table.columns)
     matched = found.rows["matched_tokens"].to_numpy() / suffix
     return Baseline.of(found.exposed, matched, ids, wrong / suffix, np.exp(log_probability))
