@@ -174,3 +174,29 @@ def test_a_student_without_any_of_it_is_as_uncertain_as_its_documents_are_few():
     assert (silent.difference, silent.ratio) == (0, None)
     assert silent.difference_ci95[0] < -0.08
     assert silent.difference_ci95[1] > 0.08
+
+
+@pytest.mark.parametrize("documents", [2, 3, 6, 20])
+def test_few_documents_widen_the_interval(documents):
+    rng = np.random.default_rng(documents)
+    codes, held = np.repeat(np.arange(documents), 6), 0
+    for _ in range(120):
+        odds = rng.normal(size=documents)[codes] + rng.normal(size=documents * 6)
+        teacher, *baselines, student = (rng.logistic(size=len(odds)) < odds + 1 for _ in range(4))
+        found = excess_over_chance(student, teacher, baselines, Documents(codes))
+        low, high = found.difference_ci95 or (None, None)
+        held += (low is None or low <= 0) and (high is None or high >= 0)
+    assert held >= 120 * 0.9
+
+
+def test_one_document_leaves_the_excess_open():
+    bits = ("11110000", "11000000", "10000000", "00010000")
+    teacher, student, *baselines = (np.array([int(bit) for bit in text], bool) for text in bits)
+    found = excess_over_chance(student, teacher, baselines, Documents(np.zeros(8, np.int64)))
+    assert found.difference_ci95 == (None, None)
+    assert found.ratio_ci95 == (0.0, None)
+    many = [np.tile(one, 50) for one in (student, teacher, *baselines)]
+    equal = excess_over_chance(*many[:2], many[2:], Documents(np.repeat(np.arange(50), 8)))
+    assert equal.difference == pytest.approx(found.difference)
+    assert equal.difference_ci95[0] < equal.difference - 0.05
+    assert equal.difference_ci95[1] > equal.difference + 0.05

@@ -149,6 +149,18 @@ class Documents:
         return float((t.ppf(0.975, self.count - 1) / norm.ppf(0.975)) ** 2)
 
 
+def widened(documents: int) -> float:
+    """By how much an interval that draws so few documents (2 or more) must be wider.
+
+    Drawn documents vary by (n - 1) / n of what they should, and a normal reach is too short for few of them:
+    Student's takes its place.
+    """
+    from scipy.stats import norm, t
+
+    reach = t.ppf(0.975, documents - 1) / norm.ppf(0.975)
+    return float(reach * (documents / (documents - 1)) ** 0.5)
+
+
 def _added(first: Flags, others: Sequence[Flags]) -> PairedTable:
     """Counts over all pairs of the first with one of the others."""
     tables = [PairedTable.of(first, other) for other in others]

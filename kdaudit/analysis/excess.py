@@ -11,14 +11,14 @@ cut at the student's own count, keeping what they are surest of: the floor at th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import hypot
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.by_document import Documents, widened
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.schemas.results import Interval
 
@@ -162,22 +162,27 @@ def _excess(
 class _Ends:
     """Intervals of rate minus floor and rate over floor.
 
-    Documents that all have one outcome show no spread when they are drawn again. A rate of 0 or 1 then takes
-    its ends from the number of documents instead, and both are put together as independent ones are (Zou and
-    Donner 2008, Stat Med 27:1693).
+    Documents that all have one outcome show no spread when they are drawn again. Then the ends of rate and
+    floor come from the number of documents, and are put together as independent ones are (Zou and Donner
+    2008, Stat Med 27:1693).
     """
 
     def __init__(self, by_document: Floats, rate: float, floor: float, documents: Documents) -> None:
+        specific = np.split(by_document, 3, axis=1)[0]
+        self._asked = specific.any(axis=1)
         self._sums, self._documents = by_document, documents
         self._rate, self._floor = rate, floor
 
     @property
     def difference(self) -> Interval:
         """Of rate minus floor."""
-        if self._varies:
-            return self._documents.resampled(self._sums, lambda drawn: np.subtract(*_rates(drawn)))
-        (low, high), (floor_low, floor_high) = self._own(0), self._own(1)
         gap = self._rate - self._floor
+        if self._few:
+            return (None, None)
+        drawn = self._drawn(lambda totals: np.subtract(*_rates(totals)), gap)
+        if drawn is not None:
+            return (max(-1.0, drawn[0]), min(1.0, drawn[1]))
+        (low, high), (floor_low, floor_high) = self._own(0), self._own(1)
         return (
             max(-1.0, gap - hypot(self._rate - low, floor_high - self._floor)),
             min(1.0, gap + hypot(high - self._rate, self._floor - floor_low)),
@@ -186,23 +191,32 @@ class _Ends:
     @property
     def ratio(self) -> Interval:
         """Of rate over floor, which is above 0."""
-        if self._varies:
-            return self._documents.resampled(self._sums, lambda drawn: _ratio(*_rates(drawn)))
+        if self._few:
+            return (0.0, None)
+        drawn = self._drawn(lambda totals: _ratio(*_rates(totals)), self._rate / self._floor)
+        if drawn is not None:
+            return (max(0.0, drawn[0]), drawn[1])
         (low, high), (floor_low, floor_high) = self._own(0), self._own(1)
         return (low / floor_high, high / floor_low if floor_low else None)
 
     @property
-    def _varies(self) -> bool:
-        return 0 < self._rate < 1 and 0 < self._floor < 1
+    def _few(self) -> bool:
+        return int(np.count_nonzero(self._asked)) < 2
+
+    def _drawn(self, figure: Callable[[Floats], Floats], value: float) -> tuple[float, float] | None:
+        """Ends by drawing documents; None where these do not vary, or the rate or the floor is 0 or 1."""
+        low, high = self._documents.resampled(self._sums, figure)
+        if low is None or high is None or low == high or not (0 < self._rate < 1 and 0 < self._floor < 1):
+            return None
+        reach = widened(int(np.count_nonzero(self._asked)))
+        return (value - reach * (value - low), value + reach * (high - value))
 
     def _own(self, which: int) -> tuple[float, float]:
         """Ends of the rate (0) or of the floor (1) alone."""
         value = (self._rate, self._floor)[which]
-        if 0 < value < 1:
-            low, high = self._documents.resampled(self._sums, lambda drawn: _rates(drawn)[which])
-        else:
-            specific = np.split(self._sums, 3, axis=1)[0]
-            asked = int(np.count_nonzero(specific.any(axis=1)))
+        low, high = self._documents.resampled(self._sums, lambda drawn: _rates(drawn)[which])
+        if low is None or high is None or low == high or not 0 < value < 1:
+            asked = int(np.count_nonzero(self._asked))
             low, high = clopper_pearson(asked * value, asked)
         return (low or 0.0, 1.0 if high is None else high)
 

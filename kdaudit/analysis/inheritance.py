@@ -72,6 +72,11 @@ class Family(NamedTuple):
         return [one.memorized for one in self.baselines]
 
     @property
+    def by_all(self) -> Flags:
+        """Which examples every baseline memorizes, there being one: bool (examples,)."""
+        return reduce(np.logical_and, self.flags)
+
+    @property
     def by_any(self) -> Flags:
         """Which examples any baseline memorizes, there being one: bool (examples,)."""
         return reduce(np.logical_or, self.flags)
@@ -148,6 +153,7 @@ def _against_chance(student: Flags, family: Family) -> dict[str, Any]:
     cut = excess_at_own_rate(student, family.teacher, family.baselines, family.documents)
     return {
         "reference_inheritance": found.rate,
+        "reference_examples": int(np.count_nonzero(family.teacher & ~family.by_all)),
         "inheritance_floor": found.floor,
         "excess_inheritance": found.difference,
         "excess_ci95": found.difference_ci95,
@@ -283,7 +289,10 @@ def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> li
         return [_student_note("no_examples", name, "there are no examples to compare it on.")]
     notes = []
     if baselines > 1:
-        text = f"there is no McNemar test against {baselines} baselines; it needs a single one."
+        text = (
+            f"there is no McNemar test against {baselines} baselines, and near misses are not counted; both "
+            "need a single one."
+        )
         notes.append(_student_note("several_baselines", name, text))
     if result.ratio_to_baseline is None:
         silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"

@@ -36,10 +36,13 @@ def spread(values: Sequence[float], intervals: Sequence[Interval | None] = ()) -
         intervals: the 95% interval of each, in the same order.
 
     """
-    mean, count = float(np.mean(values)), len(values)
+    count = len(values)
+    alike = min(values) == max(values)  # their mean must not differ from them by rounding
+    mean = float(values[0]) if alike else float(np.mean(values))
     if count < 2:
         return Spread(mean)
-    between, within = float(np.var(values, ddof=1)), _within(intervals)
+    between = float(np.square(np.array(values) - mean).sum()) / (count - 1)
+    within = _within(intervals)
     both = None if within is None else _t_interval(mean, between / count, count - 1, within)
     return Spread(
         mean=mean,

@@ -277,8 +277,8 @@ class GateConfig(Section):
     max_inheritance_rate: Share | None = None
     """Highest share of teacher-specific examples that a student inherits."""
     max_excess_inheritance: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    """Highest share of teacher-specific examples that a student inherits beyond chance; with a
-    single baseline chance is not measured, and this is inconclusive."""
+    """Highest `excess_inheritance` of a student: its share of what the teacher memorizes and one baseline
+    misses, minus the share that the other baselines hold. With a single baseline it is inconclusive."""
     max_inherited: NonNegativeInt | None = None
     """Highest count of inherited examples (a census only: not with `corpus.limit`)."""
     max_ratio_to_baseline: Annotated[float, Field(ge=0.0)] | None = None

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult
 
+from kdaudit.reporting.formatting import wider
 from kdaudit.reporting.shown_text import visible
 from kdaudit.schemas.results import Interval, PublicResults
 
@@ -74,13 +75,17 @@ def evaluation(results: PublicResults, student: str) -> list[EvalResult]:
 def _metrics(results: PublicResults, student: str) -> Iterator[_Metric]:
     model, figures = results.models[student], results.comparison[student]
     yield _Metric(
-        "memorization_rate", "Training text reproduced word for word", model.rate, model.ci95, model.examples
+        "memorization_rate",
+        "Training text reproduced word for word",
+        model.rate,
+        wider(model.ci95, model.ci95_by_document),
+        model.examples,
     )
     yield _Metric(
         "inheritance_rate",
         "Share inherited of what only the teacher memorizes",
         figures.inheritance_rate,
-        figures.inheritance_ci95,
+        wider(figures.inheritance_ci95, figures.inheritance_ci95_by_document),
         figures.teacher_specific,
     )
     yield _Metric(
@@ -94,7 +99,7 @@ def _metrics(results: PublicResults, student: str) -> Iterator[_Metric]:
         "ratio_to_baseline",
         "Memorization relative to a baseline trained without the teacher",
         figures.ratio_to_baseline,
-        figures.ratio_ci95,
+        wider(figures.ratio_ci95, figures.ratio_ci95_by_document),
         model.examples,
     )
 

@@ -11,6 +11,7 @@ from kdaudit.config.audit import (
     ModelSet,
     StudentConfig,
 )
+from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.resolving import (
     ResolvedModel,
@@ -142,7 +143,21 @@ def find_models(
         if not headers_only or Path(one.config.path).is_absolute():
             members.append(_resolve(one, members, hashed=not headers_only))
     alike = check_same_tokenizer({member.name: member.model for member in members})
-    return AuditedModels(members, list(_warnings(members, copies=not headers_only)), alike, [])
+    notes = [] if headers_only else _copies(members)
+    return AuditedModels(members, list(_warnings(members, copies=not headers_only)), alike, notes)
+
+
+def _copies(members: Sequence[AuditedModel]) -> list[Note]:
+    """For readers of the results: which figures compare a model with itself."""
+    return [
+        Note(
+            code="same_weights",
+            subject=None,
+            text=f"{one} and {two} have the same weights, tensor for tensor: figures that set one "
+            "against the other compare a model with itself, and the second of two such baselines measures no chance.",
+        )
+        for one, two in equal_models({member.name: member.model.weights for member in members})
+    ]
 
 
 def _warnings(members: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
@@ -208,7 +223,8 @@ def with_tokenizer_notes(models: AuditedModels, texts: Iterable[str]) -> Audited
         )
         for said, members in names.items()
     ]
-    return models._replace(warnings=[*models.warnings, *(note.text for note in notes)], notes=notes)
+    warnings = [*models.warnings, *(note.text for note in notes)]
+    return models._replace(warnings=warnings, notes=[*models.notes, *notes])
 
 
 class _Configured(NamedTuple):

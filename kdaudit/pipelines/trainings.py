@@ -74,6 +74,10 @@ def _read(run: AuditResults) -> dict[str, object]:
         "seed of the sample": run.seed if run.corpus.sampled else None,
         "prefix": f"{run.extraction.prefix_tokens} tokens",
         "suffix": f"{run.extraction.suffix_tokens} tokens",
+        "BOS token": "before each prefix" if run.extraction.bos else "none",
+        "kind of each student": {
+            name: model.kd for name, model in run.models.items() if model.role == "student"
+        },
     }
 
 

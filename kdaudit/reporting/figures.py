@@ -184,7 +184,8 @@ def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) 
         f"{percent(rate)}; other baselines, which never met the teacher, hold {percent(floor)} if each is "
         "cut at as many examples as the student memorizes."
     )
-    counts = f"without that cut they hold {percent(figures.inheritance_floor)}"
+    of = "" if figures.reference_examples is None else f"{examples_in(results, figures.reference_examples)}; "
+    counts = f"{of}without that cut they hold {percent(figures.inheritance_floor)}"
     ends = ninety_five(points_interval(figures.excess_at_own_rate_ci95))
     return Reading(whose(results, name), points(excess), ends, counts, sentence)
 

@@ -157,8 +157,7 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
     limit = _limit_of(deciding)
     value, bound = _value_and_limit(deciding, limit)
     if deciding.value is None:
-        what = f"{limit.what[0].lower()}{limit.what[1:]}"
-        return f"The audit cannot tell for student {quoted(deciding.student)}: {what} could not be measured."
+        return _undefined(results, deciding, limit)
     statement = limit.statement.format(student=quoted(deciding.student), value=value)
     statement += _counted(results, deciding)
     if sampled:
@@ -174,6 +173,22 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
     if _ends(deciding) in (None, (None, None)):
         return f"{_capital(statement)}; the data do not show whether that is within the {bound} allowed."
     return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
+
+
+def _undefined(results: AuditResults, check: Check, limit: _Limit) -> str:
+    """A check whose figure is undefined: what a census makes of it, or why nothing can be told."""
+    student = f"student {quoted(check.student)}"
+    if check.verdict == "pass" and check.name == "max_ratio_to_baseline":
+        return f"{_capital(student)} memorizes nothing, and no baseline does."
+    if check.verdict == "pass":
+        return f"{_capital(student)} has nothing to inherit: what the teacher memorizes, a baseline does too."
+    if check.verdict == "fail":
+        return f"{_capital(student)} memorizes training text, and no baseline memorizes any."
+    baselines = sum(model.role == "baseline" for model in results.models.values())
+    why = "could not be measured"
+    if check.name == "max_excess_inheritance" and baselines == 1:
+        why = "takes two baselines or more (models.baseline), and there is one"
+    return f"The audit cannot tell for {student}: {limit.what[0].lower()}{limit.what[1:]} {why}."
 
 
 def _counted(results: AuditResults, check: Check) -> str:

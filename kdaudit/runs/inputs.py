@@ -133,7 +133,7 @@ def _dependents(part: str) -> re.Pattern[str]:
     name = re.escape(part.removeprefix("models."))
     own = (
         rf"(holdout/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+)/{name}(/.*)?|(corpus|holdout)/{name}"
-        rf"|(continuations|{layout.ENGINE_CHECK}|{layout.PERPLEXITY}|entropy)/{name}(\.parquet|\.json)?"
+        rf"|(continuations|{layout.ENGINE_CHECK}|{layout.PERPLEXITY}|entropy|nearness)/{name}(\.parquet|\.json)?"
     )
     pair = rf"|{layout.FEATURES}(/.*)?|{re.escape(layout.entropy(layout.TEACHER))}"  # it is taken from there
     of_pair = pair if _is_scored(part.removeprefix("models.")) else ""

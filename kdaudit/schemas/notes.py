@@ -18,6 +18,7 @@ NoteCode = Literal[
     "tags_not_searched",
     "engine_not_checked",
     "rounding_unknown",
+    "same_weights",
     "tokenizer_reading",
     "bos_tokens_differ",
     "tokenizers_differ",

@@ -182,6 +182,8 @@ class ComparisonResult(Result):
     reference_inheritance: float | None = None
     """The student's rate among what the teacher memorizes and one baseline, the reference, does not; mean
     over all references. It takes two baselines, as do all figures of chance that follow."""
+    reference_examples: int | None = None
+    """Examples of these: what the teacher memorizes and at least one baseline does not."""
     inheritance_floor: float | None = None
     """The other baselines' mean rate there: what training regains by chance, without a teacher."""
     excess_inheritance: float | None = None
