@@ -153,8 +153,8 @@ def _copies(members: Sequence[AuditedModel]) -> list[Note]:
         Note(
             code="same_weights",
             subject=None,
-            text=f"{one} and {two} have the same weights, tensor for tensor: figures that set one "
-            "against the other compare a model with itself, and the second of two such baselines measures no chance.",
+            text=f"{one} and {two} have the same weights, tensor for tensor: figures that set one against "
+            "the other compare a model with itself, and of two such baselines the second measures nothing.",
         )
         for one, two in equal_models({member.name: member.model.weights for member in members})
     ]
