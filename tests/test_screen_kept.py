@@ -26,9 +26,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, RunStateError, UsageError
+from kdaudit.pipelines.screen import much_text_dropped
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import KeptCounts
 from kdaudit.screening import writers as sinks
@@ -566,6 +568,18 @@ def test_a_larger_share_of_documents_than_is_allowed_writes_nothing(tmp_path):
     assert (held.files, held.counts.documents_dropped, held.counts.withheld) == ([], 10, True)
     cut = keep(path, tmp_path / "cut", "window", "jsonl", every=100, max_flagged=0.25)
     assert (len(cut.files), cut.counts.withheld) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("drop", "after", "noted"), [("document", 70, True), ("document", 80, False), ("window", 70, False)]
+)
+def test_text_that_goes_with_long_documents_is_noted(drop, after, noted):
+    zeros = {key: 0 for key, field in KeptCounts.model_fields.items() if field.is_required()}
+    counts = KeptCounts(**{**zeros, "characters_before": 100, "characters_after": after})
+    config = ScreenConfig.model_construct(drop=drop, max_flagged=0.25)
+    notes = much_text_dropped(counts, config)
+    assert [note.code for note in notes] == (["much_text_dropped"] if noted else [])
+    assert all("30% of the text" in note.text for note in notes)
 
 
 def test_json_types_are_those_that_hold_every_row(tmp_path):

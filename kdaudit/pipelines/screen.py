@@ -343,6 +343,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
             *work.notes,
             *prediction.notes,
             *_columns_replaced(kept),
+            *much_text_dropped(kept, config),
         ],
     )
 
@@ -356,6 +357,18 @@ def _columns_replaced(kept: KeptCounts) -> list[Note]:
         f"Columns: {', '.join(kept.columns_replaced)}."
     )
     return [Note(code="columns_replaced", subject="kept", text=text)]
+
+
+def much_text_dropped(kept: KeptCounts, config: ScreenConfig) -> list[Note]:
+    """A note where whole documents take more text than `max_flagged` allows of examples and documents."""
+    dropped, limit = 1 - kept.characters_after / max(1, kept.characters_before), config.max_flagged
+    if config.drop != "document" or kept.withheld or dropped <= limit:
+        return []
+    text = (
+        f"{dropped:.0%} of the text is dropped, though at most {limit:.0%} of examples and documents may be "
+        "(max_flagged): long documents go for a few flagged windows. `drop: window` cuts out these alone."
+    )
+    return [Note(code="much_text_dropped", subject="kept", text=text)]
 
 
 def _extraction(screening: _Screening) -> ExtractionResult:

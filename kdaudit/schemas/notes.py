@@ -51,6 +51,7 @@ NoteCode = Literal[
     "tradeoff_undefined",
     # A screening.
     "columns_replaced",
+    "much_text_dropped",
     # Several runs of one corpus.
     "not_in_every_run",
     "trained_once",
