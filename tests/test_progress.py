@@ -18,16 +18,16 @@ from kdaudit.pipelines.screen import run_screen
 SLOW = {
     "kdaudit.pipelines.stages.preflight:open_documents": r"reading the first rows",
     "kdaudit.models.audited:resolve_model": r"models: (reading headers|hashing)",
-    "kdaudit.models.resolving:sha256_file": r"hashing|perplexity",
+    "kdaudit.models.resolving:sha256_file": r"hashing|perplexity|how near",
     "kdaudit.corpus.fingerprint:sha256_file": r"hashing|reading it again|did not change",
     "kdaudit.pipelines.stages.examples:build_examples": r"(corpus|holdout): reading documents",
     "kdaudit.pipelines.stages.examples:SuffixCounter": r"counting suffixes",
     "kdaudit.pipelines.stages.examples:check_unchanged": r"reading it again",
     "kdaudit.inference.workers.worker:Worker.__init__": (
-        r"loading|engine check|perplexity|features|the teacher writes"
+        r"loading|engine check|perplexity|how near|features|the teacher writes"
     ),
     "kdaudit.inference.workers.worker:Worker.receive": (
-        r"loading|engine check|extraction/|continuing|perplexity|features|the teacher writes"
+        r"loading|engine check|extraction/|continuing|perplexity|how near|features|the teacher writes"
     ),
     "kdaudit.pipelines.stages.predicting:fit_predictor": r"predictor: trials",
     "kdaudit.pipelines.audit:build_results": r"results: comparing",

@@ -30,6 +30,7 @@ _STAGES = [
     "features",
     *(f"perplexity/{name}" for name in ("teacher", "baseline", "soft", "hard")),
     "entropy",
+    "nearness/baseline.parquet",
     "predictor",
     "results",
     "report",

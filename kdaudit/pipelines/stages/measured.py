@@ -123,7 +123,8 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
 
 def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> Flags | None:
     role = role_in_features(work, member)
-    if role is None or checked.check is None:
+    # Features that an earlier call left in the folder do not count: a run says what its configuration asks.
+    if role is None or checked.check is None or not work.predictor.enabled:
         return None
     margins, spreads = read_features(work, (f"{role}_suffix_margin", f"{role}_suffix_spread")).T
     return within_rounding(margins, spreads, checked.check.tolerance)
