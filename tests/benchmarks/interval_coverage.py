@@ -1,6 +1,6 @@
 """Bias and coverage of the figures that a reader acts on, by simulation with known truth.
 
-    python tests/benchmarks/coverage.py [--runs 400] [--part excess|own_rate|documents]
+    python tests/benchmarks/interval_coverage.py [--runs 400] [--part excess|own_rate|documents]
 
 Excess of inheritance: each example has a probability of its own with which a training of the student's size
 memorizes it; baselines draw from it, and a student too, but for a known share of what the teacher memorizes
