@@ -148,13 +148,17 @@ def _cover(world: World, runs: int) -> None:
             "rate": (clopper_pearson(table.first, table.total), docs.rate(first), world.rate),
             "difference": (newcombe_paired_difference(table), docs.difference(first, others[:1]), 0.0),
             "ratio": (bonett_price_ratio(table), docs.ratio(first, others[:1]), 1.0),
-            "difference to 3": ((0.0, 0.0), docs.difference(first, others), 0.0),
-            "ratio to 3": ((0.0, 0.0), docs.ratio(first, others), 1.0),
+            "difference to 3": (None, docs.difference(first, others), 0.0),
+            "ratio to 3": (None, docs.ratio(first, others), 1.0),
         }
         for key, (*both, truth) in intervals.items():
-            for place, (low, high) in enumerate(both):
+            for place, ends in enumerate(both):
+                low, high = ends or (np.nan, np.nan)  # a mean of several outcomes has no interval by window
                 held[key][place] += (low is None or low <= truth) and (high is None or truth <= high)
-    told = ", ".join(f"{key} {plain / runs:.3f} | {by / runs:.3f}" for key, (plain, by) in held.items())
+    told = ", ".join(
+        f"{key} {'-' if ' to ' in key else f'{plain / runs:.3f}'} | {by / runs:.3f}"
+        for key, (plain, by) in held.items()
+    )
     where = f"rate {world.rate}, {world.windows} windows a document"
     print(f"{where}, by window | by document: {told}", flush=True)
 
