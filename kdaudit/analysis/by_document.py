@@ -12,6 +12,7 @@ An example that stands in several documents counts for the first of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Final
@@ -142,11 +143,7 @@ class Documents:
     @property
     def _few(self) -> float:
         """Square of Student's quantile over the normal one; a single document leaves all open."""
-        from scipy.stats import norm, t
-
-        if self.count < 2:
-            return float("inf")
-        return float((t.ppf(0.975, self.count - 1) / norm.ppf(0.975)) ** 2)
+        return _reach(self.count) ** 2 if self.count > 1 else float("inf")
 
 
 def widened(documents: int) -> float:
@@ -155,10 +152,14 @@ def widened(documents: int) -> float:
     Drawn documents vary by (n - 1) / n of what they should, and a normal reach is too short for few of them:
     Student's takes its place.
     """
+    return _reach(documents) * math.sqrt(documents / (documents - 1))
+
+
+def _reach(documents: int) -> float:
+    """Student's quantile for two or more documents over the normal one."""
     from scipy.stats import norm, t
 
-    reach = t.ppf(0.975, documents - 1) / norm.ppf(0.975)
-    return float(reach * (documents / (documents - 1)) ** 0.5)
+    return float(t.ppf(0.975, documents - 1) / norm.ppf(0.975))
 
 
 def _added(first: Flags, others: Sequence[Flags]) -> PairedTable:

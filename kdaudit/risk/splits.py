@@ -100,7 +100,7 @@ def draw_folds(groups: Groups, rng: np.random.Generator) -> list[Fold]:
     """
     part = np.empty(groups.total, dtype=np.int8)
     start = 0
-    for members in groups.strata:  # each goes on where the one before ended: parts are of equal size
+    for members in groups.strata:  # each continues where the last ended: parts are of equal size
         part[rng.permutation(members)] = (start + np.arange(len(members))) % FOLDS
         start += len(members)
     weight, of_row = _weights(groups, rng), part[groups.of_row]

@@ -31,7 +31,7 @@ RATES = (0.0003, 0.001, 0.01, 0.1)
 _SHIFT = np.array([-1.5, -0.8, -0.6, 0.5])
 """Of the positives' mean in each term; the spread is 1 in both classes."""
 _POPULATION = 10_000
-"""Of each class, drawn anew and weighted to the base rate."""
+"""Of each class, drawn again and weighted to the base rate."""
 
 
 class Kind(NamedTuple):
