@@ -20,6 +20,7 @@ from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
@@ -94,9 +95,10 @@ def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> Non
             if work.predictor.enabled and not run.has(layout.entropy(member.name)):
                 table = _entropies(work, member, worker, sample)
                 run.write_table(layout.entropy(member.name), table)
+            score_in(worker, work, member)
 
     retry_on_oom(member.name, attempt, work.warn)
-    work.check_unchanged(member, lambda: _files(work, member))
+    work.check_unchanged(member, lambda: [*_files(work, member), layout.nearness(member.name)])
 
 
 def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:

@@ -6,6 +6,9 @@ examples that some model memorizes are scored: nothing else is compared.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -24,38 +27,57 @@ from kdaudit.runs.examples import read_examples
 
 def write_nearness(work: Work) -> None:
     """Score every baseline on the examples that teacher, baselines or students memorize."""
-    if work.models.baselines:
-        compared = [member for member in work.models.members if member.role != "base"]
-        wanted = leaked([*exposed_by(work, compared).values()])
-        for member in work.models.baselines:
-            _score(work, member, wanted)
+    for member in work.models.baselines:
+        wanted = _due(work, member)
+        if wanted is not None:
+            retry_on_oom(member.name, partial(_load_and_score, work, member, wanted), work.warn)
+            work.check_unchanged(member, lambda: [layout.nearness(member.name)])  # noqa: B023 - called at once
 
 
-def _score(work: Work, member: AuditedModel, wanted: NDArray[np.int64]) -> None:
-    """Score a baseline, unless an earlier call scored all of these, or more before a student was removed."""
+def score_in(worker: FeatureWorker, work: Work, member: AuditedModel) -> None:
+    """The same of one baseline, in a worker that has it loaded; nothing of any other model."""
+    wanted = _due(work, member) if member.role == "baseline" else None
+    if wanted is not None:
+        _write(work, member, _scores(worker, work, member, wanted))
+
+
+def _due(work: Work, member: AuditedModel) -> NDArray[np.int64] | None:
+    """Examples to score; None if an earlier call scored them, or more before a student was removed."""
     run, name = work.run, layout.nearness(member.name)
-    depends = work.fingerprints(member.name)
-    if run.done(name, depends):
+    compared = [one for one in work.models.members if one.role != "base"]
+    wanted = leaked([*exposed_by(work, compared).values()])
+    if run.done(name, work.fingerprints(member.name)):
         scored = run.read_table(name, ["example_id"])["example_id"].to_numpy()
         if np.isin(wanted, scored).all():
-            return
-    run.discard(name)
-    with run.stage(name, depends):
-        retry_on_oom(member.name, lambda retries: _write(work, member, wanted, retries), work.warn)
-        work.check_unchanged(member, lambda: [name])
+            return None
+    return wanted
 
 
-def _write(work: Work, member: AuditedModel, wanted: NDArray[np.int64], retries: int) -> None:
-    rows = [layout.NEARNESS_SCHEMA.empty_table()]
-    if len(wanted):
-        work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
-        with FeatureWorker(*work.files(member), retries) as worker:
-            for table in read_examples(work.run, layout.EXAMPLES, wanted):
-                batch = examples_of(table, work.split_of(member))
-                wrong, log_probability = worker.nearness(batch.prompts, batch.targets, work.vocabulary)
-                columns = [batch.example_ids, wrong.astype(np.int32), log_probability]
-                rows.append(pa.table(columns, schema=layout.NEARNESS_SCHEMA))
-    work.run.write_table(layout.nearness(member.name), pa.concat_tables(rows))
+def _load_and_score(work: Work, member: AuditedModel, wanted: NDArray[np.int64], retries: int) -> None:
+    work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
+    if not len(wanted):
+        _write(work, member, ())
+        return
+    with FeatureWorker(*work.files(member), retries) as worker:
+        _write(work, member, _scores(worker, work, member, wanted))
+
+
+def _scores(
+    worker: FeatureWorker, work: Work, member: AuditedModel, wanted: NDArray[np.int64]
+) -> Iterator[pa.Table]:
+    work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
+    for table in read_examples(work.run, layout.EXAMPLES, wanted):
+        batch = examples_of(table, work.split_of(member))
+        wrong, log_probability = worker.nearness(batch.prompts, batch.targets, work.vocabulary)
+        columns = [batch.example_ids, wrong.astype(np.int32), log_probability]
+        yield pa.table(columns, schema=layout.NEARNESS_SCHEMA)
+
+
+def _write(work: Work, member: AuditedModel, rows: Iterable[pa.Table]) -> None:
+    name = layout.nearness(member.name)
+    work.run.discard(name)
+    with work.run.stage(name, work.fingerprints(member.name)):
+        work.run.write_table(name, pa.concat_tables([layout.NEARNESS_SCHEMA.empty_table(), *rows]))
 
 
 def read_baseline(work: Work, member: AuditedModel, found: Attacked, compared: Flags) -> Baseline:
