@@ -116,6 +116,7 @@ def test_compare_agrees_with_sets(case):
         inheritance_rate=exact(len(inherited), len(case.specific)),
         with_baseline=len((student & case.by_baseline) - case.teacher),
         student_only=len(student - case.by_baseline - case.teacher),
+        shared_with_baseline=len(student & case.by_baseline),
     )
     documents = case.family().documents
     if case.specific:

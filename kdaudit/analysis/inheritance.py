@@ -1,5 +1,8 @@
 """What a student inherits from its teacher: set logic on the examples that each model memorizes.
 
+Without a teacher a student is set against the baselines alone: ratio and difference are known, and what it
+inherits is not.
+
 All arrays stand for the same examples in the same order: bool (examples,), one per model. With several
 baselines, an example is teacher-specific when the teacher memorizes it and none of them does, and in
 the easy core when the teacher and any of them do; ratio and difference are to their mean rate, and what
@@ -39,6 +42,13 @@ from kdaudit.schemas.results import ComparisonResult, Interval, LeakClass, SoftV
 
 Figures = TypeVar("Figures")
 
+NO_TEACHER = (
+    "The teacher was not audited (models.teacher is null). Which examples it memorizes is not known, and so "
+    "neither is what a student inherited: easy core, teacher-specific and inherited examples are null, and "
+    "the class of each leak is unknown. What a student memorizes and no baseline does may come from the "
+    "teacher, from the student's own training text or from chance."
+)
+"""A note for results.json."""
 _NONE_SPECIFIC = "because the teacher memorizes no example that no baseline does"
 _NOT_COMPARED = "what they inherit cannot be compared"
 
@@ -62,9 +72,15 @@ class Classes(NamedTuple):
 class Family(NamedTuple):
     """The models that a student is set against, and the documents of their examples."""
 
-    teacher: Flags
+    teacher: Flags | None
+    """None where it was not audited."""
     baselines: Sequence[Baseline]
     documents: Documents
+
+    @property
+    def models(self) -> list[Flags]:
+        """What each of them memorizes."""
+        return [*([] if self.teacher is None else [self.teacher]), *self.flags]
 
     @property
     def flags(self) -> list[Flags]:
@@ -105,55 +121,66 @@ def compare(name: str, student: Flags, family: Family) -> Noted[ComparisonResult
     Raises:
         ValueError: the arrays are not bool of one length.
     """
-    _require_same_examples(student, family.teacher, *family.flags)
+    _require_same_examples(student, *family.models)
     if not family.baselines:
         text = "without a baseline, inherited examples cannot be distinguished from the easy core."
-        nothing = ComparisonResult(
-            **dict.fromkeys(
-                key for key, field in ComparisonResult.model_fields.items() if field.is_required()
-            )
-        )
-        return Noted(nothing, [_student_note("no_baseline", name, text)])
+        if family.teacher is None:
+            text = "without teacher and baseline, there is nothing to compare it with."
+        return Noted(ComparisonResult(**_nothing()), [_student_note("no_baseline", name, text)])
+    contrast = _contrast_to_baselines(student, family)
+    figures = {
+        "ratio_to_baseline": contrast.ratio,
+        "ratio_ci95": contrast.ratio_ci95,
+        "ratio_ci95_by_document": contrast.ratio_ci95_by_document,
+        "difference": contrast.difference,
+        "difference_ci95": contrast.difference_ci95,
+        "difference_ci95_by_document": contrast.difference_ci95_by_document,
+        "mcnemar_p": contrast.mcnemar_p,
+        "shared_with_baseline": int(np.count_nonzero(student & family.by_any)),
+    }
+    if family.teacher is not None:
+        figures |= _against_teacher(student, family.teacher, family)
+    result = ComparisonResult(**{**_nothing(), **figures})
+    return Noted(result, _comparison_notes(name, result, family))
+
+
+def _nothing() -> dict[str, Any]:
+    """The fields that a `ComparisonResult` must have, none of them known."""
+    return dict.fromkeys(key for key, field in ComparisonResult.model_fields.items() if field.is_required())
+
+
+def _against_teacher(student: Flags, teacher: Flags, family: Family) -> dict[str, Any]:
+    """The fields of a `ComparisonResult` that say what a student has in common with its teacher."""
     baseline = family.by_any
     memorized = int(np.count_nonzero(student))
-    others = PairedTable.of(baseline[student], family.teacher[student])
-    missed = family.teacher & ~baseline
+    others = PairedTable.of(baseline[student], teacher[student])
+    missed = teacher & ~baseline
     specific = PairedTable.of(student, missed)
-    contrast = _contrast_to_baselines(student, family)
-    result = ComparisonResult(
-        ratio_to_baseline=contrast.ratio,
-        ratio_ci95=contrast.ratio_ci95,
-        ratio_ci95_by_document=contrast.ratio_ci95_by_document,
-        difference=contrast.difference,
-        difference_ci95=contrast.difference_ci95,
-        difference_ci95_by_document=contrast.difference_ci95_by_document,
-        mcnemar_p=contrast.mcnemar_p,
-        easy_core=others.both,
-        share_in_easy_core=_share(others.both, memorized),
-        teacher_specific=specific.second,
-        inherited=specific.both,
-        inheritance_rate=_share(specific.both, specific.second),
-        inheritance_ci95=clopper_pearson(specific.both, specific.second) if specific.second else None,
-        inheritance_ci95_by_document=(
-            family.documents.within(missed).rate(student[missed]) if specific.second else None
-        ),
-        **_against_chance(student, family),
-        with_baseline=others.first_only,
-        student_only=others.neither,
-    )
-    return Noted(result, _comparison_notes(name, result, len(family.baselines)))
+    by_document = family.documents.within(missed).rate(student[missed]) if specific.second else None
+    return {
+        "easy_core": others.both,
+        "share_in_easy_core": _share(others.both, memorized),
+        "teacher_specific": specific.second,
+        "inherited": specific.both,
+        "inheritance_rate": _share(specific.both, specific.second),
+        "inheritance_ci95": clopper_pearson(specific.both, specific.second) if specific.second else None,
+        "inheritance_ci95_by_document": by_document,
+        **_against_chance(student, teacher, family),
+        "with_baseline": others.first_only,
+        "student_only": others.neither,
+    }
 
 
-def _against_chance(student: Flags, family: Family) -> dict[str, Any]:
+def _against_chance(student: Flags, teacher: Flags, family: Family) -> dict[str, Any]:
     """The fields of a `ComparisonResult` that say what chance gives."""
     if len(family.baselines) == 1:
-        specific = family.teacher & ~family.by_any
+        specific = teacher & ~family.by_any
         return {"near_misses": int(np.count_nonzero(specific & family.baselines[0].nearly))}
-    found = excess_over_chance(student, family.teacher, family.flags, family.documents)
-    cut = excess_at_own_rate(student, family.teacher, family.baselines, family.documents)
+    found = excess_over_chance(student, teacher, family.flags, family.documents)
+    cut = excess_at_own_rate(student, teacher, family.baselines, family.documents)
     return {
         "reference_inheritance": found.rate,
-        "reference_examples": int(np.count_nonzero(family.teacher & ~family.by_all)),
+        "reference_examples": int(np.count_nonzero(teacher & ~family.by_all)),
         "inheritance_floor": found.floor,
         "excess_inheritance": found.difference,
         "excess_ci95": found.difference_ci95,
@@ -172,19 +199,21 @@ def soft_vs_hard(
 
     Rates, ratio (hard over soft) and difference (hard minus soft) are over the teacher-specific
     examples; `share_of_hard_in_soft` is over all that the hard student memorizes. None without
-    baselines.
+    baselines or teacher.
 
     Raises:
         ValueError: the arrays are not bool of one length.
     """
-    _require_same_examples(soft, hard, family.teacher, *family.flags)
+    _require_same_examples(soft, hard, *family.models)
+    pair, teacher = f"Students {soft_name} and {hard_name}", family.teacher
+    if teacher is None:
+        return Noted(None, [_pair_note("no_teacher", f"{pair}: {_NOT_COMPARED} without the teacher.")])
     if not family.baselines:
-        text = f"Students {soft_name} and {hard_name}: {_NOT_COMPARED} without a baseline."
-        return Noted(None, [_pair_note("no_baseline", text)])
-    specific = family.teacher & ~family.by_any
+        return Noted(None, [_pair_note("no_baseline", f"{pair}: {_NOT_COMPARED} without a baseline.")])
+    specific = teacher & ~family.by_any
     excess = NO_EXCESS
     if len(family.baselines) > 1:
-        excess = excess_difference(hard, soft, family.teacher, family.flags, family.documents)
+        excess = excess_difference(hard, soft, teacher, family.flags, family.documents)
     table = PairedTable.of(hard[specific], soft[specific])
     everywhere = PairedTable.of(hard, soft)
     result = SoftVsHard(
@@ -201,15 +230,15 @@ def soft_vs_hard(
     return Noted(result, _soft_vs_hard_notes(result))
 
 
-def classes(student: Flags, teacher: Flags, baselines: Sequence[Flags]) -> Classes:
-    """Class each example that the student memorizes by who else does; `unknown` without baselines.
+def classes(student: Flags, teacher: Flags | None, baselines: Sequence[Flags]) -> Classes:
+    """Class each example that the student memorizes by who else does; `unknown` without teacher or baselines.
 
     Raises:
         ValueError: the arrays are not bool of one length.
     """
-    _require_same_examples(student, teacher, *baselines)
+    _require_same_examples(student, *([] if teacher is None else [teacher]), *baselines)
     examples = np.flatnonzero(student)
-    if not baselines:
+    if teacher is None or not baselines:
         return Classes(examples, ["unknown"] * len(examples))
     by_teacher = teacher[examples]
     by_baseline = reduce(np.logical_or, [baseline[examples] for baseline in baselines])
@@ -284,7 +313,8 @@ def _contrast_to_baselines(student: Flags, family: Family) -> _Contrast:
     )
 
 
-def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> list[Note]:
+def _comparison_notes(name: str, result: ComparisonResult, family: Family) -> list[Note]:
+    baselines = len(family.baselines)
     if result.difference is None:
         return [_student_note("no_examples", name, "there are no examples to compare it on.")]
     notes = []
@@ -298,6 +328,11 @@ def _comparison_notes(name: str, result: ComparisonResult, baselines: int) -> li
         silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"
         text = f"its ratio to the baseline is undefined, because {silent} nothing."
         notes.append(_student_note("ratio_undefined", name, text))
+    return notes if family.teacher is None else [*notes, *_inheritance_notes(name, result, baselines)]
+
+
+def _inheritance_notes(name: str, result: ComparisonResult, baselines: int) -> list[Note]:
+    notes = []
     if result.share_in_easy_core is None:
         text = "the share of its memorized examples in the easy core is undefined, because it memorizes none."
         notes.append(_student_note("easy_core_share_undefined", name, text))

@@ -20,19 +20,19 @@ NO_BASE = (
 """A note for results.json."""
 
 
-def also_base(student: Flags, teacher: Flags, baselines: Sequence[Flags], base: Flags) -> AlsoBase:
+def also_base(student: Flags, teacher: Flags | None, baselines: Sequence[Flags], base: Flags) -> AlsoBase:
     """Count what the base model memorizes of the examples that a student does.
 
     Args:
         student: which examples it memorizes: bool (examples,), as the others.
         teacher: of its teacher.
-        baselines: of the baselines; without one the classes of what is memorized are unknown.
+        baselines: of the baselines; without teacher or baseline the classes of what is memorized are unknown.
         base: of the untouched model that student and baselines started from.
 
     """
-    known = classes(student & base, teacher, baselines).classes
+    known, told = classes(student & base, teacher, baselines).classes, bool(baselines) and teacher is not None
     return AlsoBase(
         memorized=len(known),
-        easy_core=known.count("easy_core") if baselines else None,
-        inherited=known.count("inherited") if baselines else None,
+        easy_core=known.count("easy_core") if told else None,
+        inherited=known.count("inherited") if told else None,
     )

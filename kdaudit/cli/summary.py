@@ -60,7 +60,20 @@ def _students(results: AuditResults) -> list[str]:
         for name, texts in suffixes.items()
         if texts
     ]
+    for name, model in results.models.items():
+        if model.role != "teacher" and (repeated := model.generated) is not None:
+            lines.append(
+                f"{name} continues {repeated.memorized:,} of {plural(repeated.examples, 'example')} that the "
+                f"teacher wrote word for word as it did ({percent(repeated.rate)}, 95% interval "
+                f"{percent_interval(repeated.ci95)})"
+            )
     for name, found in results.comparison.items():
+        if found.easy_core is None and found.shared_with_baseline is not None:
+            lines.append(
+                f"{name}: a baseline memorizes {found.shared_with_baseline:,} of the "
+                f"{plural(results.models[name].memorized, 'example')} that it memorizes; what it inherited "
+                "is not known without the teacher"
+            )
         if found.inherited is not None:
             lines.append(
                 f"{name} inherited {found.inherited:,} of the {found.teacher_specific:,} examples that the "

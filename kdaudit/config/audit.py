@@ -166,8 +166,9 @@ Baselines = Annotated[
 class ModelSet(Section):
     """Models of one family that are measured on one corpus."""
 
-    teacher: ModelRef
-    """The model that the students were distilled from."""
+    teacher: ModelRef | None
+    """The model that the students were distilled from; null where its weights are not available. Then nothing
+    is known of what students inherit."""
     baseline: Baselines = None
     """A model of the student's size, fine-tuned on the corpus without a teacher; or a list, one per seed."""
     students: Annotated[tuple[StudentConfig, ...], Field(strict=False)] = ()
@@ -185,7 +186,8 @@ class ModelSet(Section):
         keys = ["baseline"] if len(baselines) == 1 else [f"baseline.{row}" for row in range(len(baselines))]
         students = {f"students.{row}": student for row, student in enumerate(self.students)}
         controls = {**dict(zip(keys, baselines, strict=True)), **self._untouched()}
-        found = {"teacher": self.teacher, **controls, **students}
+        teacher = {} if self.teacher is None else {"teacher": self.teacher}
+        found = {**teacher, **controls, **students}
         return {f"models.{key}": model for key, model in found.items()}
 
     def _untouched(self) -> dict[str, ModelConfig]:
@@ -265,7 +267,9 @@ def tensor_parallel_by_key(models: ModelSet, extraction: ExtractionBase) -> dict
     return asked | {key: count for key, count in own.items() if count is not None}
 
 
-_NEED_BASELINE = ("max_inheritance_rate", "max_excess_inheritance", "max_inherited", "max_ratio_to_baseline")
+_NEED_TEACHER = ("max_inheritance_rate", "max_excess_inheritance", "max_inherited")
+"""Limits that cannot be judged without a teacher."""
+_NEED_BASELINE = (*_NEED_TEACHER, "max_ratio_to_baseline")
 """Limits that cannot be judged without a baseline."""
 
 
@@ -298,6 +302,11 @@ class ReportConfig(Section):
     """Whether the public report may name documents."""
 
 
+def _same_text(one: CorpusConfig, other: CorpusConfig) -> bool:
+    where = ("path", "name", "revision", "split", "text")
+    return all(getattr(one, key) == getattr(other, key) for key in where)
+
+
 class AuditConfig(Section):
     """audit.yaml: one audit of a teacher, its students and the training corpus."""
 
@@ -309,6 +318,8 @@ class AuditConfig(Section):
     """Text that no model was trained on: gives the false-positive floor and the perplexities."""
     models: ModelsConfig
     """Teacher, baseline and students."""
+    generated: CorpusRef | None = None
+    """Text that the teacher wrote, such as the corpus of hard KD: how much of it each model repeats."""
     extraction: ExtractionConfig = ExtractionConfig()
     """How memorization is measured."""
     predictor: PredictorConfig = PredictorConfig()
@@ -324,14 +335,17 @@ class AuditConfig(Section):
     def _parts_fit(self) -> Self:
         self._windows_hold_prefix_and_suffix()
         self._gate_can_be_judged()
+        self._labels_can_be_had()
         self._students_exist()
         self._engine_can_share_out()
         self._holdout_is_other_text()
+        self._generated_is_other_text()
         return self
 
     def _windows_hold_prefix_and_suffix(self) -> None:
         need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
-        for key, corpus in (("corpus", self.corpus), ("holdout", self.holdout)):
+        texts = {"corpus": self.corpus, "holdout": self.holdout, "generated": self.generated}
+        for key, corpus in texts.items():
             if corpus is not None and corpus.window < need:
                 raise MisfitError(
                     f"{corpus.window} tokens cannot hold extraction.prefix_tokens + "
@@ -348,12 +362,24 @@ class AuditConfig(Section):
                 fix="use gate.max_inheritance_rate, or remove corpus.limit",
                 key="gate.max_inherited",
             )
+        if self.models.teacher is None:
+            self._refuse_limits(_NEED_TEACHER, "needs models.teacher, which is null", "name the teacher")
         if self.models.baseline is None:
-            for key in _NEED_BASELINE:
-                if getattr(gate, key) is not None:
-                    raise MisfitError(
-                        "needs models.baseline", fix="name a baseline or remove this limit", key=f"gate.{key}"
-                    )
+            self._refuse_limits(_NEED_BASELINE, "needs models.baseline", "name a baseline")
+
+    def _refuse_limits(self, keys: Sequence[str], what: str, fix: str) -> None:
+        for key in keys:
+            if getattr(self.gate, key) is not None:
+                raise MisfitError(what, fix=f"{fix} or remove this limit", key=f"gate.{key}")
+
+    def _labels_can_be_had(self) -> None:
+        labels = self.predictor.labels
+        if self.models.teacher is None and self.predictor.enabled and labels != "student":
+            raise MisfitError(
+                f"{labels} needs models.teacher, which is null",
+                fix="name the teacher or remove predictor.labels",
+                key="predictor.labels",
+            )
 
     def _students_exist(self) -> None:
         names = [student.name for student in self.models.students]
@@ -377,10 +403,18 @@ class AuditConfig(Section):
                 )
 
     def _holdout_is_other_text(self) -> None:
-        where = ("path", "name", "revision", "split", "text")
-        if self.holdout and all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
+        if self.holdout and _same_text(self.holdout, self.corpus):
             raise MisfitError(
                 "is the corpus itself",
                 fix="name text that no model has seen, or remove holdout",
                 key="holdout.path",
             )
+
+    def _generated_is_other_text(self) -> None:
+        for key, other in (("corpus", self.corpus), ("holdout", self.holdout)):
+            if self.generated and other and _same_text(self.generated, other):
+                raise MisfitError(
+                    f"is the {key} itself",
+                    fix="name the text that the teacher wrote, or remove generated",
+                    key="generated.path",
+                )

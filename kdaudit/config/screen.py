@@ -38,6 +38,8 @@ KindOrFile = Annotated[LabelKind | PathOrId, Field(union_mode="left_to_right")]
 class ScreenModels(ModelSet):
     """The models that a corpus is screened with."""
 
+    teacher: ModelRef
+    """The model that students will be distilled from."""
     baseline: Annotated[ModelRefs, BeforeValidator(one_or_many, json_schema_input_type=ModelRef | ModelRefs)]
     """A model of the student's size, fine-tuned on the corpus without a teacher; or a list, one per seed,
     of which the first gives the features."""

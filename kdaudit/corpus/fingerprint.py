@@ -55,23 +55,32 @@ def _shards_note(path: Path, files: Sequence[Path], key: str) -> Note | None:
     return Note(code="shards_missing", subject=key, text=text)
 
 
+_OTHER_TEXTS = {
+    "holdout": "name text that no model was trained on",
+    "generated": "name the text that the teacher wrote",
+}
+"""Texts that must not be the corpus, and what to name instead, by configuration key."""
+
+
 def refuse_equal_sources(sources: Mapping[str, PinnedSource]) -> None:
-    """Refuse a holdout that has the corpus's content: under another name, behind a link, as a copy.
+    """Refuse a text that has the corpus's content: under another name, behind a link, as a copy.
 
     Raises:
         CorpusError: it has.
 
     """
-    corpus, holdout = sources["corpus"], sources.get("holdout")
-    if holdout is None or holdout.config.text != corpus.config.text:  # two columns of a file are other texts
-        return
-    same_files = holdout.contents == corpus.contents != ()
-    if same_files or holdout.fingerprint == corpus.fingerprint:
-        raise CorpusError(
-            f"{holdout.config.path}: holds the same data as the corpus ({corpus.config.path})",
-            fix="name text that no model was trained on",
-            key="holdout.path",
-        )
+    corpus = sources["corpus"]
+    for key, fix in _OTHER_TEXTS.items():
+        other = sources.get(key)
+        if other is None or other.config.text != corpus.config.text:  # two columns of a file are other texts
+            continue
+        same_files = other.contents == corpus.contents != ()
+        if same_files or other.fingerprint == corpus.fingerprint:
+            raise CorpusError(
+                f"{other.config.path}: holds the same data as the corpus ({corpus.config.path})",
+                fix=fix,
+                key=f"{key}.path",
+            )
 
 
 def check_unchanged(source: PinnedSource, key: str = "corpus") -> None:

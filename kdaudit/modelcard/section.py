@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kdaudit.reporting.figures import KeyFigure, key_figures, role_words
+from kdaudit.reporting.figures import KeyFigure, key_figures, role_words, student_figures
 from kdaudit.reporting.formatting import count, percent, percent_interval, plural
 from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.render import read_results
@@ -23,8 +23,6 @@ from kdaudit.runs.files import write_file
 from kdaudit.schemas.results import ModelResult, PublicResults
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&~!$])")
-_OF_ONE_STUDENT = 2
-"""Key figures that are about one student: against the baseline, and inherited; they come first."""
 
 
 class CardRow(NamedTuple):
@@ -64,7 +62,7 @@ def section_text(results: PublicResults, student: str) -> str:
         results: what concerns the student (`kdaudit.modelcard.student.about`), without private parts.
         student: its name.
     """
-    return _render(results, student, key_figures(results)[:_OF_ONE_STUDENT])
+    return _render(results, student, student_figures(results))
 
 
 def escaped(text: str) -> str:

@@ -56,14 +56,24 @@ class AuditedModels(NamedTuple):
     members: list[AuditedModel]
     warnings: list[str]
     alike: Mapping[str, Alike]
-    """What is known of each model whose tokenizer is not the teacher's, by its name."""
+    """What is known of each model whose tokenizer is not that of the first, by its name."""
     notes: list[Note]
     """What readers of the results should know of the tokenizers."""
 
     @property
+    def cutter(self) -> AuditedModel:
+        """The model whose tokenizer cuts the texts: the teacher, without one the first model."""
+        return self.members[0]
+
+    @property
+    def teacher(self) -> AuditedModel | None:
+        """The teacher, unless it is not available."""
+        return next((member for member in self.members if member.role == "teacher"), None)
+
+    @property
     def tokenizer(self) -> ModelTokenizer:
-        """The teacher's, which cuts the texts; all others read them alike."""
-        return self.members[0].tokenizer
+        """What cuts the texts; all other models' tokenizers read them alike."""
+        return self.cutter.tokenizer
 
     @property
     def vocabulary(self) -> int:
@@ -98,10 +108,10 @@ class AuditedModels(NamedTuple):
             if member.name in self.alike
         }
         rowless = {member.name: self.rowless(member) or [] for member in members}
-        return ReadingCheck(key, self.members[0].name, self.tokenizer, others, rowless)
+        return ReadingCheck(key, self.cutter.name, self.tokenizer, others, rowless)
 
     def differences(self) -> dict[str, list[str] | None]:
-        """Texts that models may read otherwise than the teacher, by name; None where each has to be tried.
+        """Texts that models may read otherwise than the first, by name; None where each has to be tried.
 
         Models that read every text alike are left out.
         """
@@ -163,20 +173,21 @@ def _copies(members: Sequence[AuditedModel]) -> list[Note]:
 def _warnings(members: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
     """What the user should know of the models and need not act on."""
     yield from (member.model.warning for member in members if member.model.warning)
+    teacher = next((member for member in members if member.role == "teacher"), None)
     for member in members:
-        if member.role == "student" and members[0].role == "teacher":
-            smaller = smaller_teacher_warning(members[0].model, member.model, member.name)
+        if member.role == "student" and teacher is not None:
+            smaller = smaller_teacher_warning(teacher.model, member.model, member.name)
             if smaller:
                 yield smaller
     if copies:
         yield from copy_warnings({member.name: member.model for member in members})
 
 
-def lone_teacher(models: ModelSet) -> AuditedModels:
-    """The teacher and its tokenizer alone.
+def lone_cutter(models: ModelSet) -> AuditedModels:
+    """The model whose tokenizer cuts the texts, alone: the teacher, without one the first model.
 
     Raises:
-        ModelError: the teacher is missing, unsafe or damaged.
+        ModelError: it is missing, unsafe or damaged.
 
     """
     return AuditedModels([_resolve(_configured(models)[0], [])], [], {}, [])

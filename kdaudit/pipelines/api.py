@@ -23,7 +23,6 @@ from kdaudit.config.yaml.loading import load_audit, load_distill, load_screen
 from kdaudit.errors import RunStateError
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.screen import run_screen
-from kdaudit.pipelines.stages.work import HOLDOUT
 from kdaudit.reporting.render import read_results
 from kdaudit.reporting.screening import read_record
 from kdaudit.runs import Progress, layout
@@ -82,25 +81,27 @@ class Run(_Folder):
         """The report that holds no training text."""
         return self.path / layout.PUBLIC_REPORT
 
-    def examples(self, *, holdout: bool = False) -> pa.Table:
+    def examples(self, *, holdout: bool = False, generated: bool = False) -> pa.Table:
         """The distinct examples: example_id, document_id, offset, text, token_ids, copies.
 
         Args:
             holdout: those of the holdout instead of the corpus's.
+            generated: those of the text that the teacher wrote instead.
 
         Raises:
             RunStateError: there are none, or not all.
 
         """
-        return self._shards(HOLDOUT if holdout else layout.EXAMPLES, holdout=holdout)
+        return self._shards(layout.EXAMPLES, _side_text(holdout=holdout, generated=generated))
 
-    def attack(self, name: str, model: str, *, holdout: bool = False) -> pa.Table:
+    def attack(self, name: str, model: str, *, holdout: bool = False, generated: bool = False) -> pa.Table:
         """What an attack found of each example, in the order of `examples()`.
 
         Args:
             name: "greedy": example_id, matched_tokens, memorized.
             model: "teacher", "baseline" ("baseline-1", ...) or a student's name.
             holdout: on the holdout instead of the corpus.
+            generated: on the text that the teacher wrote instead.
 
         Raises:
             ValueError: there is no such attack or model.
@@ -112,8 +113,7 @@ class Run(_Folder):
             raise ValueError(f"attack {name!r} is not one of this run's: {', '.join(names)}")
         if model not in self.results.models:
             raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
-        folder = layout.attack(name, model)
-        return self._shards(layout.holdout(folder) if holdout else folder, holdout=holdout)
+        return self._shards(layout.attack(name, model), _side_text(holdout=holdout, generated=generated))
 
     def leaks(self) -> pa.Table:
         """The examples that a student memorized, with their text, continuations, classes and tags."""
@@ -128,18 +128,18 @@ class Run(_Folder):
         """
         return self._table(layout.RISK, "the run has no risk predictor; results.notes says why")
 
-    def _shards(self, folder: str, *, holdout: bool) -> pa.Table:
-        """All shards of a folder, which have a row for each example of the corpus or of the holdout."""
-        place = self.path / folder
+    def _shards(self, folder: str, text: str | None) -> pa.Table:
+        """All shards of a folder of the corpus, or of a text beside it: a row for each of its examples."""
+        place = self.path / (folder if text is None else layout.beside_corpus(text, folder))
         found = [path for path in place.glob("*") if layout.is_shard(path.name)]
         if not found:
             raise RunStateError(
                 f"{place}: holds no shards",
-                fix="finish the audit with kdaudit.audit, with a holdout where that is asked for",
+                fix=f"finish the audit with kdaudit.audit{'' if text is None else f', with {text} named'}",
             )
         found.sort(key=lambda path: layout.shard_number(path.name))
         rows = [_read(path) for path in found]
-        there, wanted = sum(map(len, rows)), self._examples(holdout=holdout)
+        there, wanted = sum(map(len, rows)), self._examples(text)
         if there != wanted:
             raise RunStateError(
                 f"{place}: holds {there:,} examples, and the audit had {wanted:,}",
@@ -152,10 +152,23 @@ class Run(_Folder):
                 f"{place}: its shards have different columns", fix="`kdaudit verify` says what was changed"
             ) from error
 
-    def _examples(self, *, holdout: bool) -> int:
-        if not holdout:
+    def _examples(self, text: str | None) -> int:
+        if text is None:
             return self.results.corpus.examples
-        return next((one.holdout.examples for one in self.results.models.values() if one.holdout), 0)
+        measured = [getattr(model, text) for model in self.results.models.values()]
+        return next((one.examples for one in measured if one is not None), 0)
+
+
+def _side_text(*, holdout: bool, generated: bool) -> str | None:
+    """The text beside the corpus that is asked for; None for the corpus itself.
+
+    Raises:
+        ValueError: both are.
+
+    """
+    if holdout and generated:
+        raise ValueError("holdout and generated are two texts: ask for one of them")
+    return layout.HOLDOUT if holdout else layout.GENERATED if generated else None
 
 
 class Screening(_Folder):

@@ -16,6 +16,7 @@ from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.modelcard.section import write_card
+from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
@@ -32,8 +33,8 @@ from kdaudit.pipelines.stages.predicting import (
     write_prediction,
 )
 from kdaudit.pipelines.stages.results import build_results
-from kdaudit.pipelines.stages.scoring import write_features
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.scoring import scored_pair, write_features
+from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.reporting.render import read_results, render_pages
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
@@ -62,10 +63,11 @@ def run_audit(
     """
     with opened(config, folder, layout.RESULTS, fresh=fresh, progress=progress, warn=warn) as (work, sources):
         corpus = write_examples(work, sources["corpus"], "corpus", layout.EXAMPLES)
-        if "holdout" in sources:
-            write_examples(work, sources["holdout"], "holdout", HOLDOUT)
+        for key, out in ((layout.HOLDOUT, HOLDOUT), (layout.GENERATED, GENERATED)):
+            if key in sources:
+                write_examples(work, sources[key], key, out)
         Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
-        if config.predictor.enabled and work.models.baselines:
+        if config.predictor.enabled:
             write_features(work)
         write_likelihoods(work, corpus.examples)
         write_nearness(work)
@@ -119,13 +121,13 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
 
 
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
-    """Fit the risk predictor, where it is asked for and a baseline makes it possible."""
+    """Fit the risk predictor, where it is asked for and teacher and baseline make it possible."""
     run, asked = work.run, config.predictor
     student = (asked.student or work.models.students[0].name) if asked.labels == "student" else None
     depends = {
         **asked.model_dump(mode="json"),
         "labelled": work.fingerprints(student),
-        "scored": work.fingerprints(*(one.name for one in (work.models.members[0], *work.models.baselines))),
+        "scored": work.fingerprints(*(one.name for one in _features_of(work.models))),
         "vocabulary": work.vocabulary,
     }
     if run.done("predictor", depends):
@@ -137,11 +139,17 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
                 work,
                 absent("The risk predictor was switched off (predictor.enabled), and entropy was not taken."),
             )
-        elif not work.models.baselines:
-            write_found(work, absent("There is no risk predictor: its features need models.baseline."))
+        elif scored_pair(work.models) is None:
+            lacking = "models.teacher" if work.models.teacher is None else "models.baseline"
+            write_found(work, absent(f"There is no risk predictor: its features need {lacking}."))
         else:
             flags = label_flags(asked.labels, exposed_by(work, work.models.members), student)
             write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
+
+
+def _features_of(models: AuditedModels) -> list[AuditedModel]:
+    """Models that the predictor depends on: teacher and baselines, as far as there are any."""
+    return [member for member in models.members if member.role in ("teacher", "baseline")]
 
 
 def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:

@@ -25,7 +25,7 @@ from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import AuditConfig, EngineName
 from kdaudit.corpus import build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
-from kdaudit.models.audited import AuditedModel, lone_teacher
+from kdaudit.models.audited import AuditedModel, lone_cutter
 from kdaudit.pipelines.stages.fit import engine_options, split_of
 from kdaudit.runs import Progress
 
@@ -76,7 +76,7 @@ _WAYS = (
 
 
 def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> BenchResult:
-    """Time the four ways with the audit's teacher on a seeded sample of its corpus.
+    """Time the four ways with the audit's teacher, without one its first model, on a sample of its corpus.
 
     Args:
         config: the audit; `extraction.engine` is not heeded.
@@ -89,8 +89,8 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
 
     """
     require("vllm")
-    progress("teacher: reading headers and hashing", 0, 0)
-    models = lone_teacher(config.models)
+    progress("model: reading headers and hashing", 0, 0)
+    models = lone_cutter(config.models)
     split = split_of(config.extraction, models, {})
     progress("corpus: reading documents", 0, 0)
     rows, windows = _sample(config, models.tokenizer, split, examples, progress)
@@ -101,7 +101,7 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
         engines = []
         for way, waiting in zip(_WAYS, range(len(_WAYS), 0, -1), strict=True):
             progress(f"bench: loading, {way.words}", 0, 0)
-            options = _options(config, models.members[0], split, count, way, waiting)
+            options = _options(config, models.cutter, split, count, way, waiting)
             engines.append(stack.enter_context(start(options)))
         for way, engine in zip(_WAYS, engines, strict=True):
             progress(f"bench: warming up, {way.words}", 0, 0)
@@ -160,10 +160,10 @@ def _sample(
 
 
 def _options(
-    config: AuditConfig, teacher: AuditedModel, split: Split, examples: int, way: _Way, waiting: int
+    config: AuditConfig, model: AuditedModel, split: Split, examples: int, way: _Way, waiting: int
 ) -> EngineOptions:
     """A quarter of the memory for each way: of what is left, an equal share for all that still wait."""
-    options = engine_options(config.extraction, way.engine, teacher, split, examples)
+    options = engine_options(config.extraction, way.engine, model, split, examples)
     return options._replace(memory_share=1 / waiting)
 
 

@@ -376,7 +376,7 @@ def _extraction(screening: _Screening) -> ExtractionResult:
     told = (
         read_scoring(work)
         if engine is None
-        else read_attack(work.run, GREEDY, attack_folder(GREEDY, work.models.members[0])).engine
+        else read_attack(work.run, GREEDY, attack_folder(GREEDY, work.models.cutter)).engine
     )
     return ExtractionResult(
         engine=told.engine,

@@ -1,4 +1,4 @@
-"""The four key figures, each with its interval, its counts and a plain sentence.
+"""The key figures, each with its interval, its counts and a plain sentence.
 
 Each names its student and the number of examples. With several students a figure leads with the worst
 student and lists the others below: a reader who sees only the leading value must not think that the audit
@@ -33,13 +33,14 @@ __all__ = ["KeyFigure", "key_figures", "role_words"]
 
 
 def key_figures(results: AuditResults) -> list[KeyFigure]:
-    """Student against baseline, inheritance, soft against hard, the predictor; in this order."""
-    return [
-        _against_baseline(results),
-        _inherited(results),
-        _hard_against_soft(results),
-        predictor_figure(results),
-    ]
+    """Those of each student, soft against hard, the predictor; in this order."""
+    return [*student_figures(results), _hard_against_soft(results), predictor_figure(results)]
+
+
+def student_figures(results: AuditResults) -> list[KeyFigure]:
+    """Student against baseline, inheritance, what it repeats of the teacher's text where that was audited."""
+    written = [] if results.generated is None else [_repeated(results)]
+    return [_against_baseline(results), _inherited(results), *written]
 
 
 def _against_baseline(results: AuditResults) -> KeyFigure:
@@ -130,6 +131,41 @@ def _ratio_sentence(name: str, figures: ComparisonResult, counted: _Counted) -> 
     if ratio < 1:
         return f"{lead} memorizes {percent(1 - ratio, 1)} less than {control}."
     return f"{lead} memorizes {significant(ratio, 2)} times as much as {control}."
+
+
+def _repeated(results: AuditResults) -> KeyFigure:
+    """What students continue word for word of the text that the teacher wrote."""
+
+    def reading(name: str, _: ComparisonResult) -> Reading | None:
+        found = results.models[name].generated
+        if found is None:
+            return None
+        counts = f"{count(found.memorized)} of {plural(found.examples, 'example')} that the teacher wrote"
+        sentence = (
+            f"Given the start of what the teacher wrote, student {quoted(name)} continues "
+            f"{percent(found.rate)} word for word as the teacher did{_beside_baselines(results)}."
+        )
+        ends = ninety_five(percent_interval(found.ci95))
+        return Reading(whose(results, name), percent(found.rate), ends, counts, sentence)
+
+    return _figure(
+        "Repeated of what the teacher wrote",
+        results,
+        reading,
+        lambda name, _: 0.0 if (found := results.models[name].generated) is None else found.rate,
+        lambda _: "No student was measured on the text that the teacher wrote.",
+    )
+
+
+def _beside_baselines(results: AuditResults) -> str:
+    """What baselines, which never read the teacher's text, repeat of it."""
+    each = [model.generated for model in results.models.values() if model.role == "baseline"]
+    rates = [found.rate for found in each if found is not None]
+    if not rates:
+        return ""
+    mean = percent(sum(rates) / len(rates))
+    whose_ = "a baseline, which never read" if len(rates) == 1 else "baselines, which never read"
+    return f"; {whose_} it, {mean}{' on average' if len(rates) > 1 else ''}"
 
 
 def _inherited(results: AuditResults) -> KeyFigure:

@@ -17,6 +17,18 @@ def has_baseline(results: AuditResults) -> bool:
     return any(model.role == "baseline" for model in results.models.values())
 
 
+def has_teacher(results: AuditResults) -> bool:
+    """Whether the teacher was audited."""
+    return any(model.role == "teacher" for model in results.models.values())
+
+
+_NO_TEACHER = (
+    "The teacher was not audited, so what it memorizes, and what a student has from it, is not known. What a "
+    "student memorizes and no baseline does may come from the teacher, from the student's own training text "
+    "or from chance."
+)
+
+
 def why_no_comparison(results: AuditResults) -> str:
     """Why a student cannot be compared with the baseline."""
     if not has_baseline(results):
@@ -31,6 +43,8 @@ def why_no_comparison(results: AuditResults) -> str:
 
 def why_no_inheritance(results: AuditResults) -> str:
     """Why there is no inheritance rate."""
+    if not has_teacher(results):
+        return _NO_TEACHER
     if not has_baseline(results):
         return why_no_comparison(results)
     if any(figures.teacher_specific == 0 for figures in results.comparison.values()):
@@ -44,6 +58,8 @@ def why_no_soft_vs_hard(results: AuditResults) -> str:
     missing = [kind for kind in ("soft", "hard") if kind not in kinds]
     if missing:
         return f"It takes a soft and a hard student; this audit has no {' and no '.join(missing)} one."
+    if not has_teacher(results):
+        return _NO_TEACHER
     if not has_baseline(results):
         return why_no_comparison(results)
     return why_no_inheritance(results)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AuditResults, PublicResults
+from kdaudit.schemas.results import AuditResults, CorpusResult, PublicResults
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
@@ -41,12 +42,17 @@ def without_private_parts(results: AuditResults) -> PublicResults:
     cleared = None if reason is None else without_paths(reason, path)
     kept = dict(results)
     kept |= {
-        "corpus": dict(results.corpus) | {"path": public_corpus_name(path)},
+        "corpus": _public_corpus(results.corpus),
+        "generated": _public_corpus(results.generated),
         "notes": notes_without_paths(results.notes, path),
         "predictor": results.predictor.model_copy(update={"reason": cleared}),
         "leaks": [dict(leak) | {"document_id": "", "tags": []} for leak in results.leaks],
     }
     return PublicResults.model_validate(kept)
+
+
+def _public_corpus(corpus: CorpusResult | None) -> dict[str, Any] | None:
+    return None if corpus is None else dict(corpus) | {"path": public_corpus_name(corpus.path)}
 
 
 def public_corpus_name(path: str) -> str:

@@ -12,6 +12,7 @@ from kdaudit.reporting import charts, predictor_charts
 from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy_rows
 from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
+from kdaudit.reporting.missing_reasons import has_teacher
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
@@ -50,6 +51,7 @@ class Page(NamedTuple):
     """Matched tokens that the survival table shows."""
     regions: list[Region]
     largest_region: int
+    has_teacher: bool
     inheritance: Inheritance | None
     inheritance_bars: list[charts.StackedBar]
     predictor_panels: list[predictor_charts.Panel]
@@ -85,6 +87,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         milestones=_milestones(results.extraction.suffix_tokens),
         regions=combinations,
         largest_region=_largest(combinations),
+        has_teacher=has_teacher(results),
         inheritance=shares,
         inheritance_bars=[] if shares is None else charts.inheritance_bars(shares),
         predictor_panels=predictor_charts.panels(results.curves, results.predictor.threshold),

@@ -1,8 +1,9 @@
 """What a run was made from, by configuration key, and which of its files depend on which key.
 
 Keys are of four parts. `models.NAME.KEY` is about one model, but the teacher, whose tokens all others are
-measured on; `holdout.KEY` about the holdout; `vocabulary` about the logits that all models share. All other
-keys are about the whole run: another corpus or extraction makes every figure another.
+measured on; `holdout.KEY` and `generated.KEY` about these texts; `vocabulary` about the logits that
+all models share. All other keys are about the whole run: another corpus or extraction makes every figure
+another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kdaudit.runs import layout
 Inputs = Mapping[str, str]
 
 VOCABULARY = "vocabulary"
-_WHOLE, _HOLDOUT = "", "holdout"
+_WHOLE = ""
 _MODEL = re.compile(r"models\.(.+)\.(path \(.*\)|[a-z_]+)")
 _NAMED_BY_PLACE = re.compile(r"(models\..+)\.name")
 """Of earlier versions, whose keys had a model's place in the configuration and not its name."""
@@ -83,7 +84,7 @@ def stale(folder: Path, run: State, now: Inputs) -> Stale:
     for part in [*changed]:
         model = part.removeprefix("models.")
         kept = part in _parts(run.inputs) and part in _parts(now)
-        if part not in (_HOLDOUT, VOCABULARY) and kept and _is_measured(model, run.files):
+        if part not in (*layout.SIDE_TEXTS, VOCABULARY) and kept and _is_measured(model, run.files):
             refused += changed.pop(part)
     if refused:
         raise _refusal(folder, run.inputs, now, sorted(refused))
@@ -94,8 +95,7 @@ def stale(folder: Path, run: State, now: Inputs) -> Stale:
         again=[
             name
             for name in run.stages
-            if _HOLDOUT in changed
-            and _HOLDOUT in _parts(now)
+            if any(text in changed and text in _parts(now) for text in layout.SIDE_TEXTS)
             and name.startswith((f"{layout.EXTRACTION}/", f"{layout.ATTACKS}/"))
         ],
         plans=[f"{part.removeprefix('models.')}.sequences" for part in changed if part.startswith("models.")],
@@ -105,8 +105,9 @@ def stale(folder: Path, run: State, now: Inputs) -> Stale:
 def _part(key: str) -> str:
     if key == VOCABULARY:
         return VOCABULARY
-    if key.startswith(f"{_HOLDOUT}."):
-        return _HOLDOUT
+    side = next((text for text in layout.SIDE_TEXTS if key.startswith(f"{text}.")), None)
+    if side is not None:
+        return side
     model = _MODEL.fullmatch(key)
     return _WHOLE if model is None or model[1] == layout.TEACHER else f"models.{model[1]}"
 
@@ -126,13 +127,15 @@ def _changed(before: Inputs, now: Inputs) -> dict[str, list[str]]:
 
 def _dependents(part: str) -> re.Pattern[str]:
     """Names of the files and stages that are of a part of the inputs."""
-    if part == _HOLDOUT:
-        return re.compile(rf"holdout(/.*)?|{layout.PERPLEXITY}/.*\.json")
+    if part == layout.HOLDOUT:
+        return re.compile(rf"{part}(/.*)?|{layout.PERPLEXITY}/.*\.json")
+    if part == layout.GENERATED:
+        return re.compile(rf"{part}(/.*)?")
     if part == VOCABULARY:
         return re.compile(rf"{layout.FEATURES}(/.*)?|entropy/.*\.parquet")
-    name = re.escape(part.removeprefix("models."))
+    name, sides = re.escape(part.removeprefix("models.")), "|".join(layout.SIDE_TEXTS)
     own = (
-        rf"(holdout/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+)/{name}(/.*)?|(corpus|holdout)/{name}"
+        rf"(({sides})/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+)/{name}(/.*)?|(corpus|{sides})/{name}"
         rf"|(continuations|{layout.ENGINE_CHECK}|{layout.PERPLEXITY}|entropy|nearness)/{name}(\.parquet|\.json)?"
     )
     pair = rf"|{layout.FEATURES}(/.*)?|{re.escape(layout.entropy(layout.TEACHER))}"  # it is taken from there

@@ -1,7 +1,7 @@
 """Every file name and Arrow schema of the folders that kdaudit writes, each spelled here and nowhere else.
 
-    an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ continuations/ engine_check/
-                     perplexity/ entropy/ nearness/ features/ -> results.json, leaks.parquet
+    an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ generated/ continuations/
+                     engine_check/ perplexity/ entropy/ nearness/ features/ -> results.json, leaks.parquet
                      -> report.html, report.public.html, card.md
     a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
     a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
@@ -36,6 +36,10 @@ UNLISTED = (MANIFEST, SEAL, JOURNAL, LOCK, ANNOUNCED)
 CONFIG = "config.yaml"
 HMAC_KEY = "hmac.key"
 """Of the hashes that public pages show in place of text."""
+
+HOLDOUT, GENERATED = "holdout", "generated"
+SIDE_TEXTS = (HOLDOUT, GENERATED)
+"""Texts that are measured beside the corpus, each in a folder of its name; so named in the configuration."""
 
 EXAMPLES = "examples"
 FEATURES = "features"
@@ -72,7 +76,7 @@ TEACHER, WINDOWS, CHECKPOINTS = "teacher", "windows", "checkpoints"
 
 _PRIVATE = re.compile(
     r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|screen\.(json|html)"
-    r"|(holdout/)?(examples/.*|summary\.json|part-\d+\.parquet)"
+    r"|((holdout|generated)/)?(examples/.*|summary\.json|part-\d+\.parquet)"
     r"|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
     r"|distill\.json|hard_corpus.*\.parquet"
 )
@@ -112,9 +116,14 @@ def beside(shard_of_examples: str, folder: str) -> str:
     return f"{folder}/{PurePosixPath(shard_of_examples).name}"
 
 
+def beside_corpus(text: str, folder: str) -> str:
+    """Where a text of `SIDE_TEXTS` keeps what the corpus keeps in `folder`."""
+    return f"{text}/{folder}"
+
+
 def holdout(folder: str) -> str:
     """Where the holdout keeps what the corpus keeps in `folder`."""
-    return f"holdout/{folder}"
+    return beside_corpus(HOLDOUT, folder)
 
 
 def summary(examples: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 NoteCode = Literal[
     # The audit: what was not measured, and how text was read.
     "no_holdout",
+    "no_teacher",
     "no_base",
     "shards_missing",
     "tags_not_searched",

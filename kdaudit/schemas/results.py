@@ -68,13 +68,23 @@ class ExtractionResult(Result):
     prefix_tokens: PositiveInt
     suffix_tokens: PositiveInt
     bos: bool
-    """Whether a BOS token stood before each prefix that the teacher read; a note says if models differ."""
+    """Whether a BOS token stood before each prefix that the teacher read, or without a teacher the first
+    model; a note says if models differ."""
     dtype: str
     device: str
 
 
 class Floor(Result):
     """Memorization measured on text that the model never saw: the false-positive floor."""
+
+    examples: int
+    memorized: int
+    rate: float
+    ci95: Interval
+
+
+class Repeated(Result):
+    """What a model continues word for word of the text that the teacher wrote."""
 
     examples: int
     memorized: int
@@ -140,6 +150,8 @@ class ModelResult(Result):
     """Prefix tokens read per second."""
     engine_check: EngineCheck | None = None
     """None if the check was not possible; a note says why."""
+    generated: Repeated | None = None
+    """Of the teacher's own text; None where the audit names none."""
     below_rounding: BelowRounding | None = None
     """None if the model's margins or its tolerance are not known; a note says so."""
 
@@ -150,12 +162,12 @@ class AlsoBase(Result):
     memorized: int
     """Of all that the student memorizes."""
     easy_core: int | None
-    """None without a baseline, as the next."""
+    """None without teacher or baseline, as the next."""
     inherited: int | None
 
 
 class ComparisonResult(Result):
-    """One student against teacher and baseline."""
+    """One student against teacher and baseline; without a teacher against the baseline alone."""
 
     ratio_to_baseline: float | None
     """The student's rate over the baselines' mean rate."""
@@ -204,6 +216,8 @@ class ComparisonResult(Result):
     """Examples that the student and a baseline memorize, but not the teacher."""
     student_only: int | None
     """Examples that the student memorizes, but neither teacher nor baseline."""
+    shared_with_baseline: int | None = None
+    """Examples that the student and a baseline memorize, whatever the teacher does."""
     also_base: AlsoBase | None = None
     """None without models.base."""
 
@@ -362,7 +376,8 @@ class Leak(Result):
     memorized_by: list[str]
     """All models that memorize it, teacher and baselines too."""
     classes: dict[str, LeakClass]
-    """The class for each student that memorizes it."""
+    """The class for each student that memorizes it: `unknown` where teacher or baseline was not audited, so
+    that only `memorized_by` tells who else memorizes it."""
     copies: int
     risk: float | None
     tags: list[str]
@@ -399,6 +414,8 @@ class AuditResults(Result):
     leaks: Sequence[Leak]
     leak_suffixes: LeakSuffixes | None = None
     """None in results of versions that did not count them."""
+    generated: CorpusResult | None = None
+    """The text that the teacher wrote, where the audit names it."""
     notes: Notes
 
     @model_validator(mode="after")
@@ -428,4 +445,5 @@ class PublicResults(AuditResults):
     """The results that public pages and model cards are made from: they cannot hold what is private."""
 
     corpus: PublicCorpus
+    generated: PublicCorpus | None = None
     leaks: Sequence[PublicLeak]

@@ -151,7 +151,8 @@ def _short(text: str) -> str:
 def _missing(wrong: _Wrong) -> _Told:
     section = dotted(wrong.key[:-1])
     choices = f" ({_listed(wrong.shape.choices)})" if wrong.shape.choices else ""
-    return "is required and missing", f"add it{f' to {section}' if section else ''}{choices}"
+    empty = ", or null for none" if wrong.shape.takes("null") else ""
+    return "is required and missing", f"add it{f' to {section}' if section else ''}{choices}{empty}"
 
 
 def _unknown(wrong: _Wrong) -> _Told:

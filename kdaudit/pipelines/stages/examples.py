@@ -28,7 +28,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
 
     Raises:
         CorpusError: the text cannot be read, or changed while it was.
-        ModelError: a model with another tokenizer reads some text as other tokens than the teacher.
+        ModelError: a model with another tokenizer reads some text as other tokens than the first.
 
     """
     run, summary = work.run, layout.summary(out)
@@ -91,7 +91,7 @@ def _mark_read(work: Work, key: str, name: str) -> None:
 
 def _reading(work: Work, name: str) -> list[Any]:
     """What the check of a model's reading depends on."""
-    fingerprints = work.fingerprints(work.models.members[0].name, name)
+    fingerprints = work.fingerprints(work.models.cutter.name, name)
     return [[reading for _, reading in fingerprints.values()], work.models.differences()[name]]
 
 

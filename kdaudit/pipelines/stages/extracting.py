@@ -27,7 +27,7 @@ from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked,
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.fit import engine_options
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_examples
 
@@ -53,7 +53,7 @@ class Extracting:
         """Models that are not extracted yet, in their order."""
 
     def extract(self, members: Sequence[AuditedModel], *, leaks: bool) -> None:
-        """Run every attack on corpus, and holdout where there is one, of these models.
+        """Run every attack of these models on the corpus, and on the texts beside it where there are any.
 
         Args:
             members: the models.
@@ -121,7 +121,8 @@ class Extracting:
 
     def _written(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
         run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
-        shards = [shard for one in folders for shard in (*run.shards(one), *run.shards(layout.holdout(one)))]
+        places = [place for one in folders for place in (one, *_beside(one))]
+        shards = [shard for place in places for shard in run.shards(place)]
         return [*shards, layout.continuations(member.name), *check_files(member)]
 
     def _attack(
@@ -132,8 +133,9 @@ class Extracting:
         for attack in attacks:
             out = attack_folder(attack, member)
             write_attack(run, engine, attack, split, layout.EXAMPLES, out, self._estimating(member))
-            if run.shards(HOLDOUT):
-                write_attack(run, engine, attack, split, HOLDOUT, layout.holdout(out), work.progress)
+            for examples, place in zip((HOLDOUT, GENERATED), _beside(out), strict=True):
+                if run.shards(examples):
+                    write_attack(run, engine, attack, split, examples, place, work.progress)
         students = work.models.students
         known = all(run.done(attack_folder(GREEDY, one)) or one is member for one in students)
         if leaks and known and not self._is_continued(member):
@@ -189,3 +191,8 @@ class Extracting:
         leaks = leaked([*exposed_by(self._work, self._work.models.students).values()])
         own = exposed_by(self._work, [member])[member.name]
         return leaks[~own[leaks]]
+
+
+def _beside(folder: str) -> list[str]:
+    """A folder of the corpus, for each of the texts beside it."""
+    return [layout.beside_corpus(text, folder) for text in layout.SIDE_TEXTS]

@@ -41,7 +41,7 @@ def _accelerators() -> int:
 
 
 def split_of(extraction: ExtractionBase, models: AuditedModels, whole: Mapping[str, CorpusConfig]) -> Split:
-    """Where examples are cut, with the teacher's BOS token; see `split_of_model` for the others.
+    """Where examples are cut, with the BOS token of the first model; see `split_of_model` for the others.
 
     Args:
         extraction: what counts as memorized.
@@ -54,7 +54,7 @@ def split_of(extraction: ExtractionBase, models: AuditedModels, whole: Mapping[s
     """
     for member in models.members:
         _check_fit(models, member, split_of_model(extraction, member), whole)
-    return split_of_model(extraction, models.members[0])
+    return split_of_model(extraction, models.cutter)
 
 
 def split_of_model(extraction: ExtractionBase, member: AuditedModel) -> Split:
@@ -85,16 +85,21 @@ def tokenizer_notes(extraction: ExtractionBase, models: AuditedModels) -> list[N
         )
         text = (
             "A BOS token stands before each prefix where a model's own tokenizer puts one: it does for "
-            f"{with_bos}, not for {without}. extraction.bos is the teacher's."
+            f"{with_bos}, not for {without}. extraction.bos is the {_whose(models)}."
         )
         notes.append(Note(code="bos_tokens_differ", subject=None, text=text))
     if models.alike:
         text = (
-            f"Tokenizers that differ from the teacher's and read every text as the same tokens: those of "
-            f"{', '.join(models.alike)}."
+            f"Tokenizers that differ from the {_whose(models)} and read every text as the same tokens: "
+            f"those of {', '.join(models.alike)}."
         )
         notes.append(Note(code="tokenizers_differ", subject=None, text=text))
     return notes
+
+
+def _whose(models: AuditedModels) -> str:
+    """Whose tokenizer cuts the texts."""
+    return "teacher's" if models.teacher is not None else f"first model's ({models.cutter.name})"
 
 
 def _check_fit(

@@ -28,6 +28,9 @@ def run_inputs(
 
     """
     found = {"seed": str(seed)}
+    if models.teacher is None:  # its own keys are about the whole run; here the first model cuts the texts
+        found["models.teacher"] = "null"
+        found["models (whose tokenizer cuts the texts)"] = models.cutter.model.tokenizer_fingerprint
     for key, source in sources.items():
         found[f"{key}.path (its content)"] = source.fingerprint
         for name in _CORPUS_KEYS:

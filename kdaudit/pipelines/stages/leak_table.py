@@ -53,7 +53,7 @@ def _keyed(key: bytes, text: str) -> str:
 
 def _classes(audited: Audited) -> dict[str, dict[int, LeakClass]]:
     """For each student, the class of each example that it memorizes, by example id."""
-    teacher = audited.memorized("teacher")
+    teacher = audited.family.teacher
     baselines = [audited.memorized(one.name) for one in audited.models.baselines]
     found = {}
     for student in audited.models.students:

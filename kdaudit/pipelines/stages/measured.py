@@ -23,10 +23,10 @@ from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_atta
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_documents
 from kdaudit.pipelines.stages.likelihoods import EntropyPoints, read_entropies
-from kdaudit.pipelines.stages.nearness import read_baseline
+from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.work import GENERATED, Work
 from kdaudit.runs import layout
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import CorpusResult
@@ -39,6 +39,8 @@ class Measured(NamedTuple):
     attacks: Mapping[str, Attacked]
     """On the corpus, by the attack's name."""
     holdout: Attacked | None
+    generated: Attacked | None
+    """On the text that the teacher wrote, where it is named."""
     perplexity: float | None
     checked: Checked
     below_rounding: Flags | None
@@ -56,6 +58,7 @@ class Audited(NamedTuple):
     config: AuditConfig
     models: AuditedModels
     corpus: CorpusResult
+    generated: CorpusResult | None
     split: Split
     copies: NDArray[np.int32]
     """Places of each example: int32 (examples,)."""
@@ -84,11 +87,13 @@ class Audited(NamedTuple):
 
 def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
     """Read every stage's files back."""
+    run = work.run
     measured = {member.name: _measured(work, member) for member in work.models.members}
     return Audited(
         config,
         work.models,
         corpus,
+        run.read_json(layout.summary(GENERATED), CorpusResult) if run.shards(GENERATED) else None,
         work.split,
         read_copies(work),
         measured,
@@ -102,23 +107,33 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
 
 def _family(work: Work, measured: Mapping[str, Measured]) -> Family:
     """Teacher, baselines and documents, as inheritance takes them."""
-    flags = [one.corpus.exposed for one in measured.values() if one.member.role != "base"]
-    compared: Flags = np.logical_or.reduce(flags)
+    each = [one.corpus.exposed for one in measured.values() if one.member.role != "base"]
+    compared: Flags = np.logical_or.reduce(each)
+    teacher = work.models.teacher
     baselines = [
-        read_baseline(work, one, measured[one.name].corpus, compared) for one in work.models.baselines
+        unscored_baseline(work, measured[one.name].corpus)
+        if teacher is None
+        else read_baseline(work, one, measured[one.name].corpus, compared)
+        for one in work.models.baselines
     ]
-    return Family(measured["teacher"].corpus.exposed, baselines, Documents(read_documents(work), work.seed))
+    flags = None if teacher is None else measured[teacher.name].corpus.exposed
+    return Family(flags, baselines, Documents(read_documents(work), work.seed))
 
 
 def _measured(work: Work, member: AuditedModel) -> Measured:
     run, checked = work.run, read_checked(work, member)
     near = _below_rounding(work, member, checked)
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
-    if not run.shards(HOLDOUT):
-        return Measured(member, found, None, None, checked, near)
-    perplexity = run.read_json(layout.perplexity(member.name), float)
-    holdout = read_attack(run, GREEDY, layout.holdout(attack_folder(GREEDY, member)))
-    return Measured(member, found, holdout, perplexity, checked, near)
+    holdout, generated = (_beside_corpus(work, member, text) for text in layout.SIDE_TEXTS)
+    perplexity = None if holdout is None else run.read_json(layout.perplexity(member.name), float)
+    return Measured(member, found, holdout, generated, perplexity, checked, near)
+
+
+def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | None:
+    """What was found on a text of `layout.SIDE_TEXTS`; None where it was not named."""
+    if not work.run.shards(layout.beside_corpus(text, layout.EXAMPLES)):
+        return None
+    return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, member)))
 
 
 def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> Flags | None:

@@ -18,7 +18,7 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import LabelKind
 from kdaudit.models.checkpoint.files import read_config
-from kdaudit.pipelines.stages.scoring import read_features
+from kdaudit.pipelines.stages.scoring import read_features, scored_pair
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
     Fitted,
@@ -61,7 +61,8 @@ def label_flags(kind: str, memorized: Mapping[str, Flags], student: str | None) 
 
     Args:
         kind: student, easy_core or teacher.
-        memorized: which examples each model memorizes, by its name.
+        memorized: which examples each model memorizes, by its name; the teacher among them, unless the labels
+            are a student's.
         student: the student's name, for labels of that kind.
 
     """
@@ -85,7 +86,10 @@ def origin_of(work: Work, kind: LabelKind, student: str | None, corpus: str) -> 
         corpus: the corpus's fingerprint.
 
     """
-    teacher = work.models.members[0].model
+    pair = scored_pair(work.models)
+    if pair is None:
+        raise ValueError("there is no predictor without teacher and baseline")
+    teacher = pair.teacher.model
     return Origin(
         teacher=teacher.fingerprint,
         baselines=tuple(one.model.fingerprint for one in work.models.baselines),

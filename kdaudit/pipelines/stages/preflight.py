@@ -19,7 +19,7 @@ from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
 from kdaudit.models.audited import AuditedModels, find_models
 from kdaudit.pipelines.stages.fit import split_of
-from kdaudit.runs import Progress
+from kdaudit.runs import Progress, layout
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
 """Documents looked at, and their characters: a text of no more than that is looked at whole."""
@@ -83,14 +83,14 @@ def preflight(
 
 def corpora_of(config: AuditConfig | ScreenConfig | DistillConfig) -> dict[str, CorpusConfig]:
     """The texts by configuration key."""
-    holdout = None if isinstance(config, ScreenConfig) else config.holdout
-    return {"corpus": config.corpus} | ({} if holdout is None else {"holdout": holdout})
+    named = {key: getattr(config, key, None) for key in layout.SIDE_TEXTS}
+    return {"corpus": config.corpus} | {key: text for key, text in named.items() if text is not None}
 
 
 def read_whole(config: AuditConfig | ScreenConfig) -> dict[str, CorpusConfig]:
     """Texts whose whole windows models read, beyond prefix and suffix."""
-    scored = isinstance(config, ScreenConfig) or config.predictor.enabled
-    return {key: corpus for key, corpus in corpora_of(config).items() if key == "holdout" or scored}
+    texts, scored = corpora_of(config), isinstance(config, ScreenConfig) or config.predictor.enabled
+    return {key: corpus for key, corpus in texts.items() if key == "holdout" or (key == "corpus" and scored)}
 
 
 def _head(config: CorpusConfig, key: str, least: int) -> _Head:

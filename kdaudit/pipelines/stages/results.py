@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from kdaudit import __version__
 from kdaudit.analysis.gate import judge
-from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
+from kdaudit.analysis.inheritance import NO_TEACHER, compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
@@ -32,8 +32,11 @@ from kdaudit.schemas.results import (
     LeakSuffixes,
     ModelResult,
     Point,
+    Repeated,
     SoftVsHard,
 )
+
+_Share = TypeVar("_Share", Floor, Repeated)
 
 _CLOUD = 400
 """Points a model that the report draws: more would only thicken the cloud."""
@@ -61,6 +64,7 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
         gate=gate,
         leaks=leaks,
         leak_suffixes=_count_suffixes(audited, leaks),
+        generated=audited.generated,
         notes=[*notes, *_missing(audited), *audited.prediction.notes],
     )
 
@@ -94,6 +98,8 @@ def _missing(audited: Audited) -> list[Note]:
             "engine check, and margins, which the predictor's features give of teacher and first baseline."
         )
         notes.append(Note(code="rounding_unknown", subject="below_rounding", text=text))
+    if audited.models.teacher is None:
+        notes.insert(0, Note(code="no_teacher", subject="teacher", text=NO_TEACHER))
     if audited.models.base is None:
         notes.append(Note(code="no_base", subject="base", text=NO_BASE))
     return notes
@@ -114,7 +120,8 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         ci95_by_document=audited.family.documents.rate(memorized),
         windows_memorized=int(audited.copies[memorized].sum(dtype=np.int64)),
         survival=survival(corpus.rows["matched_tokens"].to_numpy(), audited.target_lengths),
-        holdout=_floor(measured.holdout),
+        holdout=_share(measured.holdout, Floor),
+        generated=_share(measured.generated, Repeated),
         perplexity=measured.perplexity,
         fingerprint=member.model.fingerprint,
         seconds=round(corpus.seconds, 3),
@@ -133,11 +140,12 @@ def _below_rounding(memorized: Flags, near: Flags | None) -> BelowRounding | Non
     )
 
 
-def _floor(holdout: Attacked | None) -> Floor | None:
-    if holdout is None:
+def _share(found: Attacked | None, kind: type[_Share]) -> _Share | None:
+    """What is memorized of a text beside the corpus."""
+    if found is None:
         return None
-    count, total = int(holdout.exposed.sum()), len(holdout.exposed)
-    return Floor(examples=total, memorized=count, rate=count / total, ci95=clopper_pearson(count, total))
+    count, total = int(found.exposed.sum()), len(found.exposed)
+    return kind(examples=total, memorized=count, rate=count / total, ci95=clopper_pearson(count, total))
 
 
 def _extraction_result(audited: Audited) -> ExtractionResult:
@@ -206,10 +214,10 @@ def _also_base(audited: Audited, student: AuditedModel) -> AlsoBase | None:
     base = audited.models.base
     if base is None:
         return None
-    teacher, *baselines = (
-        audited.memorized(one.name) for one in (audited.models.members[0], *audited.models.baselines)
+    family = audited.family
+    return also_base(
+        audited.memorized(student.name), family.teacher, family.flags, audited.memorized(base.name)
     )
-    return also_base(audited.memorized(student.name), teacher, baselines, audited.memorized(base.name))
 
 
 def _first(students: list[AuditedModel], kd: str) -> AuditedModel | None:

@@ -7,6 +7,7 @@ of shard n, in their order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import PairScores, PairWorker
-from kdaudit.models.audited import AuditedModel
+from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
@@ -28,7 +29,7 @@ _COLUMNS = layout.FEATURES_SCHEMA.names
 
 
 def write_features(work: Work, *, measures: bool = False) -> None:
-    """Score every example, going on where an earlier call stopped.
+    """Score every example, going on where an earlier call stopped; nothing without teacher and baseline.
 
     Args:
         work: the run.
@@ -36,17 +37,17 @@ def write_features(work: Work, *, measures: bool = False) -> None:
             they are checked as an engine is.
 
     """
-    run = work.run
-    if features_done(run):
+    run, pair = work.run, scored_pair(work.models)
+    if pair is None or features_done(run):
         return
-    stamps = {**work.stamps(*scored_models(work)), "columns": _COLUMNS}
+    stamps = {**work.stamps(*pair), "columns": _COLUMNS}
     if run.done(layout.FEATURES) or run.begun_otherwise(layout.FEATURES, stamps):
         run.discard(*run.shards(layout.FEATURES))
-    for member in scored_models(work) if measures else ():
+    for member in pair if measures else ():
         write_reference(work, member)
     with run.stage(layout.FEATURES, _COLUMNS, with_=stamps):
-        retry_on_oom("features", lambda retries: _write_shards(work, measures, retries), work.warn)
-        for member in scored_models(work):
+        retry_on_oom("features", lambda retries: _write_shards(work, pair, measures, retries), work.warn)
+        for member in pair:
             work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
 
 
@@ -55,27 +56,36 @@ def features_done(run: RunStore) -> bool:
     return run.done(layout.FEATURES, _COLUMNS)
 
 
-def scored_models(work: Work) -> tuple[AuditedModel, AuditedModel]:
-    """Teacher and baseline."""
-    return work.models.members[0], work.models.baselines[0]
+class ScoredPair(NamedTuple):
+    """The models that features are taken under."""
+
+    teacher: AuditedModel
+    baseline: AuditedModel
+
+
+def scored_pair(models: AuditedModels) -> ScoredPair | None:
+    """Teacher and first baseline; None where one of them is missing, and so there are no features."""
+    if models.teacher is None or not models.baselines:
+        return None
+    return ScoredPair(models.teacher, models.baselines[0])
 
 
 def role_in_features(work: Work, member: AuditedModel) -> str | None:
     """What the features call a model that they were taken under; None for any other."""
-    if not features_done(work.run):
+    pair = scored_pair(work.models)
+    if pair is None or not features_done(work.run):
         return None
-    roles = zip(("teacher", "baseline"), scored_models(work), strict=True)
-    return next((role for role, one in roles if one is member), None)
+    return next((role for role, one in pair._asdict().items() if one is member), None)
 
 
-def _write_shards(work: Work, measures: bool, retries: int) -> None:
+def _write_shards(work: Work, pair: ScoredPair, measures: bool, retries: int) -> None:
     run = work.run
     shards = run.shards(layout.EXAMPLES)
     pending = [shard for shard in shards if not run.has(layout.beside(shard, layout.FEATURES))]
     if not pending:
         return
     suffix_copies = run.read_table(layout.SUFFIX_COPIES)["suffix_copies"].to_numpy()
-    teacher, baseline = scored_models(work)
+    teacher, baseline = pair
     work.progress("features: loading teacher and baseline", 0, 0)
     with PairWorker(
         work.files(teacher),
@@ -86,7 +96,7 @@ def _write_shards(work: Work, measures: bool, retries: int) -> None:
         retries=retries,
     ) as worker:
         for role, member in enumerate((teacher, baseline) if measures else ()):
-            check_loaded(work, member, Asking(worker.info, _matcher(work, worker, role), None))
+            check_loaded(work, member, Asking(worker.info, _matcher(work, worker, member, role), None))
         work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
         for shard in pending:
             examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
@@ -100,9 +110,11 @@ def _write_shards(work: Work, measures: bool, retries: int) -> None:
             work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
 
 
-def _matcher(work: Work, worker: PairWorker, role: int) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
+def _matcher(
+    work: Work, worker: PairWorker, member: AuditedModel, role: int
+) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
     """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
-    begin = int(work.split_of(scored_models(work)[role]).bos is not None)  # which the passes add themselves
+    begin = int(work.split_of(member).bos is not None)  # which the passes add themselves
 
     def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         read = prompts.tail(begin)

@@ -17,7 +17,8 @@ from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 
 HOLDOUT = layout.holdout(layout.EXAMPLES)
-"""Folder of the holdout's examples."""
+GENERATED = layout.beside_corpus(layout.GENERATED, layout.EXAMPLES)
+"""Folders of the examples of both texts beside the corpus."""
 
 
 class Work(NamedTuple):
@@ -26,7 +27,7 @@ class Work(NamedTuple):
     run: RunStore
     models: AuditedModels
     split: Split
-    """Where examples are cut, with the teacher's BOS token; `split_of` has each model's."""
+    """Where examples are cut, with the BOS token of the first model; `split_of` has each model's."""
     extraction: ExtractionBase
     predictor: PredictorBase
     seed: int
