@@ -3,11 +3,13 @@
     python screening.py OUT          (after replicate.py has made OUT)
 
 For each seed, with that seed's teacher and baseline: `kdaudit screen` with easy-core labels cuts out what it
-flags. A soft student is distilled on the kept text, from the same teacher, and another one on a control, from
-which as many windows were cut out at random. Both are audited with the original corpus. The audit's predictor
-is also fitted to each kind of labels. OUT/seed-N then holds
+flags; a second screening, with the paper's four features, only shows what it would flag. A soft student is
+distilled on the kept text, from the same teacher, and another one on a control, from which as many windows
+were cut out at random. Both are audited with the original corpus. The audit's predictor is also fitted to
+each kind of labels. OUT/seed-N then holds
 
     screen/, control/             the screening; the same with windows drawn at random
+    screen-paper/                 the screening with the paper's features
     again-{kept,control}/         what was distilled on them
     audit-{kept,control}/         the audits with the original corpus
     predictors.json               the audit's predictor, by its labels
@@ -43,6 +45,9 @@ ARMS = ("kept", "control")
 LABELS = ("easy_core", "teacher", "student")
 """The audit is left with the last of them, its default."""
 SOFT = "{name: soft, method: soft, temperature: 2.0}"
+SCREENS = {"all": "screen", "paper": "screen-paper"}
+"""Folder of the screening with each set of features; the loop goes on with the first."""
+SHOWN_RECALLS = (0.9, 0.95, 0.99)
 
 
 class Loop(NamedTuple):
@@ -68,7 +73,8 @@ def close_loop(out: Path, seeds: Sequence[int]) -> str:
     for seed in seeds:
         folder = out / f"seed-{seed}"
         steps.do(f"seed {seed}: predictors", fit_predictors, folder, seed)
-        steps.do(f"seed {seed}: screen", screen, folder, seed)
+        for features in SCREENS:
+            steps.do(f"seed {seed}: screen with {features} features", screen, folder, seed, features)
         steps.do(f"seed {seed}: control", draw_control, folder, seed)
         for arm in ARMS:
             steps.do(f"seed {seed}: distill on {arm}", distill_again, out, seed, arm)
@@ -86,19 +92,20 @@ def fit_predictors(folder: Path, seed: int) -> None:
     write_bytes(folder / "predictors.json", (json.dumps(found, indent=1) + "\n").encode(), private=False)
 
 
-def screen(folder: Path, seed: int) -> None:
+def screen(folder: Path, seed: int, features: str) -> None:
     """Screen the corpus with the seed's teacher and baseline."""
+    name = SCREENS[features]
     text = (
-        f"name: screen-seed-{seed}\n"
+        f"name: {name}-seed-{seed}\n"
         "corpus: {path: ../train.jsonl, window: 100}\n"
         f"models: {{teacher: ./teacher, baseline: ./seed-{seed}/baseline}}\n"
-        "predictor: {labels: easy_core}\n"
+        f"predictor: {{labels: easy_core, features: {features}}}\n"
         "drop: window\n"
         "format: jsonl\n"
         "max_flagged: 1.0\n"  # what it costs in text is part of what is measured
     )
-    write_bytes(folder / "screen.yaml", text.encode(), private=False)
-    kdaudit("screen", folder / "screen.yaml", folder / "screen")
+    write_bytes(folder / f"{name}.yaml", text.encode(), private=False)
+    kdaudit("screen", folder / f"{name}.yaml", folder / name)
 
 
 def draw_control(folder: Path, seed: int) -> None:
@@ -146,11 +153,13 @@ def write_tables(out: Path, seeds: Sequence[int]) -> str:
     """Write SCREENING.md and screening.json, and return the tables."""
     loops = {seed: _loop(out / f"seed-{seed}") for seed in seeds}
     fitted = {seed: _predictors(out / f"seed-{seed}") for seed in seeds}
-    text = f"{loop_table(loops)}\n{predictor_table(fitted)}"
+    screens = {seed: _screens(out / f"seed-{seed}") for seed in seeds}
+    text = f"{loop_table(loops)}\n{flagged_table(screens)}\n{predictor_table(fitted)}"
     write_bytes(out / "SCREENING.md", text.encode(), private=False)
     found: dict[str, Any] = {
         str(seed): {
             **loops[seed]._asdict(),
+            "screens": {features: one.model_dump(mode="json") for features, one in screens[seed].items()},
             "predictors": {labels: one.model_dump(mode="json") for labels, one in fitted[seed].items()},
         }
         for seed in seeds
@@ -159,8 +168,16 @@ def write_tables(out: Path, seeds: Sequence[int]) -> str:
     return text
 
 
+def _screens(folder: Path) -> dict[str, ScreenRecord]:
+    return {features: _record(folder / name) for features, name in SCREENS.items()}
+
+
+def _record(run: Path) -> ScreenRecord:
+    return ScreenRecord.model_validate_json((run / "screen.json").read_bytes())
+
+
 def _loop(folder: Path) -> Loop:
-    record = ScreenRecord.model_validate_json((folder / "screen" / "screen.json").read_bytes())
+    record = _record(folder / "screen")
     counts = [
         _results(folder / name).models["soft"].memorized for name in ("audit", "audit-kept", "audit-control")
     ]
@@ -187,6 +204,42 @@ def loop_table(loops: dict[int, Loop]) -> str:
         lines.append(f"| {seed} | {one.flagged} | {one.memorized} | {one.kept} | {fewer} | {one.control} |")
     lines.append("| paper | | 1,698 | 4 | 99.8% | |")
     return "\n".join(lines) + "\n"
+
+
+def flagged_table(screens: dict[int, dict[str, ScreenRecord]]) -> str:
+    """Shares of windows and documents that each screening flags for a guaranteed recall, in Markdown."""
+    shares = [f"{unit} flagged at {recall}" for recall in SHOWN_RECALLS for unit in ("windows", "documents")]
+    heads = ["seed", "features", "observed", "positives", "AUC-ROC", *shares, "guaranteed", "windows flagged"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines += [
+        _line([str(seed), features, *_screen_cells(record)])
+        for seed, records in screens.items()
+        for features, record in records.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _screen_cells(record: ScreenRecord) -> list[str]:
+    """Cells of one screening: a share that cannot be guaranteed is a dash."""
+    points = {point.recall: point for point in record.tradeoff or []}
+    shares = []
+    for recall in SHOWN_RECALLS:
+        point = points.get(recall)
+        shares.append(_share(point and point.flagged_examples, record.corpus.examples))
+        shares.append(_share(point and point.flagged_documents, record.corpus.documents))
+    auc, promise = record.predictor.auc, record.predictor.promise
+    return [
+        str(record.flagged.memorized),
+        str(record.predictor.positives),
+        "-" if auc is None else f"{auc.mean:.4f}",
+        *shares,
+        "-" if promise is None else f"{100 * promise.recall:.1f}% of {promise.unit}",
+        _share(record.flagged.examples, record.corpus.examples),
+    ]
+
+
+def _share(part: int | None, whole: int) -> str:
+    return "-" if part is None else f"{100 * part / whole:.1f}%"
 
 
 def predictor_table(fitted: dict[int, dict[str, PredictorResult]]) -> str:
