@@ -250,7 +250,7 @@ def test_hub_downloads_name_the_weights_that_the_index_names(
     resolve_model(ModelConfig(path="org/name"), KEY)
     weights = [name for name in asked[-1]["allow_patterns"] if name.endswith(".safetensors")]
     assert weights == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    assert asked[0]["allow_patterns"] == [INDEX]
+    assert asked[0]["allow_patterns"] == [INDEX, "adapter_config.json"]
 
 
 # Which tensors
@@ -448,13 +448,22 @@ def test_integer_buffers_are_not_quantized_weights(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors", "default/adapter_config.json"],
+    ["adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors", "adapters.npz"],
 )
 def test_adapters_are_recognized_by_any_of_their_files(folder: Path, name: str) -> None:
     (folder / "config.json").unlink()
-    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / "model.safetensors").unlink()
     (folder / name).write_text("{}")
-    assert f"holds an adapter ({name}); merge it" in refused(folder)
+    assert f"holds an adapter ({name}); save it with PEFT, which writes adapter_config.json" in refused(
+        folder
+    )
+
+
+def test_an_adapter_in_a_folder_of_its_own_is_named(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "default").mkdir()
+    (folder / "default" / "adapter_config.json").write_text("{}")
+    assert f"(default/adapter_config.json); name that folder: {folder / 'default'}" in refused(folder)
 
 
 @pytest.mark.parametrize(

@@ -153,13 +153,15 @@ def test_missing_or_bad_description(folder: Path) -> None:
     assert "holds no config.json; name a folder written by save_pretrained" in refused(folder)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_adapter_is_refused_also_beside_whole_weights(folder: Path, whole: bool) -> None:
+@pytest.mark.parametrize("described", [True, False])
+def test_adapter_beside_whole_weights_is_refused(folder: Path, described: bool) -> None:
     """transformers would load the adapter's base model from wherever it says, vLLM the weights beside it."""
-    if not whole:
+    if not described:
         (folder / "config.json").unlink()
     (folder / "adapter_config.json").write_text("{}")
-    assert "holds an adapter (adapter_config.json); merge it" in refused(folder)
+    said = refused(folder)
+    assert "holds an adapter (adapter_config.json) beside whole weights" in said
+    assert "keep each in a folder of its own" in said
 
 
 def describe(folder: Path, **more: Any) -> None:

@@ -828,9 +828,9 @@ MODELS = [
             write("hard/adapter_config.json", b"{}"),
             write("hard/adapter_model.safetensors", b""),
         ),
-        f"{HARD} holds an adapter",
+        f"{HARD} is an adapter of the kind None",
         "merge it into its base model",
-        id="adapter alone",
+        id="adapter of no kind",
     ),
     pytest.param(
         renamed("hard/model.safetensors", "hard/pytorch_model.bin"),

@@ -120,13 +120,30 @@ class CorpusConfig(Section):
     the same sample."""
 
 
-class ModelConfig(Section):
-    """One model: a local folder or a Hugging Face model id."""
+class AdapterBase(Section):
+    """The model that an adapter was trained on."""
 
     path: PathOrId
     """A local folder in Hugging Face form, or a hub id."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
+
+
+AdapterBaseRef = Annotated[
+    AdapterBase, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | AdapterBase)
+]
+
+
+class ModelConfig(Section):
+    """One model: a local folder or a Hugging Face model id."""
+
+    path: PathOrId
+    """A local folder in Hugging Face form, or a hub id: whole weights, or a LoRA adapter as PEFT saves it."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    base: AdapterBaseRef | None = None
+    """For an adapter: the model that it was trained on; null takes the one that its adapter_config.json
+    names."""
     dtype: DType | None = None
     """Overrides `extraction.dtype` for this model."""
     tensor_parallel: PositiveInt | None = None

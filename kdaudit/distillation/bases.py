@@ -50,8 +50,25 @@ def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
     """
     if isinstance(base, str):
         model = ModelConfig.model_construct(path=base)  # whether it is local was decided when it was loaded
-        return Base(resolve_model(model, key), None, key)
+        found = resolve_model(model, key)
+        refuse_adapter_start(found, key)
+        return Base(found, None, key)
     return Base(None, base, key)
+
+
+def refuse_adapter_start(model: ResolvedModel, key: str) -> None:
+    """Refuse an adapter: a model is trained from, or taught by, whole weights.
+
+    Raises:
+        ModelError: it is one.
+
+    """
+    if model.adapted is not None:
+        raise ModelError(
+            f"{model.name} is an adapter",
+            fix="merge it into its base model (merge_and_unload), save the whole model, and name that one",
+            key=key,
+        )
 
 
 def load_base(base: Base, tokenizer: ModelTokenizer, seed: int) -> Any:  # noqa: ANN401 - transformers is untyped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kdaudit.config.audit import (
@@ -11,8 +10,8 @@ from kdaudit.config.audit import (
     ModelSet,
     StudentConfig,
 )
+from kdaudit.models.adapters import remote_part
 from kdaudit.models.checkpoint.copies import equal_models
-from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.resolving import (
     ResolvedModel,
     check_same_tokenizer,
@@ -150,11 +149,28 @@ def find_models(
     configured = _configured(models)
     for done, one in enumerate(configured):
         progress("models: reading headers" if headers_only else "models: hashing", done, len(configured))
-        if not headers_only or Path(one.config.path).is_absolute():
+        if not headers_only or remote_part(one.config, one.key) is None:
             members.append(_resolve(one, members, hashed=not headers_only))
     alike = check_same_tokenizer({member.name: member.model for member in members})
-    notes = [] if headers_only else _copies(members)
+    notes = [] if headers_only else [*_adapters(members), *_copies(members)]
     return AuditedModels(members, list(_warnings(members, copies=not headers_only)), alike, notes)
+
+
+def _adapters(members: Sequence[AuditedModel]) -> Iterator[Note]:
+    """For readers of the results: which models are adapters, and what on."""
+    for member in members:
+        if (adapted := member.model.adapted) is not None:
+            base, namer = (
+                adapted.base,
+                "the configuration" if member.config.base else "its adapter_config.json",
+            )
+            commit = f" at commit {base.revision}" if base.revision else ""
+            yield Note(
+                code="adapter",
+                subject=member.name,
+                text=f"{member.name} is an adapter ({adapted.adapter.summary}), measured merged into "
+                f"{base.path}{commit}, the base model that {namer} names.",
+            )
 
 
 def _copies(members: Sequence[AuditedModel]) -> list[Note]:
@@ -173,6 +189,7 @@ def _copies(members: Sequence[AuditedModel]) -> list[Note]:
 def _warnings(members: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
     """What the user should know of the models and need not act on."""
     yield from (member.model.warning for member in members if member.model.warning)
+    yield from (note.text for note in _adapters(members))
     teacher = next((member for member in members if member.role == "teacher"), None)
     for member in members:
         if member.role == "student" and teacher is not None:
@@ -203,7 +220,7 @@ def _resolve(one: _Configured, before: Sequence[AuditedModel], *, hashed: bool =
     )
     tokenizer = next(same, None)
     if tokenizer is None:
-        tokenizer = load_tokenizer(model.folder, trust_remote_code=one.config.trust_remote_code)
+        tokenizer = load_tokenizer(model.tokenizer_folder, trust_remote_code=one.config.trust_remote_code)
     return AuditedModel(one.name, one.role, one.kd, one.key, one.config, model, tokenizer)
 
 
@@ -218,7 +235,7 @@ def with_tokenizer_notes(models: AuditedModels, texts: Iterable[str]) -> Audited
     first = list(texts)
     names: dict[str, list[str]] = {}
     for member in models.members:
-        folder, tokenizer = member.model.folder, member.tokenizer
+        folder, tokenizer = member.model.tokenizer_folder, member.tokenizer
         trusted = member.config.trust_remote_code
         for said in (
             rewriting_warning(folder, tokenizer, first, trust_remote_code=trusted),
@@ -265,5 +282,4 @@ def _named(key: str, config: ModelConfig) -> _Configured:
 
 def embedding_rows(member: AuditedModel) -> int | None:
     """Rows of a model's embeddings; None where its own code puts something else under that key."""
-    rows = read_config(member.model.folder).get("vocab_size")
-    return rows if isinstance(rows, int) else None
+    return member.model.embedding_rows

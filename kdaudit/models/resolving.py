@@ -18,8 +18,9 @@ from typing import NamedTuple
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.paths import nearest_name
 from kdaudit.errors import KdauditError, ModelError, reason
+from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, is_adapter
 from kdaudit.models.checkpoint.copies import equal_models
-from kdaudit.models.checkpoint.files import CONFIG
+from kdaudit.models.checkpoint.files import CONFIG, read_config
 from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, find_weights, read_index
 from kdaudit.models.checks import check_model
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
@@ -50,12 +51,24 @@ class Stamp(NamedTuple):
     """Nanoseconds since 1970."""
 
 
+class Adapted(NamedTuple):
+    """An adapter on its base model."""
+
+    adapter: Adapter
+    base: ModelConfig
+    """Where its base model is, pinned to a commit if it is on the hub."""
+    rows: int | None
+    """Rows of the embeddings where the adapter brings its own, resized; None for the base model's."""
+
+
 class ResolvedModel(NamedTuple):
     """A model that can be loaded."""
 
     folder: Path
+    """Its files; an adapter's base model's."""
     fingerprint: str
-    """`sha256:` over names and contents of config.json and the weight files, and of code that is trusted."""
+    """`sha256:` over names and contents of config.json and the weight files, and of code that is trusted; of
+    an adapter over those of its base model and its own."""
     parameters: int
     """Floating-point numbers in the weight files: tied ones once, buffers of causal masks left out."""
     tokenizer_fingerprint: str
@@ -71,6 +84,23 @@ class ResolvedModel(NamedTuple):
     """What the user should know of them."""
     stamps: Mapping[Path, Stamp | None] = MappingProxyType({})
     """What tells that a file was written to since it was fingerprinted."""
+    adapted: Adapted | None = None
+    """None for a whole model."""
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where its tokenizer lies: an adapter's own is taken before its base model's."""
+        return (
+            self.folder if self.adapted is None else tokenizer_place(self.adapted.adapter.folder, self.folder)
+        )
+
+    @property
+    def embedding_rows(self) -> int | None:
+        """Rows of its embeddings; None where its own code puts something else under that key."""
+        if self.adapted is not None and self.adapted.rows is not None:
+            return self.adapted.rows
+        rows = read_config(self.folder).get("vocab_size")
+        return rows if isinstance(rows, int) else None
 
 
 def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> ResolvedModel:
@@ -84,22 +114,47 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
     Raises:
         ModelError: it is missing, incomplete, damaged, unsafe, or cannot be fetched.
     """
-    folder = _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
+    folder = find_folder(config, key)
+    if is_adapter(folder):
+        from kdaudit.models.adapters import resolve_adapter
+
+        return resolve_adapter(folder, config, key, hashed=hashed)
+    if config.base is not None:
+        raise ModelError(
+            f"{config.path} is a whole model, and only an adapter has a base",
+            fix=f"remove it, or name the folder that holds {ADAPTER_CONFIG}",
+            key=f"{key}.base",
+        )
+    return resolve_whole(folder, config, key, hashed=hashed)
+
+
+def resolve_whole(folder: Path, config: ModelConfig, key: str, *, hashed: bool) -> ResolvedModel:
+    """Check the files of a model with weights of its own; see `resolve_model`."""
     weights, warning = check_model(folder, config, key)
-    files = _hashed_files(folder, weights, config)
-    stamps = {file: _stamp(file) for file in files}  # before they are read
+    files = hashed_files(folder, weights, config)
+    stamps = {file: stamp_of(file) for file in files}  # before they are read
     return ResolvedModel(
         folder,
-        _fingerprint(files, key) if hashed else "",
+        fingerprint_of(files, key) if hashed else "",
         _count_parameters(weights),
-        reading_fingerprint(_tokenizer_of(folder, config, key)),
+        reading_fingerprint(tokenizer_of(folder, config, key)),
         config.path,
         config.trust_remote_code,
-        None if Path(config.path).is_absolute() else _commit_of(folder),
+        None if Path(config.path).is_absolute() else commit_of(folder),
         weights,
         warning,
         stamps,
     )
+
+
+def find_folder(config: ModelConfig, key: str) -> Path:
+    """A model's folder, which is fetched from the hub if it is not local.
+
+    Raises:
+        ModelError: it does not exist, or cannot be fetched.
+
+    """
+    return _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
 
 
 def local_fingerprint(config: ModelConfig, key: str) -> str:
@@ -110,10 +165,13 @@ def local_fingerprint(config: ModelConfig, key: str) -> str:
 
     """
     folder = _local_folder(config, key)
-    return _fingerprint(_hashed_files(folder, find_weights(folder, key), config), key)
+    if is_adapter(folder):
+        return resolve_model(config, key).fingerprint
+    return fingerprint_of(hashed_files(folder, find_weights(folder, key), config), key)
 
 
-def _hashed_files(folder: Path, weights: Weights, config: ModelConfig) -> list[Path]:
+def hashed_files(folder: Path, weights: Weights, config: ModelConfig) -> list[Path]:
+    """The files of a whole model that its fingerprint is over."""
     code = sorted(folder.glob("*.py")) if config.trust_remote_code else []
     return [folder / CONFIG, *weights.files, *code]
 
@@ -127,9 +185,9 @@ def check_model_unchanged(model: ResolvedModel, key: str) -> None:
         ModelError: they changed, so that what was measured may be of other weights.
 
     """
-    if all(_stamp(file) == stamp for file, stamp in model.stamps.items()):
+    if all(stamp_of(file) == stamp for file, stamp in model.stamps.items()):
         return
-    if _fingerprint(list(model.stamps), key) != model.fingerprint:
+    if fingerprint_of(list(model.stamps), key) != model.fingerprint:
         raise ModelError(
             f"{model.name}: changed while it was audited; what was measured of it is not kept",
             fix="run again once nothing writes to it any more",
@@ -137,7 +195,8 @@ def check_model_unchanged(model: ResolvedModel, key: str) -> None:
         )
 
 
-def _stamp(file: Path) -> Stamp | None:
+def stamp_of(file: Path) -> Stamp | None:
+    """A file as the system knows it; None where it says nothing."""
     try:
         status = file.stat()
     except OSError:
@@ -145,7 +204,7 @@ def _stamp(file: Path) -> Stamp | None:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _commit_of(snapshot: Path) -> str | None:
+def commit_of(snapshot: Path) -> str | None:
     """The commit of a folder of the hub's cache, which is named by it: `snapshots/COMMIT`."""
     return snapshot.name if re.fullmatch(r"[0-9a-f]{40}", snapshot.name) else None
 
@@ -191,11 +250,13 @@ def _local_folder(config: ModelConfig, key: str) -> Path:
 
 def _fetch(config: ModelConfig, key: str) -> Path:
     """Fetch a model with exactly the weight files that engines load, all of one commit."""
-    first = _download(config, key, config.revision, [INDEX])
+    first = _download(config, key, config.revision, [INDEX, ADAPTER_CONFIG])
     commit = first.name if re.fullmatch(r"[0-9a-f]{40}", first.name) else config.revision
     weights = [WHOLE, "model-*-of-*.safetensors"]
     if (first / INDEX).exists():
         weights = [glob.escape(name) for name in sorted({*read_index(first / INDEX, key).values()})]
+    if (first / ADAPTER_CONFIG).exists():
+        weights.append(ADAPTER_WEIGHTS)
     code = ["*.py"] if config.trust_remote_code else []
     return _download(config, key, commit, [*_HUB_FILES, *code, *weights])
 
@@ -255,8 +316,14 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
     return ModelError(f"{config.path} {what}", fix=fix, key=f"{key}.path")
 
 
-def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
-    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
+def tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
+    """The tokenizer in a folder.
+
+    Raises:
+        ModelError: there is none, or it cannot be loaded.
+
+    """
+    if not _has_tokenizer(folder):
         raise ModelError(
             f"{folder} holds no tokenizer",
             fix="save that of its base model there: "
@@ -268,6 +335,15 @@ def _tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer
     except ModelError as error:
         error.key = f"{key}.path"
         raise
+
+
+def tokenizer_place(adapter: Path, base: Path) -> Path:
+    """The folder whose tokenizer an adapter has: its own, else its base model's."""
+    return adapter if _has_tokenizer(adapter) else base
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _TOKENIZER_FILES)
 
 
 def _count_parameters(weights: Weights) -> int:
@@ -282,7 +358,13 @@ def _is_parameter(name: str, tensor: Tensor) -> bool:
     return tensor.dtype.startswith(("F", "BF")) and not is_mask
 
 
-def _fingerprint(files: list[Path], key: str) -> str:
+def fingerprint_of(files: list[Path], key: str) -> str:
+    """`sha256:` over names and contents of files, in their order.
+
+    Raises:
+        ModelError: one cannot be read.
+
+    """
     digest = sha256()
     for path in files:
         try:
@@ -312,7 +394,8 @@ def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> dict[str, Alike
         if other.tokenizer_fingerprint == model.tokenizer_fingerprint:
             continue
         one, two = (
-            load_tokenizer(each.folder, trust_remote_code=each.trust_remote_code) for each in (model, other)
+            load_tokenizer(each.tokenizer_folder, trust_remote_code=each.trust_remote_code)
+            for each in (model, other)
         )
         alike = compare_readings(one, two)
         if alike is None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from kdaudit.corpus import build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.models.audited import AuditedModel, lone_cutter
 from kdaudit.pipelines.stages.fit import engine_options, split_of
+from kdaudit.pipelines.stages.merged import MergedModels
 from kdaudit.runs import Progress
 
 REPEATS = 3
@@ -98,11 +99,14 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
     seconds: dict[str, list[float]] = {way.name: [] for way in _WAYS}
     found: dict[str, Any] = {}
     with ExitStack() as stack:
+        merged = stack.enter_context(MergedModels(_folder, progress))
         engines = []
         for way, waiting in zip(_WAYS, range(len(_WAYS), 0, -1), strict=True):
             progress(f"bench: loading, {way.words}", 0, 0)
-            options = _options(config, models.cutter, split, count, way, waiting)
-            engines.append(stack.enter_context(start(options)))
+            model = models.cutter
+            options = _options(config, model, split, count, way, waiting)
+            path = str(merged.folder(model.name, model.model, options.dtype))
+            engines.append(stack.enter_context(start(options._replace(path=path))))
         for way, engine in zip(_WAYS, engines, strict=True):
             progress(f"bench: warming up, {way.words}", 0, 0)
             way.run(engine, rows.take(np.arange(min(count, _WARM_UP))))
@@ -157,6 +161,13 @@ def _sample(
         (table,) = found.tables(examples)
     windows = found.counts.windows
     return examples_of(table, split), min(windows, config.corpus.limit or windows)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """An empty folder, gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="kdaudit-") as folder:
+        yield Path(folder)
 
 
 def _options(

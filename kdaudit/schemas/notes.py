@@ -20,6 +20,7 @@ NoteCode = Literal[
     "engine_not_checked",
     "rounding_unknown",
     "same_weights",
+    "adapter",
     "tokenizer_reading",
     "bos_tokens_differ",
     "tokenizers_differ",

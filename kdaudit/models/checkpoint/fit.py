@@ -102,7 +102,7 @@ def _load(model_class: Any, config: Any, tensors: Mapping[str, Tensor]) -> _Load
         name: torch.empty(tensor.shape, dtype=torch.float32, device="meta")
         for name, tensor in tensors.items()
     }
-    with _quiet():
+    with quiet():
         model, told = model_class.from_pretrained(
             None,
             config=copy.deepcopy(config),
@@ -119,7 +119,7 @@ def _load(model_class: Any, config: Any, tensors: Mapping[str, Tensor]) -> _Load
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' progress bar and its table of keys away; as they were afterwards."""
     from transformers.utils import logging
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.errors import ModelError
-from kdaudit.models.checkpoint.weights import Tensor
+from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor
 
 _KEYS = ("quantization_config", "compression_config", "quantization")
 """Keys of config.json: transformers', compressed-tensors' older one, MLX's."""
@@ -49,19 +49,24 @@ _ADAPTER_TENSORS = re.compile(
 
 
 def refuse_adapter(folder: Path, key: str) -> None:
-    """Refuse the folder of an adapter, also beside whole weights, where engines differ in what they load.
+    """Refuse an adapter beside whole weights, where engines differ in what they load, or of another form.
 
     Raises:
         ModelError: the folder, or a folder in it where it holds no config.json, has an adapter's files.
 
     """
-    places = [folder]
+    for name in _ADAPTER_FILES:
+        if (folder / name).exists():
+            whole = any((folder / weights).exists() for weights in (WHOLE, INDEX))
+            raise _is_adapter(folder, name, key, beside=whole)
     if not (folder / "config.json").exists():
-        places += sorted(path for path in folder.glob("*") if path.is_dir())
-    for place in places:
-        for name in _ADAPTER_FILES:
-            if (place / name).exists():
-                raise _is_adapter(folder, str((place / name).relative_to(folder)), key)
+        for place in sorted(path for path in folder.glob("*") if path.is_dir()):
+            if found := next((name for name in _ADAPTER_FILES if (place / name).exists()), None):
+                raise ModelError(
+                    f"{folder} holds an adapter in a folder of its own ({place.name}/{found})",
+                    fix=f"name that folder: {place}",
+                    key=f"{key}.path",
+                )
 
 
 def refuse_adapter_tensors(folder: Path, tensors: Mapping[str, Tensor], key: str) -> None:
@@ -76,10 +81,19 @@ def refuse_adapter_tensors(folder: Path, tensors: Mapping[str, Tensor], key: str
         raise _is_adapter(folder, f"the tensor {name}", key)
 
 
-def _is_adapter(folder: Path, evidence: str, key: str) -> ModelError:
+def _is_adapter(folder: Path, evidence: str, key: str, *, beside: bool = False) -> ModelError:
+    """An adapter that is none as PEFT saves it, or that lies beside whole weights."""
+    if beside:
+        return ModelError(
+            f"{folder} holds an adapter ({evidence}) beside whole weights, and engines differ in which they "
+            "load",
+            fix="keep each in a folder of its own, and name the one that is meant",
+            key=f"{key}.path",
+        )
     return ModelError(
         f"{folder} holds an adapter ({evidence})",
-        fix="merge it into its base model (merge_and_unload) and save the whole model in a folder of its own",
+        fix="save it with PEFT, which writes adapter_config.json and adapter_model.safetensors, or merge it "
+        "into its base model (merge_and_unload) and save the whole model in a folder of its own",
         key=f"{key}.path",
     )
 

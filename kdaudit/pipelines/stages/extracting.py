@@ -153,14 +153,15 @@ class Extracting:
         The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
         """
         work, run, key = self._work, self._work.run, f"{member.name}.sequences"
-        before = run.planned(key)
+        before, adapted = run.planned(key), member.model.adapted is not None
         options = engine_options(
             work.extraction, self._engine, member, work.split_of(member), self._examples, sequences=before
         )
 
         def attempt(retries: int) -> None:
+            located = options._replace(path=str(work.files(member).folder)) if adapted else options
             work.progress(f"{member.name}: loading", 0, 0)
-            job = ModelJob(options._replace(retries=retries), len(run.shards(layout.EXAMPLES)))
+            job = ModelJob(located._replace(retries=retries), len(run.shards(layout.EXAMPLES)))
             with EXECUTOR.load(job) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)

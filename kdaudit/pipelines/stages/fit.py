@@ -144,7 +144,10 @@ def engine_options(
     examples: int,
     sequences: int = 0,
 ) -> EngineOptions:
-    """How to load a model for extraction; a model's own settings come before the audit's."""
+    """How to load a model for extraction; a model's own settings come before the audit's.
+
+    An adapter's path is its base model's: the caller puts the merged model's in its place.
+    """
     return EngineOptions(
         engine=engine,
         path=str(member.model.folder),

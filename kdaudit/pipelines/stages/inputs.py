@@ -50,17 +50,18 @@ def pinned(
 ) -> dict[str, Any]:
     """The configuration's JSON values with the commits that this run read from the hub as revisions.
 
-    What is local has no commit and stays as it is. A run of these values reads the same data again, whatever
-    was pushed to the hub since.
+    What is local has no commit and stays as it is; an adapter's base model is named. A run of these
+    values reads the same data again, whatever was pushed to the hub since.
     """
     values: dict[str, Any] = config.model_dump(mode="json")
     for key, source in sources.items():
         values[key]["revision"] = source.config.revision
-    commits = {member.key: member.model.commit for member in models.members if member.model.commit}
-    for key in config.models.by_key():
-        if commit := commits.get(key):
-            _, role, *row = key.split(".")
-            section = values["models"][role]
-            section = section if isinstance(section, dict) else section[int(row[0]) if row else 0]
+    for member in models.members:
+        _, role, *row = member.key.split(".")
+        section = values["models"][role]
+        section = section if isinstance(section, dict) else section[int(row[0]) if row else 0]
+        if commit := member.model.commit:
             section["revision"] = commit
+        if adapted := member.model.adapted:
+            section["base"] = {"path": adapted.base.path, "revision": adapted.base.revision}
     return values

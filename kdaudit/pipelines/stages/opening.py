@@ -15,6 +15,7 @@ from kdaudit.inference import prepare
 from kdaudit.models.audited import find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
+from kdaudit.pipelines.stages.merged import MergedModels
 from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
@@ -75,13 +76,25 @@ def opened(
         warn(warning)
     inputs = run_inputs(config.seed, sources, config.extraction, models)
     progress(f"{folder}: checking what an earlier call wrote", 0, 0)
-    with RunStore(folder, config.name, inputs, fresh=fresh) as run:
+    with (
+        RunStore(folder, config.name, inputs, fresh=fresh) as run,
+        MergedModels(run.scratch, progress) as merged,
+    ):
         values = pinned(config, sources, models)
         if not run.done("config", values):
             with run.stage("config", values):
                 run.write_text(layout.CONFIG, dump_yaml(values))
         notes = [*of_texts, *tokenizer_notes(config.extraction, models)]
-        yield Opened(
-            Work(run, models, split, config.extraction, config.predictor, config.seed, notes, progress, warn),
-            sources,
+        work = Work(
+            run,
+            models,
+            split,
+            config.extraction,
+            config.predictor,
+            config.seed,
+            notes,
+            progress,
+            warn,
+            merged,
         )
+        yield Opened(work, sources)

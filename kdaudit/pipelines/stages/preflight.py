@@ -133,9 +133,11 @@ def _check_models(
     config: AuditConfig | ScreenConfig, progress: Progress
 ) -> tuple[list[str], AuditedModels | None]:
     """Check the local models' headers, and whether they fit one another and the windows."""
-    remote = {key: one for key, one in config.models.by_key().items() if not is_local(one)}
-    skipped = [_not_checked(key, one.path) for key, one in remote.items()]
-    if len(remote) == len(config.models.by_key()):
+    from kdaudit.models.adapters import remote_part
+
+    found = {key: remote_part(one, key) for key, one in config.models.by_key().items()}
+    skipped = [_not_checked(key, name) for key, name in found.items() if name is not None]
+    if len(skipped) == len(found):
         return skipped, None
     models = find_models(config.models, headers_only=True, progress=progress)
     split_of(config.extraction, models, read_whole(config))
@@ -144,6 +146,7 @@ def _check_models(
 
 def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
     """Check what teacher and student are trained from."""
+    from kdaudit.distillation.bases import refuse_adapter_start
     from kdaudit.models.resolving import resolve_model
 
     skipped = []
@@ -154,7 +157,7 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
 
             check_architecture(resolve_base(start.model_dump(mode="json"), key))
         elif is_local(ModelConfig(path=start)):
-            resolve_model(ModelConfig(path=start), key, hashed=False)
+            refuse_adapter_start(resolve_model(ModelConfig(path=start), key, hashed=False), key)
         else:
             skipped.append(_not_checked(key, start))
     return skipped

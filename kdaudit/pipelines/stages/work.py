@@ -12,6 +12,7 @@ from kdaudit.inference.scoring import ModelFiles
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.models.resolving import check_model_unchanged
 from kdaudit.pipelines.stages.fit import split_of_model
+from kdaudit.pipelines.stages.merged import MergedModels
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
@@ -35,6 +36,8 @@ class Work(NamedTuple):
     """What readers of the results should know of texts and tokenizers."""
     progress: Progress
     warn: Callable[[str], None]
+    merged: MergedModels
+    """Adapters as whole models."""
 
     @property
     def vocabulary(self) -> int:
@@ -73,4 +76,5 @@ class Work(NamedTuple):
     def files(self, member: AuditedModel) -> ModelFiles:
         """Where a model lies and how it is loaded for forward passes."""
         dtype = member.config.dtype or self.extraction.dtype
-        return ModelFiles(member.model.folder, dtype, member.config.trust_remote_code)
+        folder = self.merged.folder(member.name, member.model, dtype)
+        return ModelFiles(folder, dtype, member.config.trust_remote_code)

@@ -1,0 +1,69 @@
+"""Adapters as whole models: merged into their base models when one is to be loaded, removed with the run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from kdaudit.inference.merging import MergeFiles, merge
+from kdaudit.models.resolving import Adapted, ResolvedModel
+from kdaudit.runs import Progress
+
+_KEPT = 2
+"""Merged models on disk at once: features read two models together."""
+
+
+class MergedModels:
+    """Folders that models are loaded from; a context manager that removes those that it made.
+
+    Args:
+        scratch: an empty folder that is gone when its block ends.
+        progress: told of each adapter that is merged.
+
+    """
+
+    def __init__(self, scratch: Callable[[], AbstractContextManager[Path]], progress: Progress) -> None:
+        self._scratch = scratch
+        self._progress = progress
+        self._made: OrderedDict[tuple[str, str], tuple[Path, ExitStack]] = OrderedDict()
+        """By name and dtype; the last one used stands last."""
+
+    def folder(self, name: str, model: ResolvedModel, dtype: str) -> Path:
+        """Where a model's whole weights lie.
+
+        Args:
+            name: the model's, for progress.
+            model: the model.
+            dtype: auto, float32, bfloat16 or float16: what it will be run in.
+
+        Raises:
+            EngineError: an adapter could not be merged.
+
+        """
+        if model.adapted is None:
+            return model.folder
+        if (name, dtype) not in self._made:
+            while len(self._made) >= _KEPT:
+                _, oldest = self._made.popitem(last=False)
+                oldest[1].close()
+            self._make(name, model, model.adapted, dtype)
+        self._made.move_to_end((name, dtype))
+        return self._made[name, dtype][0]
+
+    def _make(self, name: str, model: ResolvedModel, adapted: Adapted, dtype: str) -> None:
+        self._progress(f"{name}: merging the adapter into its base model", 0, 0)
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._scratch()) / name
+            folder.mkdir()
+            merge(MergeFiles(model.folder, adapted.adapter.folder, adapted.rows, dtype), folder)
+            self._made[name, dtype] = folder, stack.pop_all()
+
+    def __enter__(self) -> MergedModels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _folder, made in self._made.values():
+            made.close()
+        self._made.clear()
