@@ -24,6 +24,7 @@ from kdaudit.inference.base import (
     EngineInfo,
     EngineOptions,
     Loaded,
+    MatchedBytes,
     MatchedTokens,
     Scores,
     Task,
@@ -45,6 +46,7 @@ __all__ = [
     "EngineInfo",
     "EngineOptions",
     "Lengths",
+    "MatchedBytes",
     "MatchedTokens",
     "Ragged",
     "RemoteEngine",
@@ -149,6 +151,13 @@ class RemoteEngine:
         """See `Engine.match`."""
         with explained(self._options.path, self._options.engine):
             answer = self._worker.call("match", *_arrays(prompts, targets))
+        self.seconds += float(answer.head["seconds"])
+        return answer.arrays[0]
+
+    def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
+        """See `Engine.match_text`."""
+        with explained(self._options.path, self._options.engine):
+            answer = self._worker.call("match_text", *_arrays(prompts, targets))
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
 

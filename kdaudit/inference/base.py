@@ -28,6 +28,7 @@ __all__ = [
     "Lengths",
     "Loaded",
     "Masking",
+    "MatchedBytes",
     "MatchedTokens",
     "Ragged",
     "Scores",
@@ -36,12 +37,13 @@ __all__ = [
 ]
 
 
-Ability = Literal["match", "generate", "score"]
+Ability = Literal["match", "match_text", "generate", "score"]
 MatchedTokens = NDArray[np.int16]
+MatchedBytes = NDArray[np.int32]
 
 ABILITIES: dict[EngineName, frozenset[Ability]] = {
-    "vllm": frozenset({"match", "generate"}),
-    "transformers": frozenset({"match", "generate", "score"}),
+    "vllm": frozenset({"match", "match_text", "generate"}),
+    "transformers": frozenset({"match", "match_text", "generate", "score"}),
 }
 """What each engine can be asked. Scoring stays in transformers: vLLM's `prompt_logprobs` are slow, and take
 memory for each token of a large vocabulary."""
@@ -86,6 +88,9 @@ class EngineOptions(NamedTuple):
     """Ids from here on stand for no token of the tokenizer, and `generate` gives none; 0: not known."""
     unused_ids: Sequence[int] = ()
     """Ids below it that stand for no token either."""
+    pieces: Sequence[str | None] = ()
+    """For `match_text`: by token id the bytes that the token writes, as characters U+0000 to U+00FF, so that
+    they are JSON; None for ids that stand for no token."""
 
     @property
     def masking(self) -> Masking:
@@ -150,6 +155,21 @@ class Engine(Protocol):
             reproduces before the first difference, 0 to all of them. The model is decoded as it was
             released: where the likeliest id stands for no token (a padded row of its output layer), that is
             what it would give out, and a difference.
+
+        """
+        ...
+
+    def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
+        """Matched bytes of each example: for models whose tokenizer is not the one that cut the targets.
+
+        Args:
+            prompts: as in `match`.
+            targets: the bytes that should follow, 0 to 255: at least one each.
+
+        Returns:
+            int32 (examples,): how many bytes of its target the text of the greedy continuation begins with,
+            whichever tokens write it. Decoding stops where the text can match no more. As in `match` the
+            model is decoded as it was released.
 
         """
         ...

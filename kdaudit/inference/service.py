@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import Engine, Loaded, Scores, Task
+from kdaudit.inference.base import Engine, Loaded, MatchedBytes, Scores, Task
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
 _ENGINES = {
@@ -37,6 +37,12 @@ class EngineService:
     ) -> NDArray[np.int16]:
         """See `Engine.match`; for the arguments see `Ragged`."""
         return self._engine.match(Ragged(prompts, prompt_offsets), Ragged(targets, target_offsets))
+
+    def match_text(
+        self, prompts: Tokens, prompt_offsets: Lengths, targets: Tokens, target_offsets: Lengths
+    ) -> MatchedBytes:
+        """See `Engine.match_text`; for the arguments see `Ragged`."""
+        return self._engine.match_text(Ragged(prompts, prompt_offsets), Ragged(targets, target_offsets))
 
     def run(
         self,

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Scores
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
 from kdaudit.inference.float32_logits import with_float32_logits
 from kdaudit.inference.sizing import own_dtype
+from kdaudit.inference.texts import TextLedger, pieces_from
 from kdaudit.models.checkpoint.config import load_config
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.context import length_of_short_texts
@@ -56,6 +57,7 @@ class TransformersEngine:
         self._masked = wanted.masking.ids(self._width)
         self._vocabulary = min(wanted.vocabulary or self._width, self._width)
         self._retries = wanted.retries
+        self._pieces, self._longest = pieces_from(wanted), wanted.max_tokens
         self._short = length_of_short_texts(self._model.config)
         name = torch.cuda.get_device_name(0) if self._device == "cuda" else self._device
         dtype = str(self._model.dtype).removeprefix("torch.")
@@ -79,6 +81,19 @@ class TransformersEngine:
             alive = alive[(matched[alive] == look[alive]) & (look[alive] < whole[alive])]
         return matched
 
+    def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
+        """See `Engine.match_text`: prompts are continued a few tokens, those that still match some more."""
+        ledger = TextLedger(prompts, targets, self._pieces, self._longest)
+        read, alive, look = ledger.prompts, np.arange(len(ledger.prompts)), _FIRST_LOOK
+        while len(alive):
+            written = self._write(read, np.minimum(look, ledger.tokens[alive]), {"do_sample": False})
+            left = ledger.tokens[alive] - written.lengths
+            on = [ledger.advance(row, new.tolist()) for row, new in zip(alive.tolist(), written, strict=True)]
+            ledger.tokens[alive] = left
+            kept = np.flatnonzero(on & (left > 0))
+            read, alive, look = read.followed_by(written).take(kept), alive[kept], 4 * look
+        return ledger.matched
+
     def _is_long(self, read: Lengths) -> NDArray[np.bool_]:
         """Whether so many tokens are read at the positions of long texts."""
         return np.zeros(len(read), np.bool_) if self._short is None else read > self._short
@@ -86,12 +101,9 @@ class TransformersEngine:
     def generate(
         self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
     ) -> Ragged:
-        """See `Engine.generate`: prompts of one length together, each cut to what was asked of it."""
+        """See `Engine.generate`."""
         import torch
 
-        lengths = lengths_of(tokens, len(prompts))
-        written: dict[int, list[int]] = {}
-        batch = self._batch(1)
         how: dict[str, Any] = (
             {"do_sample": True, "temperature": temperature, "top_k": 0}
             if temperature
@@ -100,6 +112,14 @@ class TransformersEngine:
         if self._masked:
             how["suppress_tokens"] = self._masked
         torch.manual_seed(seed)
+        return self._write(prompts, lengths_of(tokens, len(prompts)), how)
+
+    def _write(self, prompts: Ragged, lengths: Lengths, how: dict[str, Any]) -> Ragged:
+        """Continue prompts of one length together, each cut to what was asked of it."""
+        import torch
+
+        written: dict[int, list[int]] = {}
+        batch = self._batch(1)
         for rows in _of_one_length(prompts.lengths, batch):
             ids = torch.from_numpy(prompts.take(rows).matrix().astype(np.int64)).to(self._device)
             with torch.inference_mode():

@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.errors import EngineError
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, Scores
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
 from kdaudit.inference.prefixes import SuffixLedger
 from kdaudit.inference.sizing import Sizes, plan_sizes
+from kdaudit.inference.texts import TextLedger, pieces_from
 from kdaudit.models.checkpoint.files import read_config
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class VllmEngine:
         device = str(current_platform.device_type)
         self._sizes = plan_sizes(wanted, device)
         self._masked = wanted.masking.ids(_logits(wanted))
+        self._pieces, self._most = pieces_from(wanted), wanted.max_tokens
         self._engine = _load(wanted, self._sizes, masks=bool(self._masked))
         model_config = self._engine.vllm_config.model_config
         self._info = EngineInfo(
@@ -69,6 +71,13 @@ class VllmEngine:
         ledger = SuffixLedger(prompts, targets)
         for outputs in self._run(ledger.prompts, ledger.tokens, 0.0, 0, ()):
             # An aborted request emits no last output, so the ledger alone knows what was matched.
+            self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
+        return ledger.matched
+
+    def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
+        """See `Engine.match_text`: as `match`, by the bytes that the tokens write."""
+        ledger = TextLedger(prompts, targets, self._pieces, self._most)
+        for outputs in self._run(ledger.prompts, ledger.tokens, 0.0, 0, ()):
             self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
         return ledger.matched
 
