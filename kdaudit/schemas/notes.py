@@ -19,6 +19,7 @@ NoteCode = Literal[
     "tags_not_searched",
     "engine_not_checked",
     "rounding_unknown",
+    "bits_per_byte_unknown",
     "same_weights",
     "adapter",
     "tokenizer_reading",

@@ -143,6 +143,9 @@ class ModelResult(Result):
     holdout: Floor | None
     perplexity: float | None
     """Of the holdout text, over all tokens after the first of each window."""
+    bits_per_byte: float | None = None
+    """Of the same: -log2 p of these tokens over the bytes of text that they write. Comparable between models
+    with different tokenizers, as perplexity is not."""
     fingerprint: str
     seconds: float
     """Extraction alone, without loading the model."""

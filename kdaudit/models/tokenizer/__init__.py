@@ -12,6 +12,7 @@ from kdaudit.models.tokenizer.loading import ModelTokenizer, bos_token_id, load_
 from kdaudit.models.tokenizer.probe import habit_warning, rewriting_warning
 from kdaudit.models.tokenizer.reading import Alike, compare_readings, reading_fingerprint
 from kdaudit.models.tokenizer.reading_check import Other, ReadingCheck
+from kdaudit.models.tokenizer.texts import Spans, TextReader, reader_of
 
 __all__ = [
     "Alike",
@@ -20,11 +21,14 @@ __all__ = [
     "ModelTokenizer",
     "Other",
     "ReadingCheck",
+    "Spans",
+    "TextReader",
     "bos_token_id",
     "compare_readings",
     "habit_warning",
     "load_tokenizer",
     "plain_tokenizer",
+    "reader_of",
     "reading_fingerprint",
     "rewriting_warning",
     "uses_bos",

@@ -155,7 +155,7 @@ def _check(tokenizer: ModelTokenizer, pieces: Pieces) -> None:
         (
             (index, text)
             for index, text in tried
-            if text.strip().isalpha()
+            if text.strip().isalnum()
             and backend.decode([index], skip_special_tokens=False).strip() == text.strip()
         ),
         (None, ""),

@@ -8,7 +8,7 @@ boundary is a place where all tokenizers may cut.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,6 +20,17 @@ from kdaudit.models.tokenizer.pieces import Pieces, pieces_of, unknown_id, writt
 from kdaudit.models.tokenizer.probe import PROBE
 
 Places = NDArray[np.int64]
+
+
+@lru_cache(maxsize=8)
+def reader_of(tokenizer: ModelTokenizer) -> TextReader:
+    """The reader of a tokenizer, made once.
+
+    Raises:
+        ModelError: the tokenizer cannot say what each token writes.
+
+    """
+    return TextReader(tokenizer)
 
 
 class Spans(NamedTuple):

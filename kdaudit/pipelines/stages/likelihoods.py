@@ -8,23 +8,28 @@ stand there, in nats, over all tokens after the first. It is taken on a seeded s
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import RootModel
 
 from kdaudit.attacks.examples import windows_of
+from kdaudit.errors import ModelError
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
+from kdaudit.models.tokenizer import ModelTokenizer, reader_of
 from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
+from kdaudit.schemas.notes import Note
+from kdaudit.schemas.results import Result
 
 Floats = NDArray[np.float64]
 EntropyPoints = dict[str, NDArray[np.float64]]
@@ -33,6 +38,17 @@ EntropyPoints = dict[str, NDArray[np.float64]]
 _AXES = layout.ENTROPY_SCHEMA.names[2:]
 _SAMPLE = 2000
 """Examples whose entropy is taken: enough to see a cloud of points, and cheap beside the features."""
+
+
+class Likelihood(Result):
+    """The contents of perplexity/MODEL.json."""
+
+    perplexity: float
+    bits_per_byte: float | None
+
+
+class _Written(RootModel[Likelihood | float]):
+    """The same, or what earlier versions wrote: the perplexity alone."""
 
 
 def write_likelihoods(work: Work, examples: int) -> None:
@@ -90,8 +106,8 @@ def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> Non
     def attempt(retries: int) -> None:
         with FeatureWorker(*work.files(member), retries) as worker:
             if run.shards(HOLDOUT) and not run.has(layout.perplexity(member.name)):
-                found = worker.perplexity(_holdout_windows(work), work.split_of(member).bos)
-                run.write_text(layout.perplexity(member.name), json.dumps(found) + "\n")
+                found = _likelihood(work, member, worker)
+                run.write_text(layout.perplexity(member.name), found.model_dump_json() + "\n")
             if work.predictor.enabled and not run.has(layout.entropy(member.name)):
                 table = _entropies(work, member, worker, sample)
                 run.write_table(layout.entropy(member.name), table)
@@ -106,9 +122,45 @@ def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[
     return _points(member, sample, entropy, -np.log(perplexity))
 
 
-def _holdout_windows(work: Work) -> Iterator[list[Tokens]]:
-    for shard in work.run.shards(HOLDOUT):
-        yield list(windows_of(work.run.read_table(shard, ["token_ids"])))
+def _likelihood(work: Work, member: AuditedModel, worker: FeatureWorker) -> Likelihood:
+    """Perplexity and bits per byte of the holdout."""
+    lengths, tokens, size = _piece_lengths(member.tokenizer), 0, 0
+
+    def windows() -> Iterator[list[Tokens]]:
+        nonlocal tokens, size
+        for shard in work.run.shards(HOLDOUT):
+            read = list(windows_of(work.run.read_table(shard, ["token_ids"])))
+            tokens += sum(len(window) - 1 for window in read)
+            size += 0 if lengths is None else sum(int(lengths[window[1:]].sum()) for window in read)
+            yield read
+
+    perplexity = worker.perplexity(windows(), work.split_of(member).bos)
+    bits = tokens * math.log2(perplexity) / size if size else None
+    return Likelihood(perplexity=perplexity, bits_per_byte=bits)
+
+
+def _piece_lengths(tokenizer: ModelTokenizer) -> NDArray[np.int64] | None:
+    """Bytes that each token writes; None where the tokenizer does not say."""
+    try:
+        return reader_of(tokenizer).bytes_of
+    except ModelError:
+        return None
+
+
+def read_likelihood(work: Work, member: AuditedModel) -> Likelihood:
+    """What a model makes of the holdout."""
+    found = work.run.read_json(layout.perplexity(member.name), _Written).root
+    return Likelihood(perplexity=found, bits_per_byte=None) if isinstance(found, float) else found
+
+
+def likelihood_notes(likelihoods: Mapping[str, Likelihood | None]) -> list[Note]:
+    """A note where models, by name, have a perplexity and no bits per byte."""
+    without = [name for name, one in likelihoods.items() if one is not None and one.bits_per_byte is None]
+    text = (
+        f"Bits per byte are not known of {', '.join(without)}: an earlier version measured the perplexity, "
+        "or the tokenizer's decoder does not write each token by itself."
+    )
+    return [Note(code="bits_per_byte_unknown", subject="bits_per_byte", text=text)] if without else []
 
 
 def _entropies(

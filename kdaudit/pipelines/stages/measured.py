@@ -22,7 +22,12 @@ from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_documents
-from kdaudit.pipelines.stages.likelihoods import EntropyPoints, read_entropies
+from kdaudit.pipelines.stages.likelihoods import (
+    EntropyPoints,
+    Likelihood,
+    read_entropies,
+    read_likelihood,
+)
 from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
@@ -41,7 +46,8 @@ class Measured(NamedTuple):
     holdout: Attacked | None
     generated: Attacked | None
     """On the text that the teacher wrote, where it is named."""
-    perplexity: float | None
+    likelihood: Likelihood | None
+    """Of the holdout."""
     checked: Checked
     below_rounding: Flags | None
     """For which examples rounding may decide whether it memorizes them: bool (examples,); None if unknown."""
@@ -125,8 +131,8 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
     near = _below_rounding(work, member, checked)
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     holdout, generated = (_beside_corpus(work, member, text) for text in layout.SIDE_TEXTS)
-    perplexity = None if holdout is None else run.read_json(layout.perplexity(member.name), float)
-    return Measured(member, found, holdout, generated, perplexity, checked, near)
+    likelihood = None if holdout is None else read_likelihood(work, member)
+    return Measured(member, found, holdout, generated, likelihood, checked, near)
 
 
 def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | None:

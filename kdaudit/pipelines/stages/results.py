@@ -17,6 +17,7 @@ from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
+from kdaudit.pipelines.stages.likelihoods import likelihood_notes
 from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
@@ -86,6 +87,7 @@ def _missing(audited: Audited) -> list[Note]:
     notes = [
         Note(code="tags_not_searched", subject=None, text=NOT_SEARCHED),
         *engine_notes({name: one.checked for name, one in audited.measured.items()}),
+        *likelihood_notes({name: one.likelihood for name, one in audited.measured.items()}),
         *audited.notes,
     ]
     if audited.config.holdout is None:
@@ -122,7 +124,8 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         survival=survival(corpus.rows["matched_tokens"].to_numpy(), audited.target_lengths),
         holdout=_share(measured.holdout, Floor),
         generated=_share(measured.generated, Repeated),
-        perplexity=measured.perplexity,
+        perplexity=None if measured.likelihood is None else measured.likelihood.perplexity,
+        bits_per_byte=None if measured.likelihood is None else measured.likelihood.bits_per_byte,
         fingerprint=member.model.fingerprint,
         seconds=round(corpus.seconds, 3),
         tokens_per_second=round(read / corpus.seconds, 1) if corpus.seconds else None,
