@@ -35,8 +35,9 @@ class Baseline(NamedTuple):
     memorized: Flags
     nearness: Floats
     """Ranks the examples, memorized ones above all others; ties are shared: float64."""
-    nearly: Flags
-    """Which others it nearly memorizes: at most `NEAR` of the suffix's tokens are wrong."""
+    nearly: Flags | None
+    """Which others it nearly memorizes: at most `NEAR` of the suffix's tokens are wrong. None if it was not
+    scored."""
 
     @classmethod
     def of(

@@ -174,8 +174,8 @@ def _against_teacher(student: Flags, teacher: Flags, family: Family) -> dict[str
 def _against_chance(student: Flags, teacher: Flags, family: Family) -> dict[str, Any]:
     """The fields of a `ComparisonResult` that say what chance gives."""
     if len(family.baselines) == 1:
-        specific = teacher & ~family.by_any
-        return {"near_misses": int(np.count_nonzero(specific & family.baselines[0].nearly))}
+        specific, nearly = teacher & ~family.by_any, family.baselines[0].nearly
+        return {"near_misses": None if nearly is None else int(np.count_nonzero(specific & nearly))}
     found = excess_over_chance(student, teacher, family.flags, family.documents)
     cut = excess_at_own_rate(student, teacher, family.baselines, family.documents)
     return {
@@ -341,15 +341,24 @@ def _inheritance_notes(name: str, result: ComparisonResult, baselines: int) -> l
         notes.append(_student_note("inheritance_undefined", name, text))
     elif baselines == 1:
         text = (
-            f"chance is not measured with one baseline. Of the {result.teacher_specific:,} teacher-specific "
-            f"examples the baseline nearly memorizes {result.near_misses:,}: another training without the "
-            "teacher could give these. Two baselines or more (models.baseline, one per seed) tell."
+            f"chance is not measured with one baseline.{_near(result)} Two baselines or more "
+            "(models.baseline, one per seed) tell."
         )
         notes.append(_student_note("chance_not_measured", name, text))
     if result.reference_inheritance is not None and result.ratio_to_floor is None:
         text = "its inheritance has no ratio to chance, because no other baseline memorizes any of it."
         notes.append(_student_note("floor_ratio_undefined", name, text))
     return notes
+
+
+def _near(result: ComparisonResult) -> str:
+    """What a single baseline nearly memorizes, where that is known."""
+    if result.near_misses is None:
+        return ""
+    return (
+        f" Of the {result.teacher_specific:,} teacher-specific examples the baseline nearly memorizes "
+        f"{result.near_misses:,}: another training without the teacher could give these."
+    )
 
 
 def _student_note(code: NoteCode, name: str, text: str) -> Note:

@@ -24,6 +24,14 @@ from pydantic import (
     model_validator,
 )
 
+from kdaudit.config.endpoint import (
+    CONCURRENCY,
+    TIMEOUT,
+    Endpoint,
+    ModelPath,
+    VariableName,
+    is_url,
+)
 from kdaudit.config.paths import PathOrId
 from kdaudit.config.yaml.misfit import MisfitError
 
@@ -135,10 +143,11 @@ AdapterBaseRef = Annotated[
 
 
 class ModelConfig(Section):
-    """One model: a local folder or a Hugging Face model id."""
+    """One model: a local folder, a Hugging Face model id, or a model behind a completions endpoint."""
 
-    path: PathOrId
-    """A local folder in Hugging Face form, or a hub id: whole weights, or a LoRA adapter as PEFT saves it."""
+    path: ModelPath
+    """A local folder in Hugging Face form, or a hub id: whole weights, or a LoRA adapter as PEFT saves it. Or
+    the address of an OpenAI-compatible completions endpoint, as in http://localhost:8000/v1."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
     base: AdapterBaseRef | None = None
@@ -150,9 +159,63 @@ class ModelConfig(Section):
     """Overrides `extraction.tensor_parallel` for this model."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code."""
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """Of an endpoint: the model's name there."""
+    tokenizer: PathOrId | None = None
+    """Of an endpoint: a folder or hub id with the model's tokenizer; null takes that of the audit's first
+    model with weights."""
+    api_key_env: VariableName | None = None
+    """Of an endpoint: the environment variable that holds its key. The key itself never stands in a file."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Of an endpoint: requests at a time; null takes 16."""
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    """Of an endpoint: seconds to wait for the next bytes of an answer; null takes 120."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_path(self) -> Self:
+        if is_url(self.path):
+            of_weights = {key: getattr(self, key) for key in _OF_WEIGHTS}
+            self._refuse(of_weights, "goes with a model's weights, and path is an endpoint", "remove it")
+            if self.model is None:
+                raise MisfitError(
+                    "is required with an endpoint", fix="name the model as its server does", key="model"
+                )
+        else:
+            of_endpoint = {key: getattr(self, key) for key in _OF_ENDPOINT}
+            self._refuse(
+                of_endpoint,
+                "goes with an endpoint, and path is none",
+                "remove it, or write path as http://HOST:PORT/v1",
+            )
+        return self
+
+    def _refuse(self, settings: dict[str, object], what: str, fix: str) -> None:
+        for key, value in settings.items():
+            if value:
+                raise MisfitError(what, fix=fix, key=key)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """How the model is asked, if it is behind an endpoint."""
+        if not is_url(self.path):
+            return None
+        return Endpoint(
+            self.path,
+            self.model or "",
+            self.api_key_env,
+            self.concurrency or CONCURRENCY,
+            self.timeout or TIMEOUT,
+        )
 
 
-ModelRef = Annotated[ModelConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | ModelConfig)]
+_OF_WEIGHTS = ("revision", "base", "dtype", "tensor_parallel", "trust_remote_code")
+_OF_ENDPOINT = ("model", "tokenizer", "api_key_env", "concurrency", "timeout")
+"""Keys of a model that go with one kind of path."""
+
+
+ModelRef = Annotated[
+    ModelConfig, BeforeValidator(_path_alone, json_schema_input_type=ModelPath | ModelConfig)
+]
 CorpusRef = Annotated[
     CorpusConfig, BeforeValidator(_path_alone, json_schema_input_type=PathOrId | CorpusConfig)
 ]

@@ -254,6 +254,7 @@ class DistillConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
+        self._weights_are_here()
         self._names_can_be_used()
         self._one_baseline_and_a_student()
         self._prefixes_leave_text()
@@ -262,6 +263,14 @@ class DistillConfig(Section):
         self._holdout_is_other_text()
         self._audit_can_follow()
         return self
+
+    def _weights_are_here(self) -> None:
+        if isinstance(self.teacher, ModelConfig) and self.teacher.endpoint is not None:
+            raise MisfitError(
+                "is an endpoint, and students are distilled from weights",
+                fix="name a folder or a hub id",
+                key="teacher.path",
+            )
 
     def _names_can_be_used(self) -> None:
         check_names([student.name for student in self.students], RESERVED_NAMES)

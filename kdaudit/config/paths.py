@@ -100,8 +100,12 @@ def _resolved(value: str, info: ValidationInfo) -> str:
     return resolve_path(value, (info.context or {}).get("folder"))
 
 
-_RESOLVED = AfterValidator(_resolved)
-PathOrId = Annotated[str, Field(min_length=1), _RESOLVED]
+class _Marker:
+    """Says of a field that it holds a path."""
+
+
+RESOLVED = _Marker()
+PathOrId = Annotated[str, Field(min_length=1), AfterValidator(_resolved), RESOLVED]
 """A local path, which becomes absolute, or a hub id."""
 
 
@@ -115,7 +119,7 @@ class Reference(NamedTuple):
 def references(config: BaseModel, prefix: str = "") -> Iterator[Reference]:
     """All paths and hub ids of a configuration, in the order of its keys."""
     for name, field in type(config).model_fields.items():
-        marked = _RESOLVED in field.metadata or _is_marked(field.annotation)
+        marked = RESOLVED in field.metadata or _is_marked(field.annotation)
         yield from _references_in(getattr(config, name), f"{prefix}{name}", marked)
 
 
@@ -130,7 +134,7 @@ def _references_in(value: object, key: str, marked: bool) -> Iterator[Reference]
 
 
 def _is_marked(annotation: Any) -> bool:  # noqa: ANN401 - any typing construct
-    return annotation is _RESOLVED or any(_is_marked(part) for part in get_args(annotation))
+    return annotation is RESOLVED or any(_is_marked(part) for part in get_args(annotation))
 
 
 def check_paths(config: BaseModel) -> None:

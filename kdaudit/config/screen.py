@@ -94,10 +94,20 @@ class ScreenConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
+        self._weights_are_here()
         self._windows_hold_prefix_and_suffix()
         self._labels_can_be_had()
         self._memorized_can_be_told()
         return self
+
+    def _weights_are_here(self) -> None:
+        for key, model in self.models.by_key().items():
+            if model.endpoint is not None:
+                raise MisfitError(
+                    "a screening reads weights, and this model is behind an endpoint",
+                    fix="name a folder or a hub id",
+                    key=f"{key}.path",
+                )
 
     def _memorized_can_be_told(self) -> None:
         if len(self.models.baseline) > 1 and self.extraction.engine is None:

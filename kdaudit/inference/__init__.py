@@ -1,4 +1,4 @@
-"""Inference engines: a small protocol, vLLM (the default) and transformers (the reference).
+"""Inference engines: a small protocol, vLLM (the default), transformers (the reference) and endpoints.
 
 `start` loads an engine in a worker process of its own; nothing here imports torch or vLLM.
 """
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import EngineName
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
 from kdaudit.inference.base import (
     ABILITIES,
     Ability,
     Engine,
     EngineInfo,
+    EngineKind,
     EngineOptions,
     Loaded,
     MatchedBytes,
@@ -61,7 +61,8 @@ __all__ = [
 
 _SERVICE = "kdaudit.inference.service:EngineService"
 _TORCH = ("pyarrow", "torch", "transformers.models.auto.modeling_auto")
-PRELOAD = {
+PRELOAD: dict[EngineKind, tuple[str, ...]] = {
+    "endpoint": ("pyarrow", "httpx"),
     "vllm": ("kdaudit.inference.vllm", *_TORCH, "vllm", "vllm.v1.engine.llm_engine"),
     "transformers": _TORCH,
 }
@@ -85,7 +86,7 @@ class Done(NamedTuple):
 
 
 @contextmanager
-def explained(path: str, engine: EngineName) -> Iterator[None]:
+def explained(path: str, engine: EngineKind) -> Iterator[None]:
     """Say which model an engine failed on, and what else could be tried.
 
     Raises:
@@ -99,6 +100,9 @@ def explained(path: str, engine: EngineName) -> Iterator[None]:
     except WorkerDiedError as error:
         raise type(error)(f"{path}: {error}") from None
     except EngineError as error:
+        if engine == "endpoint":
+            told = str(error).removeprefix("EngineError: ")
+            raise EngineError(f"{told}; finished work is kept: run again to resume") from None
         if _OUT_OF_MEMORY.search(str(error)):
             raise OutOfMemoryError(
                 f"{path}: does not fit the memory ({error}); free memory, use a machine with more"
@@ -217,7 +221,7 @@ def _arrays(*rows: Ragged) -> list[NDArray[Any]]:
     return [part for one in rows for part in (one.values, one.offsets)]
 
 
-def prepare(engine: EngineName) -> None:
+def prepare(engine: EngineKind) -> None:
     """Begin to import what an engine needs, while the caller does something else."""
     fork_server(PRELOAD[engine])
 
@@ -234,7 +238,7 @@ def start(options: EngineOptions) -> RemoteEngine:
     return RemoteEngine(options).wait()
 
 
-def require(engine: EngineName) -> None:
+def require(engine: EngineKind) -> None:
     """Refuse an engine that is not installed.
 
     Raises:

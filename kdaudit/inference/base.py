@@ -8,7 +8,7 @@ padding, arrays come out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ __all__ = [
     "Ability",
     "Engine",
     "EngineInfo",
+    "EngineKind",
     "EngineOptions",
     "Lengths",
     "Loaded",
@@ -41,7 +42,11 @@ Ability = Literal["match", "match_text", "generate", "score"]
 MatchedTokens = NDArray[np.int16]
 MatchedBytes = NDArray[np.int32]
 
-ABILITIES: dict[EngineName, frozenset[Ability]] = {
+EngineKind = EngineName | Literal["endpoint"]
+"""What runs a model: what the configuration chooses, but for models behind endpoints."""
+
+ABILITIES: dict[EngineKind, frozenset[Ability]] = {
+    "endpoint": frozenset({"match", "match_text", "generate"}),
     "vllm": frozenset({"match", "match_text", "generate"}),
     "transformers": frozenset({"match", "match_text", "generate", "score"}),
 }
@@ -66,9 +71,10 @@ class Masking(NamedTuple):
 class EngineOptions(NamedTuple):
     """How to load one model."""
 
-    engine: EngineName
+    engine: EngineKind
     path: str
-    """A local folder in Hugging Face form with safetensors weights."""
+    """A local folder in Hugging Face form with safetensors weights; for an endpoint's model with its
+    tokenizer alone."""
     max_tokens: int
     """Longest sequence to come, in tokens: BOS token, prefix and suffix. The model reads all but the last."""
     dtype: str = "auto"
@@ -91,6 +97,8 @@ class EngineOptions(NamedTuple):
     pieces: Sequence[str | None] = ()
     """For `match_text`: by token id the bytes that the token writes, as characters U+0000 to U+00FF, so that
     they are JSON; None for ids that stand for no token."""
+    endpoint: Sequence[Any] | None = None
+    """Fields of `Endpoint`, for a model behind one."""
 
     @property
     def masking(self) -> Masking:

@@ -12,6 +12,7 @@ from kdaudit.inference.base import Engine, Loaded, MatchedBytes, Scores, Task
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
 _ENGINES = {
+    "endpoint": "kdaudit.inference.endpoint.engine:EndpointEngine",
     "vllm": "kdaudit.inference.vllm:VllmEngine",
     "transformers": "kdaudit.inference.transformers:TransformersEngine",
 }

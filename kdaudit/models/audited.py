@@ -10,8 +10,10 @@ from kdaudit.config.audit import (
     ModelSet,
     StudentConfig,
 )
+from kdaudit.errors import ModelError
 from kdaudit.models.adapters import remote_part
 from kdaudit.models.checkpoint.copies import equal_models
+from kdaudit.models.endpoints import endpoint_note, is_left_out, plain_key_warning, resolve_endpoint
 from kdaudit.models.resolving import (
     ResolvedModel,
     check_same_tokenizer,
@@ -78,6 +80,11 @@ class AuditedModels(NamedTuple):
     def vocabulary(self) -> int:
         """Columns of all models' logits that stand for tokens."""
         return min(len(member.tokenizer) for member in self.members)
+
+    @property
+    def with_weights(self) -> list[AuditedModel]:
+        """Models whose weights are here, and not behind an endpoint: those that can be scored."""
+        return [member for member in self.members if member.model.behind is None]
 
     @property
     def students(self) -> list[AuditedModel]:
@@ -147,13 +154,35 @@ def find_models(
     """
     members: list[AuditedModel] = []
     configured = _configured(models)
-    for done, one in enumerate(configured):
+    for done, one in enumerate(sorted(configured, key=lambda one: one.config.endpoint is not None)):
         progress("models: reading headers" if headers_only else "models: hashing", done, len(configured))
-        if not headers_only or remote_part(one.config, one.key) is None:
+        if not (headers_only and _is_remote(one, members)):
             members.append(_resolve(one, members, hashed=not headers_only))
+    order = [one.name for one in configured]
+    members.sort(key=lambda member: order.index(member.name))
     alike = check_same_tokenizer({member.name: member.model for member in members})
-    notes = [] if headers_only else [*_adapters(members), *_copies(members)]
+    notes = [] if headers_only else [*_endpoints(members), *_adapters(members), *_copies(members)]
     return AuditedModels(members, list(_warnings(members, copies=not headers_only)), alike, notes)
+
+
+def _is_remote(one: _Configured, before: Sequence[AuditedModel]) -> bool:
+    """Whether a model cannot be found without the hub."""
+    if one.config.endpoint is not None:
+        return is_left_out(one.config, _with_weights(before))
+    return remote_part(one.config, one.key) is not None
+
+
+def _with_weights(members: Sequence[AuditedModel]) -> list[ResolvedModel]:
+    return [member.model for member in members if member.model.behind is None]
+
+
+def _endpoints(members: Sequence[AuditedModel]) -> Iterator[Note]:
+    """For readers of the results: which models are behind endpoints."""
+    names = [member.name for member in members if member.model.behind is None]
+    for member in members:
+        if member.model.behind is not None:
+            lender = names[0] if member.config.tokenizer is None else None
+            yield endpoint_note(member.name, member.model.behind, lender)
 
 
 def _adapters(members: Sequence[AuditedModel]) -> Iterator[Note]:
@@ -189,7 +218,11 @@ def _copies(members: Sequence[AuditedModel]) -> list[Note]:
 def _warnings(members: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
     """What the user should know of the models and need not act on."""
     yield from (member.model.warning for member in members if member.model.warning)
-    yield from (note.text for note in _adapters(members))
+    yield from (note.text for note in (*_endpoints(members), *_adapters(members)))
+    for member in members:
+        plain = None if member.model.behind is None else plain_key_warning(member.model.behind)
+        if plain:
+            yield f"{member.key}: {plain}"
     teacher = next((member for member in members if member.role == "teacher"), None)
     for member in members:
         if member.role == "student" and teacher is not None:
@@ -204,15 +237,26 @@ def lone_cutter(models: ModelSet) -> AuditedModels:
     """The model whose tokenizer cuts the texts, alone: the teacher, without one the first model.
 
     Raises:
-        ModelError: it is missing, unsafe or damaged.
+        ModelError: it is missing, unsafe or damaged, or behind an endpoint.
 
     """
+    first = _configured(models)[0]
+    if first.config.endpoint is not None:
+        raise ModelError(
+            "is behind an endpoint, and engines are timed on weights that are here",
+            fix="name a folder or a hub id",
+            key=f"{first.key}.path",
+        )
     return AuditedModels([_resolve(_configured(models)[0], [])], [], {}, [])
 
 
 def _resolve(one: _Configured, before: Sequence[AuditedModel], *, hashed: bool = True) -> AuditedModel:
     """Find a model; one that reads text like a model before it shares that one's tokenizer."""
-    model = resolve_model(one.config, one.key, hashed=hashed)
+    endpoint = one.config.endpoint
+    if endpoint is None:
+        model = resolve_model(one.config, one.key, hashed=hashed)
+    else:
+        model = resolve_endpoint(one.config, endpoint, one.key, _with_weights(before))
     same = (
         member.tokenizer
         for member in before

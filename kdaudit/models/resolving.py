@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from kdaudit.config.audit import ModelConfig
+from kdaudit.config.endpoint import Endpoint
 from kdaudit.config.paths import nearest_name
 from kdaudit.errors import KdauditError, ModelError, reason
 from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, is_adapter
@@ -86,6 +87,8 @@ class ResolvedModel(NamedTuple):
     """What tells that a file was written to since it was fingerprinted."""
     adapted: Adapted | None = None
     """None for a whole model."""
+    behind: Endpoint | None = None
+    """The endpoint that the model is behind, so that `folder` holds its tokenizer alone; else None."""
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -96,7 +99,9 @@ class ResolvedModel(NamedTuple):
 
     @property
     def embedding_rows(self) -> int | None:
-        """Rows of its embeddings; None where its own code puts something else under that key."""
+        """Rows of its embeddings; None where its own code, or an endpoint, does not say."""
+        if self.behind is not None:
+            return None
         if self.adapted is not None and self.adapted.rows is not None:
             return self.adapted.rows
         rows = read_config(self.folder).get("vocab_size")
@@ -157,6 +162,18 @@ def find_folder(config: ModelConfig, key: str) -> Path:
     return _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
 
 
+def fetch_tokenizer(config: ModelConfig, key: str) -> Path:
+    """A tokenizer's folder, which is fetched from the hub, without weights, if it is not local.
+
+    Raises:
+        ModelError: it does not exist, or cannot be fetched.
+
+    """
+    if Path(config.path).is_absolute():
+        return _local_folder(config, key)
+    return _download(config, key, config.revision, _HUB_FILES)
+
+
 def local_fingerprint(config: ModelConfig, key: str) -> str:
     """The fingerprint of a local model as it stands; nothing else of it is checked.
 
@@ -211,7 +228,7 @@ def commit_of(snapshot: Path) -> str | None:
 
 def smaller_teacher_warning(teacher: ResolvedModel, student: ResolvedModel, name: str) -> str | None:
     """A warning when a student is as large as its teacher or larger, else None."""
-    if teacher.parameters > student.parameters:
+    if teacher.parameters > student.parameters or teacher.behind is not None:
         return None
     return (
         f"models.teacher has {teacher.parameters:,} parameters and student {name} {student.parameters:,}: "

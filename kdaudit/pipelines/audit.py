@@ -140,11 +140,20 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
                 absent("The risk predictor was switched off (predictor.enabled), and entropy was not taken."),
             )
         elif scored_pair(work.models) is None:
-            lacking = "models.teacher" if work.models.teacher is None else "models.baseline"
-            write_found(work, absent(f"There is no risk predictor: its features need {lacking}."))
+            write_found(
+                work, absent(f"There is no risk predictor: its features need {_lacking(work.models)}.")
+            )
         else:
             flags = label_flags(asked.labels, exposed_by(work, work.models.members), student)
             write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
+
+
+def _lacking(models: AuditedModels) -> str:
+    """What the features need and these models lack."""
+    if models.teacher is None or not models.baselines:
+        return "models.teacher" if models.teacher is None else "models.baseline"
+    behind = [one.key for one in (models.teacher, models.baselines[0]) if one.model.behind is not None]
+    return f"the weights of {' and '.join(behind)}, which an endpoint does not give"
 
 
 def _features_of(models: AuditedModels) -> list[AuditedModel]:

@@ -14,6 +14,7 @@ NoteCode = Literal[
     # The audit: what was not measured, and how text was read.
     "no_holdout",
     "no_teacher",
+    "endpoint",
     "no_base",
     "shards_missing",
     "tags_not_searched",

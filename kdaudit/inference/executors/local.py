@@ -60,6 +60,9 @@ class LocalExecutor:
     def _places(self, job: ModelJob) -> Iterator[tuple[EngineOptions, dict[str, str]]]:
         """What each replica is loaded with."""
         options = job.options
+        if options.engine == "endpoint":  # which asks several times at once by itself
+            yield options, {}
+            return
         if self._replicas is not None:
             for _ in range(self._replicas):
                 yield options._replace(memory_share=options.memory_share / self._replicas), {}

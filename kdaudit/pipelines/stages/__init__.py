@@ -3,6 +3,7 @@
     opening.py       configuration -> models and texts found, an open run
     preflight.py     what is checked before anything costs time
     fit.py           where examples are cut for each model; whether its context and the machine suffice
+    endpoints.py     models behind endpoints, asked before anything costs time
     inputs.py        what a run is made from
     work.py          what every stage is given
     merged.py        adapters and their base models -> whole models, as long as the run works

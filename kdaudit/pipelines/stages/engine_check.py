@@ -62,7 +62,12 @@ def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
 
 
 def write_reference(work: Work, member: AuditedModel) -> None:
-    """Let the reference say what the model says; where it cannot, note why, and warn."""
+    """Let the reference say what the model says; where it cannot, note why, and warn.
+
+    Nothing is said of a model behind an endpoint: it has no weights here, and a note of its own says so.
+    """
+    if member.model.behind is not None:
+        return
     run, stamps = work.run, work.stamps(member)
     depends = {"transformers": version("transformers"), "windows": WINDOWS, "files": stamps}
     if run.done(_stage(member), depends) and any(map(run.has, check_files(member))):

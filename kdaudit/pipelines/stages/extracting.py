@@ -110,10 +110,11 @@ class Extracting:
 
         """
         for attack in ATTACKS:
-            if lacking := attack.needs - ABILITIES[self._engine]:
+            engine = self._engine if member.model.behind is None else "endpoint"
+            if lacking := attack.needs - ABILITIES[engine]:
                 what = " or ".join(sorted(lacking))
                 raise UsageError(
-                    f"{self._engine} cannot {what}, which the attack {attack.name} needs",
+                    f"{engine} cannot {what}, which the attack {attack.name} needs",
                     fix="set it to transformers",
                     key="extraction.engine",
                 )

@@ -105,7 +105,9 @@ def _whose(models: AuditedModels) -> str:
 def _check_fit(
     models: AuditedModels, member: AuditedModel, split: Split, whole: Mapping[str, CorpusConfig]
 ) -> None:
-    """Check that a model can read what it will be given."""
+    """Check that a model can read what it will be given; what is behind an endpoint is asked itself."""
+    if member.model.behind is not None:
+        return
     folder, trusted = member.model.folder, member.config.trust_remote_code
     name, place = member.model.name, f"{member.key}.path"
     most = read_context_length(folder, trust_remote_code=trusted)
@@ -148,8 +150,10 @@ def engine_options(
 
     An adapter's path is its base model's: the caller puts the merged model's in its place.
     """
+    behind = member.model.behind
     return EngineOptions(
-        engine=engine,
+        engine=engine if behind is None else "endpoint",
+        endpoint=None if behind is None else tuple(behind),
         path=str(member.model.folder),
         max_tokens=split.tokens,
         dtype=member.config.dtype or extraction.dtype,

@@ -59,8 +59,8 @@ def write_likelihoods(work: Work, examples: int) -> None:
         examples: how many there are.
 
     """
-    run, members = work.run, work.models.members
-    if not (run.shards(HOLDOUT) or work.predictor.enabled):
+    run, members = work.run, work.models.with_weights
+    if not members or not (run.shards(HOLDOUT) or work.predictor.enabled):
         return
     sample = _sample(work.seed, examples)
     for number, member in enumerate(members):
@@ -77,7 +77,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
 
 
 def _write_all_entropies(work: Work) -> None:
-    run, names = work.run, [layout.entropy(member.name) for member in work.models.members]
+    run, names = work.run, [layout.entropy(member.name) for member in work.models.with_weights]
     depends = [run.hash_of(name) for name in names]
     if not run.done("entropy", depends):
         with run.stage("entropy", depends):
@@ -188,7 +188,7 @@ def read_entropies(work: Work) -> EntropyPoints:
     if not work.predictor.enabled:
         return {}
     points = {}
-    for member in work.models.members:
+    for member in work.models.with_weights:
         table = work.run.read_table(layout.entropy(member.name))
         points[member.name] = np.stack([table[name].to_numpy() for name in _AXES], axis=1)
     return points

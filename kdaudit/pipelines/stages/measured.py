@@ -118,7 +118,7 @@ def _family(work: Work, measured: Mapping[str, Measured]) -> Family:
     teacher = work.models.teacher
     baselines = [
         unscored_baseline(work, measured[one.name].corpus)
-        if teacher is None
+        if teacher is None or one.model.behind is not None
         else read_baseline(work, one, measured[one.name].corpus, compared)
         for one in work.models.baselines
     ]
@@ -131,7 +131,8 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
     near = _below_rounding(work, member, checked)
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
     holdout, generated = (_beside_corpus(work, member, text) for text in layout.SIDE_TEXTS)
-    likelihood = None if holdout is None else read_likelihood(work, member)
+    scored = holdout is not None and member.model.behind is None
+    likelihood = read_likelihood(work, member) if scored else None
     return Measured(member, found, holdout, generated, likelihood, checked, near)
 
 

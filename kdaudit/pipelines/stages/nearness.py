@@ -20,7 +20,6 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
-from kdaudit.pipelines.stages.scoring import scored_pair
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
@@ -29,7 +28,8 @@ from kdaudit.runs.examples import read_examples
 def write_nearness(work: Work) -> None:
     """Score every baseline on the examples that teacher, baselines or students memorize.
 
-    Without a teacher there is no inheritance that chance could explain, and nothing is scored.
+    Without a teacher there is no inheritance that chance could explain, and nothing is scored; nor is a model
+    behind an endpoint.
     """
     for member in work.models.baselines:
         wanted = _due(work, member)
@@ -47,7 +47,7 @@ def score_in(worker: FeatureWorker, work: Work, member: AuditedModel) -> None:
 
 def _due(work: Work, member: AuditedModel) -> NDArray[np.int64] | None:
     """Examples to score; None if an earlier call scored them, or more before a student was removed."""
-    if scored_pair(work.models) is None:
+    if work.models.teacher is None or member.model.behind is not None:
         return None
     run, name = work.run, layout.nearness(member.name)
     compared = [one for one in work.models.members if one.role != "base"]
@@ -104,7 +104,8 @@ def read_baseline(work: Work, member: AuditedModel, found: Attacked, compared: F
 
 
 def unscored_baseline(work: Work, found: Attacked) -> Baseline:
-    """A baseline where nothing is compared by its nearness: without a teacher."""
+    """A baseline that was not scored, near to what it does not memorize by its matched tokens alone."""
     nothing = np.empty(0)
     matched = found.rows["matched_tokens"].to_numpy() / work.split.suffix_tokens
-    return Baseline.of(found.exposed, matched, nothing.astype(np.int64), nothing, nothing)
+    ranked = Baseline.of(found.exposed, matched, nothing.astype(np.int64), nothing, nothing)
+    return ranked._replace(nearly=None)

@@ -12,7 +12,8 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import PinnedSource, first_texts, pin_source, refuse_equal_sources
 from kdaudit.inference import prepare
-from kdaudit.models.audited import find_models, with_tokenizer_notes
+from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
+from kdaudit.pipelines.stages.endpoints import ask_endpoints
 from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 from kdaudit.pipelines.stages.merged import MergedModels
@@ -57,13 +58,20 @@ def opened(
     """
     check_folder(folder)
 
+    runs, asked = fresh or not (folder / outcome).exists(), set[str]()
+
     def make_ready() -> None:
-        if fresh or not (folder / outcome).exists():
+        if runs:
             check_machine(config.models, config.extraction)
             prepare(config.extraction.engine or "transformers")
 
-    preflight(config, hub=True, progress=progress, meanwhile=make_ready)
+    def ask(models: AuditedModels) -> None:
+        left = [member for member in models.members if runs and member.name not in asked]
+        asked.update(ask_endpoints(config.extraction, left, progress))
+
+    preflight(config, hub=True, progress=progress, meanwhile=make_ready, ask=ask)
     models = find_models(config.models, progress=progress)
+    ask(models)
     split = split_of(config.extraction, models, read_whole(config))
     sources = {}
     for key, section in corpora_of(config).items():

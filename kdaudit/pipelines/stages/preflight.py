@@ -41,6 +41,7 @@ def preflight(
     hub: bool,
     progress: Progress = lambda *_: None,
     meanwhile: Callable[[], None] = lambda: None,
+    ask: Callable[[AuditedModels], None] = lambda _: None,
 ) -> list[str]:
     """Refuse what a look at the texts' first rows and at the models' headers shows to be wrong.
 
@@ -50,6 +51,7 @@ def preflight(
             they are checked once they are downloaded.
         progress: told of each text and model.
         meanwhile: called once the texts are right, to begin what takes long.
+        ask: given the models that are here once they are right, to ask those behind endpoints.
 
     Returns:
         What was not looked at, each with the reason.
@@ -78,6 +80,7 @@ def preflight(
     if models is not None:
         for key, head in heads.items():
             _check_lengths(head, key, models.tokenizer, least)
+        ask(models)
     return [*skipped, *missing]
 
 
@@ -133,15 +136,24 @@ def _check_models(
     config: AuditConfig | ScreenConfig, progress: Progress
 ) -> tuple[list[str], AuditedModels | None]:
     """Check the local models' headers, and whether they fit one another and the windows."""
-    from kdaudit.models.adapters import remote_part
-
-    found = {key: remote_part(one, key) for key, one in config.models.by_key().items()}
-    skipped = [_not_checked(key, name) for key, name in found.items() if name is not None]
-    if len(skipped) == len(found):
+    found = {key: _elsewhere(key, one) for key, one in config.models.by_key().items()}
+    skipped = [why for why, _ in found.values() if why is not None]
+    if not any(here for _, here in found.values()):
         return skipped, None
     models = find_models(config.models, headers_only=True, progress=progress)
     split_of(config.extraction, models, read_whole(config))
     return skipped, models
+
+
+def _elsewhere(key: str, config: ModelConfig) -> tuple[str | None, bool]:
+    """Why a model was not looked at, if it was not, and whether its tokenizer is here."""
+    from kdaudit.models.adapters import remote_part
+
+    if config.endpoint is not None:
+        why = f"{key}.path: {config.path} was not asked; an audit asks it before the corpus is read"
+        return why, config.tokenizer is not None and Path(config.tokenizer).is_absolute()
+    name = remote_part(config, key)
+    return (None, True) if name is None else (_not_checked(key, name), False)
 
 
 def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:

@@ -153,9 +153,8 @@ def _share(found: Attacked | None, kind: type[_Share]) -> _Share | None:
 
 def _extraction_result(audited: Audited) -> ExtractionResult:
     engines = [measured.corpus.engine for measured in audited.measured.values()]
-    first = engines[0]
     return ExtractionResult(
-        engine=first.engine,
+        engine=", ".join(dict.fromkeys(engine.engine for engine in engines)),
         engine_version=", ".join(sorted({engine.version for engine in engines})),
         prefix_tokens=audited.split.prefix_tokens,
         suffix_tokens=audited.split.suffix_tokens,

@@ -64,10 +64,10 @@ class ScoredPair(NamedTuple):
 
 
 def scored_pair(models: AuditedModels) -> ScoredPair | None:
-    """Teacher and first baseline; None where one of them is missing, and so there are no features."""
-    if models.teacher is None or not models.baselines:
-        return None
-    return ScoredPair(models.teacher, models.baselines[0])
+    """Teacher and first baseline; None where the weights of one are missing, and so there are no features."""
+    pair = [models.teacher, *models.baselines[:1]]
+    found = [one for one in pair if one is not None and one.model.behind is None]
+    return ScoredPair(*found) if len(found) == len(ScoredPair._fields) else None
 
 
 def role_in_features(work: Work, member: AuditedModel) -> str | None:

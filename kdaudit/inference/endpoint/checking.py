@@ -1,0 +1,151 @@
+"""Before an audit: that the model is there, takes what it is given, and answers alike twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+from kdaudit.config.endpoint import Endpoint
+from kdaudit.errors import ModelError
+from kdaudit.inference.endpoint.client import EndpointClient, EndpointError, MissingKeyError
+from kdaudit.inference.endpoint.ways import Way, ask_once, find_way
+from kdaudit.models.tokenizer import ModelTokenizer
+
+_TEXT = (
+    "The quick brown fox \N{EM DASH} 1,234 na\u00efve caf\u00e9s,\n\t\u6771\u4eac; (c) 2024: jumps over a dog"
+)
+"""Words, digits, accents, white space and CJK, which tokenizers take apart in different ways."""
+_PROBED = 16
+"""Tokens that the model writes twice."""
+_FORBIDDEN = (401, 403)
+_ATTEMPTS = 3
+"""A user waits: what does not answer in three attempts is told at once."""
+
+
+def check_endpoint(endpoint: Endpoint, tokenizer: ModelTokenizer, key: str, tokens: int) -> Way:
+    """Ask a model twice for the same few tokens.
+
+    Args:
+        endpoint: where it is.
+        tokenizer: what the audit reads texts with.
+        key: where the model stands in the configuration, as in `models.teacher`.
+        tokens: of the longest sequence to come.
+
+    Returns:
+        How it is asked.
+
+    Raises:
+        ModelError: the server does not answer, lacks the model, refuses prompts, reads other tokens than the
+            tokenizer, or answers otherwise the second time.
+
+    """
+    with _told(endpoint, key), EndpointClient(endpoint, _ATTEMPTS) as client:
+        _check_listed(client, endpoint, key, tokens)
+        way = find_way(client)
+        if not way.ids_in:
+            _check_text(client, way, key)
+        _check_reading(client, way, tokenizer, endpoint, key)
+        _check_repeats(client, way, tokenizer, endpoint, key)
+    return way
+
+
+@contextmanager
+def _told(endpoint: Endpoint, key: str) -> Iterator[None]:
+    """What the client says, under the key that it is about, with a remedy."""
+    try:
+        yield
+    except MissingKeyError as error:
+        raise ModelError(
+            error.what, fix="set it to the server's key, then run again", key=f"{key}.api_key_env"
+        ) from error
+    except EndpointError as error:
+        raise _refusal(error, endpoint, key) from error
+
+
+def _refusal(error: EndpointError, endpoint: Endpoint, key: str) -> ModelError:
+    status = error.refusal.status if error.refusal else 0
+    place, fix = f"{key}.path", "check the address and the server's log"
+    if error.unreachable:
+        fix = "start the server, or correct the address"
+    elif status in _FORBIDDEN and endpoint.api_key_env is None:
+        fix = "put the server's key into an environment variable and name that in api_key_env"
+        place = f"{key}.api_key_env"
+    elif status in _FORBIDDEN:
+        fix, place = f"correct the key in {endpoint.api_key_env}", f"{key}.api_key_env"
+    elif status in (404, 405):
+        fix = "name a server and model with /v1/completions: a chat endpoint does not continue a prefix"
+    return ModelError(f"{endpoint.url} {error.what}", fix=fix, key=place)
+
+
+def _check_listed(client: EndpointClient, endpoint: Endpoint, key: str, tokens: int) -> None:
+    """Refuse a model that the server does not list, or whose context it says to be too short."""
+    try:
+        listed = {str(one.get("id")): one for one in client.models()}
+    except EndpointError as error:
+        if error.refusal is None or error.refusal.status != 404:
+            raise
+        return  # a server need not list its models
+    if endpoint.model not in listed:
+        near = get_close_matches(endpoint.model, listed, n=1)
+        there = ", ".join(sorted(listed)[:5]) or "none"
+        raise ModelError(
+            f"{endpoint.url} has no model {endpoint.model!r}",
+            fix=f"did you mean {near[0]}?" if near else f"choose from: {there}",
+            key=f"{key}.model",
+        )
+    most = _context(listed[endpoint.model])
+    if most is not None and most < tokens:
+        raise ModelError(
+            f"{endpoint.url}: the context length of {endpoint.model} is {most} tokens, prefix and suffix "
+            f"take {tokens}",
+            fix="lower extraction.prefix_tokens or extraction.suffix_tokens, or raise it at the server",
+            key=f"{key}.path",
+        )
+
+
+def _context(described: dict[str, Any]) -> int | None:
+    most = described.get("max_model_len")
+    return most if isinstance(most, int) else None
+
+
+def _check_text(client: EndpointClient, way: Way, key: str) -> None:
+    """Refuse a server that takes text and gives nothing for it."""
+    if not any(piece.text for piece in ask_once(client, way, _TEXT, _PROBED)):
+        raise ModelError(
+            "the server continues a text with nothing",
+            fix="name a model that continues text, not one for chats or embeddings",
+            key=f"{key}.model",
+        )
+
+
+def _check_reading(
+    client: EndpointClient, way: Way, tokenizer: ModelTokenizer, endpoint: Endpoint, key: str
+) -> None:
+    """Refuse another tokenizer than the server's, where the server says which tokens it reads."""
+    said = ask_once(client, way, _TEXT, 1)
+    read = next((piece.prompt_token_ids for piece in said if piece.prompt_token_ids), None)
+    own = tokenizer.encode(_TEXT)
+    if read is not None and list(read[-len(own) :]) != own:
+        raise ModelError(
+            f"{endpoint.url} reads text as other tokens than the tokenizer that the audit takes for it",
+            fix="name the model's own tokenizer, a folder or hub id",
+            key=f"{key}.tokenizer",
+        )
+
+
+def _check_repeats(
+    client: EndpointClient, way: Way, tokenizer: ModelTokenizer, endpoint: Endpoint, key: str
+) -> None:
+    """Refuse a server whose greedy decoding is none."""
+    prompt = tokenizer.encode(_TEXT) if way.ids_in else _TEXT
+    first, second = (ask_once(client, way, prompt, _PROBED) for _ in range(2))
+    both = [("".join(one.text for one in said), [one.token_ids for one in said]) for said in (first, second)]
+    ids = [[token for part in parts for token in part or ()] for _, parts in both]
+    if both[0][0] != both[1][0] or ids[0] != ids[1]:
+        raise ModelError(
+            f"{endpoint.url} continues the same text in two ways, at temperature 0",
+            fix="make the server decode greedily and deterministically: no sampling, one replica",
+            key=f"{key}.path",
+        )
