@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus import Document, build_examples
+from kdaudit.corpus import Document, ExampleTokens, build_examples
 from kdaudit.corpus.distinct import SLACK, Ledger
 from kdaudit.corpus.windows import BATCH_CHARACTERS, BATCH_DOCUMENTS, Cutter, batched, cut
 from kdaudit.errors import CorpusError, ModelError, StorageError
@@ -63,7 +63,7 @@ def write(path: Path, texts: list[str]) -> Path:
 def build(path, tokenizer, scratch, *, minimum=3, seed=0, progress=None, **fields):
     config = CorpusConfig.model_validate({"path": str(path), "window": 5, **fields})
     return build_examples(
-        config, tokenizer, minimum_tokens=minimum, seed=seed, scratch=scratch, progress=progress
+        config, tokenizer, tokens=tokens_of(minimum), seed=seed, scratch=scratch, progress=progress
     )
 
 
@@ -71,8 +71,13 @@ def rows_of(examples, rows=1000) -> list[dict]:
     return [row for table in examples.tables(rows) for row in table.to_pylist()]
 
 
-def windows_of(tokenizer, documents, **sizes):
-    cutter = Cutter(tokenizer, **sizes)
+def tokens_of(minimum: int) -> ExampleTokens:
+    """Of so many tokens one is the prefix, where there is more than one."""
+    return ExampleTokens(min(1, minimum - 1), minimum - min(1, minimum - 1))
+
+
+def windows_of(tokenizer, documents, *, minimum, **sizes):
+    cutter = Cutter(tokenizer, tokens=tokens_of(minimum), **sizes)
     return [window for batch in batched(documents) for window in cutter.cut(batch)], cutter
 
 
@@ -201,7 +206,7 @@ def test_a_sentencepiece_like_tokenizer_agrees_with_transformers():
 
 def test_a_tokenizer_without_a_fast_form_is_refused():
     with pytest.raises(ModelError, match="object is not a fast tokenizer"):
-        Cutter(object(), window=2, stride=2, minimum=2)
+        Cutter(object(), window=2, stride=2, tokens=tokens_of(2))
 
 
 def test_batches_are_bounded_in_rows_and_characters():
@@ -246,6 +251,8 @@ def test_examples_are_those_of_a_counter(digits, tmp_path_factory, texts, stride
             "text": whole[text],
             "token_ids": [int(c) for c in whole[text]],
             "copies": copies[text],
+            "prefix_tokens": 1,
+            "suffix_tokens": 2,
         }
         for number, text in enumerate(order)
     ]
@@ -330,7 +337,7 @@ def test_each_window_is_sampled_equally_often_over_seeds():
     windows = np.arange(40, dtype=np.int32).reshape(20, 2)
     drawn = np.zeros(20)
     for seed in range(2_000):
-        ledger = Ledger(measured=2, seed=seed, limit=5)
+        ledger = Ledger(seed=seed, limit=5)
         for window in windows:
             ledger.add(window)
         drawn[ledger.settle().rows] += 1
@@ -342,7 +349,7 @@ def test_each_window_is_sampled_equally_often_over_seeds():
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=80), st.integers(1, 12), st.sets(st.integers(0, 79)))
 def test_settling_at_any_time_changes_nothing(values, limit, stops):
-    once, often = Ledger(measured=1, seed=3, limit=limit), Ledger(measured=1, seed=3, limit=limit)
+    once, often = Ledger(seed=3, limit=limit), Ledger(seed=3, limit=limit)
     kept_once, kept_often = [], []
     for place, value in enumerate(values):
         window = np.array([value], dtype=np.int32)
@@ -360,7 +367,7 @@ def test_settling_at_any_time_changes_nothing(values, limit, stops):
 
 
 def test_a_settled_sample_refuses_what_it_cannot_keep():
-    ledger = Ledger(measured=1, seed=0, limit=10)
+    ledger = Ledger(seed=0, limit=10)
     admitted = [ledger.add(np.array([n], dtype=np.int32)) for n in range(1_000)]
     ledger.settle()
     assert all(admitted)
@@ -419,5 +426,5 @@ def test_ids_beyond_the_number_of_tokens_are_kept_as_they_are(tmp_path):
     path = tmp_path / "corpus.jsonl"
     path.write_text('{"text": "a b a b"}\n')
     config = CorpusConfig(path=str(path), window=4)
-    examples = build_examples(config, words, minimum_tokens=2, seed=0, scratch=tmp_path, keep_tokens=True)
+    examples = build_examples(config, words, tokens=tokens_of(2), seed=0, scratch=tmp_path, keep_tokens=True)
     assert [ids.tolist() for ids in examples.documents()] == [[0, 70_000, 0, 70_000]]

@@ -22,7 +22,7 @@ from tokenizers import (
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import Document
-from kdaudit.corpus.windows import Cutter
+from kdaudit.corpus.windows import Cutter, ExampleTokens
 from kdaudit.models.tokenizer import Encoder, plain_tokenizer
 from kdaudit.screening.spans import Marker
 from kdaudit.screening.window_hashes import KeySet
@@ -317,8 +317,9 @@ def test_windows_and_marks_of_a_long_document_are_those_of_the_whole(monkeypatch
     config = CorpusConfig.model_validate({"path": "x", "window": 32, "stride": 16})
 
     def read() -> tuple[list, list]:
-        windows = [*Cutter(tokenizer, window=32, stride=16, minimum=8).cut(batch)]
-        flagged = KeySet([window.token_ids for window in windows[::3]], 8)
+        tokens = ExampleTokens(4, 4)
+        windows = [*Cutter(tokenizer, window=32, stride=16, tokens=tokens).cut(batch)]
+        flagged = KeySet([window.measured for window in windows[::3]])
         marks = Marker(tokenizer, config, 8, flagged, None).mark(batch)
         return [(w.document_id, w.offset, w.text, w.token_ids.tolist()) for w in windows], marks
 
@@ -332,13 +333,13 @@ MEMORY = """
 import resource, sys
 from tokenizers import Tokenizer
 from kdaudit.corpus import Document
-from kdaudit.corpus.windows import Cutter, batched
+from kdaudit.corpus.windows import Cutter, ExampleTokens, batched
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 text = " ".join(f"{number % 1000} the quick brown fox, the lazy dog." for number in range(500_000))
-cutter = Cutter(Tokenizer.from_file(sys.argv[1]), window=256, stride=256, minimum=100)
+cutter = Cutter(Tokenizer.from_file(sys.argv[1]), window=256, stride=256, tokens=ExampleTokens(50, 50))
 before = peak()
 windows = (window for batch in batched([Document("d", text, 0)]) for window in cutter.cut(batch))
 tokens = sum(len(window.token_ids) for window in windows)

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus import ExampleTokens
 from kdaudit.distillation import corpus as corpus_module
 from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, write_hard_corpus
 from kdaudit.distillation.windows import cut_windows
@@ -513,7 +514,12 @@ def test_a_teacher_that_writes_through_another_model_stops(
     toys.write_corpus(tmp_path / "corpus.jsonl", random.integers(2, toys.VOCABULARY, (30, 14)).tolist())
     corpus = CorpusConfig(path=str(tmp_path / "corpus.jsonl"), window=14)
     windows = cut_windows(
-        corpus, toys.tokenizer(), tmp_path / "w.bin", minimum=14, key="corpus", progress=lambda _: None
+        corpus,
+        toys.tokenizer(),
+        tmp_path / "w.bin",
+        tokens=ExampleTokens(7, 7),
+        key="corpus",
+        progress=lambda _: None,
     )
     teacher = TeacherEngine(EngineOptions("transformers", str(tmp_path / "teacher"), 14), "sha256:0", 10**5)
     settings = DecodingSettings(toys.PREFIX, temperature, 0, None)

@@ -450,7 +450,7 @@ def test_suffixes_are_counted_at_any_offset_of_any_document(
     cuts = [one[-width:] for one in documents if len(one) >= width]
     cuts += [rng.integers(3, 9, width).astype(np.int32)]  # stands nowhere
     suffixes = np.stack(cuts)
-    counter = SuffixCounter([suffixes[:7], suffixes[7:]])
+    counter = SuffixCounter([Ragged.of(suffixes[:7]), Ragged.of(suffixes[7:])])
     for document in documents:
         counter.feed(document)
     plain = [tuple(document.tolist()) for document in documents]
@@ -465,6 +465,22 @@ def test_suffixes_are_counted_at_any_offset_of_any_document(
     assert max(expected) > 1
 
 
+def test_suffixes_of_any_lengths_are_counted_each_for_itself() -> None:
+    rng = np.random.default_rng(3)
+    documents = [rng.integers(0, 3, size).astype(np.int32) for size in rng.integers(1, 60, 80)]
+    suffixes = [one[-int(rng.integers(1, 6)) :] for one in documents]
+    counter = SuffixCounter([Ragged.of(suffixes[:30]), Ragged.of(suffixes[30:])])
+    for document in documents:
+        counter.feed(document)
+    spelled = ["".join(map(str, document)) for document in documents]
+    expected = [
+        sum(text.startswith(one, at) for text in spelled for at in range(len(text)))
+        for one in ("".join(map(str, suffix)) for suffix in suffixes)
+    ]
+    assert counter.counts.tolist() == expected
+    assert len({len(suffix) for suffix in suffixes}) > 3
+
+
 def test_stretches_that_a_weak_hash_confuses_are_told_apart() -> None:
     """Thue-Morse words and swapped tokens: sums of powers modulo 2^64 collide on them most easily."""
     word = [0]
@@ -475,7 +491,7 @@ def test_stretches_that_a_weak_hash_confuses_are_told_apart() -> None:
     for place, copy in enumerate(swapped):
         copy[[place, place + 1]] = 5, 6
     reversed_ = [np.where(copy == 5, 6, np.where(copy == 6, 5, copy)).astype(np.int32) for copy in swapped]
-    counter = SuffixCounter([np.stack([one, *swapped])])
+    counter = SuffixCounter([Ragged.of([one, *swapped])])
     for document in (other, *reversed_):
         counter.feed(document)
     assert not counter.counts.any()

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kdaudit.cli import main
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.yaml.loading import load_distill
-from kdaudit.corpus import build_examples
+from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.distillation import lab, outcome, plans, training
 from kdaudit.distillation.windows import SAMPLE_SEED, cut_windows, open_windows
 from kdaudit.errors import ModelError
@@ -377,7 +377,7 @@ def test_a_limit_takes_the_windows_that_the_audit_takes_in_all_their_places(tmp_
     config = CorpusConfig(path=str(tmp_path / "corpus.jsonl"), window=14, limit=11)
     (tmp_path / "scratch").mkdir()
     examples = build_examples(
-        config, toys.tokenizer(), minimum_tokens=14, seed=SAMPLE_SEED, scratch=tmp_path / "scratch"
+        config, toys.tokenizer(), tokens=ExampleTokens(7, 7), seed=SAMPLE_SEED, scratch=tmp_path / "scratch"
     )
     (table,) = examples.tables(100)
     audited = table["token_ids"].to_pylist()
@@ -386,7 +386,7 @@ def test_a_limit_takes_the_windows_that_the_audit_takes_in_all_their_places(tmp_
         config,
         toys.tokenizer(),
         tmp_path / "corpus.bin",
-        minimum=14,
+        tokens=ExampleTokens(7, 7),
         key="corpus",
         progress=lambda rows: None,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import toys
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from kdaudit.analysis.inheritance import survival
+from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import DisagreementError
 from kdaudit.inference import EngineOptions, Ragged, Split, start
 from kdaudit.inference import transformers as transformers_engine
 from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.inference.prefixes import SuffixLedger
 from kdaudit.inference.transformers import TransformersEngine
+from kdaudit.runs.examples import read_shard
+from kdaudit.runs.store import RunStore
 
 ROWS = st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=6)
 
@@ -228,3 +232,31 @@ def test_the_engine_check_takes_any_lengths(tmp_path: Path) -> None:
     shifted = asking._replace(match=lambda prompts, targets: engine.match(prompts.after(5), targets))
     with pytest.raises(DisagreementError):
         check_engine(model, said, shifted, np.arange(20), 0)
+
+
+def rows_of(cut: bool) -> pa.Table:
+    rows = {"example_id": [0, 1], "token_ids": [[1, 2, 3, 4, 5], [6, 7, 8, 9]]}
+    told = {"prefix_tokens": [1, 3], "suffix_tokens": [2, 1]} if cut else {}
+    return pa.table({**rows, **told})
+
+
+def test_an_example_is_cut_where_its_row_says_and_one_of_an_earlier_version_where_the_run_says() -> None:
+    split = Split(2, 2, 0)
+    for cut, prompts, targets in (
+        (True, [[0, 1], [0, 6, 7, 8]], [[2, 3], [9]]),
+        (False, [[0, 1, 2], [0, 6, 7]], [[3, 4], [8, 9]]),
+    ):
+        batch = examples_of(rows_of(cut), split)
+        assert [row.tolist() for row in batch.prompts] == prompts
+        assert [row.tolist() for row in batch.targets] == targets
+
+
+def test_columns_that_a_file_of_an_earlier_version_lacks_are_left_out(tmp_path: Path) -> None:
+    with RunStore(tmp_path / "run", "old", {}) as run:
+        for cut in (True, False):
+            run.write_table(f"examples/part-{int(cut):05d}.parquet", rows_of(cut))
+        tables = [read_shard(run, shard, ["example_id"]) for shard in run.shards("examples")]
+    assert [table.column_names for table in tables] == [
+        ["example_id"],
+        ["example_id", "prefix_tokens", "suffix_tokens"],
+    ]

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.corpus import build_examples, open_documents
+from kdaudit.corpus import ExampleTokens, build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, RunStateError, UsageError
 from kdaudit.pipelines.screen import much_text_dropped
@@ -176,10 +176,10 @@ def keep(
     """Cut a corpus, flag every so many examples, write what is left; `before` runs between the two passes."""
     tokenizer = tokenizer or word_tokenizer()
     config = CorpusConfig.model_validate({"path": str(path), "window": WINDOW, **fields})
-    source = PinnedSource(config, "sha256:0")
+    source, tokens = PinnedSource(config, "sha256:0"), ExampleTokens(1, minimum - 1)
     with RunStore(out, "screening", {}) as run:
         with run.scratch() as scratch:
-            examples = build_examples(config, tokenizer, minimum_tokens=minimum, seed=5, scratch=scratch)
+            examples = build_examples(config, tokenizer, tokens=tokens, seed=5, scratch=scratch)
             for number, table in enumerate(examples.tables(7)):
                 run.write_table(f"examples/part-{number:05d}.parquet", table)
         tables = [run.read_table(shard) for shard in run.shards("examples")]
@@ -187,7 +187,7 @@ def keep(
         flags = np.array([every > 0 and k % every == 0 for k in range(len(ids))])
         before()
         with run.stage("kept"):
-            how = Keeping(minimum, drop, form, max_flagged=max_flagged)
+            how = Keeping(tokens, drop, form, max_flagged=max_flagged)
             of_example = np.arange(len(ids)) % (1 + (thresholds or 0))
             levels = None if thresholds is None else Levels(of_example.astype(np.int8), thresholds)
             counts = write_kept(run, source, tokenizer, flags, how, levels=levels)

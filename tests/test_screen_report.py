@@ -510,6 +510,8 @@ def run(tmp_path: Path):
                 "text": [f"text {k}" for k in ids],
                 "token_ids": [[int(k), 1, 2] for k in ids],
                 "copies": [1 + k % 3 for k in ids],
+                "prefix_tokens": np.ones(len(ids), np.int32),
+                "suffix_tokens": np.full(len(ids), 2, np.int32),
             }
             features = {
                 field.name: rng.uniform(1, 8, len(ids)).astype(field.type.to_pandas_dtype())

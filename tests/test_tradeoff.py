@@ -91,8 +91,8 @@ def test_thresholds_fall_as_recall_rises_and_the_predictors_own_is_among_them() 
 def test_a_window_has_the_level_of_its_example() -> None:
     windows = [np.array([k, k + 1, 7], dtype=np.int32) for k in range(40)]
     levels = np.array([k % 5 for k in range(30)], dtype=np.int8)
-    keys = KeySet(windows[:30], 2, levels)
-    again = [np.array([k, k + 1, 99], dtype=np.int32) for k in reversed(range(40))]  # only two are measured
+    keys = KeySet(windows[:30], levels)
+    again = [np.array([k, k + 1, 7], dtype=np.int32) for k in reversed(range(40))]
     assert keys.levels(again).tolist() == [k % 5 if k < 30 else -1 for k in reversed(range(40))]
     assert keys.holds(again).tolist() == [k < 30 for k in reversed(range(40))]
 

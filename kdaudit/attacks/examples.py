@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from kdaudit.inference import Batch, Ragged, Split
+from kdaudit.inference import Batch, Lengths, Ragged, Split
+from kdaudit.runs.layout import CUT_COLUMNS
 
 
 def windows_of(table: pa.Table) -> Ragged:
@@ -18,5 +19,22 @@ def windows_of(table: pa.Table) -> Ragged:
 
 
 def examples_of(table: pa.Table, split: Split) -> Batch:
-    """The columns `example_id` and `token_ids`, cut into prompts and targets."""
-    return split.cut(table["example_id"].to_numpy(), windows_of(table))
+    """The columns `example_id` and `token_ids`, cut into prompts and targets.
+
+    Args:
+        table: rows of EXAMPLES_SCHEMA, where they say how many tokens are the prompt and the target.
+        split: says so where they do not, as in runs of earlier versions.
+
+    """
+    return split.cut(table["example_id"].to_numpy(), windows_of(table), *cuts_of(table, split))
+
+
+def cuts_of(table: pa.Table, split: Split) -> tuple[Lengths, Lengths]:
+    """Tokens of each example's prompt, without a BOS token, and of its target: int64 (examples,) each."""
+    prefixes, suffixes = (
+        table[name].to_numpy().astype(np.int64)
+        if name in table.column_names
+        else np.full(len(table), usual, np.int64)
+        for name, usual in zip(CUT_COLUMNS, (split.prefix_tokens, split.suffix_tokens), strict=True)
+    )
+    return prefixes, suffixes

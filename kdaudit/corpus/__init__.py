@@ -30,12 +30,14 @@ from kdaudit.corpus.fingerprint import (
     refuse_equal_sources,
     source_fingerprint,
 )
+from kdaudit.corpus.windows import ExampleTokens
 
 __all__ = [
     "Counts",
     "Document",
     "Documents",
     "Example",
+    "ExampleTokens",
     "Examples",
     "PinnedSource",
     "build_examples",

@@ -28,16 +28,15 @@ _BLOCK = 1 << 16
 """Hashes looked up together."""
 
 
-def example_hash(token_ids: NDArray[np.int32], measured: int, key: bytes = b"") -> bytes:
+def example_hash(measured: NDArray[np.int32], key: bytes = b"") -> bytes:
     """The hash by which the example of a window is known, `DIGEST_BYTES` long.
 
     Args:
-        token_ids: the window's, int32 (tokens,), at least `measured` of them.
-        measured: prefix + suffix, in tokens: what lies behind does not count.
+        measured: the window's prefix + suffix, int32 (tokens,): what lies behind does not count.
         key: of the hash.
 
     """
-    content = token_ids[:measured].astype("<i4").tobytes()
+    content = measured.astype("<i4").tobytes()
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=key).digest()
 
 
@@ -54,14 +53,12 @@ class Ledger:
     """Hashes of windows in corpus order; row i is the i-th window added since the last `settle`.
 
     Args:
-        measured: tokens of prefix + suffix.
         seed: decides the sample.
         limit: examples that a sample keeps; None for all.
 
     """
 
-    def __init__(self, *, measured: int, seed: int, limit: int | None) -> None:
-        self._measured = measured
+    def __init__(self, *, seed: int, limit: int | None) -> None:
         self._key = hashlib.sha256(f"kdaudit corpus sample, seed {seed}".encode()).digest()
         self._limit = limit
         self._threshold = b"\xff" * DIGEST_BYTES
@@ -73,9 +70,9 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._hashes) // DIGEST_BYTES
 
-    def add(self, token_ids: NDArray[np.int32]) -> bool:
-        """Note one window; False if its example cannot be in the sample and has no row."""
-        digest = example_hash(token_ids, self._measured, self._key)
+    def add(self, measured: NDArray[np.int32]) -> bool:
+        """Note one window by its prefix + suffix; False if its example cannot be in the sample: no row."""
+        digest = example_hash(measured, self._key)
         if digest > self._threshold:
             self.sampled = True
             return False

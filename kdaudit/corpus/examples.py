@@ -20,7 +20,7 @@ from kdaudit.corpus.distinct import Distinct, Ledger
 from kdaudit.corpus.documents import Document, Documents, open_documents
 from kdaudit.corpus.spool import Spool
 from kdaudit.corpus.token_file import TokenFile
-from kdaudit.corpus.windows import Cutter, Window, batched
+from kdaudit.corpus.windows import Cutter, ExampleTokens, Window, batched
 from kdaudit.errors import CorpusError
 from kdaudit.models.tokenizer import plain_tokenizer
 from kdaudit.runs.layout import EXAMPLES_SCHEMA
@@ -40,20 +40,20 @@ class Example(NamedTuple):
     """Where both stand there together: first token, and the one after the last."""
 
 
-def read_rows(table: pa.Table, prefix_tokens: int, suffix_tokens: int) -> Iterator[Example]:
-    """Examples from windows of text: the prompt is a window's first tokens, the target those that follow.
+def read_rows(table: pa.Table, usual: ExampleTokens) -> Iterator[Example]:
+    """Examples from windows: the prompt is a window's first tokens, the target those that follow.
 
     Args:
         table: rows of EXAMPLES_SCHEMA, each at least prefix + suffix long.
-        prefix_tokens: tokens of a prompt.
-        suffix_tokens: tokens of a target.
+        usual: tokens of prompt and target where the rows do not say them, as in earlier versions.
 
     """
-    whole = prefix_tokens + suffix_tokens
-    for row in table.select(["document_id", "offset", "token_ids"]).to_pylist():
+    for row in table.drop_columns("text").to_pylist():
+        given = row.get("prefix_tokens", usual.prefix)
+        whole = given + row.get("suffix_tokens", usual.suffix)
         ids = np.array(row["token_ids"][:whole], dtype=np.int32)
         span = (row["offset"], row["offset"] + whole)
-        yield Example(ids[:prefix_tokens], ids[prefix_tokens:], row["document_id"], span)
+        yield Example(ids[:given], ids[given:], row["document_id"], span)
 
 
 class Counts(NamedTuple):
@@ -112,8 +112,8 @@ class Examples:
             end = start + len(table)
             ids = pa.array(np.arange(start, end, dtype=np.int64))
             copies = pa.array(self._distinct.copies[start:end].astype(np.int32))
-            columns = [ids, *table.columns, copies]
-            yield pa.table(columns, names=EXAMPLES_SCHEMA.names).cast(EXAMPLES_SCHEMA)
+            whole = table.append_column("example_id", ids).append_column("copies", copies)
+            yield whole.select(EXAMPLES_SCHEMA.names).cast(EXAMPLES_SCHEMA)
             start = end
 
 
@@ -121,7 +121,7 @@ def build_examples(
     config: CorpusConfig,
     tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
     *,
-    minimum_tokens: int,
+    tokens: ExampleTokens,
     seed: int,
     scratch: Path,
     key: str = "corpus",
@@ -134,7 +134,7 @@ def build_examples(
     Args:
         config: the corpus section.
         tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
-        minimum_tokens: prefix + suffix, which make an example: shorter documents and tails are left out.
+        tokens: of prefix and suffix, which make an example: shorter documents and tails are left out.
         seed: decides the sample; the examples of a census do not depend on it.
         scratch: folder for the spool, of about the size of the corpus (of the sample, with a limit); the
             caller deletes it when done with the examples.
@@ -149,8 +149,8 @@ def build_examples(
         StorageError: the scratch folder cannot be written.
     """
     documents = open_documents(config, key)
-    ledger, spool = Ledger(measured=minimum_tokens, seed=seed, limit=config.limit), Spool(scratch)
-    tokens = (
+    ledger, spool = Ledger(seed=seed, limit=config.limit), Spool(scratch)
+    kept = (
         TokenFile(scratch / "tokens.bin", 1 + max(plain_tokenizer(tokenizer).get_vocab().values()))
         if keep_tokens
         else None
@@ -159,8 +159,8 @@ def build_examples(
         tokenizer,
         window=config.window,
         stride=config.stride or config.window,
-        minimum=minimum_tokens,
-        heed=None if tokens is None else tokens.add,
+        tokens=tokens,
+        heed=None if kept is None else kept.add,
     )
     try:
         for batch in batched(documents):
@@ -172,17 +172,17 @@ def build_examples(
                 progress(documents.rows)
     finally:
         spool.close()
-        if tokens is not None:
-            tokens.close()
+        if kept is not None:
+            kept.close()
     if cutter.windows == 0:
-        raise nothing_left(config, key, documents, cutter.too_short, minimum_tokens)
+        raise nothing_left(config, key, documents, cutter.too_short, tokens.least)
     distinct = ledger.settle()
     counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=ledger.sampled)
-    return Examples(counts, spool, distinct, tokens)
+    return Examples(counts, spool, distinct, kept)
 
 
 def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
-    if ledger.add(window.token_ids):
+    if ledger.add(window.measured):
         spool.add(window)
         if ledger.crowded:
             spool.keep(ledger.settle().rows)

@@ -20,7 +20,9 @@ from kdaudit.corpus.windows import Window
 from kdaudit.errors import StorageError
 from kdaudit.runs import layout
 
-SPOOL_SCHEMA = pa.schema([layout.EXAMPLES_SCHEMA.field(i) for i in range(1, 5)])
+SPOOL_SCHEMA = pa.schema(
+    [field for field in layout.EXAMPLES_SCHEMA if field.name not in ("example_id", "copies")]
+)
 
 GROUP_ROWS = 1024
 GROUP_TOKENS = 250_000
@@ -103,6 +105,8 @@ def _table(windows: list[Window]) -> pa.Table:
         pa.array([window.offset for window in windows], pa.int32()),
         pa.array([window.text for window in windows], pa.string()),
         pa.ListArray.from_arrays(pa.array(ends), pa.array(values), type=pa.list_(pa.int32())),
+        pa.array([window.prefix_tokens for window in windows], pa.int32()),
+        pa.array([window.suffix_tokens for window in windows], pa.int32()),
     ]
     return pa.Table.from_arrays(columns, schema=SPOOL_SCHEMA)
 

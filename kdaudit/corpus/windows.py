@@ -14,18 +14,36 @@ tokens) belongs to both texts; in all other cases the texts of a byte-level toke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.config.audit import ExtractionBase
 from kdaudit.corpus.documents import Document
-from kdaudit.models.tokenizer import EncodedText, Encoder
+from kdaudit.models.tokenizer import Encoder
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000
 """Text encoded together at most; a longer document makes a batch of its own. The tokenizer needs some
 150 bytes a character while it encodes."""
+
+
+class ExampleTokens(NamedTuple):
+    """How many tokens of an example are given to a model, and how many it must reproduce."""
+
+    prefix: int
+    suffix: int
+
+    @classmethod
+    def of(cls, extraction: ExtractionBase) -> Self:
+        """As the extraction section says."""
+        return cls(extraction.prefix_tokens, extraction.suffix_tokens)
+
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest example."""
+        return self.prefix + self.suffix
 
 
 class Window(NamedTuple):
@@ -36,6 +54,15 @@ class Window(NamedTuple):
     """Of its first token, in tokens from the document's start."""
     text: str
     token_ids: NDArray[np.int32]
+    prefix_tokens: int
+    """How many of them are the prompt."""
+    suffix_tokens: int
+    """How many behind those are the target."""
+
+    @property
+    def measured(self) -> NDArray[np.int32]:
+        """The token ids of prefix + suffix, which make it an occurrence of its example."""
+        return self.token_ids[: self.prefix_tokens + self.suffix_tokens]
 
 
 class Cuts(NamedTuple):
@@ -69,7 +96,7 @@ class Cutter:
         tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
         window: tokens of a window at most.
         stride: tokens from one window's start to the next.
-        minimum: tokens of a window at least.
+        tokens: of prefix and suffix, which a window has at least.
         heed: told of each document's token ids, int32 (tokens,).
 
     """
@@ -80,14 +107,14 @@ class Cutter:
         *,
         window: int,
         stride: int,
-        minimum: int,
+        tokens: ExampleTokens,
         heed: Callable[[NDArray[np.int32]], None] | None = None,
     ) -> None:
         self._heed = heed
         self._encoder = Encoder(tokenizer)
         self._window = window
         self._stride = stride
-        self._minimum = minimum
+        self._tokens = tokens
         self.windows = 0
         """Windows given so far."""
         self.too_short = 0
@@ -97,19 +124,16 @@ class Cutter:
         """Windows of the documents, in order."""
         texts = self._encoder.encode_batch([d.text for d in batch])
         for document, encoded in zip(batch, texts, strict=True):
-            cuts = cut(len(encoded), window=self._window, stride=self._stride, minimum=self._minimum)
+            cuts = cut(len(encoded), window=self._window, stride=self._stride, minimum=self._tokens.least)
             self.windows += len(cuts.bounds)
             self.too_short += cuts.too_short
             ids = encoded.ids if cuts.bounds or self._heed else np.empty(0, dtype=np.int32)
             if self._heed is not None:
                 self._heed(ids)
             for start, end in cuts.bounds:
-                yield _window(document, encoded, ids, start, end)
-
-
-def _window(document: Document, encoded: EncodedText, ids: NDArray[np.int32], start: int, end: int) -> Window:
-    first, last = encoded.span(start, end)
-    return Window(document.id, start, document.text[first:last], ids[start:end])
+                first, last = encoded.span(start, end)
+                text = document.text[first:last]
+                yield Window(document.id, start, text, ids[start:end], *self._tokens)
 
 
 def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:

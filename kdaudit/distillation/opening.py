@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, SoftStudent
-from kdaudit.corpus import first_texts
+from kdaudit.corpus import ExampleTokens, first_texts
 from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base
 from kdaudit.distillation.processes import Processes
 from kdaudit.distillation.readers import Readers, family_readers, readers_of
@@ -175,7 +175,7 @@ def _cut(opening: _Opening, key: str, readers: Readers) -> WindowFile:
         config.corpus if key == "corpus" else config.holdout,
         readers.tokenizer,
         _work(opening) / f"{key}.bin",
-        minimum=config.extraction.prefix_tokens + config.extraction.suffix_tokens,
+        tokens=ExampleTokens.of(config.extraction),
         key=key,
         progress=lambda rows: opening.progress(f"{key}: reading documents", rows, 0),
         reading_check=readers.reading_check(key),

@@ -128,9 +128,9 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
 
 def _perplexity(lab: Lab, one: Finished) -> float:
     """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
-    ledger = Ledger(measured=_example_tokens(lab), seed=0, limit=None)
+    ledger = Ledger(seed=0, limit=None)
     for window in lab.holdout:
-        ledger.add(window)
+        ledger.add(window[: _example_tokens(lab)])
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
     with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retries=0) as worker:

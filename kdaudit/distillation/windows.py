@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import Documents, open_documents
 from kdaudit.corpus.distinct import Ledger
-from kdaudit.corpus.windows import Cutter, Window, batched
+from kdaudit.corpus.windows import Cutter, ExampleTokens, Window, batched
 from kdaudit.errors import CorpusError
 from kdaudit.inference.base import Tokens
 from kdaudit.models.tokenizer import ReadingCheck
@@ -75,7 +75,7 @@ def cut_windows(
     tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
     path: Path,
     *,
-    minimum: int,
+    tokens: ExampleTokens,
     key: str,
     progress: Callable[[int], None],
     reading_check: ReadingCheck | None = None,
@@ -86,7 +86,7 @@ def cut_windows(
         config: the corpus section.
         tokenizer: of the family.
         path: the file to write, for `open_windows`.
-        minimum: tokens of the shortest window to keep.
+        tokens: of prefix and suffix, which a window has at least.
         key: of the section in the configuration, for messages.
         progress: called with the rows read; with a limit the corpus is read twice.
         reading_check: checks that models with other tokenizers read the texts as the same tokens.
@@ -97,14 +97,14 @@ def cut_windows(
         StorageError: the file could not be written.
 
     """
-    sample = _sample(config, tokenizer, minimum, key, progress)
+    sample = _sample(config, tokenizer, tokens, key, progress)
     documents = open_documents(config, key)
     ends: list[int] = []
     names: list[str] = []
     digest = hashlib.sha256()
     with replacing(path, private=True) as partial, partial.open("wb") as out:
-        for window in _cut(documents, config, tokenizer, minimum, progress, reading_check):
-            if sample is not None and not sample.add(window.token_ids):
+        for window in _cut(documents, config, tokenizer, tokens, progress, reading_check):
+            if sample is not None and not sample.add(window.measured):
                 continue
             data = window.token_ids.astype("<i4").tobytes()
             digest.update(len(window.token_ids).to_bytes(8, "little") + data)
@@ -115,7 +115,7 @@ def cut_windows(
             reading_check.finish()
         if not ends:
             raise CorpusError(
-                f"{config.path}: none of its {documents.rows} documents has {minimum} tokens",
+                f"{config.path}: none of its {documents.rows} documents has {tokens.least} tokens",
                 fix="name a corpus of longer documents",
                 key=f"{key}.path",
             )
@@ -140,16 +140,16 @@ def _table_of(path: Path) -> Path:
 def _sample(
     config: CorpusConfig,
     tokenizer: Any,  # noqa: ANN401
-    minimum: int,
+    tokens: ExampleTokens,
     key: str,
     progress: Callable[[int], None],
 ) -> Ledger | None:
     """A ledger that accepts only the sample's windows; None without a limit."""
     if config.limit is None:
         return None
-    ledger = Ledger(measured=minimum, seed=SAMPLE_SEED, limit=config.limit)
-    for window in _cut(open_documents(config, key), config, tokenizer, minimum, progress):
-        ledger.add(window.token_ids)
+    ledger = Ledger(seed=SAMPLE_SEED, limit=config.limit)
+    for window in _cut(open_documents(config, key), config, tokenizer, tokens, progress):
+        ledger.add(window.measured)
         if ledger.crowded:
             ledger.settle()
     ledger.settle()
@@ -160,11 +160,11 @@ def _cut(
     documents: Documents,
     config: CorpusConfig,
     tokenizer: Any,  # noqa: ANN401
-    minimum: int,
+    tokens: ExampleTokens,
     progress: Callable[[int], None],
     reading_check: ReadingCheck | None = None,
 ) -> Iterator[Window]:
-    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, minimum=minimum)
+    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, tokens=tokens)
     for batch in batched(documents):
         if reading_check is not None:
             reading_check.look(batch)

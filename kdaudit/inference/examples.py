@@ -122,10 +122,26 @@ class Split(NamedTuple):
         """Tokens of the longest sequence that an engine makes; it reads all but the last."""
         return self.prefix_tokens + self.suffix_tokens + (self.bos is not None)
 
-    def cut(self, example_ids: NDArray[np.int64], windows: Ragged) -> Batch:
-        """Examples from windows, each at least prefix + suffix long: the prompt is the window's start."""
-        prompts = windows.head(self.prefix_tokens).after(self.bos)
-        return Batch(example_ids, prompts, windows.tail(self.prefix_tokens).head(self.suffix_tokens))
+    def cut(
+        self,
+        example_ids: NDArray[np.int64],
+        windows: Ragged,
+        prefixes: Lengths | None = None,
+        suffixes: Lengths | None = None,
+    ) -> Batch:
+        """Examples from windows, each at least prefix + suffix long: the prompt is the window's start.
+
+        Args:
+            example_ids: int64 (examples,).
+            windows: without BOS tokens, or with those that stand in the text.
+            prefixes: tokens of each prompt, int64 (examples,); None for `prefix_tokens`.
+            suffixes: tokens of each target; None for `suffix_tokens`.
+
+        """
+        skipped = self.prefix_tokens if prefixes is None else prefixes
+        kept = self.suffix_tokens if suffixes is None else suffixes
+        prompts = windows.head(skipped).after(self.bos)
+        return Batch(example_ids, prompts, windows.tail(skipped).head(kept))
 
 
 def no_matches(targets: Ragged) -> NDArray[np.int16]:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import AuditConfig, EngineName
-from kdaudit.corpus import build_examples
+from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.models.audited import AuditedModel, lone_cutter
 from kdaudit.pipelines.stages.fit import engine_options, split_of
@@ -104,7 +104,7 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
         for way, waiting in zip(_WAYS, range(len(_WAYS), 0, -1), strict=True):
             progress(f"bench: loading, {way.words}", 0, 0)
             model = models.cutter
-            options = _options(config, model, split, count, way, waiting)
+            options = _options(config, model, rows, way, waiting)
             path = str(merged.folder(model.name, model.model, options.dtype))
             engines.append(stack.enter_context(start(options._replace(path=path))))
         for way, engine in zip(_WAYS, engines, strict=True):
@@ -116,7 +116,8 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
                 before = engine.seconds
                 found[way.name] = way.run(engine, rows)
                 seconds[way.name].append(engine.seconds - before)
-    decoded = np.minimum(found["early_exit"] + 1, split.suffix_tokens).mean() / split.suffix_tokens
+    suffixes = rows.targets.lengths
+    decoded = (np.minimum(found["early_exit"] + 1, suffixes) / suffixes).mean()
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     return _result(count, medians, float(decoded), windows)
 
@@ -153,7 +154,7 @@ def _sample(
         found = build_examples(
             sampled,
             tokenizer,
-            minimum_tokens=split.prefix_tokens + split.suffix_tokens,
+            tokens=ExampleTokens.of(config.extraction),
             seed=config.seed,
             scratch=Path(scratch),
             progress=lambda read: progress("corpus: reading documents", read, 0),
@@ -170,11 +171,10 @@ def _folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _options(
-    config: AuditConfig, model: AuditedModel, split: Split, examples: int, way: _Way, waiting: int
-) -> EngineOptions:
+def _options(config: AuditConfig, model: AuditedModel, rows: Batch, way: _Way, waiting: int) -> EngineOptions:
     """A quarter of the memory for each way: of what is left, an equal share for all that still wait."""
-    options = engine_options(config.extraction, way.engine, model, split, examples)
+    longest = int((rows.prompts.lengths + rows.targets.lengths).max())
+    options = engine_options(config.extraction, way.engine, model, longest, len(rows.prompts))
     return options._replace(memory_share=1 / waiting)
 
 

@@ -20,11 +20,11 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY
 from kdaudit.config.audit import LabelKind
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.corpus import PinnedSource, check_unchanged
+from kdaudit.corpus import ExampleTokens, PinnedSource, check_unchanged
 from kdaudit.errors import CorpusError
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_attack
 from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
-from kdaudit.pipelines.stages.examples import read_copies, write_examples
+from kdaudit.pipelines.stages.examples import read_copies, read_cuts, write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.flagging import (
     Flagged,
@@ -151,7 +151,7 @@ def _memorized(screening: _Screening) -> dict[str, Flags]:
     if screening.config.extraction.engine is not None:
         return exposed_by(work, work.models.members)
     ids, *matched = read_features(work, ("example_id", "teacher_matched", "baseline_matched")).T
-    lengths = np.full(len(ids), work.split.suffix_tokens)
+    lengths = read_cuts(work)[1]
     both = [
         GREEDY.exposed(GREEDY.rows(ids.astype(np.int64), one.astype(np.int16), lengths)) for one in matched
     ]
@@ -244,7 +244,7 @@ def _write_kept(screening: _Screening, documents: int) -> None:
             check_unchanged(screening.source)
             work.progress("kept: reading documents", 0, documents)
             how = Keeping(
-                work.split.prefix_tokens + work.split.suffix_tokens,
+                ExampleTokens.of(work.extraction),
                 config.drop,
                 config.format,
                 max_flagged=config.max_flagged,

@@ -1,7 +1,8 @@
 """How often each example's suffix occurs in the corpus, at any offset of any document.
 
 Two streamed passes: the first hashes the examples' suffixes, the second every span of as many tokens in
-every document. Memory is at most 75 bytes an example and some megabytes, whatever the corpus's size.
+every document, once for each length that a suffix has. Memory is at most 90 bytes an example and some
+megabytes, whatever the corpus's size.
 
 The hash of tokens t_0 ... t_(n-1) is the sum of r(t_j) b^j modulo 2^64, with r a mix of the token's bits and
 b odd, so that a span's hash is a difference of two running sums divided by a power of b. Two different spans
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import Tokens
+from kdaudit.inference.base import Ragged, Tokens
 
 Hashes = NDArray[np.uint64]
 
@@ -32,14 +33,68 @@ class SuffixCounter:
     """Counts occurrences of suffixes.
 
     Args:
-        suffixes: the examples' suffixes by example id, batch by batch: int32 (examples, suffix tokens).
+        suffixes: the examples' suffixes by example id, batch by batch.
 
     """
 
-    def __init__(self, suffixes: Iterable[Tokens]) -> None:
-        self._mixes = _mixes(1)
-        self._length = 1
-        hashes = np.concatenate([np.empty(0, np.uint64), *(self._hash_rows(rows) for rows in suffixes)])
+    def __init__(self, suffixes: Iterable[Ragged]) -> None:
+        mixes = _Mixes()
+        lengths, hashes = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        for rows in suffixes:
+            lengths.append(rows.lengths)
+            hashes.append(_hash_rows(rows, mixes))
+        self._lengths = np.concatenate(lengths)
+        every = np.concatenate(hashes)
+        self._of_length = {
+            int(length): _OfLength(int(length), every[self._lengths == length], mixes)
+            for length in np.unique(self._lengths)
+        }
+
+    def feed(self, tokens: Tokens) -> None:
+        """Count in a document: int32 (tokens,)."""
+        for one in self._of_length.values():
+            one.feed(tokens)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Occurrences of each example's suffix in all documents so far: int64 (examples,)."""
+        counts = np.zeros(len(self._lengths), np.int64)
+        for length, one in self._of_length.items():
+            counts[self._lengths == length] = one.counts
+        return counts
+
+
+def _hash_rows(rows: Ragged, mixes: _Mixes) -> Hashes:
+    """Hash of each row: uint64 (rows,)."""
+    hashes = np.zeros(len(rows), np.uint64)
+    for length in np.unique(rows.lengths):
+        alike = np.flatnonzero(rows.lengths == length)
+        powers = _powers(_BASE, int(length))
+        hashes[alike] = (mixes.of(rows.take(alike).matrix()) * powers).sum(axis=1)
+    return hashes
+
+
+class _Mixes:
+    """A random-looking number for each token id."""
+
+    def __init__(self) -> None:
+        self._table = _mixes(1)
+
+    def of(self, tokens: Tokens) -> Hashes:
+        """The tokens' numbers, in an array of the same shape."""
+        highest = int(tokens.max(initial=0))
+        if highest >= len(self._table):
+            self._table = _mixes(1 << highest.bit_length())
+        found: Hashes = self._table[tokens]
+        return found
+
+
+class _OfLength:
+    """Counts occurrences of suffixes of one length, by their hashes: uint64 (suffixes,)."""
+
+    def __init__(self, length: int, hashes: Hashes, mixes: _Mixes) -> None:
+        self._length = length
+        self._mixes = mixes
         self._known, self._places = np.unique(hashes, return_inverse=True)
         self._found = np.zeros(len(self._known), dtype=np.int64)
         bits = _FILTER_BITS + max(12, len(self._known).bit_length())
@@ -72,7 +127,6 @@ class SuffixCounter:
         ends = np.cumsum([len(tokens) for tokens in self._waiting])
         joined = np.concatenate(self._waiting)
         self._waiting, self._tokens = [], 0
-        self._know(joined)
         for start in range(0, len(joined) - self._length + 1, _CHUNK):
             self._look(joined[start : start + _CHUNK + self._length - 1], ends - start)
 
@@ -88,22 +142,9 @@ class SuffixCounter:
     def _rolling(self, tokens: Tokens) -> Hashes:
         """Hash of each span of `length` tokens: uint64 (tokens - length + 1,)."""
         sums = np.zeros(len(tokens) + 1, dtype=np.uint64)
-        np.cumsum(self._mixes[tokens] * self._powers[: len(tokens)], out=sums[1:])
+        np.cumsum(self._mixes.of(tokens) * self._powers[: len(tokens)], out=sums[1:])
         stretches = sums[self._length :] - sums[: -self._length]
         return stretches * self._inverse[: len(stretches)]
-
-    def _hash_rows(self, rows: Tokens) -> Hashes:
-        """Hash of each row: uint64 (rows,)."""
-        self._length = rows.shape[1]
-        self._know(rows)
-        hashes: Hashes = (self._mixes[rows] * _powers(_BASE, self._length)).sum(axis=1)
-        return hashes
-
-    def _know(self, tokens: Tokens) -> None:
-        """Make sure that the table has a mix for each token."""
-        highest = int(tokens.max(initial=0))
-        if highest >= len(self._mixes):
-            self._mixes = _mixes(1 << highest.bit_length())
 
 
 def _powers(base: int, count: int) -> Hashes:

@@ -8,7 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kdaudit.runs.layout import CUT_COLUMNS
 from kdaudit.runs.store import RunStore
+
+
+def read_shard(run: RunStore, shard: str, columns: list[str]) -> pa.Table:
+    """Columns of one shard, and where its examples are cut if it says so."""
+    return run.read_table(shard, columns, if_there=CUT_COLUMNS)
 
 
 def read_examples(run: RunStore, examples: str, wanted: NDArray[np.int64]) -> Iterator[pa.Table]:

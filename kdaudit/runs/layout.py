@@ -202,9 +202,14 @@ EXAMPLES_SCHEMA = pa.schema(
         ("text", pa.string()),  # of the whole window
         ("token_ids", pa.list_(pa.int32())),  # of the whole window, the teacher's
         ("copies", pa.int32()),  # places where this window stands
+        ("prefix_tokens", pa.int32()),  # how many of token_ids are the prompt; as the next, not in old runs
+        ("suffix_tokens", pa.int32()),  # how many behind those are the target; others follow it
     ]
 )
 """A row a distinct window: examples/part-*.parquet."""
+
+CUT_COLUMNS = ("prefix_tokens", "suffix_tokens")
+"""Columns of EXAMPLES_SCHEMA that runs of earlier versions lack: there they are the run's settings."""
 
 SUFFIX_COPIES_SCHEMA = pa.schema(
     [

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -225,8 +225,15 @@ class RunStore:
         """SHA-256 over names and hashes of all shards and files of models: of what was measured."""
         return fingerprint({name: hashed for name, hashed in self._manifest.files.items() if "/" in name})
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+    def read_table(
+        self, name: str, columns: list[str] | None = None, if_there: Sequence[str] = ()
+    ) -> pa.Table:
         """Read one listed parquet file.
+
+        Args:
+            name: the file.
+            columns: those to read; None for all.
+            if_there: more of them, which files of earlier versions may lack.
 
         Raises:
             StorageError: it cannot be read.
@@ -236,6 +243,10 @@ class RunStore:
 
         try:
             with open_regular(self.folder / name) as file:
+                if columns is not None and if_there:
+                    there = pq.read_schema(file).names
+                    columns = [*columns, *(column for column in if_there if column in there)]
+                    file.seek(0)
                 # One thread: each further one keeps buffers of its own, and a shard is small.
                 return pq.read_table(file, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:

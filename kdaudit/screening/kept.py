@@ -21,14 +21,15 @@ from kdaudit.corpus.documents import Document, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.corpus.readers.tables import ROWS_AT_ONCE
 from kdaudit.corpus.records import Records, first_records, read_records
-from kdaudit.corpus.windows import batched
+from kdaudit.corpus.windows import ExampleTokens, batched
 from kdaudit.errors import CorpusError, UsageError, reason
+from kdaudit.inference import Split
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import Drop, Format, KeptCounts
 from kdaudit.screening.schemas import arrow_schema
 from kdaudit.screening.spans import Marker, Marks, stretches
-from kdaudit.screening.window_hashes import KeySet, windows_of_examples
+from kdaudit.screening.window_hashes import KeySet, measured_of_examples
 from kdaudit.screening.writers import (
     JsonlSink,
     KeptRow,
@@ -43,8 +44,8 @@ from kdaudit.screening.writers import (
 class Keeping(NamedTuple):
     """How the corpus was cut, and what to leave out of it."""
 
-    minimum_tokens: int
-    """Of a window: prefix + suffix."""
+    tokens: ExampleTokens
+    """Of prefix and suffix, which a window has at least."""
     drop: Drop
     format: Format
     examples: str = "examples"
@@ -180,13 +181,14 @@ def _marker(
     levels: Levels | None,
 ) -> Marker:
     def keys(rows: NDArray[np.bool_], of_example: NDArray[np.int8] | None = None) -> KeySet:
-        windows = windows_of_examples(run, how.examples, np.flatnonzero(rows))
-        return KeySet(windows, how.minimum_tokens, None if of_example is None else of_example[rows])
+        usual = Split(*how.tokens, None)
+        examples = measured_of_examples(run, how.examples, np.flatnonzero(rows), usual)
+        return KeySet(examples, None if of_example is None else of_example[rows])
 
     return Marker(
         tokenizer,
         source.config,
-        how.minimum_tokens,
+        how.tokens.least,
         keys(flagged),
         None if source.config.limit is None else keys(np.ones_like(flagged)),
         None if levels is None else keys(levels.of_example < levels.thresholds, levels.of_example),

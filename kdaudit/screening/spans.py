@@ -42,7 +42,8 @@ class Marks(NamedTuple):
 
 class _Place(NamedTuple):
     span: Span
-    token_ids: NDArray[np.int32]
+    measured: NDArray[np.int32]
+    """Token ids of prefix and suffix."""
 
 
 class Marker:
@@ -77,7 +78,7 @@ class Marker:
     def mark(self, batch: list[Document]) -> list[Marks]:
         """The marks of each document; the batch is encoded together."""
         cuts = [self._cut(encoded) for encoded in self._encoder.encode_batch([d.text for d in batch])]
-        windows = [place.token_ids for places, _ in cuts for place in places]
+        windows = [place.measured for places, _ in cuts for place in places]
         flagged = self._flagged.holds(windows)
         scored = np.ones_like(flagged) if self._scored is None else self._scored.holds(windows)
         levels = np.full(len(flagged), -1) if self._levels is None else self._levels.levels(windows)
@@ -96,7 +97,8 @@ class Marker:
         found = cut(len(encoded), window=config.window, stride=stride, minimum=self._minimum)
         ids = encoded.ids if found.bounds else np.empty(0, dtype=np.int32)
         return [
-            _Place(Span(*encoded.span(*ends)), ids[slice(*ends)]) for ends in found.bounds
+            _Place(Span(*encoded.span(start, end)), ids[start : start + self._minimum])
+            for start, end in found.bounds
         ], found.too_short
 
 

@@ -11,27 +11,27 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.attacks.examples import windows_of
+from kdaudit.attacks.examples import cuts_of, windows_of
 from kdaudit.corpus.distinct import DIGEST_BYTES, example_hash
+from kdaudit.inference import Split
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 
-Windows = Iterable[NDArray[np.int32]]
+Measured = Iterable[NDArray[np.int32]]
+"""Token ids of prefix and suffix of some windows, int32 (tokens,) each."""
 
 
 class KeySet:
     """Some examples.
 
     Args:
-        windows: one occurrence of each: token ids, int32 (tokens,) each.
-        measured: tokens of prefix + suffix.
+        examples: prefix + suffix of each: token ids, int32 (tokens,) each.
         levels: of each, at least 0: int8 (examples,); None for 0.
 
     """
 
-    def __init__(self, windows: Windows, measured: int, levels: NDArray[np.int8] | None = None) -> None:
-        self._measured = measured
-        hashes = self._hashes(windows)
+    def __init__(self, examples: Measured, levels: NDArray[np.int8] | None = None) -> None:
+        hashes = _hashes(examples)
         order = np.argsort(hashes)
         self._keys = hashes[order]
         self._levels = np.zeros(len(order), dtype=np.int8) if levels is None else levels[order]
@@ -39,33 +39,35 @@ class KeySet:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def holds(self, windows: Windows) -> NDArray[np.bool_]:
-        """Which of these windows are occurrences of the examples: bool (windows,)."""
+    def holds(self, windows: Measured) -> NDArray[np.bool_]:
+        """Which windows, by their prefix + suffix, are occurrences of the examples: bool (windows,)."""
         return self.levels(windows) >= 0
 
-    def levels(self, windows: Windows) -> NDArray[np.int8]:
+    def levels(self, windows: Measured) -> NDArray[np.int8]:
         """The level of the example of which each window is an occurrence, -1 for none: int8 (windows,)."""
-        wanted = self._hashes(windows)
+        wanted = _hashes(windows)
         if not len(self._keys):
             return np.full(len(wanted), -1, dtype=np.int8)
         places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
         return np.where(self._keys[places] == wanted, self._levels[places], np.int8(-1))
 
-    def _hashes(self, windows: Windows) -> NDArray[np.bytes_]:
-        hashes = b"".join(example_hash(window, self._measured) for window in windows)
-        return np.frombuffer(hashes, dtype=f"S{DIGEST_BYTES}")
+
+def _hashes(windows: Measured) -> NDArray[np.bytes_]:
+    hashes = b"".join(map(example_hash, windows))
+    return np.frombuffer(hashes, dtype=f"S{DIGEST_BYTES}")
 
 
-def windows_of_examples(
-    run: RunStore, examples: str, wanted: NDArray[np.int64]
+def measured_of_examples(
+    run: RunStore, examples: str, wanted: NDArray[np.int64], usual: Split
 ) -> Iterator[NDArray[np.int32]]:
-    """Token ids of the named examples, int32 (tokens,) each.
+    """Token ids of prefix and suffix of the named examples, int32 (tokens,) each.
 
     Args:
         run: the run.
         examples: folder of the examples' shards.
         wanted: their ids, ascending.
+        usual: see `cuts_of`.
 
     """
     for table in read_examples(run, examples, wanted):
-        yield from windows_of(table)
+        yield from windows_of(table).head(np.add(*cuts_of(table, usual)))

@@ -109,7 +109,8 @@ def suffixes(examples: int, tokens: int) -> float:
     documents = np.split(flat, np.sort(rng.integers(0, tokens, tokens // 500)))
     starts = rng.integers(0, tokens - SUFFIX, examples)
     counter = SuffixCounter(
-        flat[starts[row : row + 4096, None] + np.arange(SUFFIX)] for row in range(0, examples, 4096)
+        Ragged.of(flat[starts[row : row + 4096, None] + np.arange(SUFFIX)])
+        for row in range(0, examples, 4096)
     )
 
     def count() -> None:

@@ -489,7 +489,7 @@ def _judged(found: list[str], right: Right, case: str) -> str | None:
 def _read(fields: dict[str, Any], scratch: Path) -> list[str]:
     """All that the product does with a corpus but to run models."""
     from kdaudit.config.audit import CorpusConfig
-    from kdaudit.corpus import build_examples, open_documents, pin_source
+    from kdaudit.corpus import ExampleTokens, build_examples, open_documents, pin_source
     from kdaudit.corpus.records import read_records
     from kdaudit.errors import RunError, UsageError
 
@@ -501,7 +501,9 @@ def _read(fields: dict[str, Any], scratch: Path) -> list[str]:
         sum(1 for _ in counted)
         scratch.mkdir()
         try:
-            examples = build_examples(pinned, _tokenizer(), minimum_tokens=2, seed=0, scratch=scratch)
+            examples = build_examples(
+                pinned, _tokenizer(), tokens=ExampleTokens(1, 1), seed=0, scratch=scratch
+            )
         except UsageError as error:
             if documents:
                 raise AssertionError(f"documents are read, but no examples: {error}") from error

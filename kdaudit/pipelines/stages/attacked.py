@@ -21,6 +21,7 @@ from kdaudit.inference.executors import LoadedModel, Shard
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
+from kdaudit.runs.examples import read_shard
 from kdaudit.runs.store import RunStore
 
 
@@ -58,7 +59,8 @@ def write_attack(
     todo = [shard for shard in shards if not run.has(layout.beside(shard, out))]
     progress(out, len(done), len(shards))
     waiting = (
-        Shard(shard, examples_of(run.read_table(shard, ["example_id", "token_ids"]), split)) for shard in todo
+        Shard(shard, examples_of(read_shard(run, shard, ["example_id", "token_ids"]), split))
+        for shard in todo
     )
     for shard, finished in engine.map(attack, waiting):
         _write(run, finished, engine.info, layout.beside(shard, out))

@@ -32,6 +32,7 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.runs.examples import read_shard
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import EngineCheck, Result
 
@@ -137,7 +138,9 @@ def _sample(work: Work, member: AuditedModel) -> Batch:
     """A few dozen examples with different prompts, in random order."""
     random = np.random.default_rng(work.seed)
     shards = random.permutation(work.run.shards(layout.EXAMPLES))[:_SHARDS]
-    table = pa.concat_tables(work.run.read_table(str(shard), ["example_id", "token_ids"]) for shard in shards)
+    table = pa.concat_tables(
+        read_shard(work.run, str(shard), ["example_id", "token_ids"]) for shard in shards
+    )
     examples = examples_of(table, work.split_of(member))
     first = {tuple(prompt.tolist()): row for row, prompt in reversed([*enumerate(examples.prompts)])}
     chosen = random.permutation([row for _, row in sorted(first.items())])[:WINDOWS]

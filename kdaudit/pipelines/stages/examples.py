@@ -8,12 +8,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.examples import examples_of
-from kdaudit.corpus import Examples, PinnedSource, build_examples, check_unchanged, open_documents
+from kdaudit.attacks.examples import cuts_of, examples_of
+from kdaudit.corpus import (
+    Examples,
+    ExampleTokens,
+    PinnedSource,
+    build_examples,
+    check_unchanged,
+    open_documents,
+)
 from kdaudit.corpus.windows import batched
-from kdaudit.pipelines.stages.work import Work
+from kdaudit.inference import Lengths
+from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
+from kdaudit.runs.examples import read_shard
 from kdaudit.schemas.results import CorpusResult
 
 
@@ -40,7 +49,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
             examples = build_examples(
                 source.config,
                 work.models.tokenizer,
-                minimum_tokens=work.split.prefix_tokens + work.split.suffix_tokens,
+                tokens=ExampleTokens.of(work.extraction),
                 seed=work.seed,
                 scratch=scratch,
                 key=key,
@@ -100,7 +109,7 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
     run = work.run
     work.progress("corpus: counting suffixes", 0, examples.counts.documents)
     counter = SuffixCounter(
-        examples_of(run.read_table(shard, ["example_id", "token_ids"]), work.split).targets.matrix()
+        examples_of(read_shard(run, shard, ["example_id", "token_ids"]), work.split).targets
         for shard in run.shards(layout.EXAMPLES)
     )
     for read, tokens in enumerate(examples.documents()):
@@ -117,6 +126,19 @@ def read_copies(work: Work) -> NDArray[np.int32]:
     """Places of each example: int32 (examples,)."""
     shards = work.run.shards(layout.EXAMPLES)
     return np.concatenate([work.run.read_table(shard, ["copies"])["copies"].to_numpy() for shard in shards])
+
+
+def read_cuts(work: Work, examples: str = layout.EXAMPLES) -> tuple[Lengths, Lengths]:
+    """Tokens of each example's prompt, without a BOS token, and of its target: int64 (examples,) each."""
+    shards = [read_shard(work.run, shard, ["example_id"]) for shard in work.run.shards(examples)]
+    prefixes, suffixes = zip(*(cuts_of(table, work.split) for table in shards), strict=True)
+    return np.concatenate(prefixes), np.concatenate(suffixes)
+
+
+def longest_sequence(work: Work) -> int:
+    """Tokens of the longest prompt and target of all texts, without a BOS token."""
+    folders = [examples for examples in (layout.EXAMPLES, HOLDOUT, GENERATED) if work.run.shards(examples)]
+    return max(int(np.add(*read_cuts(work, examples)).max()) for examples in folders)
 
 
 def read_documents(work: Work) -> NDArray[np.int64]:

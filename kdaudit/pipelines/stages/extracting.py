@@ -26,6 +26,7 @@ from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked, write_attack
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
+from kdaudit.pipelines.stages.examples import longest_sequence
 from kdaudit.pipelines.stages.fit import engine_options
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import Progress, layout
@@ -155,8 +156,9 @@ class Extracting:
         """
         work, run, key = self._work, self._work.run, f"{member.name}.sequences"
         before, adapted = run.planned(key), member.model.adapted is not None
+        longest = longest_sequence(work) + (work.split_of(member).bos is not None)
         options = engine_options(
-            work.extraction, self._engine, member, work.split_of(member), self._examples, sequences=before
+            work.extraction, self._engine, member, longest, self._examples, sequences=before
         )
 
         def attempt(retries: int) -> None:

@@ -142,20 +142,29 @@ def engine_options(
     extraction: ExtractionBase,
     engine: EngineName,
     member: AuditedModel,
-    split: Split,
+    tokens: int,
     examples: int,
     sequences: int = 0,
 ) -> EngineOptions:
     """How to load a model for extraction; a model's own settings come before the audit's.
 
     An adapter's path is its base model's: the caller puts the merged model's in its place.
+
+    Args:
+        extraction: what counts as memorized.
+        engine: what runs it.
+        member: the model.
+        tokens: of the longest sequence to come, as `EngineOptions.max_tokens`.
+        examples: how many will come.
+        sequences: as in `EngineOptions`.
+
     """
     behind = member.model.behind
     return EngineOptions(
         engine=engine if behind is None else "endpoint",
         endpoint=None if behind is None else tuple(behind),
         path=str(member.model.folder),
-        max_tokens=split.tokens,
+        max_tokens=tokens,
         dtype=member.config.dtype or extraction.dtype,
         tensor_parallel=member.config.tensor_parallel or extraction.tensor_parallel,
         trust_remote_code=member.config.trust_remote_code,

@@ -33,7 +33,7 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
     key = run.key()
     ids = leaked([flags[student.name] for student in audited.models.students])
     for table in read_examples(run, layout.EXAMPLES, ids):
-        rows = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
+        rows = read_rows(table, audited.usual)
         for example, row in zip(table["example_id"].to_pylist(), rows, strict=True):
             yield Leak(
                 example_id=example,
@@ -69,7 +69,7 @@ def leaks_table(run: RunStore, audited: Audited, leaks: Sequence[Leak]) -> pa.Ta
     matched = {name: one.corpus.rows["matched_tokens"].to_numpy() for name, one in audited.measured.items()}
     tables, after = [layout.LEAKS_SCHEMA.empty_table()], iter(leaks)
     for table in read_examples(run, layout.EXAMPLES, ids):
-        examples = read_rows(table, audited.split.prefix_tokens, audited.split.suffix_tokens)
+        examples = read_rows(table, audited.usual)
         places = table.drop_columns("token_ids").to_pylist()
         rows = [
             _leak_row(audited, next(after), place, example, said, matched)

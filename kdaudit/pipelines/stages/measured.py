@@ -16,12 +16,13 @@ from kdaudit.analysis.inheritance import Family
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import ATTACKS, GREEDY
 from kdaudit.config.audit import AuditConfig
-from kdaudit.inference import Split
+from kdaudit.corpus import ExampleTokens
+from kdaudit.inference import Lengths, Split
 from kdaudit.inference.agreement import within_rounding
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
-from kdaudit.pipelines.stages.examples import read_copies, read_documents
+from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
 from kdaudit.pipelines.stages.likelihoods import (
     EntropyPoints,
     Likelihood,
@@ -68,6 +69,10 @@ class Audited(NamedTuple):
     split: Split
     copies: NDArray[np.int32]
     """Places of each example: int32 (examples,)."""
+    prompt_tokens: int
+    """Tokens of all prompts, without BOS tokens."""
+    target_lengths: Lengths
+    """Tokens of each example's target: int64 (examples,)."""
     measured: Mapping[str, Measured]
     """By model name, in the models' order."""
     prediction: Prediction
@@ -82,9 +87,9 @@ class Audited(NamedTuple):
     """What students are compared with."""
 
     @property
-    def target_lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example's target: int64 (examples,)."""
-        return np.full(self.corpus.examples, self.split.suffix_tokens, np.int64)
+    def usual(self) -> ExampleTokens:
+        """Tokens of prompt and target where an example does not say them."""
+        return ExampleTokens(self.split.prefix_tokens, self.split.suffix_tokens)
 
     def memorized(self, name: str) -> Flags:
         """Which examples a model memorizes: bool (examples,)."""
@@ -95,6 +100,7 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
     """Read every stage's files back."""
     run = work.run
     measured = {member.name: _measured(work, member) for member in work.models.members}
+    prefixes, suffixes = read_cuts(work)
     return Audited(
         config,
         work.models,
@@ -102,24 +108,26 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
         run.read_json(layout.summary(GENERATED), CorpusResult) if run.shards(GENERATED) else None,
         work.split,
         read_copies(work),
+        int(prefixes.sum()),
+        suffixes,
         measured,
         read_prediction(work),
         read_risk(work),
         read_entropies(work),
         work.notes,
-        _family(work, measured),
+        _family(work, measured, suffixes),
     )
 
 
-def _family(work: Work, measured: Mapping[str, Measured]) -> Family:
+def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> Family:
     """Teacher, baselines and documents, as inheritance takes them."""
     each = [one.corpus.exposed for one in measured.values() if one.member.role != "base"]
     compared: Flags = np.logical_or.reduce(each)
     teacher = work.models.teacher
     baselines = [
-        unscored_baseline(work, measured[one.name].corpus)
+        unscored_baseline(measured[one.name].corpus, suffixes)
         if teacher is None or one.model.behind is not None
-        else read_baseline(work, one, measured[one.name].corpus, compared)
+        else read_baseline(work, one, measured[one.name].corpus, compared, suffixes)
         for one in work.models.baselines
     ]
     flags = None if teacher is None else measured[teacher.name].corpus.exposed

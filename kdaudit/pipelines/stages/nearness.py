@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kdaudit.analysis.excess import Baseline
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
+from kdaudit.inference import Lengths
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
@@ -86,7 +87,9 @@ def _write(work: Work, member: AuditedModel, rows: Iterable[pa.Table]) -> None:
         work.run.write_table(name, pa.concat_tables([layout.NEARNESS_SCHEMA.empty_table(), *rows]))
 
 
-def read_baseline(work: Work, member: AuditedModel, found: Attacked, compared: Flags) -> Baseline:
+def read_baseline(
+    work: Work, member: AuditedModel, found: Attacked, compared: Flags, suffixes: Lengths
+) -> Baseline:
     """A baseline as inheritance is compared with it.
 
     Args:
@@ -94,18 +97,19 @@ def read_baseline(work: Work, member: AuditedModel, found: Attacked, compared: F
         member: the baseline.
         found: by greedy extraction.
         compared: what teacher, baselines or students memorize: bool (examples,). More may have been scored.
+        suffixes: tokens of each example's target: int64 (examples,).
 
     """
-    table, suffix = work.run.read_table(layout.nearness(member.name)), work.split.suffix_tokens
+    table = work.run.read_table(layout.nearness(member.name))
     kept = compared[table["example_id"].to_numpy()]
     ids, wrong, log_probability = (column.to_numpy()[kept] for column in table.columns)
-    matched = found.rows["matched_tokens"].to_numpy() / suffix
-    return Baseline.of(found.exposed, matched, ids, wrong / suffix, np.exp(log_probability))
+    matched = found.rows["matched_tokens"].to_numpy() / suffixes
+    return Baseline.of(found.exposed, matched, ids, wrong / suffixes[ids], np.exp(log_probability))
 
 
-def unscored_baseline(work: Work, found: Attacked) -> Baseline:
-    """A baseline that was not scored, near to what it does not memorize by its matched tokens alone."""
+def unscored_baseline(found: Attacked, suffixes: Lengths) -> Baseline:
+    """A baseline that was not scored, and is near by its matched tokens alone; `suffixes` as above."""
     nothing = np.empty(0)
-    matched = found.rows["matched_tokens"].to_numpy() / work.split.suffix_tokens
+    matched = found.rows["matched_tokens"].to_numpy() / suffixes
     ranked = Baseline.of(found.exposed, matched, nothing.astype(np.int64), nothing, nothing)
     return ranked._replace(nearly=None)

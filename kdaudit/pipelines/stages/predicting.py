@@ -33,6 +33,7 @@ from kdaudit.risk import (
     risk_histogram,
 )
 from kdaudit.runs import layout
+from kdaudit.runs.examples import read_shard
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note, Notes, text_of
 from kdaudit.schemas.results import Curves, Origin, PredictorResult, RecallThreshold, Result
@@ -238,7 +239,7 @@ def _units(work: Work, labels: Flags) -> Units:
     """
     documents, suffixes = [], []
     for shard in work.run.shards(layout.EXAMPLES):
-        table = work.run.read_table(shard, ["example_id", "document_id", "token_ids"])
+        table = read_shard(work.run, shard, ["example_id", "document_id", "token_ids"])
         documents.append(_hashes(name.encode() for name in table["document_id"].to_pylist()))
         suffixes.append(_hashes(row.tobytes() for row in examples_of(table, work.split).targets))
     return find_units(np.concatenate(documents), np.concatenate(suffixes), labels)

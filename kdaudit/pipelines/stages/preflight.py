@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.corpus import Document, Documents, nothing_left, open_documents
+from kdaudit.corpus import Document, Documents, ExampleTokens, nothing_left, open_documents
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
 from kdaudit.models.audited import AuditedModels, find_models
@@ -64,13 +64,13 @@ def preflight(
     """
     skipped: list[str] = []
     heads: dict[str, _Head] = {}
-    least = config.extraction.prefix_tokens + config.extraction.suffix_tokens
+    tokens = ExampleTokens.of(config.extraction)
     for key, corpus in corpora_of(config).items():
         progress(f"{key}: reading the first rows", 0, 0)
         if not hub and isinstance(find_source(corpus, key), HubDataset):
             skipped.append(f"{key}.path: {corpus.path} is on the hub and was not read")
         else:
-            heads[key] = _head(corpus, key, least)
+            heads[key] = _head(corpus, key, tokens.least)
     if isinstance(config, ScreenConfig):
         _check_screening(config, heads)
     meanwhile()
@@ -79,7 +79,7 @@ def preflight(
     missing, models = _check_models(config, progress)
     if models is not None:
         for key, head in heads.items():
-            _check_lengths(head, key, models.tokenizer, least)
+            _check_lengths(head, key, models.tokenizer, tokens)
         ask(models)
     return [*skipped, *missing]
 
@@ -111,14 +111,14 @@ def _head(config: CorpusConfig, key: str, least: int) -> _Head:
     return _Head(config, rows, documents, True)
 
 
-def _check_lengths(head: _Head, key: str, tokenizer: Any, least: int) -> None:  # noqa: ANN401 - untyped
+def _check_lengths(head: _Head, key: str, tokenizer: Any, tokens: ExampleTokens) -> None:  # noqa: ANN401
     """Refuse a text that was seen whole and has no document as long as prefix and suffix."""
     config = head.config
     if not head.whole:
         return
-    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, minimum=least)
+    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, tokens=tokens)
     if not any(True for _ in cutter.cut(head.documents)):
-        raise nothing_left(config, key, head.rows, cutter.too_short, least)
+        raise nothing_left(config, key, head.rows, cutter.too_short, tokens.least)
 
 
 def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:

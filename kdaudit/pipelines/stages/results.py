@@ -111,7 +111,6 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
     member, corpus = measured.member, measured.corpus
     memorized = audited.memorized(member.name)
     count, total = int(memorized.sum()), len(memorized)
-    read = total * audited.split.prefix_tokens
     return ModelResult(
         role=member.role,
         kd=member.kd,
@@ -128,7 +127,7 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         bits_per_byte=None if measured.likelihood is None else measured.likelihood.bits_per_byte,
         fingerprint=member.model.fingerprint,
         seconds=round(corpus.seconds, 3),
-        tokens_per_second=round(read / corpus.seconds, 1) if corpus.seconds else None,
+        tokens_per_second=round(audited.prompt_tokens / corpus.seconds, 1) if corpus.seconds else None,
         engine_check=measured.checked.check,
         below_rounding=_below_rounding(memorized, measured.below_rounding),
     )

@@ -23,6 +23,7 @@ from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
+from kdaudit.runs.examples import read_shard
 from kdaudit.runs.store import RunStore
 
 _COLUMNS = layout.FEATURES_SCHEMA.names
@@ -99,7 +100,7 @@ def _write_shards(work: Work, pair: ScoredPair, measures: bool, retries: int) ->
             check_loaded(work, member, Asking(worker.info, _matcher(work, worker, member, role), None))
         work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
         for shard in pending:
-            examples = run.read_table(shard, ["example_id", "text", "token_ids", "copies"])
+            examples = read_shard(run, shard, ["example_id", "text", "token_ids", "copies"])
             before = worker.seconds
             cut = examples_of(examples, work.split._replace(bos=None))
             lengths = cut.prompts.lengths, cut.targets.lengths
