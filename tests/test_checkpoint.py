@@ -422,7 +422,9 @@ def test_quantized_tensors_are_recognized(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json", "hf_quant_config.json"])
 def test_files_of_quantizers_are_recognized(folder: Path, name: str) -> None:
     (folder / name).write_text('{"bits": 4, "w_bit": 4}')
-    assert f"is quantized ({name}, of " in refused(folder)
+    said = refused(folder)
+    assert f"is quantized ({name}, of " in said
+    assert ("into config.json as quantization_config" in said) is (name != "hf_quant_config.json")
 
 
 @pytest.mark.parametrize(
@@ -431,6 +433,8 @@ def test_files_of_quantizers_are_recognized(folder: Path, name: str) -> None:
         {"compression_config": {"format": "pack-quantized"}},
         {"quantization": {"group_size": 64, "bits": 4}},
         {"text_config": {"quantization_config": {"quant_method": "awq"}}},
+        {"quantization_config": {"quant_method": "hqq"}},
+        {"quantization_config": 4},
     ],
 )
 def test_quantization_that_config_json_tells_otherwise_is_recognized(

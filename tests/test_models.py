@@ -175,7 +175,10 @@ def describe(folder: Path, **more: Any) -> None:
         ({"architectures": ["LlamaModel"]}, "is a LlamaModel (architectures in its config.json)"),
         ({"architectures": ["BertForMaskedLM"]}, "is a BertForMaskedLM"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "which does not continue a prefix; name a"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantized (gptq in its config"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "none of its tensors is; remove quanti",
+        ),
         ({"quantization_config": 4}, "is quantized (quantization_config in its config.json)"),
         ({"model_type": "llamma"}, "is of model_type 'llamma' (in its config.json), which transformers 5."),
         ({"model_type": None}, "its config.json has no model_type; save the model again"),

@@ -817,10 +817,10 @@ MODELS = [
         id="model without a head",
     ),
     pytest.param(
-        describe("hard/config.json", quantization_config={"quant_method": "awq"}),
-        f"{HARD} is quantized (awq in its config.json)",
+        describe("hard/config.json", quantization_config={"quant_method": "aqlm"}),
+        f"{HARD} is quantized (aqlm in its config.json)",
         "name the model as it was before that",
-        id="quantized",
+        id="quantized by an unknown method",
     ),
     pytest.param(
         both(

@@ -51,18 +51,24 @@ def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
     if isinstance(base, str):
         model = ModelConfig.model_construct(path=base)  # whether it is local was decided when it was loaded
         found = resolve_model(model, key)
-        refuse_adapter_start(found, key)
+        refuse_unfit_start(found, key)
         return Base(found, None, key)
     return Base(None, base, key)
 
 
-def refuse_adapter_start(model: ResolvedModel, key: str) -> None:
-    """Refuse an adapter: a model is trained from, or taught by, whole weights.
+def refuse_unfit_start(model: ResolvedModel, key: str) -> None:
+    """Refuse an adapter or a quantized model: a model is trained from, or taught by, whole weights.
 
     Raises:
         ModelError: it is one.
 
     """
+    if model.quantization is not None:
+        raise ModelError(
+            f"{model.name} is quantized ({model.quantization.name})",
+            fix="name the model as it was before that",
+            key=key,
+        )
     if model.adapted is not None:
         raise ModelError(
             f"{model.name} is an adapter",

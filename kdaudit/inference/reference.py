@@ -25,6 +25,7 @@ from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.agreement import EXACT, PROBED, Continuations, Probe
 from kdaudit.inference.base import Masking
 from kdaudit.inference.examples import Lengths, Ragged, Tokens, lengths_of
+from kdaudit.inference.quantized import keep_hub_kernels_out
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.workers import Worker
 from kdaudit.models.checkpoint.config import load_config
@@ -157,12 +158,14 @@ class ReferenceService:
         exact = [_best(self._read(row, len(own))) for row, own in zip(rows, said, strict=True)]
         precision = torch.get_float32_matmul_precision()
         self._cast(self._dtype)
+        self._round_activations(False)
         torch.set_float32_matmul_precision("high")  # engines may round products of float32 to TF32 on a GPU
         rounded = [
             _changed(self._read(row, len(best.lead)), best) for row, best in zip(rows, exact, strict=True)
         ]
         torch.set_float32_matmul_precision(precision)
         self._cast("float32")
+        self._round_activations(True)
         # A tie in float32 may fall otherwise without the cache; what is likelier by more may not.
         ties = [best.margin < EXACT for best in exact]
         same = [best.tokens[:, 0] == row for best, row in zip(exact, said, strict=True)]
@@ -190,6 +193,16 @@ class ReferenceService:
         for weight in self._model.parameters():
             if weight.is_floating_point():
                 weight.data = weight.data.to(getattr(torch, dtype))
+
+    def _round_activations(self, rounds: bool) -> None:
+        """Round what passes through layers with quantized activations, as the model was made for, or do not.
+
+        Engines round it each in its own way, on other grids: so the rounding itself counts as rounding.
+        """
+        for module in self._model.modules():
+            scheme = getattr(module, "quantization_scheme", None)
+            if scheme is not None and scheme.input_activations:
+                module.quantization_enabled = rounds
 
 
 class _Texts(NamedTuple):
@@ -276,6 +289,8 @@ def _load(folder: Path, config: Any, dtype: str, trust_remote_code: bool) -> Any
     from transformers import AutoModelForCausalLM
 
     config._attn_implementation = "eager"
+    if hasattr(config, "quantization_config"):
+        keep_hub_kernels_out()
     model, told = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
 from kdaudit.inference.float32_logits import with_float32_logits
+from kdaudit.inference.quantized import keep_hub_kernels_out
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.texts import TextLedger, pieces_from
 from kdaudit.models.checkpoint.config import load_config
@@ -248,7 +249,10 @@ def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    name = dtype if dtype != "auto" else own_dtype(read_config(folder))
+    described = read_config(folder)
+    name = dtype if dtype != "auto" else own_dtype(described)
+    if "quantization_config" in described:
+        keep_hub_kernels_out()
     model, told = AutoModelForCausalLM.from_pretrained(
         folder,
         config=load_config(folder, trust_remote_code=trust_remote_code),

@@ -57,6 +57,13 @@ def resolve_adapter(folder: Path, config: ModelConfig, key: str, *, hashed: bool
             key=f"{key}.base",
         )
     base = resolve_whole(there, named, place, hashed=False)
+    if base.quantization is not None:
+        raise ModelError(
+            f"{there}, the base model of {config.path}, is quantized ({base.quantization.name}), and an "
+            "adapter is measured merged into whole weights",
+            fix=f"set {key}.base to the model as it was before that",
+            key=f"{key}.base",
+        )
     commit = base.commit
     rows = check_adapter_fit(adapter, there, key)
     files = [*hashed_files(there, base.weights, named), *adapter.files]

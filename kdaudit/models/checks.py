@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.errors import ModelError, reason
+from kdaudit.models.checkpoint.adapter_traces import refuse_adapter, refuse_adapter_tensors
 from kdaudit.models.checkpoint.config import (
     architectures,
     load_config,
@@ -20,13 +21,7 @@ from kdaudit.models.checkpoint.config import (
 )
 from kdaudit.models.checkpoint.files import CONFIG, check_files, read_json
 from kdaudit.models.checkpoint.fit import check_fit
-from kdaudit.models.checkpoint.quantized import (
-    refuse_adapter,
-    refuse_adapter_tensors,
-    refuse_quantized_description,
-    refuse_quantized_files,
-    refuse_quantized_tensors,
-)
+from kdaudit.models.checkpoint.quantized import Quantization, check_quantization, find_quantization
 from kdaudit.models.checkpoint.weights import Weights, find_weights
 
 _GENERATION = "generation_config.json"
@@ -41,6 +36,8 @@ class Checked(NamedTuple):
     """What its weights are; none of them has been read."""
     warning: str | None
     """What the user should know of them."""
+    quantization: Quantization | None
+    """How they are quantized; None for whole weights."""
 
 
 def check_model(folder: Path, config: ModelConfig, key: str) -> Checked:
@@ -52,7 +49,7 @@ def check_model(folder: Path, config: ModelConfig, key: str) -> Checked:
         key: where it stands in the configuration, for messages.
 
     Raises:
-        ModelError: a file cannot be opened, it is not a whole, unquantized causal language model, or only
+        ModelError: a file cannot be opened, it is not a whole causal language model, or only
             code of its own could load it and is not trusted.
     """
     check_files(folder, key)
@@ -61,16 +58,17 @@ def check_model(folder: Path, config: ModelConfig, key: str) -> Checked:
     described = read_json(path, key)
     refuse_steering(described, path, config.trust_remote_code, key)
     _check_kind(described, config, key)
+    quantization = find_quantization(described, config.path, key)
     _check_code(described, config, key)
     refuse_other_class(described, path, key)
-    refuse_quantized_files(folder, config.path, key)
     weights = find_weights(folder, key)
-    refuse_quantized_tensors(weights.tensors, config.path, key)
+    check_quantization(quantization, folder, weights.tensors, config.path, key)
     refuse_adapter_tensors(folder, weights.tensors, key)
     refuse_counts(described, path, len(weights.tensors), key)
-    warning = check_fit(folder, _load_config(folder, config, key), weights.tensors, key)
+    loaded = _load_config(folder, config, key)
+    warning = check_fit(folder, loaded, weights.tensors, key, quantized=quantization is not None)
     _check_generation(folder, key)
-    return Checked(weights, warning)
+    return Checked(weights, warning, quantization)
 
 
 def _check_kind(described: dict[str, Any], config: ModelConfig, key: str) -> None:
@@ -96,7 +94,6 @@ def _check_kind(described: dict[str, Any], config: ModelConfig, key: str) -> Non
             fix="name a causal language model",
             key=f"{key}.path",
         )
-    refuse_quantized_description(described, config.path, key)
 
 
 def _check_code(described: dict[str, Any], config: ModelConfig, key: str) -> None:

@@ -22,6 +22,7 @@ from kdaudit.errors import KdauditError, ModelError, reason
 from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, is_adapter
 from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.checkpoint.files import CONFIG, read_config
+from kdaudit.models.checkpoint.quantized import Quantization, packed_numbers
 from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, find_weights, read_index
 from kdaudit.models.checks import check_model
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
@@ -71,7 +72,7 @@ class ResolvedModel(NamedTuple):
     """`sha256:` over names and contents of config.json and the weight files, and of code that is trusted; of
     an adapter over those of its base model and its own."""
     parameters: int
-    """Floating-point numbers in the weight files: tied ones once, buffers of causal masks left out."""
+    """Numbers in the weight files, packed ones each: tied ones once, buffers of causal masks left out."""
     tokenizer_fingerprint: str
     """`sha256:` over how the tokenizer reads text; equal for equal content in other formatting."""
     name: str
@@ -89,6 +90,8 @@ class ResolvedModel(NamedTuple):
     """None for a whole model."""
     behind: Endpoint | None = None
     """The endpoint that the model is behind, so that `folder` holds its tokenizer alone; else None."""
+    quantization: Quantization | None = None
+    """How its weights are quantized; None for whole ones."""
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -135,13 +138,13 @@ def resolve_model(config: ModelConfig, key: str, *, hashed: bool = True) -> Reso
 
 def resolve_whole(folder: Path, config: ModelConfig, key: str, *, hashed: bool) -> ResolvedModel:
     """Check the files of a model with weights of its own; see `resolve_model`."""
-    weights, warning = check_model(folder, config, key)
+    weights, warning, quantization = check_model(folder, config, key)
     files = hashed_files(folder, weights, config)
     stamps = {file: stamp_of(file) for file in files}  # before they are read
     return ResolvedModel(
         folder,
         fingerprint_of(files, key) if hashed else "",
-        _count_parameters(weights),
+        _count_parameters(weights, quantization),
         reading_fingerprint(tokenizer_of(folder, config, key)),
         config.path,
         config.trust_remote_code,
@@ -149,6 +152,7 @@ def resolve_whole(folder: Path, config: ModelConfig, key: str, *, hashed: bool) 
         weights,
         warning,
         stamps,
+        quantization=quantization,
     )
 
 
@@ -363,7 +367,10 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).exists() for name in _TOKENIZER_FILES)
 
 
-def _count_parameters(weights: Weights) -> int:
+def _count_parameters(weights: Weights, quantization: Quantization | None) -> int:
+    if quantization is not None:
+        packed = (packed_numbers(name, one, quantization) for name, one in weights.tensors.items())
+        return sum(packed)
     return sum(
         math.prod(tensor.shape) for name, tensor in weights.tensors.items() if _is_parameter(name, tensor)
     )

@@ -25,9 +25,9 @@ from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import AuditConfig, EngineName
 from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
+from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModel, lone_cutter
 from kdaudit.pipelines.stages.fit import engine_options, split_of
-from kdaudit.pipelines.stages.merged import MergedModels
 from kdaudit.runs import Progress
 
 REPEATS = 3

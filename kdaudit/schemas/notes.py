@@ -23,6 +23,7 @@ NoteCode = Literal[
     "bits_per_byte_unknown",
     "same_weights",
     "adapter",
+    "quantized",
     "tokenizer_reading",
     "bos_tokens_differ",
     "tokenizers_differ",

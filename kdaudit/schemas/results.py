@@ -157,6 +157,8 @@ class ModelResult(Result):
     """Of the teacher's own text; None where the audit names none."""
     below_rounding: BelowRounding | None = None
     """None if the model's margins or its tolerance are not known; a note says so."""
+    quantization: str | None = None
+    """Format of quantized weights, as in `compressed-tensors, INT8 W8A8`; None for whole weights."""
 
 
 class AlsoBase(Result):

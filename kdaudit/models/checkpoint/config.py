@@ -8,7 +8,7 @@ The others are decided here, one by one:
 | transformers_weights | transformers loads that file in place of model.safetensors | refused |
 | configuration_files | transformers and vLLM read another configuration | refused |
 | speculators_config | vLLM loads the model that it names | refused |
-| quantization_config and its like | weights are converted | refused (`quantized`) |
+| quantization_config | weights are quantized | obeyed if the tensors are (`quantized`) |
 | auto_map | trusted code is run | refused where the code lies in another repository |
 | auto_map without trust_remote_code | nothing | transformers' own code is taken, or the model refused |
 | architectures | vLLM takes its class by it, transformers by model_type | refused where they differ |

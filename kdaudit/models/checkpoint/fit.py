@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.config import config_parts
 from kdaudit.models.checkpoint.files import CONFIG
+from kdaudit.models.checkpoint.quantized import weight_of
 from kdaudit.models.checkpoint.weights import Tensor
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -31,7 +32,14 @@ class _Loaded(NamedTuple):
     mismatched: list[tuple[str, Any, Any]]
 
 
-def check_fit(folder: Path, config: Any, tensors: Mapping[str, Tensor], key: str) -> str | None:  # noqa: ANN401
+def check_fit(
+    folder: Path,
+    config: Any,  # noqa: ANN401
+    tensors: Mapping[str, Tensor],
+    key: str,
+    *,
+    quantized: bool = False,
+) -> str | None:
     """Check that the weights are those that config.json describes, whose values are then all that is loaded.
 
     Models whose own code loads them are not checked.
@@ -41,6 +49,7 @@ def check_fit(folder: Path, config: Any, tensors: Mapping[str, Tensor], key: str
         config: see `load_config`.
         tensors: what the weights hold.
         key: where the model stands in the configuration.
+        quantized: whether weights lie there quantized, so that their shapes say nothing.
 
     Returns:
         A warning of tensors that have no place in the model, None where there are none.
@@ -54,7 +63,9 @@ def check_fit(folder: Path, config: Any, tensors: Mapping[str, Tensor], key: str
     if made is None:
         return None
     model_class, config = made
-    path = folder / CONFIG
+    path, packed = folder / CONFIG, frozenset[str]()
+    if quantized:
+        config, tensors, packed = _unpacked(config, tensors)
     try:
         loaded = _load(model_class, config, tensors)
     except Exception as error:  # whatever the values provoke
@@ -70,16 +81,35 @@ def check_fit(folder: Path, config: Any, tensors: Mapping[str, Tensor], key: str
             fix="copy or save the model again",
             key=f"{key}.path",
         )
-    if loaded.mismatched:
-        name, there, wanted = min(loaded.mismatched, key=lambda entry: entry[0])
+    if mismatched := [entry for entry in loaded.mismatched if entry[0] not in packed]:
+        name, there, wanted = min(mismatched, key=lambda entry: entry[0])
         raise ModelError(
             f"{folder}: {name} has the shape {tuple(there)} in its weights and {tuple(wanted)} by "
             f"its {CONFIG}",
             fix="correct the one that is wrong, or save the model again",
             key=f"{key}.path",
         )
-    _check_tied(folder, model_class, config, tensors, key)
+    if not quantized:
+        _check_tied(folder, model_class, config, tensors, key)
     return _left_out(folder, config, loaded, key)
+
+
+def _unpacked(
+    config: Any,  # noqa: ANN401
+    tensors: Mapping[str, Tensor],
+) -> tuple[Any, dict[str, Tensor], frozenset[str]]:
+    """The configuration of the whole model, its tensors by their names there, and which of them are packed.
+
+    Scales and zero points are parts of their weight.
+    """
+    whole = copy.deepcopy(config)
+    for part in config_parts(whole):
+        if hasattr(part, "quantization_config"):
+            del part.quantization_config
+    found = {weight_of(name): tensor for name, tensor in tensors.items()}
+    parts = {name for name in map(weight_of, tensors) if name not in tensors}
+    low = {name for name, tensor in tensors.items() if not tensor.dtype.startswith(("F3", "F1", "BF", "F6"))}
+    return whole, found, frozenset(parts | low)
 
 
 def _class_and_config(config: Any) -> tuple[Any, Any] | None:  # noqa: ANN401

@@ -6,7 +6,6 @@
     endpoints.py     models behind endpoints, asked before anything costs time
     inputs.py        what a run is made from
     work.py          what every stage is given
-    merged.py        adapters and their base models -> whole models, as long as the run works
 
     examples.py      corpus -> distinct examples, and where else their suffixes stand
     engine_check.py  model, reference -> whether the engine says what the model says

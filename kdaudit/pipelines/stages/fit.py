@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require
+from kdaudit.inference.quantized import obstacle
+from kdaudit.inference.sizing import own_dtype
 from kdaudit.models.audited import AuditedModel, AuditedModels, embedding_rows
+from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.context import read_context_length
 from kdaudit.models.tokenizer import bos_token_id, uses_bos
 from kdaudit.schemas.notes import Note
@@ -38,6 +41,49 @@ def _accelerators() -> int:
     import torch
 
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
+def check_quantized(extraction: ExtractionBase, models: AuditedModels, *, scored: bool) -> None:
+    """Refuse quantized models that an engine cannot run on this machine.
+
+    Args:
+        extraction: how models are run.
+        models: all of them.
+        scored: whether models are scored, too, beside the extraction.
+
+    Raises:
+        ModelError: one cannot be run; the message says what could.
+
+    """
+    for member in models.members:
+        if (found := member.model.quantization) is None:
+            continue
+        wanted = member.config.dtype or extraction.dtype
+        dtype = own_dtype(read_config(member.model.folder)) if wanted == "auto" else wanted
+        engine = extraction.engine or "transformers"
+        lacking = obstacle(found, engine, dtype, scored=scored, on_gpu=_accelerators() > 0)
+        if lacking is not None:
+            raise ModelError(
+                f"{member.model.name} is quantized ({found.name}), and {lacking.what}",
+                fix=lacking.fix,
+                key=f"{member.key}.path",
+            )
+
+
+def quantization_notes(models: AuditedModels) -> list[Note]:
+    """What a reader of the results should know of quantized models."""
+    notes = []
+    for member in models.members:
+        if (found := member.model.quantization) is None:
+            continue
+        rounds = (
+            " It rounds activations too, which engines do each in its own way: what extraction and scores "
+            "find may differ where that decides, and the engine check counts such places as near ties."
+        )
+        text = f"{member.name} is measured as it is released, quantized ({found.name})."
+        text += rounds if found.rounds_activations else ""
+        notes.append(Note(code="quantized", subject=member.name, text=text))
+    return notes
 
 
 def split_of(extraction: ExtractionBase, models: AuditedModels, whole: Mapping[str, CorpusConfig]) -> Split:

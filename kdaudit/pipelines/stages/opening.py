@@ -12,11 +12,17 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import PinnedSource, first_texts, pin_source, refuse_equal_sources
 from kdaudit.inference import prepare
+from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.endpoints import ask_endpoints
-from kdaudit.pipelines.stages.fit import check_machine, split_of, tokenizer_notes
+from kdaudit.pipelines.stages.fit import (
+    check_machine,
+    check_quantized,
+    quantization_notes,
+    split_of,
+    tokenizer_notes,
+)
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
-from kdaudit.pipelines.stages.merged import MergedModels
 from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
@@ -72,7 +78,9 @@ def opened(
     preflight(config, hub=True, progress=progress, meanwhile=make_ready, ask=ask)
     models = find_models(config.models, progress=progress)
     ask(models)
-    split = split_of(config.extraction, models, read_whole(config))
+    whole = read_whole(config)
+    check_quantized(config.extraction, models, scored=bool(whole))
+    split = split_of(config.extraction, models, whole)
     sources = {}
     for key, section in corpora_of(config).items():
         progress(f"{key}: hashing", 0, 0)
@@ -92,7 +100,7 @@ def opened(
         if not run.done("config", values):
             with run.stage("config", values):
                 run.write_text(layout.CONFIG, dump_yaml(values))
-        notes = [*of_texts, *tokenizer_notes(config.extraction, models)]
+        notes = [*of_texts, *tokenizer_notes(config.extraction, models), *quantization_notes(models)]
         work = Work(
             run,
             models,

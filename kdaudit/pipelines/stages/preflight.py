@@ -18,7 +18,7 @@ from kdaudit.corpus import Document, Documents, ExampleTokens, nothing_left, ope
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.windows import Cutter
 from kdaudit.models.audited import AuditedModels, find_models
-from kdaudit.pipelines.stages.fit import split_of
+from kdaudit.pipelines.stages.fit import check_quantized, split_of
 from kdaudit.runs import Progress, layout
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
@@ -141,7 +141,9 @@ def _check_models(
     if not any(here for _, here in found.values()):
         return skipped, None
     models = find_models(config.models, headers_only=True, progress=progress)
-    split_of(config.extraction, models, read_whole(config))
+    whole = read_whole(config)
+    check_quantized(config.extraction, models, scored=bool(whole))
+    split_of(config.extraction, models, whole)
     return skipped, models
 
 
@@ -158,7 +160,7 @@ def _elsewhere(key: str, config: ModelConfig) -> tuple[str | None, bool]:
 
 def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
     """Check what teacher and student are trained from."""
-    from kdaudit.distillation.bases import refuse_adapter_start
+    from kdaudit.distillation.bases import refuse_unfit_start
     from kdaudit.models.resolving import resolve_model
 
     skipped = []
@@ -169,7 +171,7 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
 
             check_architecture(resolve_base(start.model_dump(mode="json"), key))
         elif is_local(ModelConfig(path=start)):
-            refuse_adapter_start(resolve_model(ModelConfig(path=start), key, hashed=False), key)
+            refuse_unfit_start(resolve_model(ModelConfig(path=start), key, hashed=False), key)
         else:
             skipped.append(_not_checked(key, start))
     return skipped

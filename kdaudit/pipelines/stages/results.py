@@ -130,6 +130,7 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         tokens_per_second=round(audited.prompt_tokens / corpus.seconds, 1) if corpus.seconds else None,
         engine_check=measured.checked.check,
         below_rounding=_below_rounding(memorized, measured.below_rounding),
+        quantization=None if member.model.quantization is None else member.model.quantization.name,
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.errors import ModelError
 from kdaudit.inference import Split
+from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import ModelFiles
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.models.resolving import check_model_unchanged
 from kdaudit.pipelines.stages.fit import split_of_model
-from kdaudit.pipelines.stages.merged import MergedModels
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note

