@@ -197,13 +197,13 @@ _NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
         (of("bitsandbytes", **_NF4), "transformers", "float32", "run pip install bitsandbytes"),
         (of("compressed-tensors", _INT8), "transformers", "float32", "run pip install compressed-tensors"),
         (
-            of("gptq", bits=4),
+            of("gptq", bits=3),
             "transformers",
             "float16",
             "run pip install gptqmodel optimum, or set extraction",
         ),
         (
-            of("awq", bits=4),
+            of("awq", bits=3),
             "vllm",
             "float16",
             "run pip install gptqmodel, or set predictor.enabled to false",
@@ -228,5 +228,40 @@ def test_what_runs_has_no_obstacle() -> None:
     ]
     for found, engine, dtype in runs:
         assert quantized.obstacle(found, engine, dtype, scored=True, on_gpu=False) is None
-    gptq = of("gptq", bits=4)
-    assert quantized.obstacle(gptq, "vllm", "bfloat16", scored=False, on_gpu=False) is None
+    for method in ("gptq", "awq"):
+        assert quantized.obstacle(of(method, bits=4), "vllm", "bfloat16", scored=True, on_gpu=False) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=needs_vllm)])
+def test_gptq_and_awq_match_their_weights_written_out(packed: Path, engine: str, tmp_path: Path) -> None:
+    """The numbers that went into the packing, times their scales; vLLM, in bfloat16, within near ties."""
+    model = AutoModelForCausalLM.from_pretrained(packed / "base", dtype=torch.float32)
+    for name, module in model.named_modules():
+        if name.endswith("proj"):
+            numbers, scales = quantized_toys.rounded(module.weight.detach(), 32)
+            groups = (numbers - 8).float().unflatten(0, (-1, 32)) * scales.float()[:, None]
+            module.weight.data = groups.flatten(0, 1).t().contiguous()
+        elif isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+            module.weight.data = module.weight.detach().half().float()
+    model.save_pretrained(tmp_path / "by-hand")
+    for name in ("base", "gptq", "awq"):
+        shutil.copytree(packed / name, tmp_path / name)
+    dtype = "float32" if engine == "transformers" else "bfloat16"
+    students = [{"name": name, "path": f"./{name}", "dtype": dtype} for name in ("gptq", "awq")]
+    by_hand = AutoModelForCausalLM.from_pretrained(tmp_path / "by-hand").eval()
+    write_audit(tmp_path, students, {"by hand": by_hand})
+    done = toys.kdaudit(
+        *("run", "audit.yaml", "--out", "run", "--set", f"extraction.engine={engine}"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    examples = pq.read_table(tmp_path / "run" / "examples" / "part-00000.parquet")
+    ids = np.stack(examples["token_ids"].to_numpy())
+    np.savez(tmp_path / "in.npz", prefixes=ids[:, : toys.PREFIX], suffixes=ids[:, toys.PREFIX :])
+    greedy.main(str(tmp_path / "in.npz"), str(tmp_path / "by-hand"), str(tmp_path / "out.npz"))
+    oracle = np.load(tmp_path / "out.npz")["matched"]
+    for name in ("gptq", "awq"):
+        assert results["models"][name]["engine_check"]["disagreeing"] == 0
+        equal = matched(tmp_path / "run", name) == oracle
+        assert equal.all() if engine == "transformers" else equal.mean() > 0.7

@@ -1,4 +1,4 @@
-"""Adapters as whole models: merged into their base models when one is to be loaded, removed with the run."""
+"""Adapters and packed weights as whole models: made when one is to be loaded, removed with the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from kdaudit.inference.merging import MergeFiles, merge
-from kdaudit.models.resolving import Adapted, ResolvedModel
+from kdaudit.inference.unpacking import unpack, unpacks
+from kdaudit.models.resolving import ResolvedModel
 from kdaudit.runs import Progress
 
 _KEPT = 2
@@ -20,7 +21,7 @@ class MergedModels:
 
     Args:
         scratch: an empty folder that is gone when its block ends.
-        progress: told of each adapter that is merged.
+        progress: told of each model that is made.
 
     """
 
@@ -30,34 +31,39 @@ class MergedModels:
         self._made: OrderedDict[tuple[str, str], tuple[Path, ExitStack]] = OrderedDict()
         """By name and dtype; the last one used stands last."""
 
-    def folder(self, name: str, model: ResolvedModel, dtype: str) -> Path:
-        """Where a model's whole weights lie.
+    def folder(self, name: str, model: ResolvedModel, dtype: str, *, packed: bool = False) -> Path:
+        """Where a model's weights lie, as an engine can load them.
 
         Args:
             name: the model's, for progress.
             model: the model.
             dtype: auto, float32, bfloat16 or float16: what it will be run in.
+            packed: whether the engine reads weights that GPTQ or AWQ packed.
 
         Raises:
-            EngineError: an adapter could not be merged.
+            EngineError: an adapter could not be merged, or weights not be unpacked.
 
         """
-        if model.adapted is None:
+        if model.adapted is None and (packed or not unpacks(model.quantization)):
             return model.folder
         if (name, dtype) not in self._made:
             while len(self._made) >= _KEPT:
                 _, oldest = self._made.popitem(last=False)
                 oldest[1].close()
-            self._make(name, model, model.adapted, dtype)
+            self._make(name, model, dtype)
         self._made.move_to_end((name, dtype))
         return self._made[name, dtype][0]
 
-    def _make(self, name: str, model: ResolvedModel, adapted: Adapted, dtype: str) -> None:
-        self._progress(f"{name}: merging the adapter into its base model", 0, 0)
+    def _make(self, name: str, model: ResolvedModel, dtype: str) -> None:
         with ExitStack() as stack:
-            folder = stack.enter_context(self._scratch()) / name
+            folder = stack.enter_context(self._scratch()).absolute() / name  # a worker may stand elsewhere
             folder.mkdir()
-            merge(MergeFiles(model.folder, adapted.adapter.folder, adapted.rows, dtype), folder)
+            if (adapted := model.adapted) is None:
+                self._progress(f"{name}: unpacking its weights", 0, 0)
+                unpack(model.folder, dtype, folder)
+            else:
+                self._progress(f"{name}: merging the adapter into its base model", 0, 0)
+                merge(MergeFiles(model.folder, adapted.adapter.folder, adapted.rows, dtype), folder)
             self._made[name, dtype] = folder, stack.pop_all()
 
     def __enter__(self) -> MergedModels:

@@ -7,13 +7,11 @@ model says what base and adapter say together is tried on some tokens before it 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdaudit.inference import PRELOAD, explained
+from kdaudit.inference.making import make_in_worker, saved
 from kdaudit.inference.sizing import own_dtype
-from kdaudit.inference.workers import Worker
 from kdaudit.models.checkpoint.files import read_config
 
 if TYPE_CHECKING:
@@ -43,15 +41,12 @@ def merge(files: MergeFiles, folder: Path) -> None:
     Raises:
         EngineError: PEFT or transformers failed, or the merged model is another one.
         OutOfMemoryError: the base model does not fit the memory in float32.
+        StorageError: it could not be written.
 
     """
     told = {name: str(value) if isinstance(value, Path) else value for name, value in files._asdict().items()}
     options = {**told, "folder": str(folder)}
-    with (
-        explained(str(files.adapter), "transformers"),
-        Worker("kdaudit.inference.merging:MergeService", options, PRELOAD["transformers"]),
-    ):
-        pass
+    make_in_worker("kdaudit.inference.merging:MergeService", options, str(files.adapter))
 
 
 class MergeService:
@@ -76,11 +71,11 @@ class MergeService:
             merged = adapted.merge_and_unload(safe_merge=True)
         _check_same(before, _logits(merged))
         dtype = own_dtype(read_config(base)) if options["dtype"] == "auto" else options["dtype"]
-        _save(merged, dtype, Path(options["folder"]))
+        self._trouble = saved(lambda: _save(merged, dtype, Path(options["folder"])))
 
-    def describe(self) -> Mapping[str, str]:
-        """Nothing to report: the model is saved."""
-        return {}
+    def describe(self) -> str:
+        """Why the model could not be written; empty if it was."""
+        return self._trouble
 
 
 def _untie(model: Any, settings: Any) -> None:  # noqa: ANN401 - of transformers and of PEFT

@@ -7,7 +7,7 @@
 | compressed-tensors FP8 W8A8, static | has no kernel | yes |
 | compressed-tensors INT4 W4A16 | yes, in half precision | yes |
 | compressed-tensors INT8 W8A16 | has no kernel | yes |
-| GPTQ, AWQ, 4 bits | yes, in half precision | needs gptqmodel and optimum |
+| GPTQ, AWQ, 4 bits | yes, in half precision | yes, see `unpacking` |
 | bitsandbytes NF4, FP4 | does not read it | needs bitsandbytes |
 
 On a GPU vLLM itself says what it lacks.
@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import EngineName
+from kdaudit.inference.unpacking import unpacks
 from kdaudit.models.checkpoint.quantized import Quantization
 
 _PACKAGES = {
@@ -68,7 +69,7 @@ def obstacle(
 
 def _transformers(found: Quantization, engine: EngineName) -> Obstacle | None:
     lacking = [name for name in _PACKAGES[found.method] if find_spec(name) is None]
-    if not lacking:
+    if not lacking or unpacks(found):
         return None
     names = " ".join(name.replace("_", "-") for name in lacking)
     other = "set extraction.engine to vllm, " if engine == "transformers" else ""

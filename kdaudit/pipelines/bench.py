@@ -105,7 +105,8 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
             progress(f"bench: loading, {way.words}", 0, 0)
             model = models.cutter
             options = _options(config, model, rows, way, waiting)
-            path = str(merged.folder(model.name, model.model, options.dtype))
+            packed = way.engine == "vllm"
+            path = str(merged.folder(model.name, model.model, options.dtype, packed=packed))
             engines.append(stack.enter_context(start(options._replace(path=path))))
         for way, engine in zip(_WAYS, engines, strict=True):
             progress(f"bench: warming up, {way.words}", 0, 0)

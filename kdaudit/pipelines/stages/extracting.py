@@ -155,14 +155,17 @@ class Extracting:
         The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
         """
         work, run, key = self._work, self._work.run, f"{member.name}.sequences"
-        before, adapted = run.planned(key), member.model.adapted is not None
+        before = run.planned(key)
         longest = longest_sequence(work) + (work.split_of(member).bos is not None)
         options = engine_options(
             work.extraction, self._engine, member, longest, self._examples, sequences=before
         )
 
         def attempt(retries: int) -> None:
-            located = options._replace(path=str(work.files(member).folder)) if adapted else options
+            folder = work.merged.folder(
+                member.name, member.model, options.dtype, packed=self._engine == "vllm"
+            )
+            located = options if folder == member.model.folder else options._replace(path=str(folder))
             work.progress(f"{member.name}: loading", 0, 0)
             job = ModelJob(located._replace(retries=retries), len(run.shards(layout.EXAMPLES)))
             with EXECUTOR.load(job) as engine:
