@@ -96,6 +96,37 @@ class LearnerConfig(Section):
     """Highest learning rate, after the warm-up."""
 
 
+class LoraSection(Section):
+    """A LoRA adapter that is trained in place of all weights, through PEFT."""
+
+    r: PositiveInt = 16
+    """Rank of the low-rank matrices."""
+    alpha: PositiveInt = 32
+    """What they are multiplied by is alpha over r."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of their inputs that training drops."""
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    """Layers that get them, by the last part of their names, as in [q_proj, v_proj], or [all-linear]; null
+    takes PEFT's own choice for the architecture."""
+
+
+class StudentLearnerConfig(LearnerConfig):
+    """Where baselines and students start, and how they are trained."""
+
+    lora: LoraSection | None = None
+    """Train a LoRA adapter on `base`, which stays as it is; null trains all weights."""
+
+    @model_validator(mode="after")
+    def _an_adapter_has_a_base(self) -> Self:
+        if self.lora is not None and isinstance(self.base, NewModelConfig):
+            raise MisfitError(
+                "an adapter on random weights is of no use",
+                fix="set base to a folder or hub id, or remove lora",
+                key="lora",
+            )
+        return self
+
+
 def _trained_or_taken(value: object) -> str:
     """Which branch of `teacher` a value is meant as."""
     is_taken = isinstance(value, str | ModelConfig) or (isinstance(value, dict) and "path" in value)
@@ -241,7 +272,7 @@ class DistillConfig(Section):
     """null takes the models' own; or a local folder or hub id; or `{train_bpe: 4096}`."""
     teacher: TeacherConfig
     """The teacher: trained from `base`, or with `path` an existing one as it is."""
-    student: LearnerConfig
+    student: StudentLearnerConfig
     """Where baseline and students start, and how long they are trained."""
     students: Annotated[tuple[LabStudent, ...], Field(min_length=1, strict=False)]
     """The models of the student's size that are trained, for each seed."""

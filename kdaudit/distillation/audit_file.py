@@ -37,9 +37,13 @@ def write_audit_file(config: DistillConfig, out: Path, seed: int, teacher: Path)
 
     """
     path = out / layout.seed_folder(seed) / layout.AUDIT_FILE
-    baselines = [_from(path, str(out / member.folder)) for member in baselines_of(config, seed)]
+    adapted = _adapter_base(config, path)
+    baselines = [
+        {"path": place, **adapted} if adapted else place
+        for place in (_from(path, str(out / member.folder)) for member in baselines_of(config, seed))
+    ]
     students = [
-        {"name": student.name, "path": f"./{student.name}", "kd": student.method}
+        {"name": student.name, "path": f"./{student.name}", "kd": student.method, **adapted}
         for student in config.students
         if not isinstance(student, BaselineStudent)
     ]
@@ -90,6 +94,13 @@ def _base(config: DistillConfig, path: Path) -> dict[str, str]:
     taken = any(student.name.lower() == "base" for student in config.students)
     start = config.student.base
     return {"base": _from(path, start)} if isinstance(start, str) and not taken else {}
+
+
+def _adapter_base(config: DistillConfig, path: Path) -> dict[str, str]:
+    """Where the base of students that are adapters lies; they name one on the hub themselves."""
+    start = config.student.base
+    local = isinstance(start, str) and Path(start).is_absolute()
+    return {"base": _from(path, str(start))} if config.student.lora is not None and local else {}
 
 
 def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:

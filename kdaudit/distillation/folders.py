@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from torch import Tensor
 
+from kdaudit.distillation.bases import Base
+from kdaudit.distillation.lora import is_adapted, save_adapter
 from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.inference.base import Tokens
 from kdaudit.models.tokenizer import ModelTokenizer
@@ -148,6 +150,7 @@ def save_model(
     tokenizer: ModelTokenizer,
     record: TrainingRecord,
     folder: Path,
+    base: Base,
     weights: dict[str, Tensor] | None = None,
 ) -> None:
     """Write model, generation settings, tokenizer and record in Hugging Face format, the record last.
@@ -157,11 +160,15 @@ def save_model(
         tokenizer: the one that it was trained with.
         record: how the model was trained.
         folder: where to write.
+        base: what it was trained from, which an adapter names.
         weights: the model's, if the model itself does not hold all of them.
 
     """
     model.config.use_cache = True  # the Trainer turns it off
-    model.save_pretrained(folder, state_dict=weights)
+    if is_adapted(model):
+        save_adapter(model, base, folder, weights)
+    else:
+        model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     (folder / layout.MODEL_CARD).write_text(first_card(record), encoding="utf-8")
     text = json.dumps(record._asdict(), indent=2) + "\n"

@@ -33,6 +33,7 @@ from kdaudit.distillation.folders import (
     save_model,
     what_changed,
 )
+from kdaudit.distillation.lora import with_lora
 from kdaudit.distillation.members import members
 from kdaudit.distillation.opening import Lab, open_lab
 from kdaudit.distillation.outcome import Finished, write_record
@@ -170,6 +171,8 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
     with new_folder(plan.folder, lab.out) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
         model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
+        if plan.lora is not None:
+            model = with_lora(model, plan.lora, plan.base, plan.seed)
         recipe = recipe_of(lab.config, plan)
         running = plan.trainer(
             Training(plan.name, model, rows, recipe, checkpoints, lab.progress, lab.bos, lab.processes)
@@ -186,7 +189,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
         lab.progress(f"{plan.name}: saving", 0, 0)
         weights = running.gathered_weights()
         if partial is not None:
-            save_model(model, lab.readers.own[plan.base.key], record, partial, weights)
+            save_model(model, lab.readers.own[plan.base.key], record, partial, plan.base, weights)
     lab.processes.first_then_all(lambda: shutil.rmtree(checkpoints, ignore_errors=True), lambda: None)
     return record
 

@@ -32,9 +32,14 @@ class About(NamedTuple):
 
 def model_card(about: About, record: TrainingRecord) -> str:
     """The text of README.md: front matter as the hub reads it, then what a reader should know."""
-    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    adapter = "lora" in record.settings["settings"]
+    front: dict[str, Any] = {
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+    }
     if about.base is not None:
-        front |= {"base_model": _shown(about.base), "base_model_relation": "finetune"}
+        relation = "adapter" if adapter else "finetune"
+        front |= {"base_model": _shown(about.base), "base_model_relation": relation}
     front["tags"] = ["knowledge-distillation", "kdaudit"]
     rows = "\n".join(f"| {what} | {value} |" for what, value in _rows(about, record))
     settings = json.dumps(record.settings, indent=2)
@@ -52,6 +57,11 @@ def _rows(about: About, record: TrainingRecord) -> Iterator[tuple[str, str]]:
     recipe, settings = record.settings["recipe"], record.settings["settings"]
     yield "trained from", "random weights" if about.base is None else _shown(about.base)
     yield "method", _method(settings)
+    if lora := settings.get("lora"):
+        yield (
+            "adapter",
+            f"LoRA, rank {lora['r']}, alpha {lora['alpha']}; it needs the model it was trained from",
+        )
     if about.teacher is not None:
         yield "teacher", _shown(about.teacher)
     yield "corpus", f"{_shown(about.corpus)}, {record.rows:,} windows"

@@ -13,6 +13,7 @@ from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, SoftStudent
 from kdaudit.corpus import ExampleTokens, first_texts
 from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base
+from kdaudit.distillation.lora import check_lora
 from kdaudit.distillation.processes import Processes
 from kdaudit.distillation.readers import Readers, family_readers, readers_of
 from kdaudit.distillation.training import Progress
@@ -91,6 +92,7 @@ def _make(opening: _Opening) -> Lab:
     longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
     progress("checking that teacher and students can be trained", 0, 0)
     check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
+    check_lora(config.student.lora, bases["student.base"])
     _warn_of_rewriting(opening, bases, readers)
     if any(_learns_logits(student) for student in config.students):
         dtype = config.teacher.dtype if isinstance(config.teacher, ModelConfig) else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +17,11 @@ from kdaudit.corpus.distinct import Ledger
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
+from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
 from kdaudit.runs import layout
-from kdaudit.runs.files import read_bounded, write_file
+from kdaudit.runs.files import own_folder, read_bounded, write_file
 from kdaudit.runs.manifest import environment
 from kdaudit.schemas.distillation import DistillRecord, TrainedModel
 
@@ -99,6 +102,8 @@ def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
     on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one), _example_tokens(lab)]
     measured = sha256(json.dumps(on).encode()).hexdigest()
     perplexity = known.get(measured)
+    if perplexity is None:
+        perplexity = _perplexity(lab, one, model)
     recipe = {} if record is None else record.settings.get("recipe", {})
     return TrainedModel(
         folder=str(folder.relative_to(lab.out)) if folder.is_relative_to(lab.out) else str(folder),
@@ -110,7 +115,7 @@ def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
         steps=0 if record is None else record.steps,
         losses=[] if record is None else record.losses,
         seconds=0.0 if record is None else record.seconds,
-        holdout_perplexity=_perplexity(lab, one) if perplexity is None else perplexity,
+        holdout_perplexity=perplexity,
         measured=measured,
     )
 
@@ -126,15 +131,31 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
     )
 
 
-def _perplexity(lab: Lab, one: Finished) -> float:
+def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
     """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
     ledger = Ledger(seed=0, limit=None)
     for window in lab.holdout:
         ledger.add(window[: _example_tokens(lab)])
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
-    with FeatureWorker(one.folder, _dtype(lab, one), trust_remote_code=False, retries=0) as worker:
+    dtype = _dtype(lab, one)
+    with (
+        MergedModels(lambda: _scratch(lab.out), lab.progress) as merged,
+        FeatureWorker(
+            merged.folder(one.name, model, dtype), dtype, trust_remote_code=False, retries=0
+        ) as worker,
+    ):
         return worker.perplexity(batches, lab.bos)
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """An empty folder beside the models, gone when the block ends."""
+    folder = own_folder(out)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _example_tokens(lab: Lab) -> int:

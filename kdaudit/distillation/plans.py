@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, LearnerConfig, SoftStudent
+from kdaudit.config.distill import (
+    DistillConfig,
+    HardStudent,
+    LabStudent,
+    LearnerConfig,
+    LoraSection,
+    SoftStudent,
+)
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, read_hard_windows, write_hard_corpus
 from kdaudit.distillation.hard import TokenHardTrainer
@@ -34,6 +41,8 @@ class Plan(NamedTuple):
     seed: int
     order: int | None
     """See `Recipe.order`."""
+    lora: LoraSection | None
+    """The adapter that is trained in place of all weights, if one is."""
     settings: dict[str, Any]
     """What its weights depend on besides base, recipe and windows: JSON values."""
     rows: Callable[[], Sequence[Tokens]]
@@ -51,6 +60,7 @@ def plan_teacher(lab: Lab, learner: LearnerConfig) -> Plan:
         learner=learner,
         seed=seed,
         order=order_of(lab.config, "teacher", seed),
+        lora=None,
         settings={"method": "teacher"},
         rows=lambda: lab.windows,
         trainer=WindowTrainer,
@@ -67,6 +77,8 @@ def plan_member(lab: Lab, member: Member) -> Plan:
             settings["teacher_dtype"] = lab.teacher_dtype
     if isinstance(student, HardStudent) and student.level == "sequence":
         settings["engine"] = lab.config.extraction.engine
+    if lab.config.student.lora is not None:
+        settings["lora"] = lab.config.student.lora.model_dump(mode="json")
     return Plan(
         name=member.name,
         folder=lab.out / member.folder,
@@ -75,6 +87,7 @@ def plan_member(lab: Lab, member: Member) -> Plan:
         learner=lab.config.student,
         seed=member.draws,
         order=order_of(lab.config, member.name, member.seed),
+        lora=lab.config.student.lora,
         settings=settings,
         rows=lambda: _rows(lab, student, member.seed),
         trainer=lambda training: _trainer(lab, student, training),

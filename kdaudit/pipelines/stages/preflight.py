@@ -160,7 +160,8 @@ def _elsewhere(key: str, config: ModelConfig) -> tuple[str | None, bool]:
 
 def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
     """Check what teacher and student are trained from."""
-    from kdaudit.distillation.bases import refuse_unfit_start
+    from kdaudit.distillation.bases import Base, refuse_unfit_start
+    from kdaudit.distillation.lora import check_lora
     from kdaudit.models.resolving import resolve_model
 
     skipped = []
@@ -171,7 +172,10 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
 
             check_architecture(resolve_base(start.model_dump(mode="json"), key))
         elif is_local(ModelConfig(path=start)):
-            refuse_unfit_start(resolve_model(ModelConfig(path=start), key, hashed=False), key)
+            found = resolve_model(ModelConfig(path=start), key, hashed=False)
+            refuse_unfit_start(found, key)
+            if key == "student.base":
+                check_lora(config.student.lora, Base(found, None, key))
         else:
             skipped.append(_not_checked(key, start))
     return skipped
