@@ -21,10 +21,12 @@ from oracles import greedy
 from oracles.lora import merge_by_hand
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.errors import ModelError
+from kdaudit.inference.merging import MergeFiles, _check_same, merge
+from kdaudit.inference.transformers import load_model
 from kdaudit.models.resolving import resolve_model
 
 peft = pytest.importorskip("peft", reason="peft is not installed (kdaudit[lora])")
@@ -43,8 +45,8 @@ def save_adapter(base: Path, folder: Path, seed: int = 0, rows: int | None = Non
     adapted = peft.get_peft_model(model, peft.LoraConfig(**chosen))
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
-            if "lora_" in name or "modules_to_save" in name or "token_adapter" in name:
-                weight.copy_(torch.randn(weight.shape) * (0.3 if "modules_to_save" in name else 0.15))
+            if weight.requires_grad and "base_layer" not in name:
+                weight.copy_(torch.randn(weight.shape) * (0.15 if "lora_" in name else 0.3))
     adapted.save_pretrained(folder, save_embedding_layers=rows is not None)
 
 
@@ -294,3 +296,72 @@ def test_what_lies_on_the_hub_is_fetched_and_pinned(
     ]
     assert "adapter_model.safetensors" in asked[1][2]
     assert "adapter_model.safetensors" not in asked[3][2]
+
+
+def save_tied(folder: Path) -> None:
+    """A base whose output layer is its embeddings."""
+    torch.manual_seed(4)
+    config = LlamaConfig(
+        vocab_size=toys.VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+        attention_bias=True,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    toys.tokenizer().save_pretrained(folder)
+
+
+_RARER: dict[str, dict[str, Any]] = {
+    "DoRA": {"use_dora": True},
+    "ranks by layer": {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"up_proj": 3}},
+    "biases": {"bias": "all"},
+    "biases of its own": {"lora_bias": True, "target_modules": ["q_proj", "v_proj"]},
+    "embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
+    "output layer": {"target_modules": ["q_proj", "lm_head"]},
+    "embeddings and output layer": {"target_modules": ["embed_tokens", "lm_head"]},
+    "a trained head": {"modules_to_save": ["lm_head"]},
+    "trained embeddings": {"modules_to_save": ["embed_tokens"]},
+    "rows of tokens": {"trainable_token_indices": {"embed_tokens": [3, 4]}},
+    "more tokens": {"rows": toys.VOCABULARY + 5},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [False, True], ids=["own head", "tied head"])
+@pytest.mark.parametrize("kind", _RARER)
+def test_a_rarer_adapter_says_merged_what_it_says_on_its_base(kind: str, tied: bool, tmp_path: Path) -> None:
+    """The oracle is PEFT itself, not merged."""
+    (save_tied if tied else lambda folder: toys.save_model(folder, 1))(tmp_path / "base")
+    settings = dict(_RARER[kind])
+    save_adapter(tmp_path / "base", tmp_path / "adapter", 7, **settings)
+    found = resolve(tmp_path / "adapter")
+    assert found.embedding_rows == settings.get("rows", toys.VOCABULARY)
+    (tmp_path / "merged").mkdir()
+    merge(MergeFiles(found.folder, tmp_path / "adapter", found.adapted.rows, "float32"), tmp_path / "merged")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    if "rows" in settings:
+        base.resize_token_embeddings(settings["rows"])
+    adapted = peft.PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    whole = load_model(tmp_path / "merged", "float32", "cpu", False)
+    ids = torch.randint(0, toys.VOCABULARY, (4, 14), generator=torch.Generator().manual_seed(1))
+    ids[0, :2] = torch.tensor([3, 4])
+    with torch.inference_mode():
+        wanted, said = (one(input_ids=ids).logits for one in (adapted, whole))
+    assert torch.allclose(said, wanted, atol=1e-3)
+    with adapted.disable_adapter(), torch.inference_mode():
+        plain = adapted(input_ids=ids).logits
+    assert kind == "more tokens" or not torch.allclose(plain, wanted, atol=1e-2)  # it has an effect
+
+
+def test_a_merge_that_says_something_else_is_refused() -> None:
+    """As an adapter does whose effect is not in the weights."""
+    before = torch.tensor([[[1.0, 2.0, 3.0]]])
+    _check_same(before, before + 1e-6)
+    with pytest.raises(ValueError, match=r"gives other logits \(by 5\.00% of their range\)"):
+        _check_same(before, before + torch.tensor([0.1, 0.0, 0.0]))
