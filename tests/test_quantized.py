@@ -235,7 +235,7 @@ def test_what_runs_has_no_obstacle() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=needs_vllm)])
 def test_gptq_and_awq_match_their_weights_written_out(packed: Path, engine: str, tmp_path: Path) -> None:
-    """The numbers that went into the packing, times their scales; vLLM, in bfloat16, within near ties."""
+    """The numbers that went into the packing, times their scales; vLLM, in float16, but for near ties."""
     model = AutoModelForCausalLM.from_pretrained(packed / "base", dtype=torch.float32)
     for name, module in model.named_modules():
         if name.endswith("proj"):
@@ -247,7 +247,7 @@ def test_gptq_and_awq_match_their_weights_written_out(packed: Path, engine: str,
     model.save_pretrained(tmp_path / "by-hand")
     for name in ("base", "gptq", "awq"):
         shutil.copytree(packed / name, tmp_path / name)
-    dtype = "float32" if engine == "transformers" else "bfloat16"
+    dtype = "float32" if engine == "transformers" else "float16"
     students = [{"name": name, "path": f"./{name}", "dtype": dtype} for name in ("gptq", "awq")]
     by_hand = AutoModelForCausalLM.from_pretrained(tmp_path / "by-hand").eval()
     write_audit(tmp_path, students, {"by hand": by_hand})
@@ -264,4 +264,4 @@ def test_gptq_and_awq_match_their_weights_written_out(packed: Path, engine: str,
     for name in ("gptq", "awq"):
         assert results["models"][name]["engine_check"]["disagreeing"] == 0
         equal = matched(tmp_path / "run", name) == oracle
-        assert equal.all() if engine == "transformers" else equal.mean() > 0.7
+        assert equal.all() if engine == "transformers" else equal.mean() > 0.9
