@@ -10,7 +10,6 @@ from pathlib import Path
 from kdaudit.inference.merging import MergeFiles, merge
 from kdaudit.inference.unpacking import unpack, unpacks
 from kdaudit.models.resolving import ResolvedModel
-from kdaudit.runs import Progress
 
 _KEPT = 2
 """Merged models on disk at once: features read two models together."""
@@ -25,7 +24,9 @@ class MergedModels:
 
     """
 
-    def __init__(self, scratch: Callable[[], AbstractContextManager[Path]], progress: Progress) -> None:
+    def __init__(
+        self, scratch: Callable[[], AbstractContextManager[Path]], progress: Callable[[str, int, int], None]
+    ) -> None:
         self._scratch = scratch
         self._progress = progress
         self._made: OrderedDict[tuple[str, str], tuple[Path, ExitStack]] = OrderedDict()
