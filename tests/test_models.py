@@ -25,7 +25,7 @@ from kdaudit.models.audited import find_models
 from kdaudit.models.checks import _check_kind
 from kdaudit.models.resolving import (
     ResolvedModel,
-    check_same_tokenizer,
+    compare_tokenizers,
     resolve_model,
     smaller_teacher_warning,
 )
@@ -464,7 +464,8 @@ def test_different_tokenizers_are_told_apart(tmp_path: Path, change: str) -> Non
     save_tokenizer(tmp_path / "two", tokenizer, **special)
     one, two = resolved(tmp_path / "one"), resolved(tmp_path / "two")
     with pytest.raises(ModelError) as caught:
-        check_same_tokenizer({"teacher": one, "soft": one, "hard": two})
+        compare_tokenizers({"teacher": one, "soft": one, "hard": two}, one=True)
+    assert compare_tokenizers({"teacher": one, "hard": two}, one=False) == {"hard": None}
     told = str(caught.value)
     assert told.startswith("models: teacher and hard have different tokenizers (")
     assert DIFFERENCES[change] in told
@@ -478,7 +479,9 @@ def test_special_tokens_alone_do_not_make_another_tokenizer(tmp_path: Path, chan
     save_tokenizer(tmp_path / "two", tokenizer, **special)
     one, two = resolved(tmp_path / "one"), resolved(tmp_path / "two")
     literals = {"pad": ("<|pad|>",), "special": ("z",)}.get(change, ())  # saving makes an added token of each
-    assert check_same_tokenizer({"teacher": one, "soft": one, "hard": two}) == {"hard": Alike(literals)}
+    assert compare_tokenizers({"teacher": one, "soft": one, "hard": two}, one=True) == {
+        "hard": Alike(literals)
+    }
 
 
 def test_equal_content_in_other_files_passes(tmp_path: Path) -> None:
@@ -497,7 +500,7 @@ def test_equal_content_in_other_files_passes(tmp_path: Path) -> None:
     )
     (other / "tokenizer_config.json").write_text(json.dumps(settings))
     one, two = resolved(tmp_path / "one"), resolved(other)
-    assert check_same_tokenizer({"teacher": one, "soft": two}) == {}
+    assert compare_tokenizers({"teacher": one, "soft": two}, one=True) == {}
     assert one.tokenizer_fingerprint == two.tokenizer_fingerprint
 
 

@@ -168,9 +168,9 @@ def test_texts_that_are_all_too_short_are_not_valid(copy: Path, kind: str) -> No
 
 def test_models_that_do_not_fit_each_other_or_the_windows_are_not_valid(copy: Path) -> None:
     assert "context length is 64 tokens" in refused(copy, "audit", "corpus.window=200")
-    path = copy / "hard" / "tokenizer.json"
+    path = copy / "baseline" / "tokenizer.json"
     path.write_text(path.read_text().replace('"w250"', '"x250"'))
-    assert "teacher and hard have different tokenizers" in refused(copy, "audit")
+    assert "teacher and baseline have different tokenizers" in refused(copy, "screen")
 
 
 def test_of_a_screenings_corpus_the_first_rows_alone_are_read(copy: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from ruamel.yaml import YAML
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -112,3 +114,28 @@ def learned(
         optimizer.zero_grad()
     model.save_pretrained(folder)
     save(folder, tokenizer, **named)
+
+
+def write_audit(folder: Path, models: dict[str, Any], **extra: Any) -> Path:
+    """An audit of TEXTS with the named models, prefix and suffix of 12 tokens; returns its audit.yaml."""
+    rows = [json.dumps({"id": f"doc-{row}", "text": text}) for row, text in enumerate(TEXTS)]
+    (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n")
+    held = [json.dumps({"text": text[40:] + " And so on, and so forth, to the end."}) for text in TEXTS[5:]]
+    (folder / "holdout.jsonl").write_text("\n".join(held) + "\n")
+    config = {
+        "name": "toy",
+        "corpus": {"path": "./corpus.jsonl", "id": "id", "window": 32, "stride": 8},
+        "holdout": {"path": "./holdout.jsonl", "window": 32},
+        "models": models,
+        "extraction": {
+            "engine": "transformers",
+            "prefix_tokens": 12,
+            "suffix_tokens": 12,
+            "dtype": "float32",
+        },
+        **extra,
+    }
+    path = folder / "audit.yaml"
+    with path.open("w") as handle:
+        YAML().dump(config, handle)
+    return path

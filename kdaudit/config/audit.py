@@ -153,6 +153,9 @@ class ModelConfig(Section):
     base: AdapterBaseRef | None = None
     """For an adapter: the model that it was trained on; null takes the one that its adapter_config.json
     names."""
+    match_by: Literal["auto", "text"] = "auto"
+    """What is compared: auto takes tokens where the model reads text as the teacher's tokens, else text; text
+    takes the text that the model writes in any case, as for documents that both read differently."""
     dtype: DType | None = None
     """Overrides `extraction.dtype` for this model."""
     tensor_parallel: PositiveInt | None = None

@@ -10,6 +10,7 @@
     documents.py    rows -> documents, with counts of what was skipped
     fingerprint.py  what the text was, as one string
     windows.py      documents -> windows of token ids
+    joint.py        where windows are cut that models with different tokenizers read
     distinct.py     which windows are one example, how often each occurs, which a sample keeps
     spool.py        windows on disk between the pass and the examples
     token_file.py   every document's tokens on disk, for a second pass over them
@@ -30,6 +31,7 @@ from kdaudit.corpus.fingerprint import (
     refuse_equal_sources,
     source_fingerprint,
 )
+from kdaudit.corpus.joint import JointCutter, Longest
 from kdaudit.corpus.windows import ExampleTokens
 
 __all__ = [
@@ -39,6 +41,8 @@ __all__ = [
     "Example",
     "ExampleTokens",
     "Examples",
+    "JointCutter",
+    "Longest",
     "PinnedSource",
     "build_examples",
     "check_unchanged",

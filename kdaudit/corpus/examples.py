@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.distinct import Distinct, Ledger
 from kdaudit.corpus.documents import Document, Documents, open_documents
+from kdaudit.corpus.joint import JointCutter
 from kdaudit.corpus.spool import Spool
 from kdaudit.corpus.token_file import TokenFile
 from kdaudit.corpus.windows import Cutter, ExampleTokens, Window, batched
@@ -126,6 +127,7 @@ def build_examples(
     scratch: Path,
     key: str = "corpus",
     keep_tokens: bool = False,
+    joint: JointCutter | None = None,
     look: Callable[[list[Document]], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Examples:
@@ -140,6 +142,7 @@ def build_examples(
             caller deletes it when done with the examples.
         key: where the section stands in the configuration, for messages.
         keep_tokens: whether to keep every document's tokens in the scratch folder, for `Examples.documents`.
+        joint: see `Cutter`.
         look: given each batch of documents before it is cut.
         progress: called after each batch with the number of rows read so far.
 
@@ -161,6 +164,7 @@ def build_examples(
         stride=config.stride or config.window,
         tokens=tokens,
         heed=None if kept is None else kept.add,
+        joint=joint,
     )
     try:
         for batch in batched(documents):
@@ -174,6 +178,13 @@ def build_examples(
         spool.close()
         if kept is not None:
             kept.close()
+    if cutter.windows == 0 and cutter.no_boundary:
+        raise CorpusError(
+            f"{config.path}: in none of its {cutter.no_boundary} windows do the models' tokenizers have "
+            f"boundaries in common near {tokens.prefix} and {tokens.least} tokens",
+            fix="name models whose tokenizers are made for this text, or that share the teacher's",
+            key=f"{key}.path",
+        )
     if cutter.windows == 0:
         raise nothing_left(config, key, documents, cutter.too_short, tokens.least)
     distinct = ledger.settle()
@@ -197,7 +208,12 @@ def _remedy(too_short: int, documents: Documents, key: str) -> str:
 
 
 def _counts(documents: Documents, cutter: Cutter, *, examples: int, sampled: bool) -> Counts:
-    skipped = Skipped(too_short=cutter.too_short, empty=documents.empty, undecodable=documents.undecodable)
+    skipped = Skipped(
+        too_short=cutter.too_short,
+        empty=documents.empty,
+        undecodable=documents.undecodable,
+        no_boundary=cutter.no_boundary,
+    )
     return Counts(documents.rows, cutter.windows, examples, skipped, sampled)
 
 

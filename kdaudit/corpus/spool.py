@@ -107,6 +107,8 @@ def _table(windows: list[Window]) -> pa.Table:
         pa.ListArray.from_arrays(pa.array(ends), pa.array(values), type=pa.list_(pa.int32())),
         pa.array([window.prefix_tokens for window in windows], pa.int32()),
         pa.array([window.suffix_tokens for window in windows], pa.int32()),
+        pa.array([window.prompt_end for window in windows], pa.int32()),
+        pa.array([window.target_end for window in windows], pa.int32()),
     ]
     return pa.Table.from_arrays(columns, schema=SPOOL_SCHEMA)
 

@@ -14,6 +14,7 @@ tokens) belongs to both texts; in all other cases the texts of a byte-level toke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 
 from kdaudit.config.audit import ExtractionBase
 from kdaudit.corpus.documents import Document
-from kdaudit.models.tokenizer import Encoder
+from kdaudit.corpus.joint import JointCutter
+from kdaudit.models.tokenizer import EncodedText, Encoder
+from kdaudit.models.tokenizer.texts import Places, boundaries
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000
@@ -58,6 +61,10 @@ class Window(NamedTuple):
     """How many of them are the prompt."""
     suffix_tokens: int
     """How many behind those are the target."""
+    prompt_end: int | None = None
+    """How many characters are the prompt, where models read the text with tokenizers of their own."""
+    target_end: int | None = None
+    """How many are prompt and target."""
 
     @property
     def measured(self) -> NDArray[np.int32]:
@@ -98,6 +105,7 @@ class Cutter:
         stride: tokens from one window's start to the next.
         tokens: of prefix and suffix, which a window has at least.
         heed: told of each document's token ids, int32 (tokens,).
+        joint: where models have tokenizers of their own, finds where all of them can cut.
 
     """
 
@@ -109,7 +117,9 @@ class Cutter:
         stride: int,
         tokens: ExampleTokens,
         heed: Callable[[NDArray[np.int32]], None] | None = None,
+        joint: JointCutter | None = None,
     ) -> None:
+        self._joint = joint
         self._heed = heed
         self._encoder = Encoder(tokenizer)
         self._window = window
@@ -119,6 +129,8 @@ class Cutter:
         """Windows given so far."""
         self.too_short = 0
         """Documents and tails left out so far."""
+        self.no_boundary = 0
+        """Windows left out because the tokenizers have no boundary near in common."""
 
     def cut(self, batch: list[Document]) -> Iterator[Window]:
         """Windows of the documents, in order."""
@@ -130,10 +142,39 @@ class Cutter:
             ids = encoded.ids if cuts.bounds or self._heed else np.empty(0, dtype=np.int32)
             if self._heed is not None:
                 self._heed(ids)
-            for start, end in cuts.bounds:
-                first, last = encoded.span(start, end)
-                text = document.text[first:last]
-                yield Window(document.id, start, text, ids[start:end], *self._tokens)
+            windows = (
+                Window(
+                    document.id,
+                    start,
+                    document.text[slice(*encoded.span(start, end))],
+                    ids[start:end],
+                    *self._tokens,
+                )
+                for start, end in cuts.bounds
+            )
+            yield from windows if self._joint is None else self._cut_jointly(self._joint, encoded, windows)
+
+    def _cut_jointly(
+        self, joint: JointCutter, encoded: EncodedText, windows: Iterator[Window]
+    ) -> Iterator[Window]:
+        """The windows of a document, cut at joint boundaries; those without any are left out."""
+        places = boundaries(*encoded.places())
+        while some := list(islice(windows, BATCH_DOCUMENTS)):
+            own = [_relative(places, encoded, window) for window in some]
+            cuts = joint.cut([window.text for window in some], own)
+            for window, found in zip(some, cuts, strict=True):
+                if found is None:
+                    self.windows -= 1
+                    self.no_boundary += 1
+                else:
+                    yield window._replace(**found._asdict())
+
+
+def _relative(places: Places, encoded: EncodedText, window: Window) -> Places:
+    """A document's boundaries as places in a window's text, see `JointCutter.cut`."""
+    start, end = window.offset, window.offset + len(window.token_ids)
+    first, _ = encoded.span(start, end)
+    return np.where(places[start:end] < 0, -1, places[start:end] - first)
 
 
 def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:

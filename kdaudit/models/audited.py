@@ -16,7 +16,7 @@ from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.endpoints import endpoint_note, is_left_out, plain_key_warning, resolve_endpoint
 from kdaudit.models.resolving import (
     ResolvedModel,
-    check_same_tokenizer,
+    compare_tokenizers,
     copy_warnings,
     resolve_model,
     smaller_teacher_warning,
@@ -28,8 +28,10 @@ from kdaudit.models.tokenizer import (
     ReadingCheck,
     habit_warning,
     load_tokenizer,
+    reader_of,
     rewriting_warning,
 )
+from kdaudit.models.tokenizer.reading import difference
 from kdaudit.runs import Progress
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import Role
@@ -60,6 +62,8 @@ class AuditedModels(NamedTuple):
     """What is known of each model whose tokenizer is not that of the first, by its name."""
     notes: list[Note]
     """What readers of the results should know of the tokenizers."""
+    by_text: frozenset[str] = frozenset()
+    """Names of models that read text otherwise than the first: what they write is compared as text."""
 
     @property
     def cutter(self) -> AuditedModel:
@@ -73,13 +77,17 @@ class AuditedModels(NamedTuple):
 
     @property
     def tokenizer(self) -> ModelTokenizer:
-        """What cuts the texts; all other models' tokenizers read them alike."""
+        """What cuts the texts; other models' tokenizers read them alike, but for those `by_text`."""
         return self.cutter.tokenizer
 
     @property
     def vocabulary(self) -> int:
-        """Columns of all models' logits that stand for tokens."""
-        return min(len(member.tokenizer) for member in self.members)
+        """Columns of the logits that stand for tokens, of all models that read the first one's tokens."""
+        return min(len(member.tokenizer) for member in self.members if member.name not in self.by_text)
+
+    def vocabulary_of(self, member: AuditedModel) -> int:
+        """Columns of a model's logits that stand for tokens of the vocabulary that it is compared in."""
+        return len(member.tokenizer) if member.name in self.by_text else self.vocabulary
 
     @property
     def with_weights(self) -> list[AuditedModel]:
@@ -135,21 +143,27 @@ class AuditedModels(NamedTuple):
         None where ordinary text becomes such a token.
         """
         rows = embedding_rows(member)
-        return [] if rows is None else self.tokenizer.literals(rows, self.vocabulary)
+        tokenizer = member.tokenizer if member.name in self.by_text else self.tokenizer
+        return [] if rows is None else tokenizer.literals(rows, self.vocabulary_of(member))
 
 
 def find_models(
-    models: ModelSet, *, headers_only: bool = False, progress: Progress = lambda *_: None
+    models: ModelSet,
+    *,
+    one_tokenizer: bool = False,
+    headers_only: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> AuditedModels:
-    """Find every model, check that they fit one another, and load their tokenizer.
+    """Find every model, check that they fit one another, and load their tokenizers.
 
     Args:
         models: the models.
+        one_tokenizer: whether all have to read text as the same tokens.
         headers_only: leave out those on the hub, and the fingerprints of the others: no weights are read.
         progress: told of each model.
 
     Raises:
-        ModelError: a model is missing, unsafe or damaged, or has another tokenizer.
+        ModelError: a model is missing, unsafe or damaged, or its tokenizer cannot be used here.
 
     """
     members: list[AuditedModel] = []
@@ -160,9 +174,60 @@ def find_models(
             members.append(_resolve(one, members, hashed=not headers_only))
     order = [one.name for one in configured]
     members.sort(key=lambda member: order.index(member.name))
-    alike = check_same_tokenizer({member.name: member.model for member in members})
+    found = compare_tokenizers({member.name: member.model for member in members}, one=one_tokenizer)
+    alike = {name: one for name, one in found.items() if one is not None}
+    by_text = frozenset(found.keys() - alike.keys()) | _asked_by_text(members, one_tokenizer=one_tokenizer)
+    alike = {name: one for name, one in alike.items() if name not in by_text}
+    if by_text:
+        own = [member for member in members if member.name in by_text]
+        _check_readers([members[0], *own])
     notes = [] if headers_only else [*_endpoints(members), *_adapters(members), *_copies(members)]
-    return AuditedModels(members, list(_warnings(members, copies=not headers_only)), alike, notes)
+    warnings = list(_warnings(members, copies=not headers_only))
+    warnings += [
+        _compared_by_text(members[0], member) for member in members if found.get(member.name, 0) is None
+    ]
+    return AuditedModels(members, warnings, alike, notes, by_text)
+
+
+def _asked_by_text(members: Sequence[AuditedModel], *, one_tokenizer: bool) -> set[str]:
+    """Models that the configuration wants to be compared by text.
+
+    Raises:
+        ModelError: it is the one whose tokenizer cuts the texts, or none may be.
+
+    """
+    asked = [member for member in members if member.config.match_by == "text"]
+    for member in asked:
+        if one_tokenizer or member is members[0]:
+            why = (
+                "both models of a screening score the same tokens"
+                if one_tokenizer
+                else f"the tokenizer of {member.name} cuts the texts"
+            )
+            raise ModelError(
+                f"{member.name} cannot be compared by text: {why}",
+                fix="remove the key",
+                key=f"{member.key}.match_by",
+            )
+    return {member.name for member in asked}
+
+
+def _compared_by_text(first: AuditedModel, member: AuditedModel) -> str:
+    differ = difference(first.tokenizer, member.tokenizer, first.name, member.name)
+    return (
+        f"{first.name} and {member.name} have different tokenizers ({differ}): {member.name} is compared by "
+        "the text that it writes"
+    )
+
+
+def _check_readers(members: Sequence[AuditedModel]) -> None:
+    """Refuse a tokenizer whose tokens cannot be mapped to text: without that, nothing is compared as text."""
+    for member in members:
+        try:
+            reader_of(member.tokenizer)
+        except ModelError as error:
+            error.key = f"{member.key}.path"
+            raise
 
 
 def _is_remote(one: _Configured, before: Sequence[AuditedModel]) -> bool:

@@ -400,35 +400,40 @@ def fingerprint_of(files: list[Path], key: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def check_same_tokenizer(models: Mapping[str, ResolvedModel]) -> dict[str, Alike]:
-    """Check that all models read text alike, as far as that can be known without the text.
+def compare_tokenizers(models: Mapping[str, ResolvedModel], *, one: bool) -> dict[str, Alike | None]:
+    """How the models read text beside the first of them, as far as that can be known without the text.
 
     Compared by content: vocabulary, merges, how text is split and normalized. BOS and EOS tokens, padding,
     truncation and chat templates do not count, nor do added tokens that no text holds.
 
+    Args:
+        models: by name.
+        one: whether all have to read text alike.
+
     Returns:
-        For each model whose tokenizer is not the first one's: which texts both read alike.
+        For each model whose tokenizer is not the first one's: which texts both read alike; None where they
+        read text differently.
 
     Raises:
-        ModelError: two read text differently; the message names them and what differs.
+        ModelError: two read text differently and must not; the message names them and what differs.
+
     """
     (first, model), *others = models.items()
-    found = {}
+    found: dict[str, Alike | None] = {}
     for name, other in others:
         if other.tokenizer_fingerprint == model.tokenizer_fingerprint:
             continue
-        one, two = (
+        own, theirs = (
             load_tokenizer(each.tokenizer_folder, trust_remote_code=each.trust_remote_code)
             for each in (model, other)
         )
-        alike = compare_readings(one, two)
-        if alike is None:
-            differ = difference(one, two, first, name)
+        found[name] = compare_readings(own, theirs)
+        if one and found[name] is None:
+            differ = difference(own, theirs, first, name)
             raise ModelError(
                 f"{first} and {name} have different tokenizers ({differ}); "
-                "an audit needs one, so that all models read the same tokens",
+                "a screening needs one, so that both models score the same tokens",
                 fix="name models that share theirs",
                 key="models",
             )
-        found[name] = alike
     return found

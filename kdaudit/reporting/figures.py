@@ -303,8 +303,7 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
 
 def role_words(model: ModelResult) -> str:
     """A model's part in the audit: Teacher, Baseline, Base model (untouched), Student (soft KD)."""
-    if model.role == "base":
-        return "Base model (untouched)"
-    if model.role != "student" or model.kd is None:
-        return model.role.capitalize()
-    return f"Student ({model.kd} KD)"
+    role = {"base": "Base model (untouched)"}.get(model.role, model.role.capitalize())
+    if model.role == "student" and model.kd is not None:
+        role = f"Student ({model.kd} KD)"
+    return role if model.matched_by == "tokens" else f"{role}, compared by text"

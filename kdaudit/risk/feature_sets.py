@@ -17,20 +17,21 @@ does the baseline's margin help where only the teacher is the label.
 from __future__ import annotations
 
 from kdaudit.config.audit import FeatureSet
-from kdaudit.risk.terms import FEATURES, MARGINS, SUFFIX_FEATURES
+from kdaudit.risk.terms import DIVERGENCES, FEATURES, MARGINS, SUFFIX_FEATURES
 from kdaudit.schemas.results import Labels
 
 _ALL = ("zlib_entropy", *SUFFIX_FEATURES, "suffix_copies")
 
 
-def features_for(chosen: FeatureSet, labels: Labels) -> tuple[str, ...]:
+def features_for(chosen: FeatureSet, labels: Labels, *, one_vocabulary: bool = True) -> tuple[str, ...]:
     """Names of the features, columns of features/part-*.parquet.
 
     Args:
         chosen: the configuration's `predictor.features`.
         labels: what counts as a positive.
+        one_vocabulary: whether teacher and baseline share a tokenizer: only then they have a KL divergence.
 
     """
-    if chosen == "paper":
-        return FEATURES
-    return (*_ALL, *MARGINS) if labels == "student" else _ALL
+    whole = (*_ALL, *MARGINS) if labels == "student" else _ALL
+    names = FEATURES if chosen == "paper" else whole
+    return names if one_vocabulary else tuple(name for name in names if name not in DIVERGENCES)

@@ -26,6 +26,8 @@ SUFFIX_FEATURES = (
     "baseline_suffix_min_k",
 )
 """Both models on the suffix alone, where memorization lies."""
+DIVERGENCES = frozenset({"kl_divergence", "suffix_kl_divergence"})
+"""Of teacher and baseline: undefined where these have different vocabularies."""
 MARGINS = ("teacher_suffix_margin", "baseline_suffix_margin")
 """Positive where the model memorizes the example."""
 EARLIER_FEATURES = ("copies", "tokens", "teacher_entropy")

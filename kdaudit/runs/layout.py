@@ -131,6 +131,11 @@ def summary(examples: str) -> str:
     return f"{examples}/summary.json"
 
 
+def longest(examples: str) -> str:
+    """The most that models with tokenizers of their own are given of these examples."""
+    return f"{examples}/longest.json"
+
+
 def extraction(model: str) -> str:
     """Folder of a model's matched tokens."""
     return f"{EXTRACTION}/{model}"
@@ -204,9 +209,14 @@ EXAMPLES_SCHEMA = pa.schema(
         ("copies", pa.int32()),  # places where this window stands
         ("prefix_tokens", pa.int32()),  # how many of token_ids are the prompt; as the next, not in old runs
         ("suffix_tokens", pa.int32()),  # how many behind those are the target; others follow it
+        ("prompt_end", pa.int32()),  # characters of text that are the prompt; as the next, null where all
+        ("target_end", pa.int32()),  # models read the same tokens, and not in old runs; prompt and target
     ]
 )
 """A row a distinct window: examples/part-*.parquet."""
+
+ENDS_COLUMNS = ("prompt_end", "target_end")
+"""Columns of EXAMPLES_SCHEMA for models with tokenizers of their own."""
 
 CUT_COLUMNS = ("prefix_tokens", "suffix_tokens")
 """Columns of EXAMPLES_SCHEMA that runs of earlier versions lack: there they are the run's settings."""

@@ -27,6 +27,9 @@ NoteCode = Literal[
     "tokenizer_reading",
     "bos_tokens_differ",
     "tokenizers_differ",
+    "compared_by_text",
+    "text_normalized",
+    "kl_undefined",
     # A student's comparison with teacher and baseline.
     "no_baseline",
     "no_examples",

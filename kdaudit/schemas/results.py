@@ -42,6 +42,9 @@ class Skipped(Result):
     """Rows whose text is null, empty or only white space."""
     undecodable: int
     """Rows whose text is not valid Unicode."""
+    no_boundary: int = 0
+    """Windows in which models with different tokenizers have no boundary in common near the end of prefix or
+    suffix; 0 where all share one."""
 
 
 class CorpusResult(Result):
@@ -155,6 +158,9 @@ class ModelResult(Result):
     """None if the check was not possible; a note says why."""
     generated: Repeated | None = None
     """Of the teacher's own text; None where the audit names none."""
+    matched_by: Literal["tokens", "text"] = "tokens"
+    """text: the model has a tokenizer of its own, and is compared by what it writes. Its matched tokens are
+    those of the teacher's tokenizer whose text it reproduces."""
     below_rounding: BelowRounding | None = None
     """None if the model's margins or its tolerance are not known; a note says so."""
     quantization: str | None = None

@@ -2,6 +2,7 @@
 
     pair.py     teacher and baseline at once: what the risk predictor's features are made of
     single.py   one model: perplexity, entropy, how near it is to a suffix, `score_tokens`
+    solo.py     one model: what pair.py gives of each model, where both read different tokens
     forward.py  a loaded model, and its logits a bounded stretch at a time (memory: `_LOGITS_BYTES`)
     batches.py  windows of like length together
     softmax.py  sums over the vocabulary
@@ -14,6 +15,7 @@
 from kdaudit.inference.scoring.forward import ModelFiles
 from kdaudit.inference.scoring.pair import PairScores, PairWorker
 from kdaudit.inference.scoring.single import EntropyScores, FeatureService, FeatureWorker
+from kdaudit.inference.scoring.solo import SoloScores
 
 __all__ = [
     "EntropyScores",
@@ -22,4 +24,5 @@ __all__ = [
     "ModelFiles",
     "PairScores",
     "PairWorker",
+    "SoloScores",
 ]

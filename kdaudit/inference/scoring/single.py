@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
-from kdaudit.inference.base import Lengths, Ragged, Scores, Tokens
+from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Scores, Tokens
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
+from kdaudit.inference.scoring.solo import SoloScores, solo_scores
 from kdaudit.inference.workers import Worker
 
 
@@ -46,9 +47,9 @@ class FeatureService:
         self._retries = int(options.pop("retries"))
         self._model = CausalModel.load(**options)
 
-    def describe(self) -> str:
+    def describe(self) -> EngineInfo:
         """What the worker reports once it is ready."""
-        return self._model.device
+        return self._model.info
 
     def log_likelihood(self, flat: Tokens, ends: NDArray[np.int64], *, bos: int | None) -> Floats:
         """Sum of ln p(token | tokens before it) over each window, its first token left out.
@@ -76,6 +77,20 @@ class FeatureService:
         for batch, nll, entropy in self._scored(Packed(flat, ends), bos, width):
             means[:, batch.rows] = batch.means(entropy), -batch.means(nll)
         return means[0], means[1]
+
+    def solo(
+        self,
+        flat: Tokens,
+        ends: Lengths,
+        prompts: Lengths,
+        targets: Lengths,
+        *,
+        bos: int | None,
+        vocabulary: int,
+    ) -> SoloScores:
+        """See `solo_scores`."""
+        packed = Packed(flat, ends)
+        return solo_scores(self._model, packed, prompts, targets, bos, vocabulary, self._retries)
 
     def nearness(
         self, flat: Tokens, ends: Lengths, targets: Lengths, *, vocabulary: int
@@ -182,6 +197,8 @@ class FeatureWorker:
             self._worker = Worker(
                 "kdaudit.inference.scoring.single:FeatureService", options, PRELOAD["transformers"]
             )
+        self.info = EngineInfo(*self._worker.ready)
+        """Version, device and dtype."""
 
     def log_likelihood(self, windows: Sequence[Tokens], bos: int | None) -> Floats:
         """See `FeatureService.log_likelihood`; each window has at least two tokens."""
@@ -206,6 +223,13 @@ class FeatureWorker:
 
         """
         return EntropyScores(*self._call("entropy", windows, bos=bos, vocabulary=vocabulary))
+
+    def solo(
+        self, windows: Ragged, prompts: Lengths, targets: Lengths, bos: int | None, vocabulary: int
+    ) -> SoloScores:
+        """Score windows and their suffixes, see `solo_scores`."""
+        found = self._call("solo", list(windows), prompts, targets, bos=bos, vocabulary=vocabulary)
+        return SoloScores(*found)
 
     def nearness(self, prompts: Ragged, targets: Ragged, vocabulary: int) -> tuple[Lengths, Floats]:
         """How near the model is to reproducing targets, given the true tokens before each token.

@@ -84,6 +84,10 @@ class EncodedText(Protocol):
         """Characters of the tokens from `start` up to `end`: the first, and the one after the last."""
         ...
 
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """First character of each token, and the one after its last: int32 (tokens,) each."""
+        ...
+
 
 class Encoder:
     """Encodes texts as they are: without special tokens, truncation and padding.
@@ -230,6 +234,10 @@ class _Whole:
         _, last = self._encoding.token_to_chars(end - 1)
         return first, last
 
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        starts, ends = np.array(self._encoding.offsets, dtype=np.int32).reshape(-1, 2).T
+        return starts, ends
+
 
 class _Joined:
     """The tokens of a text that was encoded in pieces."""
@@ -242,6 +250,9 @@ class _Joined:
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         return int(self._starts[start]), int(self._ends[end - 1])
+
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return self._starts, self._ends
 
 
 class _Joints:

@@ -155,20 +155,30 @@ def _check(tokenizer: ModelTokenizer, pieces: Pieces) -> None:
         (
             (index, text)
             for index, text in tried
-            if text.strip().isalnum()
-            and backend.decode([index], skip_special_tokens=False).strip() == text.strip()
+            if text.strip().isalnum() and _decoded(backend, [[index]])[0].strip() == text.strip()
         ),
         (None, ""),
     )
     if word is None:
         raise refuse_decoder("no token of it writes a word")
     # Decoders treat the first token, and some the last one, in a way of their own.
-    rows = backend.decode_batch([[word, index, word, word] for index, _ in tried], skip_special_tokens=False)
+    rows = _decoded(backend, [[word, index, word, word] for index, _ in tried])
     for (index, text), row in zip(tried, rows, strict=True):
         if not row.lstrip().startswith(f"{around}{text}{around}".lstrip()):
             raise refuse_decoder(
                 f"it does not decode token {index}, {backend.id_to_token(index)!r}, by itself"
             )
+
+
+def _decoded(backend: Any, rows: list[list[int]]) -> list[str]:  # noqa: ANN401 - `tokenizers` is untyped
+    """Decode rows; a decoder may fail in ways that are no `Exception`."""
+    try:
+        found: list[str] = backend.decode_batch(rows, skip_special_tokens=False)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise refuse_decoder(f"its decoder fails ({type(error).__name__})") from error
+    return found
 
 
 def _text(piece: bytes) -> str | None:

@@ -122,6 +122,6 @@ class ReadingCheck:
             f"{count} documents{held} are read as other tokens by {name} than by {self._first}, "
             "whose tokenizer differs; "
             f"rows {listed}, counted from 1",
-            fix="leave those rows out, or name models that share a tokenizer",
+            fix=f"leave those rows out, or in an audit set match_by: text for {name}",
             key=f"{self._key}.path",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,18 +49,25 @@ class Spans(NamedTuple):
         places = np.array(offsets, dtype=np.int64).reshape(-1, 2) + shift
         return cls(np.array(ids, dtype=np.int32), places[:, 0], places[:, 1])
 
-    @property
-    def boundaries(self) -> Places:
-        """Characters behind which the text may be cut, one for each token; -1 where it may not: int64."""
-        before = np.maximum.accumulate(self.ends)
-        after = np.minimum.accumulate(self.starts[::-1])[::-1]
-        free = np.append(before[:-1] <= after[1:], len(before) > 0)[: len(before)]
-        return np.where(free, before, -1)
-
     def tokens_before(self, character: int) -> int | None:
         """How many tokens stand before a place in the text; None where it may not be cut, or none does."""
         count = int(np.searchsorted(np.maximum.accumulate(self.ends), character, side="right"))
         return count if count and (self.starts[count:] >= character).all() else None
+
+
+def boundaries(starts: NDArray[Any], ends: NDArray[Any]) -> Places:
+    """Behind which character a text may be cut behind each token, -1 where it may not: int64 (tokens,).
+
+    Args:
+        starts: first character of each token: (tokens,).
+        ends: the one after its last.
+
+    """
+    if not len(ends):
+        return np.empty(0, np.int64)
+    before = np.maximum.accumulate(ends).astype(np.int64)
+    after = np.minimum.accumulate(starts[::-1])[::-1]
+    return np.where(np.append(before[:-1] <= after[1:], True), before, -1)
 
 
 class TextExample(NamedTuple):

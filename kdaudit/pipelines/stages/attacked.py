@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks import GREEDY, Attack, Flags
-from kdaudit.attacks.examples import examples_of
+from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, Flags, in_tokens
 from kdaudit.errors import RunStateError
-from kdaudit.inference import Done, EngineInfo, Split
+from kdaudit.inference import Done, EngineInfo
 from kdaudit.inference.executors import LoadedModel, Shard
 from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.readings import examples_for, is_by_text, read_for, texts_for, token_sizes
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_shard
@@ -43,28 +43,38 @@ def attack_folder(attack: Attack, member: AuditedModel) -> str:
 
 
 def write_attack(
-    run: RunStore,
+    work: Work,
     engine: LoadedModel,
     attack: Attack,
-    split: Split,
+    member: AuditedModel,
     examples: str,
     out: str,
     progress: Progress,
 ) -> None:
-    """Attack every pending shard; reading and writing overlap the engine's work."""
-    done = run.shards(out)
-    if done:
-        _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
+    """Attack every pending shard; reading and writing overlap the engine's work.
+
+    A model with a tokenizer of its own is asked for the texts, and what it matches is written in tokens of
+    the run.
+    """
+    run, by_text = work.run, is_by_text(work, member)
+    written = run.shards(out)
+    if written:
+        _refuse_another_engine(_engine_of(run.read_table(written[0], ["example_id"])), engine.info)
     shards = run.shards(examples)
     todo = [shard for shard in shards if not run.has(layout.beside(shard, out))]
-    progress(out, len(done), len(shards))
-    waiting = (
-        Shard(shard, examples_of(read_shard(run, shard, ["example_id", "token_ids"]), split))
-        for shard in todo
-    )
-    for shard, finished in engine.map(attack, waiting):
-        _write(run, finished, engine.info, layout.beside(shard, out))
+    progress(out, len(written), len(shards))
+    asked = texts_for if by_text else examples_for
+    waiting = (Shard(shard, asked(work, member, read_for(work, member, shard))) for shard in todo)
+    for shard, finished in engine.map(GREEDY_TEXT if by_text else attack, waiting):
+        done = _in_tokens(work, shard, finished) if by_text else finished
+        _write(run, done, engine.info, layout.beside(shard, out))
         progress(out, len(run.shards(out)), len(shards))
+
+
+def _in_tokens(work: Work, shard: str, found: Done) -> Done:
+    """What was matched by text, in tokens of the run."""
+    examples = read_shard(work.run, shard, ["example_id", "token_ids"])
+    return found._replace(rows=in_tokens(found.rows, token_sizes(work, examples)))
 
 
 def _write(run: RunStore, done: Done, engine: EngineInfo, name: str) -> None:

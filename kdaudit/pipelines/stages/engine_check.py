@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.examples import examples_of
 from kdaudit.errors import reason
 from kdaudit.inference import Batch, Ragged
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
@@ -30,9 +29,9 @@ from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_re
 from kdaudit.inference.executors import LoadedModel
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.readings import examples_for, read_for
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
-from kdaudit.runs.examples import read_shard
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import EngineCheck, Result
 
@@ -138,10 +137,8 @@ def _sample(work: Work, member: AuditedModel) -> Batch:
     """A few dozen examples with different prompts, in random order."""
     random = np.random.default_rng(work.seed)
     shards = random.permutation(work.run.shards(layout.EXAMPLES))[:_SHARDS]
-    table = pa.concat_tables(
-        read_shard(work.run, str(shard), ["example_id", "token_ids"]) for shard in shards
-    )
-    examples = examples_of(table, work.split_of(member))
+    table = pa.concat_tables(read_for(work, member, str(shard)) for shard in shards)
+    examples = examples_for(work, member, table)
     first = {tuple(prompt.tolist()): row for row, prompt in reversed([*enumerate(examples.prompts)])}
     chosen = random.permutation([row for _, row in sorted(first.items())])[:WINDOWS]
     return examples.take(chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from kdaudit.corpus import (
 )
 from kdaudit.corpus.windows import batched
 from kdaudit.inference import Lengths
+from kdaudit.pipelines.stages.fit import check_longest, joint_cutter
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
@@ -42,6 +44,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
     """
     run, summary = work.run, layout.summary(out)
     if not run.done(key):
+        joint = joint_cutter(work.models, ExampleTokens.of(work.extraction))
         reading_check = work.models.reading_check(key, work.models.differences())
         with run.stage(key), run.scratch() as scratch:
             work.progress(f"{key}: reading documents", 0, 0)
@@ -54,10 +57,14 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 scratch=scratch,
                 key=key,
                 keep_tokens=out == layout.EXAMPLES,
+                joint=joint,
                 look=reading_check.look,
                 progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
             )
             reading_check.finish()
+            if joint is not None:
+                check_longest(work.extraction, work.models, joint.longest, key)
+                run.write_text(layout.longest(out), json.dumps(joint.longest) + "\n")
             work.progress(f"{key}: writing {examples.counts.examples:,} examples", 0, 0)
             for number, table in enumerate(examples.tables(run.shard_rows)):
                 run.write_table(layout.shard(out, number), table)

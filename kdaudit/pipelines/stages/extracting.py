@@ -15,11 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks import ATTACKS, GREEDY, Attack
-from kdaudit.attacks.examples import examples_of
+from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import RunError, UsageError
-from kdaudit.inference import ABILITIES, Ragged
+from kdaudit.inference import ABILITIES, EngineOptions, Ragged
 from kdaudit.inference.executors import Executor, LoadedModel, LocalExecutor, ModelJob
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
@@ -27,7 +26,8 @@ from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked,
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.examples import longest_sequence
-from kdaudit.pipelines.stages.fit import engine_options
+from kdaudit.pipelines.stages.fit import engine_options, most_tokens
+from kdaudit.pipelines.stages.readings import examples_for, is_by_text, longest_of
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_examples
@@ -110,9 +110,10 @@ class Extracting:
             UsageError: the engine cannot do what an attack needs.
 
         """
+        by_text = GREEDY_TEXT.needs if is_by_text(self._work, member) else frozenset()
         for attack in ATTACKS:
             engine = self._engine if member.model.behind is None else "endpoint"
-            if lacking := attack.needs - ABILITIES[engine]:
+            if lacking := (attack.needs | by_text) - ABILITIES[engine]:
                 what = " or ".join(sorted(lacking))
                 raise UsageError(
                     f"{engine} cannot {what}, which the attack {attack.name} needs",
@@ -130,14 +131,14 @@ class Extracting:
     def _attack(
         self, attacks: Sequence[Attack], leaks: bool, member: AuditedModel, engine: LoadedModel
     ) -> None:
-        work, run, split = self._work, self._work.run, self._work.split_of(member)
+        work, run = self._work, self._work.run
         check_remote(work, member, engine)
         for attack in attacks:
             out = attack_folder(attack, member)
-            write_attack(run, engine, attack, split, layout.EXAMPLES, out, self._estimating(member))
+            write_attack(work, engine, attack, member, layout.EXAMPLES, out, self._estimating(member))
             for examples, place in zip((HOLDOUT, GENERATED), _beside(out), strict=True):
                 if run.shards(examples):
-                    write_attack(run, engine, attack, split, examples, place, work.progress)
+                    write_attack(work, engine, attack, member, examples, place, work.progress)
         students = work.models.students
         known = all(run.done(attack_folder(GREEDY, one)) or one is member for one in students)
         if leaks and known and not self._is_continued(member):
@@ -156,10 +157,7 @@ class Extracting:
         """
         work, run, key = self._work, self._work.run, f"{member.name}.sequences"
         before = run.planned(key)
-        longest = longest_sequence(work) + (work.split_of(member).bos is not None)
-        options = engine_options(
-            work.extraction, self._engine, member, longest, self._examples, sequences=before
-        )
+        options = self._options(member, before)
 
         def attempt(retries: int) -> None:
             folder = work.merged.folder(
@@ -179,13 +177,23 @@ class Extracting:
                 run.plan(key, before)  # a crowded hour must not slow the whole run
             raise
 
+    def _options(self, member: AuditedModel, sequences: int) -> EngineOptions:
+        """How to load a model, for as many sequences as an earlier call planned."""
+        work, by_text = self._work, is_by_text(self._work, member)
+        if by_text:
+            longest = most_tokens(work.extraction, member, longest_of(work, member))
+        else:
+            longest = longest_sequence(work) + (work.split_of(member).bos is not None)
+        return engine_options(
+            work.extraction, self._engine, member, longest, self._examples, sequences, by_text=by_text
+        )
+
     def _continue(self, member: AuditedModel, engine: LoadedModel) -> None:
         """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
         work, run, missed = self._work, self._work.run, self._missed_leaks(member)
         if len(missed):
             work.progress(f"{member.name}: continuing {len(missed):,} leaks that it does not reproduce", 0, 0)
-        split = work.split_of(member)
-        parts = [examples_of(rows, split) for rows in read_examples(run, layout.EXAMPLES, missed)]
+        parts = [examples_for(work, member, rows) for rows in read_examples(run, layout.EXAMPLES, missed)]
         prompts = Ragged.of(prompt for part in parts for prompt in part.prompts)
         lengths = [int(length) for part in parts for length in part.targets.lengths]
         tokens = engine.generate(prompts, np.array(lengths, np.int64)) if len(missed) else prompts

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
+from kdaudit.corpus import ExampleTokens, JointCutter, Longest
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require
 from kdaudit.inference.quantized import obstacle
 from kdaudit.inference.sizing import own_dtype
+from kdaudit.inference.texts import EMPTY_TOKENS
 from kdaudit.models.audited import AuditedModel, AuditedModels, embedding_rows
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.context import read_context_length
-from kdaudit.models.tokenizer import bos_token_id, uses_bos
+from kdaudit.models.tokenizer import bos_token_id, reader_of, uses_bos
 from kdaudit.schemas.notes import Note
 
 
@@ -121,6 +123,51 @@ def split_of_model(extraction: ExtractionBase, member: AuditedModel) -> Split:
     return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
 
 
+def joint_cutter(models: AuditedModels, tokens: ExampleTokens) -> JointCutter | None:
+    """What cuts windows where all models' tokenizers can; None where all read the same tokens."""
+    own = [member for member in models.members if member.name in models.by_text]
+    readers = {member.name: reader_of(member.tokenizer) for member in own}
+    return JointCutter(readers, tokens.prefix, tokens.suffix) if readers else None
+
+
+def check_longest(
+    extraction: ExtractionBase, models: AuditedModels, longest: Mapping[str, Longest], key: str
+) -> None:
+    """Check that models with tokenizers of their own can read the examples of a text.
+
+    Raises:
+        ModelError: prefix and suffix of some are longer than a model's context.
+
+    """
+    for member in models.members:
+        if member.name in longest and member.model.behind is None:
+            folder, trusted = member.model.folder, member.config.trust_remote_code
+            most = read_context_length(folder, trust_remote_code=trusted)
+            bos = split_of_model(extraction, member).bos is not None
+            needed = max(longest[member.name].example, longest[member.name].window) - 1 + bos
+            if most is not None and most < needed:
+                raise ModelError(
+                    f"{member.model.name}: its context length is {most} tokens, and by its own tokenizer "
+                    f"windows of the {key} take up to {needed}",
+                    fix=f"lower {key}.window, extraction.prefix_tokens or extraction.suffix_tokens",
+                    key=f"{member.key}.path",
+                )
+
+
+def most_tokens(extraction: ExtractionBase, member: AuditedModel, longest: Longest) -> int:
+    """Tokens of the longest sequence that a model with its own tokenizer may make, see `TextLedger`.
+
+    A continuation gives at least a byte a token; the model's context may hold fewer.
+    """
+    bos = split_of_model(extraction, member).bos is not None
+    wanted = bos + longest.prompt + longest.text + EMPTY_TOKENS
+    if member.model.behind is not None:
+        return wanted
+    trusted = member.config.trust_remote_code
+    most = read_context_length(member.model.folder, trust_remote_code=trusted)
+    return wanted if most is None else min(wanted, most + 1)
+
+
 def tokenizer_notes(extraction: ExtractionBase, models: AuditedModels) -> list[Note]:
     """What a reader of the results should know where the models' tokenizers differ."""
     notes = list(models.notes)
@@ -134,6 +181,8 @@ def tokenizer_notes(extraction: ExtractionBase, models: AuditedModels) -> list[N
             f"{with_bos}, not for {without}. extraction.bos is the {_whose(models)}."
         )
         notes.append(Note(code="bos_tokens_differ", subject=None, text=text))
+    if models.by_text:
+        notes += _text_notes(models)
     if models.alike:
         text = (
             f"Tokenizers that differ from the {_whose(models)} and read every text as the same tokens: "
@@ -141,6 +190,28 @@ def tokenizer_notes(extraction: ExtractionBase, models: AuditedModels) -> list[N
         )
         notes.append(Note(code="tokenizers_differ", subject=None, text=text))
     return notes
+
+
+def _text_notes(models: AuditedModels) -> Iterator[Note]:
+    """What it means that models are compared by text."""
+    own = [member for member in models.members if member.name in models.by_text]
+    names = ", ".join(member.name for member in own)
+    text = (
+        f"Compared by text: {names}. Each has a tokenizer of its own, reads the text of a prefix with it, "
+        "and memorizes an example if the text of its greedy continuation begins with the text of the suffix. "
+        "Prefix and suffix end where the tokenizers of all models have a boundary, so their lengths vary a "
+        f"little; windows without such boundaries are left out. Matched tokens are the {_whose(models)}."
+    )
+    yield Note(code="compared_by_text", subject=own[0].name if len(own) == 1 else None, text=text)
+    changing = [member.name for member in own if reader_of(member.tokenizer).changed]
+    if changing:
+        yield Note(
+            code="text_normalized",
+            subject=changing[0] if len(changing) == 1 else None,
+            text=f"Tokenizers that change text, as by Unicode normalization or unknown characters: those of "
+            f"{', '.join(changing)}. What these models write is compared with the text as their tokenizer "
+            "would write it; text with characters that it does not know is never reproduced.",
+        )
 
 
 def _whose(models: AuditedModels) -> str:
@@ -157,6 +228,8 @@ def _check_fit(
     folder, trusted = member.model.folder, member.config.trust_remote_code
     name, place = member.model.name, f"{member.key}.path"
     most = read_context_length(folder, trust_remote_code=trusted)
+    if member.name in models.by_text:
+        most = None  # how many of its own tokens a text has is known once it is read
     needed = split.tokens - 1  # the last token is predicted, not read
     if most is not None and most < needed:
         raise ModelError(
@@ -178,7 +251,8 @@ def _check_fit(
     rows = embedding_rows(member)
     if models.rowless(member) is None or (rows is not None and (split.bos or 0) >= rows):
         raise ModelError(
-            f"{name}: the tokenizer has {models.vocabulary:,} tokens and the model rows for {rows:,}",
+            f"{name}: the tokenizer has {models.vocabulary_of(member):,} tokens and the model rows for "
+            f"{rows:,}",
             fix="save the model after model.resize_token_embeddings(len(tokenizer))",
             key=place,
         )
@@ -191,6 +265,8 @@ def engine_options(
     tokens: int,
     examples: int,
     sequences: int = 0,
+    *,
+    by_text: bool = False,
 ) -> EngineOptions:
     """How to load a model for extraction; a model's own settings come before the audit's.
 
@@ -203,6 +279,7 @@ def engine_options(
         tokens: of the longest sequence to come, as `EngineOptions.max_tokens`.
         examples: how many will come.
         sequences: as in `EngineOptions`.
+        by_text: whether the engine is asked to `match_text`.
 
     """
     behind = member.model.behind
@@ -218,4 +295,11 @@ def engine_options(
         sequences=sequences,
         vocabulary=len(member.tokenizer),
         unused_ids=member.tokenizer.unused_ids,
+        pieces=_pieces(member) if by_text else (),
     )
+
+
+def _pieces(member: AuditedModel) -> list[str | None]:
+    """What each token writes, see `EngineOptions.pieces`."""
+    pieces = reader_of(member.tokenizer).pieces
+    return [None if piece is None else piece.decode("latin-1") for piece in pieces]

@@ -42,6 +42,11 @@ def run_inputs(
         found[f"models.{member.name}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
         for name in _MODEL_KEYS:
             found[f"models.{member.name}.{name}"] = str(getattr(member.config, name))
+        if member.config.match_by != "auto":
+            found[f"models.{member.name}.match_by"] = member.config.match_by
+    if models.by_text:
+        own = {one.model.tokenizer_fingerprint for one in models.members if one.name in models.by_text}
+        found["tokenizers (whose boundaries cut the examples)"] = ", ".join(sorted(own))
     return found | {VOCABULARY: str(models.vocabulary)}
 
 

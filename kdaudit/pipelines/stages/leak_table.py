@@ -18,6 +18,8 @@ from kdaudit.analysis.personal_data import find_tags
 from kdaudit.attacks.examples import windows_of
 from kdaudit.corpus import Example, read_rows
 from kdaudit.inference import MatchedTokens, Tokens
+from kdaudit.models.audited import AuditedModel
+from kdaudit.models.tokenizer import reader_of
 from kdaudit.pipelines.stages.attacked import leaked
 from kdaudit.pipelines.stages.measured import Audited
 from kdaudit.runs import layout
@@ -99,7 +101,7 @@ def _leak_row(
             {
                 "name": name,
                 "matched_tokens": int(matched[name][example]),
-                "continuation": one.member.tokenizer.decode(said[name][example])
+                "continuation": _said(audited, one.member, said[name][example], row.target)
                 if example in said[name]
                 else text,
             }
@@ -109,6 +111,18 @@ def _leak_row(
         "risk": leak.risk,
         "tags": leak.tags,
     }
+
+
+def _said(audited: Audited, member: AuditedModel, ids: Tokens, target: Tokens) -> str:
+    """The text of a continuation; of a model that is compared by text, as it stands behind its prompt.
+
+    Where decoding drops the space before the suffix, as SentencePiece does, it is dropped here too.
+    """
+    if member.name not in audited.models.by_text:
+        return member.tokenizer.decode(ids)
+    said, models = reader_of(member.tokenizer).write(ids.tolist()), audited.models
+    shown, whole = models.decode(target), reader_of(models.tokenizer).write(target.tolist())
+    return said.removeprefix(" ") if whole == f" {shown}" else said
 
 
 def _continuations(run: RunStore, name: str) -> dict[int, Tokens]:

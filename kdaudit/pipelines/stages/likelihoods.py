@@ -16,7 +16,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import RootModel
 
-from kdaudit.attacks.examples import windows_of
 from kdaudit.errors import ModelError
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
@@ -24,6 +23,7 @@ from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import ModelTokenizer, reader_of
 from kdaudit.pipelines.stages.nearness import score_in
+from kdaudit.pipelines.stages.readings import read_for, windows_for
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
@@ -129,7 +129,7 @@ def _likelihood(work: Work, member: AuditedModel, worker: FeatureWorker) -> Like
     def windows() -> Iterator[list[Tokens]]:
         nonlocal tokens, size
         for shard in work.run.shards(HOLDOUT):
-            read = list(windows_of(work.run.read_table(shard, ["token_ids"])))
+            read = list(windows_for(work, member, read_for(work, member, shard)))
             tokens += sum(len(window) - 1 for window in read)
             size += 0 if lengths is None else sum(int(lengths[window[1:]].sum()) for window in read)
             yield read
@@ -167,9 +167,9 @@ def _entropies(
     work: Work, member: AuditedModel, worker: FeatureWorker, sample: NDArray[np.int64]
 ) -> pa.Table:
     before, entropies, log_probabilities = worker.seconds, [], []
-    bos = work.split_of(member).bos
+    bos, vocabulary = work.split_of(member).bos, work.models.vocabulary_of(member)
     for table in read_examples(work.run, layout.EXAMPLES, sample):
-        found = worker.entropy(list(windows_of(table)), bos, work.vocabulary)
+        found = worker.entropy(list(windows_for(work, member, table)), bos, vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
     table = _points(member, sample, np.concatenate(entropies), np.concatenate(log_probabilities))

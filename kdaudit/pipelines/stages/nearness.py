@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.excess import Baseline
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks.examples import examples_of
+from kdaudit.attacks.examples import cuts_of
 from kdaudit.inference import Lengths
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
+from kdaudit.pipelines.stages.readings import examples_for, is_by_text
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
@@ -74,8 +75,12 @@ def _scores(
 ) -> Iterator[pa.Table]:
     work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
     for table in read_examples(work.run, layout.EXAMPLES, wanted):
-        batch = examples_of(table, work.split_of(member))
-        wrong, log_probability = worker.nearness(batch.prompts, batch.targets, work.vocabulary)
+        batch = examples_for(work, member, table)
+        vocabulary = work.models.vocabulary_of(member)
+        wrong, log_probability = worker.nearness(batch.prompts, batch.targets, vocabulary)
+        if is_by_text(work, member):  # as many of the run's tokens, in proportion
+            _, suffixes = cuts_of(table, work.split)
+            wrong = np.ceil(wrong * suffixes / batch.targets.lengths)
         columns = [batch.example_ids, wrong.astype(np.int32), log_probability]
         yield pa.table(columns, schema=layout.NEARNESS_SCHEMA)
 

@@ -76,7 +76,8 @@ def opened(
         asked.update(ask_endpoints(config.extraction, left, progress))
 
     preflight(config, hub=True, progress=progress, meanwhile=make_ready, ask=ask)
-    models = find_models(config.models, progress=progress)
+    one_tokenizer = isinstance(config, ScreenConfig)
+    models = find_models(config.models, one_tokenizer=one_tokenizer, progress=progress)
     ask(models)
     whole = read_whole(config)
     check_quantized(config.extraction, models, scored=bool(whole))

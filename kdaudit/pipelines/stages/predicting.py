@@ -18,7 +18,7 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.audit import LabelKind
 from kdaudit.models.checkpoint.files import read_config
-from kdaudit.pipelines.stages.scoring import read_features, scored_pair
+from kdaudit.pipelines.stages.scoring import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
     Fitted,
@@ -39,6 +39,13 @@ from kdaudit.schemas.notes import Note, Notes, text_of
 from kdaudit.schemas.results import Curves, Origin, PredictorResult, RecallThreshold, Result
 
 Floats = NDArray[np.float64]
+
+
+_NO_DIVERGENCE = (
+    "The risk predictor does without the KL divergence of teacher and baseline, which is undefined: their "
+    "tokenizers differ, and so do the vocabularies of their distributions. What the baseline makes of a "
+    "suffix is taken over its own tokens of the same text."
+)
 
 
 class Prediction(Result):
@@ -114,7 +121,8 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         origin: what it is fitted on.
 
     """
-    names = features_for(work.predictor.features, origin.labels)
+    one_vocabulary = not scored_apart(work)
+    names = features_for(work.predictor.features, origin.labels, one_vocabulary=one_vocabulary)
     features, units = read_features(work, names), _units(work, labels)
     settings = PredictorSettings(
         work.predictor.trials, work.predictor.recall, work.predictor.confidence, work.seed
@@ -140,7 +148,8 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
     risk = write_risk(work, fitted.predictor, features)
     work.run.write_text(layout.PREDICTOR, fitted.predictor.model_dump_json(indent=1) + "\n")
     caveat = [] if units.caveat is None else [predictor_note("guarantee_units", units.caveat)]
-    notes = [*fitted.notes, *caveat, *_what_is_missing(fitted)]
+    divergence = [] if one_vocabulary else [predictor_note("kl_undefined", _NO_DIVERGENCE)]
+    notes = [*fitted.notes, *caveat, *divergence, *_what_is_missing(fitted)]
     result = _result(fitted, fitted.predictor, settings.trials, risk)
     curves = _curves(fitted, risk, labels)
     write_found(

@@ -140,7 +140,8 @@ def _check_models(
     skipped = [why for why, _ in found.values() if why is not None]
     if not any(here for _, here in found.values()):
         return skipped, None
-    models = find_models(config.models, headers_only=True, progress=progress)
+    one_tokenizer = isinstance(config, ScreenConfig)
+    models = find_models(config.models, one_tokenizer=one_tokenizer, headers_only=True, progress=progress)
     whole = read_whole(config)
     check_quantized(config.extraction, models, scored=bool(whole))
     split_of(config.extraction, models, whole)

@@ -129,6 +129,7 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
         seconds=round(corpus.seconds, 3),
         tokens_per_second=round(audited.prompt_tokens / corpus.seconds, 1) if corpus.seconds else None,
         engine_check=measured.checked.check,
+        matched_by="text" if member.name in audited.models.by_text else "tokens",
         below_rounding=_below_rounding(memorized, measured.below_rounding),
         quantization=None if member.model.quantization is None else member.model.quantization.name,
     )

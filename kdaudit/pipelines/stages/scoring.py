@@ -6,8 +6,9 @@ of shard n, in their order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +18,10 @@ from kdaudit.attacks.examples import examples_of, windows_of
 from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
 from kdaudit.inference.retry import retry_on_oom
-from kdaudit.inference.scoring import PairScores, PairWorker
+from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
+from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_for
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
@@ -85,7 +87,10 @@ def _write_shards(work: Work, pair: ScoredPair, measures: bool, retries: int) ->
     pending = [shard for shard in shards if not run.has(layout.beside(shard, layout.FEATURES))]
     if not pending:
         return
-    suffix_copies = run.read_table(layout.SUFFIX_COPIES)["suffix_copies"].to_numpy()
+    if scored_apart(work):
+        _write_apart(work, pair, pending, retries)
+        return
+    suffix_copies = _suffix_copies(run)
     teacher, baseline = pair
     work.progress("features: loading teacher and baseline", 0, 0)
     with PairWorker(
@@ -106,7 +111,7 @@ def _write_shards(work: Work, pair: ScoredPair, measures: bool, retries: int) ->
             lengths = cut.prompts.lengths, cut.targets.lengths
             scores = worker.scores(windows_of(examples), *lengths)
             notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
-            table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
+            table = _table(examples, scores._asdict(), suffix_copies).replace_schema_metadata(notes)
             run.write_table(layout.beside(shard, layout.FEATURES), table)
             work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
 
@@ -125,15 +130,61 @@ def _matcher(
     return match
 
 
-def _table(examples: pa.Table, scores: PairScores, suffix_copies: NDArray[np.int64]) -> pa.Table:
+def scored_apart(work: Work) -> bool:
+    """Whether teacher and baseline read different tokens: each is scored by itself, and there is no KL."""
+    pair = scored_pair(work.models)
+    return pair is not None and any(is_by_text(work, member) for member in pair)
+
+
+def _write_apart(work: Work, pair: ScoredPair, pending: Sequence[str], retries: int) -> None:
+    """Score shards with teacher and baseline by themselves, each on its own tokens of the same text."""
+    run, suffix_copies = work.run, _suffix_copies(work.run)
+    count = len(run.shards(layout.EXAMPLES))
+    with ExitStack() as stack:
+        work.progress("features: loading teacher and baseline", 0, 0)
+        workers = {
+            role: stack.enter_context(FeatureWorker(*work.files(member), retries))
+            for role, member in pair._asdict().items()
+        }
+        for shard in pending:
+            before = sum(worker.seconds for worker in workers.values())
+            examples = run.read_table(shard)
+            scores: dict[str, NDArray[Any]] = {}
+            for role, member in pair._asdict().items():
+                found = _solo(work, member, workers[role], examples)
+                scores |= {f"{role}_{name}": values for name, values in found._asdict().items()}
+            seconds = sum(worker.seconds for worker in workers.values()) - before
+            notes = {**workers["teacher"].info._asdict(), "seconds": repr(seconds)}
+            table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
+            run.write_table(layout.beside(shard, layout.FEATURES), table)
+            work.progress("features", len(run.shards(layout.FEATURES)), count)
+
+
+def _solo(work: Work, member: AuditedModel, worker: FeatureWorker, examples: pa.Table) -> SoloScores:
+    bos, vocabulary = work.split_of(member).bos, work.models.vocabulary_of(member)
+    cut = examples_for(work, member, examples)
+    prompts = cut.prompts.lengths - (bos is not None)
+    return worker.solo(windows_for(work, member, examples), prompts, cut.targets.lengths, bos, vocabulary)
+
+
+def _suffix_copies(run: RunStore) -> NDArray[np.int64]:
+    """Places of each example's suffix: int64 (examples,)."""
+    counts: NDArray[np.int64] = run.read_table(layout.SUFFIX_COPIES)["suffix_copies"].to_numpy()
+    return counts
+
+
+def _table(
+    examples: pa.Table, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]
+) -> pa.Table:
+    """A shard of features; null where the scores lack a column."""
     ids = examples["example_id"].to_numpy()
-    measured = scores._asdict()
     columns = {
-        **{name: measured[name] for name in layout.FEATURES_SCHEMA.names if name in measured},
+        **{name: pa.nulls(len(ids), layout.FEATURES_SCHEMA.field(name).type) for name in _COLUMNS},
+        **{name: scores[name] for name in _COLUMNS if name in scores},
         "example_id": ids,
         "zlib_entropy": [zlib_entropy(text) for text in examples["text"].to_pylist()],
-        "teacher_perplexity": np.exp(scores.teacher_nll),
-        "baseline_perplexity": np.exp(scores.baseline_nll),
+        "teacher_perplexity": np.exp(scores["teacher_nll"]),
+        "baseline_perplexity": np.exp(scores["baseline_nll"]),
         "suffix_copies": suffix_copies[ids],
         "copies": examples["copies"],
         "tokens": examples["token_ids"].combine_chunks().value_lengths(),
