@@ -253,6 +253,8 @@ def test_examples_are_those_of_a_counter(digits, tmp_path_factory, texts, stride
             "copies": copies[text],
             "prefix_tokens": 1,
             "suffix_tokens": 2,
+            "prompt_end": None,
+            "target_end": None,
         }
         for number, text in enumerate(order)
     ]

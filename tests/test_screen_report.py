@@ -512,6 +512,7 @@ def run(tmp_path: Path):
                 "copies": [1 + k % 3 for k in ids],
                 "prefix_tokens": np.ones(len(ids), np.int32),
                 "suffix_tokens": np.full(len(ids), 2, np.int32),
+                **{name: pa.nulls(len(ids), pa.int32()) for name in layout.ENDS_COLUMNS},
             }
             features = {
                 field.name: rng.uniform(1, 8, len(ids)).astype(field.type.to_pandas_dtype())

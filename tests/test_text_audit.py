@@ -17,12 +17,15 @@ import pytest
 import text_models
 import torch
 import toys
+from conftest import SHARED
 from oracles.text_greedy import begins_with
 from ruamel.yaml import YAML
 from test_readings import add_token
 from text_models import TEXTS
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kdaudit.models.tokenizer import load_tokenizer, uses_bos
 
 PLAIN = ("predictor.enabled=false", "models.baseline=null")
 
@@ -92,7 +95,7 @@ def read_alone(folder: Path, text: str, prompt_end: int) -> list[int]:
     A tokenizer of SentencePiece's kind adds a space before the text, so one that stands there is left out.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    drop = int(text.startswith(" ") and folder.name in OWN)
+    drop = int(text.startswith(" ") and folder.name in (*OWN, "stories260K"))
     given = tokenizer(text[drop:], return_offsets_mapping=True, add_special_tokens=False)
     return [
         token
@@ -130,7 +133,9 @@ def test_examples_are_cut_where_every_tokenizer_can(learners: Path, found: dict[
         assert row["prompt_end"] in ends or row["text"].startswith(" ")
     skipped = found["corpus"]["skipped"]["no_boundary"]
     assert found["corpus"]["windows"] == len(examples)
-    assert skipped < len(examples) / 4
+    assert 0 < skipped < len(examples) / 4
+    note = next(note["text"] for note in found["notes"] if note["code"] == "no_joint_boundary")
+    assert f"suffix: {skipped}, beside" in note
 
 
 @pytest.mark.usefixtures("found")
@@ -420,3 +425,33 @@ def test_a_screening_takes_one_tokenizer(learners: Path, tmp_path: Path) -> None
     done = toys.kdaudit("screen", "screen.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "a screening needs one, so that both models score the same tokens" in done.stderr
+
+
+STORIES = SHARED / "data" / "stories260K"
+
+
+@pytest.mark.skipif(not STORIES.exists(), reason="../shared is not there")
+def test_a_released_sentencepiece_model_is_audited_beside_a_byte_level_teacher(tmp_path: Path) -> None:
+    """Its own stories, which it reproduces, beside text that it has never seen."""
+    stories, tokenizer = AutoModelForCausalLM.from_pretrained(STORIES), AutoTokenizer.from_pretrained(STORIES)
+    rows = []
+    for name in ("Lily", "Tom", "a cat", "Mia", "the sun", "Ben", "a fish", "Sue"):
+        ids = tokenizer(f"Once upon a time, there was {name}", return_tensors="pt")["input_ids"]
+        told = stories.generate(ids, do_sample=False, max_new_tokens=110, pad_token_id=0)[0]
+        rows.append(tokenizer.decode(told, skip_special_tokens=True))
+    texts = [*rows, *TEXTS]
+    text_models.learned(tmp_path / "teacher", text_models.byte_level(600, texts), texts[6:12], steps=60)
+    models = {"teacher": "./teacher", "students": [{"name": "stories", "path": str(STORIES)}]}
+    text_models.write_audit(tmp_path, models, predictor={"enabled": False}, holdout=None)
+    lines = [json.dumps({"id": text[-9:], "text": text}) for text in texts]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    found = run(tmp_path)
+    assert found["models"]["stories"]["matched_by"] == "text"
+    examples = rows_of(tmp_path, "examples").to_pylist()
+    prompts = [read_alone(STORIES, row["text"], row["prompt_end"]) for row in examples]
+    if uses_bos(load_tokenizer(STORIES)):
+        prompts = [[tokenizer.bos_token_id, *prompt] for prompt in prompts]
+    targets = [row["text"][row["prompt_end"] : row["target_end"]] for row in examples]
+    memorized = rows_of(tmp_path, "extraction/stories")["memorized"].to_pylist()
+    assert memorized == begins_with(STORIES, prompts, targets)
+    assert 10 < sum(memorized) < len(memorized) - 10

@@ -34,6 +34,7 @@ def _left_out(results: AuditResults) -> str:
         f"of {corpus.documents:,} documents: {corpus.windows:,} windows{drawn}; left out: "
         f"{skipped.too_short:,} documents or tails too short, {skipped.empty:,} rows empty, "
         f"{skipped.undecodable:,} not valid Unicode"
+        + (f", {skipped.no_boundary:,} windows without a common boundary" if skipped.no_boundary else "")
     )
 
 

@@ -29,6 +29,7 @@ NoteCode = Literal[
     "tokenizers_differ",
     "compared_by_text",
     "text_normalized",
+    "no_joint_boundary",
     "kl_undefined",
     # A student's comparison with teacher and baseline.
     "no_baseline",

@@ -93,6 +93,12 @@ def _missing(audited: Audited) -> list[Note]:
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
         notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
+    if without := audited.corpus.skipped.no_boundary:
+        text = (
+            "Windows that are left out because the models' tokenizers have no boundary in common near the "
+            f"end of prefix or suffix: {without:,}, beside {audited.corpus.windows:,} that are audited."
+        )
+        notes.append(Note(code="no_joint_boundary", subject="corpus", text=text))
     unknown = [name for name, one in audited.measured.items() if one.below_rounding is None]
     if unknown:
         text = (
