@@ -192,6 +192,7 @@ _NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
         (of("gptq", bits=4), "vllm", "float32", "dtype to bfloat16"),
         (of("compressed-tensors", _INT8), "vllm", "bfloat16", "or use a machine with a GPU"),
         (of("compressed-tensors", _FP8, _STATIC), "vllm", "bfloat16", "or use a machine with a GPU"),
+        (of("fp8"), "vllm", "bfloat16", "or use a machine with a GPU"),
         (of("bitsandbytes", **_NF4), "vllm", "bfloat16", "set extraction.engine to transformers"),
         (of("bitsandbytes", load_in_8bit=True), "transformers", "float32", "quantized otherwise, as NF4"),
         (of("bitsandbytes", **_NF4), "transformers", "float32", "run pip install bitsandbytes"),
@@ -214,6 +215,7 @@ def test_what_this_machine_cannot_run_is_refused_with_what_could(
     found: Any, engine: Any, dtype: str, fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantized, "find_spec", lambda _: None)
+    monkeypatch.setattr(quantized, "_has_amx", lambda: False)
     told = quantized.obstacle(found, engine, dtype, scored=True, on_gpu=False)
     assert told is not None
     assert fix in told.fix

@@ -9,6 +9,7 @@
 | compressed-tensors INT8 W8A16 | has no kernel | yes |
 | GPTQ, AWQ, 4 bits | yes, in half precision | yes, see `unpacking` |
 | bitsandbytes NF4, FP4 | does not read it | needs bitsandbytes |
+| fp8, in blocks | yes, in half precision, if it has AMX (not tried) | yes |
 
 On a GPU vLLM itself says what it lacks.
 """
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import EngineName
@@ -34,6 +36,8 @@ _PACKAGES = {
 }
 """What transformers needs to load each."""
 _HALF = "float16 or bfloat16"
+_HALF_ALONE = ("gptq", "awq", "fp8")
+"""What vLLM runs in those on any machine."""
 
 
 class Obstacle(NamedTuple):
@@ -84,17 +88,19 @@ def _transformers(found: Quantization, engine: EngineName) -> Obstacle | None:
 def _vllm(found: Quantization, dtype: str, on_gpu: bool) -> Obstacle | None:
     if found.method == "bitsandbytes":
         return Obstacle(f"vLLM {_version()} does not read it", "set extraction.engine to transformers")
+    if dtype == "float32" and (
+        found.method in _HALF_ALONE or (not on_gpu and any(map(_in_half, found.groups)))
+    ):
+        return Obstacle(
+            f"vLLM runs it in {_HALF} alone, and its dtype is float32",
+            "set the model's dtype to bfloat16, or extraction.engine to transformers",
+        )
     if on_gpu:
         return None
-    if any(map(_lacks_kernel, found.groups)):
+    if any(map(_lacks_kernel, found.groups)) or (found.method == "fp8" and not _has_amx()):
         return Obstacle(
-            f"vLLM {_version()} has no kernel for it on a CPU",
+            f"vLLM {_version()} has no kernel for it on this CPU",
             "set extraction.engine to transformers, or use a machine with a GPU",
-        )
-    if dtype == "float32" and (found.method in ("gptq", "awq") or any(map(_in_half, found.groups))):
-        return Obstacle(
-            f"on a CPU vLLM runs it in {_HALF} alone, and its dtype is float32",
-            "set the model's dtype to bfloat16, or extraction.engine to transformers",
         )
     return None
 
@@ -110,6 +116,14 @@ def _lacks_kernel(group: Mapping[str, Any]) -> bool:
     if weights.get("type") == "float":
         return inputs is not None and not inputs.get("dynamic")
     return not inputs and weights.get("num_bits") != 4
+
+
+def _has_amx() -> bool:
+    """Whether the CPU has Intel's matrix instructions."""
+    try:
+        return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def _version() -> str:
