@@ -395,6 +395,20 @@ def test_the_host_stands_on_the_owners_page_alone(audit: Audit, served: str) -> 
     assert "behind an endpoint" in (audit.folder / "served" / "report.public.html").read_text()
 
 
+def test_a_reader_is_told_of_a_server_that_takes_text(audit: Audit, served: str) -> None:
+    audit.server.takes_ids = audit.server.gives_ids = False
+    try:
+        done = audit.run(served, "--out", "by-text")
+    finally:
+        audit.server.takes_ids = audit.server.gives_ids = True
+    assert done.returncode == 0, done.stderr
+    found = audit.results("by-text")
+    assert found["comparison"] == audit.results("plain")["comparison"]
+    notes = {note["code"]: note["text"] for note in found["notes"]}
+    assert "teacher was asked by text (text in, text out)" in notes["endpoint_text"]
+    assert "endpoint_text" not in {note["code"] for note in audit.results("served")["notes"]}
+
+
 def test_a_finished_run_is_shown_without_the_server(audit: Audit, served: str) -> None:
     before = len(audit.server.asked)
     done = audit.run(served, "--out", "served")

@@ -15,6 +15,7 @@ NoteCode = Literal[
     "no_holdout",
     "no_teacher",
     "endpoint",
+    "endpoint_text",
     "no_base",
     "shards_missing",
     "tags_not_searched",

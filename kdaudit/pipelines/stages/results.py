@@ -90,6 +90,7 @@ def _missing(audited: Audited) -> list[Note]:
         *likelihood_notes({name: one.likelihood for name, one in audited.measured.items()}),
         *audited.notes,
     ]
+    notes += [note for one in audited.measured.values() if (note := _asked_by_text(one)) is not None]
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
         notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
@@ -111,6 +112,18 @@ def _missing(audited: Audited) -> list[Note]:
     if audited.models.base is None:
         notes.append(Note(code="no_base", subject="base", text=NO_BASE))
     return notes
+
+
+def _asked_by_text(measured: Measured) -> Note | None:
+    """What a reader should know of a server that takes or gives text alone."""
+    name, engine = measured.member.name, measured.corpus.engine
+    if engine.engine != "endpoint" or "text" not in engine.version:
+        return None
+    text = (
+        f"{name} was asked by text {engine.version}. A prefix that it reads as other tokens than the audit's "
+        "is another prompt to it, and a continuation that begins with the suffix's text counts as memorized."
+    )
+    return Note(code="endpoint_text", subject=name, text=text)
 
 
 def _model_result(audited: Audited, measured: Measured) -> ModelResult:
