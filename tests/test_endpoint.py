@@ -236,7 +236,7 @@ def test_the_key_comes_from_the_environment_and_stands_in_no_message(
         assert "401" in str(caught.value)
         assert "hush" not in str(caught.value)
         monkeypatch.delenv("BIG_KEY")
-        with pytest.raises(EngineError, match="BIG_KEY is not set"):
+        with pytest.raises(EngineError, match="the environment variable BIG_KEY is not set"):
             engine(url, folder, api_key_env="BIG_KEY")
 
 

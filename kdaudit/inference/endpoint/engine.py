@@ -55,7 +55,7 @@ class EndpointEngine:
         wanted = EngineOptions(**options)
         self._folder = Path(wanted.path)
         self._endpoint = Endpoint(*(wanted.endpoint or ()))
-        with _failures():
+        with _failures(self._endpoint):
             self._client = EndpointClient(self._endpoint)
             self._way = find_way(self._client)
 
@@ -131,7 +131,7 @@ class EndpointEngine:
 
     def _each(self, do: Callable[[_T], _R], rows: Iterable[_T]) -> list[_R]:
         """Do it for all rows, several at a time; the first failure ends the rest."""
-        with _failures(), ThreadPoolExecutor(self._endpoint.concurrency) as pool:
+        with _failures(self._endpoint), ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             try:
                 return list(pool.map(do, rows))
             except BaseException:
@@ -150,9 +150,9 @@ def _requests(prompts: Ragged, targets: Ragged) -> Iterator[_Request]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def _failures(endpoint: Endpoint) -> Iterator[None]:
     """Failures of the client as an engine's."""
     try:
         yield
     except EndpointError as error:
-        raise EngineError(f"the endpoint {error.what}") from error
+        raise EngineError(f"{endpoint.model} at {endpoint.url} {error.what}") from error

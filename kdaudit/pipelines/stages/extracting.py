@@ -148,7 +148,8 @@ class Extracting:
         """Progress that says how long this model and those to come will take; the first model's alone."""
         first, costs = self._to_come[0], [one.model.parameters for one in self._to_come]
         what = f"extraction of {self._examples:,} examples"
-        return estimating(self._work.progress, what, costs) if member is first else self._work.progress
+        told = member is first and first.model.behind is None  # whose parameters are not known
+        return estimating(self._work.progress, what, costs) if told else self._work.progress
 
     def _with_model(self, member: AuditedModel, do: Callable[[AuditedModel, LoadedModel], None]) -> None:
         """Do something with a model loaded; where memory runs out, with smaller batches, then give up.
