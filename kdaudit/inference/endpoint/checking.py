@@ -10,7 +10,7 @@ from typing import Any
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.errors import ModelError
 from kdaudit.inference.endpoint.client import EndpointClient, EndpointError, MissingKeyError
-from kdaudit.inference.endpoint.ways import Way, ask_once, find_way
+from kdaudit.inference.endpoint.ways import SPARE, Way, ask_once, find_way
 from kdaudit.models.tokenizer import ModelTokenizer
 
 _TEXT = (
@@ -19,6 +19,8 @@ _TEXT = (
 """Words, digits, accents, white space and CJK, which tokenizers take apart in different ways."""
 _PROBED = 16
 """Tokens that the model writes twice."""
+_SHOWN = 80
+"""Characters of a name that the server gives."""
 _FORBIDDEN = (401, 403)
 _ATTEMPTS = 3
 """A user waits: what does not answer in three attempts is told at once."""
@@ -42,8 +44,9 @@ def check_endpoint(endpoint: Endpoint, tokenizer: ModelTokenizer, key: str, toke
 
     """
     with _told(endpoint, key), EndpointClient(endpoint, _ATTEMPTS) as client:
-        _check_listed(client, endpoint, key, tokens)
+        most = _context(_listed(client, endpoint, key))
         way = find_way(client)
+        _check_context(most, tokens + (0 if way.ids_in and way.ids_out else SPARE), endpoint, key)
         if not way.ids_in:
             _check_text(client, way, key)
         _check_reading(client, way, tokenizer, endpoint, key)
@@ -79,35 +82,37 @@ def _refusal(error: EndpointError, endpoint: Endpoint, key: str) -> ModelError:
     return ModelError(f"{endpoint.url} {error.what}", fix=fix, key=place)
 
 
-def _check_listed(client: EndpointClient, endpoint: Endpoint, key: str, tokens: int) -> None:
-    """Refuse a model that the server does not list, or whose context it says to be too short."""
+def _listed(client: EndpointClient, endpoint: Endpoint, key: str) -> dict[str, Any]:
+    """What the server says of the model, which it must have; nothing where it lists no models."""
     try:
         listed = {str(one.get("id")): one for one in client.models()}
     except EndpointError as error:
         if error.refusal is None or error.refusal.status != 404:
             raise
-        return  # a server need not list its models
+        return {}
     if endpoint.model not in listed:
         near = get_close_matches(endpoint.model, listed, n=1)
-        there = ", ".join(sorted(listed)[:5]) or "none"
+        there = ", ".join(name[:_SHOWN] for name in sorted(listed)[:5]) or "none"
         raise ModelError(
             f"{endpoint.url} has no model {endpoint.model!r}",
-            fix=f"did you mean {near[0]}?" if near else f"choose from: {there}",
+            fix=f"did you mean {near[0][:_SHOWN]}?" if near else f"choose from: {there}",
             key=f"{key}.model",
         )
-    most = _context(listed[endpoint.model])
-    if most is not None and most < tokens:
-        raise ModelError(
-            f"{endpoint.url}: the context length of {endpoint.model} is {most} tokens, prefix and suffix "
-            f"take {tokens}",
-            fix="lower extraction.prefix_tokens or extraction.suffix_tokens, or raise it at the server",
-            key=f"{key}.path",
-        )
+    return listed[endpoint.model]
 
 
 def _context(described: dict[str, Any]) -> int | None:
     most = described.get("max_model_len")
     return most if isinstance(most, int) else None
+
+
+def _check_context(most: int | None, tokens: int, endpoint: Endpoint, key: str) -> None:
+    if most is not None and most < tokens:
+        raise ModelError(
+            f"{endpoint.url}: the context length of {endpoint.model} is {most} tokens, not {tokens}",
+            fix="lower extraction.prefix_tokens or extraction.suffix_tokens, or raise it at the server",
+            key=f"{key}.path",
+        )
 
 
 def _check_text(client: EndpointClient, way: Way, key: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import httpx
 
 from kdaudit.config.endpoint import Endpoint
-from kdaudit.inference.endpoint.stream import BadAnswerError, Piece, ServerError, pieces
+from kdaudit.inference.endpoint.stream import BadAnswerError, Piece, ServerError, bounded, pieces
 
 
 class Taker(Protocol):
@@ -136,7 +136,7 @@ class EndpointClient:
     def _models(self) -> list[dict[str, Any]]:
         with self._answer("GET", "models") as answer:
             try:
-                return [dict(one) for one in json.loads(answer.read())["data"]]
+                return [dict(one) for one in json.loads(b"".join(bounded(answer.iter_bytes())))["data"]]
             except (ValueError, KeyError, TypeError) as error:
                 raise BadAnswerError(_not_json(answer, "a list of models")) from error
 

@@ -21,15 +21,12 @@ from kdaudit.errors import EngineError
 from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
 from kdaudit.inference.endpoint.client import EndpointClient, EndpointError
 from kdaudit.inference.endpoint.matching import ByBytes, ByText, ByTokens, Follower
-from kdaudit.inference.endpoint.ways import ask_once, find_way
+from kdaudit.inference.endpoint.ways import SPARE, ask_once, find_way
 from kdaudit.inference.examples import Lengths, Ragged, Tokens, lengths_of, no_matches
 from kdaudit.models.tokenizer import ModelTokenizer, bos_token_id, load_tokenizer
 
 _R = TypeVar("_R")
 _T = TypeVar("_T")
-
-_SPARE = 8
-"""Tokens that a server may take more than the target has, where it writes the same text in other tokens."""
 
 
 class _Request(NamedTuple):
@@ -95,7 +92,7 @@ class EndpointEngine:
 
     def _match(self, request: _Request) -> list[int]:
         longest = max(map(len, request.targets))
-        most = longest + (0 if self._way.ids_out else _SPARE)
+        most = longest + (0 if self._way.ids_out else SPARE)
         body = self._way.body(self._given(request.prompt), most)
         return self._client.complete(body, lambda: self._follower(request)).matched()
 

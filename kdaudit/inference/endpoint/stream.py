@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 _MOST_BYTES = 1 << 22
 """Of an event, and of an answer that is not streamed."""
 
+_MOST_IDS = 2**31
+"""No vocabulary has as many."""
+
 
 class BadAnswerError(Exception):
     """A server answered with something that is no completion; it says what."""
@@ -52,7 +55,7 @@ def pieces(chunks: Iterable[bytes], *, streamed: bool) -> Iterator[Piece]:
 
     """
     if not streamed:
-        yield _piece(b"".join(_bounded(chunks)))
+        yield _piece(b"".join(bounded(chunks)))
         return
     for line in _lines(chunks):
         name, _, value = line.partition(b":")
@@ -63,7 +66,8 @@ def pieces(chunks: Iterable[bytes], *, streamed: bool) -> Iterator[Piece]:
             yield _piece(value)
 
 
-def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks of an answer that is not too long."""
     size = 0
     for chunk in chunks:
         size += len(chunk)
@@ -117,6 +121,6 @@ def _ids(choice: dict[str, Any], key: str) -> tuple[int, ...] | None:
     ids = choice.get(key)
     if ids is None:
         return None
-    if not isinstance(ids, list) or not all(type(one) is int for one in ids):
+    if not isinstance(ids, list) or not all(type(one) is int and 0 <= one < _MOST_IDS for one in ids):
         raise BadAnswerError(f"JSON that is no completion: {key} is no list of ids")
     return tuple(ids)

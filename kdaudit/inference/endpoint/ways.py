@@ -21,6 +21,8 @@ _MORE = {
     "spaces_between_special_tokens": False,
 }
 """What vLLM takes beside it."""
+SPARE = 8
+"""Tokens that a server may take more than the target has, where it writes the same text in other tokens."""
 _NOT_TAKEN = (400, 404, 405, 422, 501)
 """Statuses of a server that does not take a request of this form."""
 SAMPLE = (5, 6, 7)
