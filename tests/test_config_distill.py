@@ -256,7 +256,7 @@ WRONG = {
         put("teacher", "{path: org/t, dtpe: float32}"),
         "distill.yaml:4: teacher.dtpe: ",
         "unknown key; did you mean dtype?",
-        "(allowed: path, revision, dtype, tensor_parallel, trust_remote_code)",
+        "(allowed: path, revision, base, ",
     ),
     "teacher empty": (put("teacher", ""), "distill.yaml:4: teacher: ", "is empty", "give it a path, or keys"),
     "teacher a list": (
@@ -287,7 +287,7 @@ WRONG = {
         put("student", "{base: org/s, epochs: 1, learning_rate: 1e-3, path: ./s}"),
         "distill.yaml:5: student.path: ",
         "unknown key",
-        "(allowed: base, epochs, learning_rate)",
+        "(allowed: base, epochs, learning_rate, lora)",
     ),
     "base's model_type misspelled": (
         base("{model_typ: llama, hidden_size: 128}"),
@@ -421,7 +421,7 @@ WRONG = {
         added("{name: a, method: baseline, alpha: 0}"),
         "distill.yaml:10: students.3.alpha: ",
         "goes with method: soft, not with method: baseline",
-        "remove it (allowed: name, method, count)",
+        "(allowed: name, method, count)",
     ),
     "temperature of zero": (
         added("{name: a, method: soft, temperature: 0}"),

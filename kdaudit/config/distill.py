@@ -136,13 +136,13 @@ def _trained_or_taken(value: object) -> str:
 def _not_both(value: Any) -> Any:  # noqa: ANN401 - raw YAML
     """Refuse what belongs to training beside the path of a teacher that is taken as it is."""
     if isinstance(value, dict) and "path" in value:
-        if "base" in value:
+        if value.get("base") is not None:
             raise MisfitError(
                 "cannot stand beside path",
                 fix="keep base to train a teacher from it, or path to take a teacher as it is",
                 key="base",
             )
-        for key in LearnerConfig.model_fields:
+        for key in (one for one in LearnerConfig.model_fields if one != "base"):
             if key in value:
                 raise MisfitError(
                     "is for a teacher that is trained, and path takes one as it is",
