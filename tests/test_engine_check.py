@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import toys
@@ -536,4 +537,7 @@ def test_a_teacher_that_writes_through_another_model_stops(
             write()
     assert not (tmp_path / "hard_corpus.parquet").exists()
     write()
-    assert (tmp_path / "hard_corpus.parquet").exists()
+    rows = pq.read_table(tmp_path / "hard_corpus.parquet").to_pylist()
+    assert len(rows) == 30
+    for row in rows:  # the column that an audit reads under `generated`
+        assert row["text"] == toys.text_of([*row["prefix_token_ids"], *row["generated_token_ids"]])

@@ -189,6 +189,7 @@ def _written(
             "document_id": [windows.document_ids[row] for row in rows],
             "prefix": tokenizer.batch_decode(prefixes),
             "generated": tokenizer.batch_decode(own),
+            "text": tokenizer.batch_decode([*map(np.concatenate, zip(prefixes, own, strict=True))]),
             "prefix_token_ids": pa.array(prefixes, pa.list_(pa.int32())),
             "generated_token_ids": pa.array(own, pa.list_(pa.int32())),
         },

@@ -353,6 +353,7 @@ HARD_SCHEMA = pa.schema(
         ("generated", pa.string()),
         ("prefix_token_ids", pa.list_(pa.int32())),
         ("generated_token_ids", pa.list_(pa.int32())),
+        ("text", pa.string()),  # prefix and what follows, as an audit reads it under `generated`
     ]
 )
 """A row a training window."""
