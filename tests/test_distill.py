@@ -396,7 +396,7 @@ def test_one_seed_gives_equal_weights(tmp_path: Path, make: Callable[..., Window
 
 def test_baseline_and_students_read_the_same_windows_in_the_same_order(tmp_path: Path) -> None:
     windows = ragged_windows()
-    hard = hard_windows(windows, 4, Countdown())
+    hard = [np.concatenate(row) for row in hard_windows(windows, 4, Countdown())]
 
     def order(trainer: WindowTrainer) -> list[list[int]]:
         seen = []
@@ -470,8 +470,29 @@ class Countdown:
 def test_hard_windows_are_the_prefix_and_what_the_engine_writes() -> None:
     windows = [np.array([1, 2, 30, 4, 5, 6], np.int32), np.array([7, 8, 20, 10], np.int32)]
     made = hard_windows(windows, 3, Countdown())
-    assert [row.tolist() for row in made] == [[1, 2, 30, 29, 28, 27], [7, 8, 20, 19]]
-    assert {row.dtype for row in made} == {np.dtype(np.int32)}
+    assert [[*row.prompt, *row.written] for row in made] == [[1, 2, 30, 29, 28, 27], [7, 8, 20, 19]]
+    assert {part.dtype for row in made for part in row} == {np.dtype(np.int32)}
+
+
+def test_an_answer_that_the_teacher_writes_ends_where_it_ends_it() -> None:
+    windows = [np.array([1, 2, 30, 4, 5, 6], np.int32), np.array([7, 8, 20, 10], np.int32)]
+    made = hard_windows(windows, np.array([3, 1]), Countdown(), ends=(28, 5))
+    assert [(row.prompt.tolist(), row.written.tolist()) for row in made] == [
+        ([1, 2, 30], [29, 28]),
+        ([7], [6, 5]),
+    ]
+
+
+def test_nothing_is_learned_of_a_prompt() -> None:
+    """Its positions have no label, in every loss."""
+    rows = Rows(RAGGED, 3, [2] * len(RAGGED))
+    batch = collate(list(rows))
+    for place, window in enumerate(RAGGED):
+        labels = batch["labels"][place].tolist()
+        assert labels[: 1 + 2] == [IGNORED] * 3
+        assert labels[3 : 1 + len(window)] == window.tolist()[2:]
+        assert batch["attention_mask"][place].sum() == 1 + len(window)
+        assert batch["input_ids"][place, : 1 + len(window)].tolist() == [3, *window.tolist()]
 
 
 def test_bpe_writes_any_text_and_is_the_same_each_time(tmp_path: Path) -> None:

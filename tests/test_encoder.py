@@ -24,7 +24,7 @@ from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import Document
 from kdaudit.corpus.windows import Cutter, ExampleTokens
 from kdaudit.models.tokenizer import Encoder, plain_tokenizer
-from kdaudit.screening.spans import Marker
+from kdaudit.screening.spans import Flags, Marker
 from kdaudit.screening.window_hashes import KeySet
 
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K"
@@ -320,7 +320,7 @@ def test_windows_and_marks_of_a_long_document_are_those_of_the_whole(monkeypatch
         tokens = ExampleTokens(4, 4)
         windows = [*Cutter(tokenizer, window=32, stride=16, tokens=tokens).cut(batch)]
         flagged = KeySet([window.measured for window in windows[::3]])
-        marks = Marker(tokenizer, config, 8, flagged, None).mark(batch)
+        marks = Marker(tokenizer, config, 8, Flags(flagged, None)).mark(batch)
         return [(w.document_id, w.offset, w.text, w.token_ids.tolist()) for w in windows], marks
 
     whole = read()

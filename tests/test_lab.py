@@ -313,8 +313,8 @@ def test_a_begin_token_stands_before_every_window_that_is_read(
         toys.write_corpus(tmp_path / f"{name}.jsonl", draw.integers(2, toys.VOCABULARY, (count, 16)).tolist())
     read: list[Tensor] = []
 
-    def collate(rows: list[Tensor]) -> dict[str, Tensor]:
-        read.extend(rows)
+    def collate(rows: list[training.Row]) -> dict[str, Tensor]:
+        read.extend(row.token_ids for row in rows)
         return training.padded(rows)._asdict()
 
     monkeypatch.setattr(training, "collate", collate)

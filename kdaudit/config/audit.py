@@ -9,7 +9,7 @@ line.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -20,7 +20,9 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    model_serializer,
     model_validator,
 )
 
@@ -32,7 +34,7 @@ from kdaudit.config.endpoint import (
     VariableName,
     is_url,
 )
-from kdaudit.config.paths import PathOrId
+from kdaudit.config.paths import LocalFile, PathOrId
 from kdaudit.config.yaml.misfit import MisfitError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -101,6 +103,22 @@ def _path_alone(value: Any) -> Any:  # noqa: ANN401 - raw YAML
     return {"path": value} if isinstance(value, str) else value
 
 
+_OF_ANSWERS = ("prompt", "response", "messages", "template")
+"""Keys of a corpus of prompts and answers."""
+_MEANT = {"prompt": "prompt", "response": "answer"}
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+def _in_list(value: Any) -> Any:  # noqa: ANN401 - raw YAML
+    """Let one column stand for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+ColumnList = Annotated[tuple[Column, ...], Field(min_length=1, strict=False)]
+Prompts = Annotated[ColumnList, BeforeValidator(_in_list, json_schema_input_type=Column | ColumnList)]
+
+
 class CorpusConfig(Section):
     """Where text comes from and how it is cut into examples."""
 
@@ -113,19 +131,88 @@ class CorpusConfig(Section):
     """Branch, tag or commit of a hub dataset."""
     split: Annotated[str, Field(min_length=1)] = "train"
     """The split to read."""
-    text: Annotated[str, Field(min_length=1)] = "text"
-    """The column that holds the text."""
+    text: Column = "text"
+    """The column that holds the text, where rows are plain text."""
+    prompt: Prompts | None = None
+    """In place of `text`, for rows that ask and answer: the column of the prompt, or several, whose texts are
+    joined by a line break. They may hold messages, as `messages` does."""
+    response: Column | None = None
+    """With `prompt`: the column of the answer."""
+    messages: Column | None = None
+    """In place of `text`, for chats: the column that holds a list of messages, each with role and content, or
+    with from and value. Every assistant message with text is an example."""
+    template: Literal["auto", "none"] | LocalFile = "auto"
+    """How prompts and answers become one text. auto: the teacher's own chat template, or none where it has
+    none and rows are `prompt` and `response`; none: the answer's text right behind the prompt's; or a file
+    that holds a chat template in Jinja."""
     id: str | None = None
     """A column that names documents; else they are named by row number."""
     documents: Literal["file", "line"] = "line"
     """For txt: whether a document is a whole file or a line."""
     window: Annotated[int, Field(ge=2)] = 256
-    """Tokens an example holds at most; documents are cut into windows, never joined."""
+    """Tokens an example holds at most; documents are cut into windows, never joined. Of prompts and answers:
+    tokens of the answer that an example holds at most; the prompt is whole, as far as the models can read."""
     stride: PositiveInt | None = None
     """Tokens from one window's start to the next; null means `window`, so windows do not overlap."""
     limit: PositiveInt | None = None
     """Distinct examples to audit at most: a seeded sample of the whole corpus. `kdaudit distill` trains on
     the same sample."""
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether its rows ask and answer, and are not plain text."""
+        return self.prompt is not None or self.messages is not None
+
+    @property
+    def where(self) -> tuple[object, ...]:
+        """What it reads: two sections that are equal in this are the same text."""
+        return (self.path, self.name, self.revision, self.split, *self.columns)
+
+    @property
+    def columns(self) -> tuple[object, ...]:
+        """What of a row it reads."""
+        return (self.text, self.prompt, self.response, self.messages)
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        named = [key for key in ("text", "prompt", "messages") if self._names(key)]
+        if len(named) > 1:
+            raise MisfitError(
+                f"cannot stand beside {named[0]}: a row is plain text, a prompt with its answer, or a chat",
+                fix=f"keep {named[0]} or {named[1]}",
+                key=named[1],
+            )
+        for key, other in (("prompt", "response"), ("response", "prompt")):
+            if getattr(self, key) is not None and getattr(self, other) is None:
+                raise MisfitError(
+                    f"needs {other}", fix=f"name the column of the {_MEANT[other]}, too", key=key
+                )
+        if self.template == "none" and self.messages is not None:
+            raise MisfitError(
+                "is for prompt and response, and a chat takes a chat template",
+                fix="set it to auto, or to a file that holds one",
+                key="template",
+            )
+        self._every_key_has_an_effect()
+        return self
+
+    def _names(self, key: str) -> bool:
+        """Whether the section names a column under this key, and does not leave it at its default."""
+        return key in self.model_fields_set if key == "text" else getattr(self, key) is not None
+
+    def _every_key_has_an_effect(self) -> None:
+        idle = ("stride", "documents") if self.has_answers else ("template",)
+        for key in idle:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                kind = "prompts and answers" if self.has_answers else "plain text"
+                raise MisfitError(f"has no effect on {kind}", fix="remove it", key=key)
+
+    @model_serializer(mode="wrap")
+    def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of other layouts, so that what is written can be read again."""
+        values: dict[str, Any] = handler(self)
+        other = ("text",) if self.has_answers else _OF_ANSWERS
+        return {key: value for key, value in values.items() if key not in other}
 
 
 class AdapterBase(Section):
@@ -296,16 +383,104 @@ class ExtractionBase(Section):
 
     engine: EngineName | None = None
     """What runs the models."""
-    prefix_tokens: PositiveInt = 50
-    """Tokens of an example that the model is given."""
+    prefix_tokens: NonNegativeInt = 50
+    """Tokens of an example that the model is given: 50 where it is not set. Of prompts and answers: tokens of
+    the answer that it is given behind the prompt, 0 where it is not set."""
     suffix_tokens: Annotated[int, Field(ge=1, le=32767)] = 50
     """Tokens that greedy decoding must reproduce for an example to count as memorized."""
+    min_suffix_tokens: PositiveInt | None = None
+    """For prompts and answers: a shorter answer is reproduced as far as it goes, if it has so many tokens;
+    null means `suffix_tokens`."""
     bos: Literal["auto", "always", "never"] = "auto"
     """BOS token before the prefix; auto does what each model's own tokenizer does."""
     dtype: DType = "auto"
     """Number format of the weights while extracting; auto takes the model's own."""
     tensor_parallel: PositiveInt = 1
     """GPUs that share one model."""
+
+    @property
+    def least_tokens(self) -> int:
+        """Tokens of the shortest window, or answer, that gives an example."""
+        return self.prefix_tokens + (self.min_suffix_tokens or self.suffix_tokens)
+
+    def of(self, corpus: CorpusConfig) -> Self:
+        """The same for a kind of corpus, whose defaults differ.
+
+        Raises:
+            MisfitError: a setting has no effect on it, or cannot be.
+
+        """
+        if not corpus.has_answers:
+            self._fits_text()
+            return self
+        if (self.min_suffix_tokens or 1) > self.suffix_tokens:
+            raise MisfitError(
+                f"is above extraction.suffix_tokens = {self.suffix_tokens}",
+                fix="lower it, or raise that",
+                key="extraction.min_suffix_tokens",
+            )
+        is_set = "prefix_tokens" in self.model_fields_set
+        return self if is_set else self.model_copy(update={"prefix_tokens": 0})
+
+    def _fits_text(self) -> None:
+        if self.prefix_tokens == 0:
+            raise MisfitError(
+                "0 is out of range",
+                fix="give more than 0: of plain text a model must be given something",
+                key="extraction.prefix_tokens",
+            )
+        if self.min_suffix_tokens is not None:
+            raise MisfitError(
+                "has no effect on plain text", fix="remove it", key="extraction.min_suffix_tokens"
+            )
+
+    @model_serializer(mode="wrap")
+    def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not set and earlier versions did not have."""
+        values: dict[str, Any] = handler(self)
+        if self.min_suffix_tokens is None:
+            values.pop("min_suffix_tokens", None)
+        return values
+
+
+_KINDS = {True: "prompts and answers", False: "plain text"}
+
+
+def fit_extraction(
+    config: BaseModel,
+    extraction: ExtractionBase,
+    corpus: CorpusConfig,
+    others: Mapping[str, CorpusConfig | None],
+) -> None:
+    """Give a configuration the extraction's defaults for its kind of corpus, and check that windows hold it.
+
+    Args:
+        config: takes it.
+        extraction: its section.
+        corpus: its corpus.
+        others: the texts beside the corpus, by key.
+
+    Raises:
+        MisfitError: they do not, a setting does not fit the corpus, or a text is of another kind.
+
+    """
+    extraction = extraction.of(corpus)
+    object.__setattr__(config, "extraction", extraction)  # a frozen model, which is still being made
+    need = extraction.prefix_tokens + extraction.suffix_tokens
+    for key, one in {"corpus": corpus, **others}.items():
+        if one is not None and one.has_answers != corpus.has_answers:
+            raise MisfitError(
+                f"is {_KINDS[one.has_answers]}, and the corpus is {_KINDS[corpus.has_answers]}",
+                fix="name a text whose rows are of the corpus's kind",
+                key=f"{key}.path",
+            )
+        if one is not None and one.window < need:
+            raise MisfitError(
+                f"{one.window} tokens cannot hold extraction.prefix_tokens + "
+                f"extraction.suffix_tokens = {need}",
+                fix="raise the window or lower those",
+                key=f"{key}.window",
+            )
 
 
 class ExtractionConfig(ExtractionBase):
@@ -385,11 +560,6 @@ class ReportConfig(Section):
     """Whether the public report may name documents."""
 
 
-def _same_text(one: CorpusConfig, other: CorpusConfig) -> bool:
-    where = ("path", "name", "revision", "split", "text")
-    return all(getattr(one, key) == getattr(other, key) for key in where)
-
-
 class AuditConfig(Section):
     """audit.yaml: one audit of a teacher, its students and the training corpus."""
 
@@ -416,7 +586,8 @@ class AuditConfig(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        self._windows_hold_prefix_and_suffix()
+        others = {"holdout": self.holdout, "generated": self.generated}
+        fit_extraction(self, self.extraction, self.corpus, others)
         self._gate_can_be_judged()
         self._labels_can_be_had()
         self._students_exist()
@@ -424,18 +595,6 @@ class AuditConfig(Section):
         self._holdout_is_other_text()
         self._generated_is_other_text()
         return self
-
-    def _windows_hold_prefix_and_suffix(self) -> None:
-        need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
-        texts = {"corpus": self.corpus, "holdout": self.holdout, "generated": self.generated}
-        for key, corpus in texts.items():
-            if corpus is not None and corpus.window < need:
-                raise MisfitError(
-                    f"{corpus.window} tokens cannot hold extraction.prefix_tokens + "
-                    f"extraction.suffix_tokens = {need}",
-                    fix="raise the window or lower those",
-                    key=f"{key}.window",
-                )
 
     def _gate_can_be_judged(self) -> None:
         gate = self.gate
@@ -486,7 +645,7 @@ class AuditConfig(Section):
                 )
 
     def _holdout_is_other_text(self) -> None:
-        if self.holdout and _same_text(self.holdout, self.corpus):
+        if self.holdout and self.holdout.where == self.corpus.where:
             raise MisfitError(
                 "is the corpus itself",
                 fix="name text that no model has seen, or remove holdout",
@@ -495,7 +654,7 @@ class AuditConfig(Section):
 
     def _generated_is_other_text(self) -> None:
         for key, other in (("corpus", self.corpus), ("holdout", self.holdout)):
-            if self.generated and other and _same_text(self.generated, other):
+            if self.generated and other and self.generated.where == other.where:
                 raise MisfitError(
                     f"is the {key} itself",
                     fix="name the text that the teacher wrote, or remove generated",

@@ -37,6 +37,7 @@ from kdaudit.config.audit import (
     Share,
     StudentConfig,
     check_names,
+    fit_extraction,
 )
 from kdaudit.config.paths import PathOrId
 from kdaudit.config.yaml.misfit import MisfitError
@@ -292,6 +293,7 @@ class DistillConfig(Section):
         self._seeds_differ()
         self._tokenizer_is_to_be_had()
         self._holdout_is_other_text()
+        fit_extraction(self, self.extraction, self.corpus, {"holdout": self.holdout})
         self._audit_can_follow()
         return self
 
@@ -337,6 +339,14 @@ class DistillConfig(Section):
     def _prefixes_leave_text(self) -> None:
         for row, student in enumerate(self.students):
             if not isinstance(student, HardStudent) or student.level == "token":
+                continue
+            if self.corpus.has_answers:
+                if "prefix_tokens" in student.model_fields_set:
+                    raise MisfitError(
+                        "has no effect on prompts and answers: the teacher answers the prompt",
+                        fix="remove it",
+                        key=f"students.{row}.prefix_tokens",
+                    )
                 continue
             shortest = self.extraction.prefix_tokens + self.extraction.suffix_tokens
             if self.corpus.window > student.prefix_tokens >= shortest:
@@ -385,8 +395,7 @@ class DistillConfig(Section):
             raise MisfitError(f"{key} brings its own tokenizer", fix=remedy, key="tokenizer.train_bpe")
 
     def _holdout_is_other_text(self) -> None:
-        where = ("path", "name", "revision", "split", "text")
-        if all(getattr(self.holdout, key) == getattr(self.corpus, key) for key in where):
+        if self.holdout.where == self.corpus.where:
             raise MisfitError(
                 "is the corpus itself", fix="name text that no model is trained on", key="holdout.path"
             )

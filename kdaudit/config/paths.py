@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
@@ -109,6 +109,14 @@ PathOrId = Annotated[str, Field(min_length=1), AfterValidator(_resolved), RESOLV
 """A local path, which becomes absolute, or a hub id."""
 
 
+def _local(value: str) -> str:
+    return value if _looks_local(value) or "://" in value else f"./{value}"
+
+
+LocalFile = Annotated[str, Field(min_length=1), AfterValidator(_local), AfterValidator(_resolved), RESOLVED]
+"""The path of a local file, which becomes absolute, however it is written."""
+
+
 class Reference(NamedTuple):
     """A path or hub id and the dotted key that holds it."""
 
@@ -119,8 +127,9 @@ class Reference(NamedTuple):
 def references(config: BaseModel, prefix: str = "") -> Iterator[Reference]:
     """All paths and hub ids of a configuration, in the order of its keys."""
     for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
         marked = RESOLVED in field.metadata or _is_marked(field.annotation)
-        yield from _references_in(getattr(config, name), f"{prefix}{name}", marked)
+        yield from _references_in(value, f"{prefix}{name}", marked and value not in _words(field.annotation))
 
 
 def _references_in(value: object, key: str, marked: bool) -> Iterator[Reference]:
@@ -135,6 +144,12 @@ def _references_in(value: object, key: str, marked: bool) -> Iterator[Reference]
 
 def _is_marked(annotation: Any) -> bool:  # noqa: ANN401 - any typing construct
     return annotation is RESOLVED or any(_is_marked(part) for part in get_args(annotation))
+
+
+def _words(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """What may stand in place of a path: the values of a Literal beside it."""
+    parts = get_args(annotation)
+    return tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
 
 
 def check_paths(config: BaseModel) -> None:

@@ -22,6 +22,7 @@ from kdaudit.config.audit import (
     PredictorBase,
     Section,
     StudentConfig,
+    fit_extraction,
     one_or_many,
 )
 from kdaudit.config.paths import PathOrId
@@ -81,7 +82,8 @@ class ScreenConfig(Section):
     """The risk predictor."""
     drop: Literal["document", "window"] = "document"
     """document leaves out every document with a flagged window; window cuts flagged windows out, and the
-    stretches that remain become rows of their own."""
+    stretches that remain become rows of their own. Of a chat, window leaves out the flagged answer and all
+    that follows it; of a prompt with its answer, the row."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """How the kept corpus is written."""
     max_flagged: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -95,7 +97,7 @@ class ScreenConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         self._weights_are_here()
-        self._windows_hold_prefix_and_suffix()
+        fit_extraction(self, self.extraction, self.corpus, {})
         self._labels_can_be_had()
         self._memorized_can_be_told()
         return self
@@ -115,16 +117,6 @@ class ScreenConfig(Section):
                 "what several baselines memorize takes an extraction",
                 fix="set extraction.engine to vllm or transformers, or name one baseline",
                 key="models.baseline",
-            )
-
-    def _windows_hold_prefix_and_suffix(self) -> None:
-        need = self.extraction.prefix_tokens + self.extraction.suffix_tokens
-        if self.corpus.window < need:
-            raise MisfitError(
-                f"{self.corpus.window} tokens cannot hold extraction.prefix_tokens + "
-                f"extraction.suffix_tokens = {need}",
-                fix="raise the window or lower those",
-                key="corpus.window",
             )
 
     def _labels_can_be_had(self) -> None:

@@ -7,7 +7,11 @@
     readers/        files -> rows, one module a family of formats
     rows.py         what those readers give and check alike
     records.py      rows with all their columns, to write a corpus again
+    conversations.py rows that ask and answer -> messages, of whatever layout
     documents.py    rows -> documents, with counts of what was skipped
+    rendering.py    messages -> the text that training on a chat template sees, and where answers stand in it
+    answers.py      rendered conversations -> windows of token ids, one an answer
+    reading.py      a corpus on its way to windows, of either kind
     fingerprint.py  what the text was, as one string
     windows.py      documents -> windows of token ids
     joint.py        where windows are cut that models with different tokenizers read
@@ -32,9 +36,12 @@ from kdaudit.corpus.fingerprint import (
     source_fingerprint,
 )
 from kdaudit.corpus.joint import JointCutter, Longest
+from kdaudit.corpus.reading import Reading
+from kdaudit.corpus.rendering import ChatFormat, template_of
 from kdaudit.corpus.windows import ExampleTokens
 
 __all__ = [
+    "ChatFormat",
     "Counts",
     "Document",
     "Documents",
@@ -44,6 +51,7 @@ __all__ = [
     "JointCutter",
     "Longest",
     "PinnedSource",
+    "Reading",
     "build_examples",
     "check_unchanged",
     "first_texts",
@@ -53,4 +61,5 @@ __all__ = [
     "read_rows",
     "refuse_equal_sources",
     "source_fingerprint",
+    "template_of",
 ]

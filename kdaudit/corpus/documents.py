@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.conversations import Conversation, Flaw, Why
 from kdaudit.corpus.readers.encodings import likely_encoding, wide_encoding
 from kdaudit.corpus.readers.tables import hub_rows, table_rows
 from kdaudit.corpus.readers.text_files import text_rows
@@ -24,6 +25,27 @@ _SAMPLE_BYTES = 256
 """Of each row in the sample by which an encoding is told."""
 
 
+class Answer(NamedTuple):
+    """Where an answer stands in a conversation's text, in characters."""
+
+    turn: int
+    """Its place among the conversation's messages, from 0."""
+    start: int
+    """Where the assistant begins to answer: all before it is the prompt."""
+    end: int
+    """Behind what ends its message."""
+
+
+class LeftOut(NamedTuple):
+    """Rows that give no example, for one reason."""
+
+    rows: int
+    first: int
+    """Number of the first of them, from 0."""
+    what: str
+    """What is wrong with that one, for people."""
+
+
 class Document(NamedTuple):
     """One row with usable text."""
 
@@ -32,6 +54,10 @@ class Document(NamedTuple):
     text: str
     row: int
     """Number of the row in the corpus, from 0; skipped rows count too."""
+    conversation: Conversation | None = None
+    """Of a row that asks and answers."""
+    answers: tuple[Answer, ...] = ()
+    """Where the answers stand in the text, once the conversation was rendered."""
 
 
 class Part(NamedTuple):
@@ -62,6 +88,13 @@ class Documents(Iterator[Document]):
         """Rows whose text is null, empty or only white space."""
         self.undecodable = 0
         """Rows whose text is not valid Unicode: lone surrogates, bytes that are not UTF-8."""
+        self.left_out: dict[Why, LeftOut] = {}
+        """Rows of prompts and answers that give no example, by the reason."""
+
+    def leave_out(self, flaw: Flaw, row: int) -> None:
+        """Count a row that gives no example."""
+        before = self.left_out.get(flaw.why, LeftOut(0, row, flaw.what))
+        self.left_out[flaw.why] = before._replace(rows=before.rows + 1)
 
     @property
     def begun(self) -> bool:
@@ -81,6 +114,9 @@ class Documents(Iterator[Document]):
             row, self._first = self._first or next(self._rows), None
             number = self.rows
             self.rows += 1
+            if isinstance(row.conversation, Flaw):
+                self.leave_out(row.conversation, number)
+                continue
             text = decoded(row.text)
             self._tally.count(row.text, text)
             if text is None:
@@ -88,7 +124,7 @@ class Documents(Iterator[Document]):
             elif not text or text.isspace():
                 self.empty += 1
             else:
-                return Document(_id(row.id, number), text, number)
+                return Document(_id(row.id, number), text, number, row.conversation)
 
 
 class _Tally:

@@ -16,12 +16,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.answers import AnswerCutter
+from kdaudit.corpus.conversations import Why, columns_of
 from kdaudit.corpus.distinct import Distinct, Ledger
-from kdaudit.corpus.documents import Document, Documents, open_documents
+from kdaudit.corpus.documents import Document, Documents, LeftOut
 from kdaudit.corpus.joint import JointCutter
+from kdaudit.corpus.reading import Reading
+from kdaudit.corpus.rendering import ChatFormat, TemplateName
 from kdaudit.corpus.spool import Spool
 from kdaudit.corpus.token_file import TokenFile
-from kdaudit.corpus.windows import Cutter, ExampleTokens, Window, batched
+from kdaudit.corpus.windows import Cutter, ExampleTokens, Window
 from kdaudit.errors import CorpusError
 from kdaudit.models.tokenizer import plain_tokenizer
 from kdaudit.runs.layout import EXAMPLES_SCHEMA
@@ -67,13 +71,29 @@ class Counts(NamedTuple):
     sampled: bool
 
 
+class AnswerCounts(NamedTuple):
+    """What the pass over a corpus of prompts and answers counted besides; as in `results.AnswersResult`."""
+
+    template: TemplateName
+    left_out: dict[Why, LeftOut]
+    without_prompt: int
+    prompts_cut: int
+    answers_cut: int
+
+
 class Examples:
     """The distinct examples of a corpus; readable as long as the scratch folder stands."""
 
     def __init__(
-        self, counts: Counts, spool: Spool, distinct: Distinct, tokens: TokenFile | None = None
+        self,
+        counts: Counts,
+        spool: Spool,
+        distinct: Distinct,
+        tokens: TokenFile | None = None,
+        answers: AnswerCounts | None = None,
     ) -> None:
         self.counts = counts
+        self.answers = answers
         self._tokens = tokens
         self._spool = spool
         self._distinct = distinct
@@ -126,6 +146,7 @@ def build_examples(
     seed: int,
     scratch: Path,
     key: str = "corpus",
+    chat: ChatFormat | None = None,
     keep_tokens: bool = False,
     joint: JointCutter | None = None,
     look: Callable[[list[Document]], None] | None = None,
@@ -141,6 +162,7 @@ def build_examples(
         scratch: folder for the spool, of about the size of the corpus (of the sample, with a limit); the
             caller deletes it when done with the examples.
         key: where the section stands in the configuration, for messages.
+        chat: how conversations become token ids, for a corpus of prompts and answers.
         keep_tokens: whether to keep every document's tokens in the scratch folder, for `Examples.documents`.
         joint: see `Cutter`.
         look: given each batch of documents before it is cut.
@@ -151,23 +173,17 @@ def build_examples(
         ModelError: the tokenizer cannot map tokens to text.
         StorageError: the scratch folder cannot be written.
     """
-    documents = open_documents(config, key)
+    reading = Reading(config, tokenizer, chat, key)
+    documents = reading.documents
     ledger, spool = Ledger(seed=seed, limit=config.limit), Spool(scratch)
     kept = (
         TokenFile(scratch / "tokens.bin", 1 + max(plain_tokenizer(tokenizer).get_vocab().values()))
         if keep_tokens
         else None
     )
-    cutter = Cutter(
-        tokenizer,
-        window=config.window,
-        stride=config.stride or config.window,
-        tokens=tokens,
-        heed=None if kept is None else kept.add,
-        joint=joint,
-    )
+    cutter = reading.cutter(tokens, None if kept is None else kept.add, joint)
     try:
-        for batch in batched(documents):
+        for batch in reading.batches():
             if look is not None:
                 look(batch)
             for window in cutter.cut(batch):
@@ -189,7 +205,7 @@ def build_examples(
         raise nothing_left(config, key, documents, cutter.too_short, tokens.least)
     distinct = ledger.settle()
     counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=ledger.sampled)
-    return Examples(counts, spool, distinct, kept)
+    return Examples(counts, spool, distinct, kept, _answer_counts(documents, cutter, chat))
 
 
 def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
@@ -197,6 +213,15 @@ def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
         spool.add(window)
         if ledger.crowded:
             spool.keep(ledger.settle().rows)
+
+
+def _answer_counts(
+    documents: Documents, cutter: Cutter | AnswerCutter, chat: ChatFormat | None
+) -> AnswerCounts | None:
+    if chat is None or not isinstance(cutter, AnswerCutter):
+        return None
+    cut = cutter.without_prompt, cutter.prompts_cut, cutter.answers_cut
+    return AnswerCounts(chat.template.name, documents.left_out, *cut)
 
 
 def _remedy(too_short: int, documents: Documents, key: str) -> str:
@@ -207,7 +232,7 @@ def _remedy(too_short: int, documents: Documents, key: str) -> str:
     return "lower extraction.prefix_tokens or extraction.suffix_tokens, or name a corpus of longer documents"
 
 
-def _counts(documents: Documents, cutter: Cutter, *, examples: int, sampled: bool) -> Counts:
+def _counts(documents: Documents, cutter: Cutter | AnswerCutter, *, examples: int, sampled: bool) -> Counts:
     skipped = Skipped(
         too_short=cutter.too_short,
         empty=documents.empty,
@@ -221,10 +246,33 @@ def nothing_left(
     config: CorpusConfig, key: str, documents: Documents, too_short: int, minimum_tokens: int
 ) -> CorpusError:
     """An error that says why a text gives no example."""
+    if config.has_answers:
+        return _no_answers(config, key, documents, too_short, minimum_tokens)
     return CorpusError(
         f"{config.path}: none of its {documents.rows} documents gives an example: {too_short} have fewer "
         f"than {minimum_tokens} tokens (prefix + suffix), {documents.empty} are empty, "
         f"{documents.undecodable} are not valid Unicode",
         fix=_remedy(too_short, documents, key),
+        key=f"{key}.path",
+    )
+
+
+def _no_answers(
+    config: CorpusConfig, key: str, documents: Documents, too_short: int, least: int
+) -> CorpusError:
+    """The same of prompts and answers."""
+    reasons = "".join(
+        f"; {found.rows} are left out, such as row {found.first}: {found.what}"
+        for found in documents.left_out.values()
+    )
+    short = too_short > max([documents.empty, *(one.rows for one in documents.left_out.values())])
+    columns = " and ".join(f"{key}.{field}" for field in columns_of(config))
+    return CorpusError(
+        f"{config.path}: none of its {documents.rows} rows gives an example: {too_short} answers have fewer "
+        f"than {least} tokens, {documents.empty} rows have no prompt or no answer, "
+        f"{documents.undecodable} are not valid Unicode{reasons}",
+        fix="lower extraction.suffix_tokens or set extraction.min_suffix_tokens"
+        if short
+        else f"set {columns} to columns that hold prompts and answers",
         key=f"{key}.path",
     )

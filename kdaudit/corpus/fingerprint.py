@@ -72,8 +72,8 @@ def refuse_equal_sources(sources: Mapping[str, PinnedSource]) -> None:
     corpus = sources["corpus"]
     for key, fix in _OTHER_TEXTS.items():
         other = sources.get(key)
-        if other is None or other.config.text != corpus.config.text:  # two columns of a file are other texts
-            continue
+        if other is None or other.config.columns != corpus.config.columns:
+            continue  # two columns of a file are other texts
         same_files = other.contents == corpus.contents != ()
         if same_files or other.fingerprint == corpus.fingerprint:
             raise CorpusError(

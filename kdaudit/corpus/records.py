@@ -8,25 +8,27 @@ dict of its text alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus.conversations import Conversation, Flaw, columns_of
 from kdaudit.corpus.documents import decoded
 from kdaudit.corpus.folders import Format
 from kdaudit.corpus.readers.tables import (
     ROWS_AT_ONCE,
     arrow_tables,
     as_bytes,
+    fields_of,
     hub_builder,
     open_table,
     reaching_hub,
 )
 from kdaudit.corpus.readers.text_files import csv_header, file_objects, text_rows
-from kdaudit.corpus.rows import check_columns
+from kdaudit.corpus.rows import Row, check_columns, row_of, wanted_columns
 from kdaudit.corpus.sources import HubDataset, LocalFiles, find_source
 from kdaudit.corpus.splits import check_split
 from kdaudit.corpus.windows import BATCH_CHARACTERS
@@ -43,6 +45,8 @@ class Records(NamedTuple):
     """Each row's text, '' where it is null; None where it is not valid Unicode."""
     rows: pa.Table | list[Fields]
     """The same rows whole."""
+    conversations: Sequence[Conversation | Flaw | None] = ()
+    """What each row asks and answers, where it does: then texts are what was said."""
 
 
 def read_records(config: CorpusConfig, key: str = "corpus") -> Iterator[Records]:
@@ -76,7 +80,7 @@ def _parts(config: CorpusConfig, key: str) -> Iterator[Iterator[Records]]:
         case LocalFiles(files, "parquet" | "arrow" as form):
             return (_tables(file, form, config, key) for file in files)
         case LocalFiles(files, form):
-            return (_batched(_fields(file, form, config, key), config) for file in files)
+            return (_batched(_fields(file, form, config, key), config, key) for file in files)
         case HubDataset():
             return iter([_hub(source, config, key)])
 
@@ -115,21 +119,46 @@ def _refuse_repeated_columns(file: Path, key: str) -> None:
         )
 
 
-def _batched(rows: Iterable[Fields], config: CorpusConfig) -> Iterator[Records]:
+def _batched(rows: Iterable[Fields], config: CorpusConfig, key: str) -> Iterator[Records]:
     """Group rows so that a batch is bounded in rows and in characters."""
-    texts: list[str | None] = []
     group: list[Fields] = []
     characters = 0
     for row in rows:
-        text = decoded(row.get(config.text))
-        texts.append(text)
-        group.append(row | {config.text: text} if isinstance(row.get(config.text), bytes) else row)
-        characters += len(text or "")
+        group.append(row)
+        characters += _characters(row, config)
         if len(group) == ROWS_AT_ONCE or characters > BATCH_CHARACTERS:
-            yield Records(texts, group)
-            texts, group, characters = [], [], 0
+            yield _of_fields(group, config, key)
+            group, characters = [], 0
     if group:
-        yield Records(texts, group)
+        yield _of_fields(group, config, key)
+
+
+def _characters(row: Fields, config: CorpusConfig) -> int:
+    """About how long a row's text is."""
+    if config.has_answers:
+        return sum(len(str(row.get(name, ""))) for names in columns_of(config).values() for name in names)
+    return len(row.get(config.text) or "")
+
+
+def _of_fields(rows: list[Fields], config: CorpusConfig, key: str) -> Records:
+    if config.has_answers:
+        return _of_answers(rows, [*rows], config, key)
+    texts = [decoded(row.get(config.text)) for row in rows]
+    whole = [
+        row | {config.text: text} if isinstance(row.get(config.text), bytes) else row
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    return Records(texts, whole)
+
+
+def _of_answers(
+    rows: pa.Table | list[Fields], fields: Sequence[Fields | None], config: CorpusConfig, key: str
+) -> Records:
+    """Rows that ask and answer; None of `fields` holds text that is not UTF-8."""
+    read = [
+        Row(b"\xff") if row is None else row_of(row, config, key, f"{config.path}, a row") for row in fields
+    ]
+    return Records([decoded(row.text) for row in read], rows, [row.conversation for row in read])
 
 
 def _tables(file: Path, form: Format, config: CorpusConfig, key: str) -> Iterator[Records]:
@@ -148,5 +177,8 @@ def _hub(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Records
 
 
 def _of_table(table: pa.Table, config: CorpusConfig, key: str, where: object) -> Records:
+    if config.has_answers:
+        named = table.select(wanted_columns(config, table.column_names))
+        return _of_answers(table, fields_of(named), config, key)
     texts = as_bytes(table[config.text], config, key, where)
     return Records([decoded(text) for text in texts], table)

@@ -37,16 +37,18 @@ class ExampleTokens(NamedTuple):
 
     prefix: int
     suffix: int
+    least_suffix: int | None = None
+    """Of an answer that ends before; None for `suffix`."""
 
     @classmethod
     def of(cls, extraction: ExtractionBase) -> Self:
         """As the extraction section says."""
-        return cls(extraction.prefix_tokens, extraction.suffix_tokens)
+        return cls(extraction.prefix_tokens, extraction.suffix_tokens, extraction.min_suffix_tokens)
 
     @property
     def least(self) -> int:
         """Tokens of the shortest example."""
-        return self.prefix + self.suffix
+        return self.prefix + (self.least_suffix or self.suffix)
 
 
 class Window(NamedTuple):
@@ -148,7 +150,7 @@ class Cutter:
                     start,
                     document.text[slice(*encoded.span(start, end))],
                     ids[start:end],
-                    *self._tokens,
+                    *self._tokens[:2],
                 )
                 for start, end in cuts.bounds
             )

@@ -105,6 +105,8 @@ def _adapter_base(config: DistillConfig, path: Path) -> dict[str, str]:
 
 def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:
     written = config.model_dump(mode="json", exclude_defaults=True)
+    if config.has_answers and Path(config.template).is_absolute():
+        written["template"] = _from(path, config.template)
     return {**written, "path": _from(path, config.path), "window": config.window}
 
 

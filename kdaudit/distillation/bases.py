@@ -220,8 +220,18 @@ def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Ca
     return count
 
 
+def shortest_context(bases: Mapping[str, Base]) -> int | None:
+    """Tokens that models trained from all bases can read; None where nothing bounds them."""
+    lengths = [_context(base) for base in bases.values()]
+    return min((length for length in lengths if length is not None), default=None)
+
+
+def _context(base: Base) -> int | None:
+    return read_context_length(base.model.folder) if base.model is not None else _context_of(base)
+
+
 def _check_positions(base: Base, longest: int) -> None:
-    most = read_context_length(base.model.folder) if base.model is not None else _context_of(base)
+    most = _context(base)
     if most is not None and most < longest:
         raise ModelError(
             f"its context length is {most} tokens, and windows have {longest} with their BOS token",

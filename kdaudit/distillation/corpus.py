@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kdaudit.distillation.folders import fingerprint
-from kdaudit.distillation.hard import hard_windows
+from kdaudit.distillation.hard import HardWindow, hard_windows
 from kdaudit.distillation.training import Progress
 from kdaudit.distillation.windows import WindowFile
 from kdaudit.errors import reason
 from kdaudit.inference import EngineOptions, Lengths, Ragged, RemoteEngine, start
 from kdaudit.inference.agreement import WINDOWS
-from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.runs import layout
@@ -36,12 +35,21 @@ _FINGERPRINT = b"kdaudit.fingerprint"
 class DecodingSettings(NamedTuple):
     """How the teacher generates."""
 
-    prefix_tokens: int
+    prefix_tokens: int | None
+    """Of each window; None for its prompt, of which the teacher writes the answer."""
     temperature: float
     """0 is greedy decoding."""
     seed: int
     bos: int | None
     """BOS token before each prefix, or None."""
+    ends: tuple[int, ...] = ()
+    """Tokens that end an answer."""
+
+    def prefixes(self, windows: WindowFile, rows: range | NDArray[np.int64]) -> Lengths:
+        """Tokens that the teacher is given of some windows: int64 (rows,)."""
+        if self.prefix_tokens is None:
+            return np.asarray(windows.prompts[np.asarray(rows)], np.int64)
+        return np.full(len(rows), self.prefix_tokens, np.int64)
 
 
 class TeacherEngine(NamedTuple):
@@ -108,7 +116,7 @@ def _reference(
 ) -> Said | None:
     """The reference's continuations of some prefixes; None, with a warning, if it cannot run."""
     given = Ragged.of(windows[int(row)] for row in rows)
-    prompts = given.head(settings.prefix_tokens)
+    prompts = given.head(settings.prefixes(windows, rows))
     tokens = np.minimum(_CHECKED, given.lengths - prompts.lengths)
     try:
         begun = prompts.after(settings.bos)
@@ -141,10 +149,15 @@ def _fingerprint(windows: WindowFile, teacher: TeacherEngine, settings: Decoding
             "windows": windows.fingerprint,
             "teacher": teacher.fingerprint,
             "engine": [engine.engine, engine.dtype],
-            "writing": settings._replace(seed=seed)._asdict(),
+            "writing": _values(settings._replace(seed=seed)),
         },
         [],
     )
+
+
+def _values(settings: DecodingSettings) -> dict[str, Any]:
+    """Settings, as earlier versions wrote them down where they are of plain text."""
+    return {key: value for key, value in settings._asdict().items() if (key, value) != ("ends", ())}
 
 
 def _recorded(path: Path) -> str | None:
@@ -178,11 +191,11 @@ def _written(
     settings: DecodingSettings,
     tokenizer: ModelTokenizer,
 ) -> pa.Table:
-    whole = hard_windows(
-        windows[rows.start : rows.stop], settings.prefix_tokens, _Writer(engine, settings, rows.start)
+    given = settings.prefixes(windows, rows)
+    writer = _Writer(engine, settings, rows.start)
+    prefixes, own = zip(
+        *hard_windows(windows[rows.start : rows.stop], given, writer, settings.ends), strict=True
     )
-    prefixes = [row[: settings.prefix_tokens] for row in whole]
-    own = [row[settings.prefix_tokens :] for row in whole]
     return pa.table(
         {
             "example_id": pa.array(rows, pa.int64()),
@@ -197,10 +210,10 @@ def _written(
     )
 
 
-def read_hard_windows(path: Path) -> list[Tokens]:
-    """The rows of a hard corpus as training windows: row i comes from window i."""
-    found: list[Tokens] = []
+def read_hard_windows(path: Path) -> list[HardWindow]:
+    """The rows of a hard corpus: row i comes from window i."""
+    found: list[HardWindow] = []
     for batch in pq.ParquetFile(path).iter_batches(columns=["prefix_token_ids", "generated_token_ids"]):
         for prefix, said in zip(batch.column(0), batch.column(1), strict=True):
-            found.append(np.concatenate([prefix.values.to_numpy(), said.values.to_numpy()]).astype(np.int32))
+            found.append(HardWindow(*(one.values.to_numpy().astype(np.int32) for one in (prefix, said))))
     return found

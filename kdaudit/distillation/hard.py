@@ -2,6 +2,7 @@
 
 Sequence level: the teacher continues the prefix of each training window, greedily or by sampling, up to the
 window's own length, so that a hard student reads as many tokens as the others, in the same order of windows.
+Of prompts and answers it answers the prompt anew, until it ends its message or has written as much.
 
 Token level: the student reads the windows themselves, and after each position learns the token that the
 teacher finds most likely there. These labels are computed on the fly, without gradients.
@@ -9,9 +10,10 @@ teacher finds most likely there. These labels are computed on the fly, without g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,21 +30,37 @@ class Continues(Protocol):
         ...
 
 
-def hard_windows(windows: Sequence[Tokens], prefix_tokens: int, teacher: Continues) -> list[Tokens]:
+class HardWindow(NamedTuple):
+    """What the teacher was given of a window, and what it wrote: int32 (tokens,) each."""
+
+    prompt: Tokens
+    written: Tokens
+
+
+def hard_windows(
+    windows: Sequence[Tokens], prefix_tokens: int | Lengths, teacher: Continues, ends: Collection[int] = ()
+) -> list[HardWindow]:
     """Each window's prefix with the teacher's continuation, as long as the window itself.
 
     Args:
         windows: int32 (tokens,) each, longer than the prefix.
-        prefix_tokens: tokens that are kept of each window.
+        prefix_tokens: tokens that are kept of each window: of all, or of each, int64 (windows,).
         teacher: an engine that has the teacher loaded.
+        ends: tokens that end an answer, behind which nothing is kept.
 
     Returns:
-        Row i comes from window i: int32, of the window's length.
+        Row i comes from window i, and has as many tokens, or fewer where the teacher ended its answer.
     """
     given = Ragged.of(windows)
     prompts = given.head(prefix_tokens)
     written = teacher.generate(prompts, given.lengths - prompts.lengths)
-    return list(prompts.followed_by(written))
+    return [HardWindow(*row) for row in zip(prompts, (_ended(one, ends) for one in written), strict=True)]
+
+
+def _ended(written: Tokens, ends: Collection[int]) -> Tokens:
+    """What was written, up to the first token that ends it."""
+    places = np.flatnonzero(np.isin(written, [*ends]))
+    return written[: places[0] + 1] if len(places) else written
 
 
 def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:

@@ -167,7 +167,7 @@ def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
 def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
     rows = plan.rows()
     lab.progress(f"{plan.name}: loading", 0, 0)
-    checkpoints = _checkpoints(lab, depends, rows)
+    checkpoints = _checkpoints(lab, depends, rows.windows)
     with new_folder(plan.folder, lab.out) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
         model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
@@ -175,13 +175,23 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
             model = with_lora(model, plan.lora, plan.base, plan.seed)
         recipe = recipe_of(lab.config, plan)
         running = plan.trainer(
-            Training(plan.name, model, rows, recipe, checkpoints, lab.progress, lab.bos, lab.processes)
+            Training(
+                plan.name,
+                model,
+                rows.windows,
+                recipe,
+                checkpoints,
+                lab.progress,
+                lab.bos,
+                lab.processes,
+                rows.prompts,
+            )
         )
         running.train_on()
         record = TrainingRecord(
             fingerprint=fingerprint(depends, []),
             settings=depends,
-            rows=len(rows),
+            rows=len(rows.windows),
             steps=running.state.global_step,
             losses=running.losses,
             seconds=running.earlier_seconds + time.perf_counter() - began,
@@ -194,11 +204,11 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
     return record
 
 
-def _checkpoints(lab: Lab, depends: dict[str, Any], rows: Sequence[Tokens]) -> Path:
+def _checkpoints(lab: Lab, depends: dict[str, Any], windows: Sequence[Tokens]) -> Path:
     """It depends on the rows too: a teacher's text may differ with the engine or the machine.
 
     And on the number of processes, each of which keeps its own state in a checkpoint.
     """
     count = lab.processes.count
     depends = depends if count == 1 else {**depends, "processes": count}
-    return lab.out / layout.CHECKPOINTS / fingerprint(depends, rows)[:16]
+    return lab.out / layout.CHECKPOINTS / fingerprint(depends, windows)[:16]

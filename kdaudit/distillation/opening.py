@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, SoftStudent
-from kdaudit.corpus import ExampleTokens, first_texts
-from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base
+from kdaudit.corpus import ChatFormat, ExampleTokens, first_texts, template_of
+from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base, shortest_context
 from kdaudit.distillation.lora import check_lora
 from kdaudit.distillation.processes import Processes
 from kdaudit.distillation.readers import Readers, family_readers, readers_of
@@ -40,8 +40,15 @@ class Lab(NamedTuple):
 
     @property
     def bos(self) -> int | None:
-        """BOS token before each window, if the tokenizers themselves add one."""
-        return self.readers.bos
+        """BOS token before each window, if the tokenizers add one; a conversation holds its own."""
+        return None if self.config.corpus.has_answers else self.readers.bos
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that a model reads of the corpus."""
+        if self.config.corpus.has_answers:
+            return self.windows.longest
+        return self.config.corpus.window + (self.bos is not None)
 
     @property
     def teacher_dtype(self) -> str | None:
@@ -89,7 +96,11 @@ def _make(opening: _Opening) -> Lab:
     bases = _bases(config)
     progress("tokenizer: loading, or training on the corpus", 0, 0)
     readers = family_readers(config, bases)
-    longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
+    if config.corpus.has_answers:
+        longest = config.extraction.prefix_tokens + config.extraction.suffix_tokens + 1
+        longest = min(longest, shortest_context(bases) or longest)
+    else:
+        longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
     progress("checking that teacher and students can be trained", 0, 0)
     check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
     check_lora(config.student.lora, bases["student.base"])
@@ -102,7 +113,9 @@ def _make(opening: _Opening) -> Lab:
     if opening.processes.count > 1:
         readers.tokenizer.save_pretrained(work / "tokenizer")
         readers = _read_again(opening, bases)
-    return _lab(opening, bases, readers, _cut(opening, "corpus", readers), _cut(opening, "holdout", readers))
+    context = shortest_context(bases) if config.corpus.has_answers else None
+    texts = [_cut(opening, key, readers, context) for key in ("corpus", "holdout")]
+    return _lab(opening, bases, readers, *texts)
 
 
 def _read(opening: _Opening) -> Lab:
@@ -169,16 +182,20 @@ def _learns_logits(student: LabStudent) -> bool:
     return isinstance(student, SoftStudent) or (isinstance(student, HardStudent) and student.level == "token")
 
 
-def _cut(opening: _Opening, key: str, readers: Readers) -> WindowFile:
+def _cut(opening: _Opening, key: str, readers: Readers, context: int | None) -> WindowFile:
     """Windows of the corpus or the holdout: those that an audit would find."""
     config = opening.config
+    corpus = config.corpus if key == "corpus" else config.holdout
     opening.progress(f"{key}: reading documents", 0, 0)
     return cut_windows(
-        config.corpus if key == "corpus" else config.holdout,
+        corpus,
         readers.tokenizer,
         _work(opening) / f"{key}.bin",
         tokens=ExampleTokens.of(config.extraction),
         key=key,
+        chat=ChatFormat(template_of(corpus, readers.tokenizer, key), config.extraction.bos, context)
+        if corpus.has_answers
+        else None,
         progress=lambda rows: opening.progress(f"{key}: reading documents", rows, 0),
         reading_check=readers.reading_check(key),
     )

@@ -134,8 +134,9 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
 def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
     """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
     ledger = Ledger(seed=0, limit=None)
-    for window in lab.holdout:
-        ledger.add(window[: _example_tokens(lab)])
+    for row, window in enumerate(lab.holdout):
+        own = lab.holdout.measured
+        ledger.add(window[: _example_tokens(lab) if own is None else int(own[row])])
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
     dtype = _dtype(lab, one)

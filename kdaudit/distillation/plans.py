@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import (
     DistillConfig,
@@ -30,6 +33,14 @@ from kdaudit.models.resolving import ResolvedModel
 from kdaudit.runs import layout
 
 
+class TrainingRows(NamedTuple):
+    """What a model learns."""
+
+    windows: Sequence[Tokens]
+    prompts: Sequence[int] | NDArray[np.int64] | None
+    """See `Training.prompts`."""
+
+
 class Plan(NamedTuple):
     """One model to train."""
 
@@ -45,7 +56,7 @@ class Plan(NamedTuple):
     """The adapter that is trained in place of all weights, if one is."""
     settings: dict[str, Any]
     """What its weights depend on besides base, recipe and windows: JSON values."""
-    rows: Callable[[], Sequence[Tokens]]
+    rows: Callable[[], TrainingRows]
     trainer: Callable[[Training], WindowTrainer]
 
 
@@ -62,7 +73,7 @@ def plan_teacher(lab: Lab, learner: LearnerConfig) -> Plan:
         order=order_of(lab.config, "teacher", seed),
         lora=None,
         settings={"method": "teacher"},
-        rows=lambda: lab.windows,
+        rows=lambda: _own(lab),
         trainer=WindowTrainer,
     )
 
@@ -99,13 +110,20 @@ def _teacher_model(lab: Lab) -> ResolvedModel:
     return resolved(lab.teacher, "teacher")
 
 
-def _rows(lab: Lab, student: LabStudent, seed: int) -> Sequence[Tokens]:
+def _own(lab: Lab) -> TrainingRows:
+    """The corpus."""
+    return TrainingRows(lab.windows, lab.windows.prompts if lab.config.corpus.has_answers else None)
+
+
+def _rows(lab: Lab, student: LabStudent, seed: int) -> TrainingRows:
     """The training text of a student: the corpus, or the text that the teacher generated."""
     if not isinstance(student, HardStudent) or student.level == "token":
-        return lab.windows
+        return _own(lab)
     path = lab.out / hard_corpus_name(lab.config, student, seed)
     lab.processes.first_then_all(lambda: _write(lab, student, seed, path), lambda: None)
-    return read_hard_windows(path)
+    read = read_hard_windows(path)
+    windows = [np.concatenate(row) for row in read]
+    return TrainingRows(windows, [len(row.prompt) for row in read] if lab.config.corpus.has_answers else None)
 
 
 def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
@@ -115,7 +133,7 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
     engine = EngineOptions(
         engine=extraction.engine,
         path=str(lab.teacher),
-        max_tokens=lab.config.corpus.window + (lab.bos is not None),
+        max_tokens=lab.longest,
         dtype=lab.teacher_dtype or "auto",
         tensor_parallel=shared_by or extraction.tensor_parallel,
         vocabulary=lab.readers.vocabulary,
@@ -123,6 +141,8 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
     )
     temperature = 0.0 if student.decoding == "greedy" else student.sampling_temperature
     settings = DecodingSettings(student.prefix_tokens, temperature, seed, lab.bos)
+    if lab.config.corpus.has_answers:
+        settings = settings._replace(prefix_tokens=None, ends=lab.readers.ends)
     model = _teacher_model(lab)
     teacher = TeacherEngine(engine, model.fingerprint, model.parameters)
     write_hard_corpus(path, lab.windows, teacher, settings, lab.readers.tokenizer, lab.progress, lab.warn)

@@ -41,6 +41,11 @@ class Readers(NamedTuple):
         return _bos(self.tokenizer)
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end a message: all that stand for no text."""
+        return tuple(sorted(self.tokenizer.vocabulary[text] for text in self.tokenizer.special_texts))
+
+    @property
     def vocabulary(self) -> int:
         """Columns of all models' logits that stand for tokens."""
         return min(len(one) for one in (self.tokenizer, *self.own.values()))

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -78,6 +80,8 @@ class Training(NamedTuple):
     """BOS token before each window, or None."""
     processes: Processes = ALONE
     """The processes that train the model together, including this one."""
+    prompts: Sequence[int] | NDArray[np.int64] | None = None
+    """Tokens of each window that stand before an answer: read, and not learned; None for none."""
 
 
 class Batch(NamedTuple):
@@ -88,46 +92,64 @@ class Batch(NamedTuple):
     attention_mask: Tensor
     """int64 (rows, tokens): 1 for text, 0 for padding."""
     labels: Tensor
-    """int64 (rows, tokens): the token itself, `IGNORED` for padding."""
+    """int64 (rows, tokens): the token itself, `IGNORED` for padding and prompts."""
 
 
-class Rows(Dataset[Tensor]):
+class Row(NamedTuple):
+    """A window for the Trainer."""
+
+    token_ids: Tensor
+    """int64 (tokens,), with the BOS token where there is one."""
+    prompt: int = 0
+    """How many of them stand before an answer, and are not learned."""
+
+
+class Rows(Dataset[Row]):
     """Windows for the Trainer: row i is window i, after a BOS token if there is one.
 
     `NO_ROW` gives one token, which nothing predicts and which predicts nothing: a row without a target.
     """
 
-    def __init__(self, windows: Sequence[Tokens], bos: int | None = None) -> None:
+    def __init__(
+        self,
+        windows: Sequence[Tokens],
+        bos: int | None = None,
+        prompts: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> None:
         self._windows = windows
         self._begin = [] if bos is None else [bos]
+        self._prompts = prompts
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Row:
         if index == NO_ROW:
-            return torch.zeros(1, dtype=torch.long)
-        return torch.tensor([*self._begin, *self._windows[index].tolist()], dtype=torch.long)
+            return Row(torch.zeros(1, dtype=torch.long))
+        prompt = 0 if self._prompts is None else int(self._prompts[index])
+        ids = torch.tensor([*self._begin, *self._windows[index].tolist()], dtype=torch.long)
+        return Row(ids, prompt + len(self._begin) if prompt else 0)
 
 
-def padded(rows: Sequence[Tensor]) -> Batch:
+def padded(rows: Sequence[Row]) -> Batch:
     """Put rows of token ids into one batch; padding is marked by length, so any token may be text."""
-    shape = (len(rows), max(len(row) for row in rows))
-    input_ids = torch.zeros(shape, dtype=torch.long)
+    shape = (len(rows), max(len(row.token_ids) for row in rows))
+    input_ids, attention_mask = torch.zeros((2, *shape), dtype=torch.long)
     labels = torch.full(shape, IGNORED)
-    for place, row in enumerate(rows):
-        input_ids[place, : len(row)] = row
-        labels[place, : len(row)] = row
-    return Batch(input_ids, (labels != IGNORED).long(), labels)
+    for place, (ids, prompt) in enumerate(rows):
+        input_ids[place, : len(ids)] = ids
+        attention_mask[place, : len(ids)] = 1
+        labels[place, prompt : len(ids)] = ids[prompt:]
+    return Batch(input_ids, attention_mask, labels)
 
 
-def collate(rows: Sequence[Tensor]) -> dict[str, Tensor]:
+def collate(rows: Sequence[Row]) -> dict[str, Tensor]:
     """`padded` as the keyword arguments of a model."""
     return padded(rows)._asdict()
 
 
 class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes without types
-    """Trains one model on windows with cross-entropy on every token after the first.
+    """Trains one model on windows with cross-entropy on every token after the first, or after the prompt.
 
     Raises:
         ModelError: several processes train, and the model does not accept the number of all their targets.
@@ -141,7 +163,7 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         super().__init__(
             model=training.model,
             args=_arguments(training),
-            train_dataset=Rows(training.windows, training.bos),
+            train_dataset=Rows(training.windows, training.bos, training.prompts),
             data_collator=collate,
             callbacks=[self._watch],
         )

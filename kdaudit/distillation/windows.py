@@ -18,18 +18,20 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus import Documents, open_documents
+from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, nothing_left
 from kdaudit.corpus.distinct import Ledger
-from kdaudit.corpus.windows import Cutter, ExampleTokens, Window, batched
-from kdaudit.errors import CorpusError
+from kdaudit.corpus.windows import Window
 from kdaudit.inference.base import Tokens
 from kdaudit.models.tokenizer import ReadingCheck
 from kdaudit.runs.files import replacing
 
 SAMPLE_SEED = 0
 """Seed of the sample that `limit` takes; the audit.yaml names it."""
+_CUTS = ("prompt_tokens", "measured_tokens")
+"""Columns of a corpus of prompts and answers: see `WindowFile`."""
 _FINGERPRINT = b"kdaudit.fingerprint"
 
 
@@ -37,12 +39,23 @@ class WindowFile(Sequence[Tokens]):
     """Windows of token ids, read from disk on access: int32 (tokens,) each."""
 
     def __init__(
-        self, path: Path, ends: Sequence[int], document_ids: Sequence[str], fingerprint: str
+        self,
+        path: Path,
+        ends: Sequence[int],
+        document_ids: Sequence[str],
+        fingerprint: str,
+        prompts: NDArray[np.int64] | None = None,
+        measured: NDArray[np.int64] | None = None,
     ) -> None:
         self._flat = np.memmap(path, dtype="<i4", mode="r")
         self._ends = np.concatenate([[0], np.asarray(ends, dtype=np.int64)])
         self.document_ids = document_ids
         """Which document each window comes from."""
+        self.prompts = np.zeros(len(self), np.int64) if prompts is None else prompts
+        """Tokens of each window that stand before an answer, of which nothing is learned; 0 of plain text."""
+        self.measured = measured
+        """Prefix + suffix of each window, by which it is an occurrence of its example; None where all have as
+        many."""
         self.fingerprint = fingerprint
         """`sha256:` over all token ids and where windows end."""
 
@@ -53,6 +66,11 @@ class WindowFile(Sequence[Tokens]):
     def tokens(self) -> int:
         """Tokens of all windows."""
         return int(self._ends[-1])
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest window."""
+        return int(np.diff(self._ends).max())
 
     @overload
     def __getitem__(self, index: int) -> Tokens: ...
@@ -78,6 +96,7 @@ def cut_windows(
     tokens: ExampleTokens,
     key: str,
     progress: Callable[[int], None],
+    chat: ChatFormat | None = None,
     reading_check: ReadingCheck | None = None,
 ) -> WindowFile:
     """Cut a corpus into the windows that an audit of it would find, duplicates included, and write them.
@@ -89,6 +108,7 @@ def cut_windows(
         tokens: of prefix and suffix, which a window has at least.
         key: of the section in the configuration, for messages.
         progress: called with the rows read; with a limit the corpus is read twice.
+        chat: how conversations become token ids, of a corpus of prompts and answers.
         reading_check: checks that models with other tokenizers read the texts as the same tokens.
 
     Raises:
@@ -97,40 +117,45 @@ def cut_windows(
         StorageError: the file could not be written.
 
     """
-    sample = _sample(config, tokenizer, tokens, key, progress)
-    documents = open_documents(config, key)
+    sample = _sample(Reading(config, tokenizer, chat, key), config.limit, tokens, progress)
+    reading = Reading(config, tokenizer, chat, key)
     ends: list[int] = []
     names: list[str] = []
+    cuts: list[tuple[int, int]] = []
     digest = hashlib.sha256()
     with replacing(path, private=True) as partial, partial.open("wb") as out:
-        for window in _cut(documents, config, tokenizer, tokens, progress, reading_check):
+        for window in _cut(reading, tokens, progress, reading_check):
             if sample is not None and not sample.add(window.measured):
                 continue
             data = window.token_ids.astype("<i4").tobytes()
             digest.update(len(window.token_ids).to_bytes(8, "little") + data)
+            if chat is not None:
+                cuts.append((window.prefix_tokens - tokens.prefix, len(window.measured)))
+                digest.update(cuts[-1][0].to_bytes(8, "little"))
             out.write(data)
             ends.append((ends[-1] if ends else 0) + len(window.token_ids))
             names.append(window.document_id)
         if reading_check is not None:
             reading_check.finish()
         if not ends:
-            raise CorpusError(
-                f"{config.path}: none of its {documents.rows} documents has {tokens.least} tokens",
-                fix="name a corpus of longer documents",
-                key=f"{key}.path",
-            )
+            raise nothing_left(config, key, reading.documents, reading.too_short, tokens.least)
     fingerprint = f"sha256:{digest.hexdigest()}"
-    table = pa.table({"end": pa.array(ends, pa.int64()), "document_id": pa.array(names, pa.string())})
+    columns = {"end": pa.array(ends, pa.int64()), "document_id": pa.array(names, pa.string())}
+    if chat is not None:
+        for place, name in enumerate(_CUTS):
+            columns[name] = pa.array([cut[place] for cut in cuts], pa.int64())
+    table = pa.table(columns)
     with replacing(_table_of(path), private=True) as partial:
         pq.write_table(table.replace_schema_metadata({_FINGERPRINT: fingerprint}), partial)
-    return WindowFile(path, ends, names, fingerprint)
+    return open_windows(path)
 
 
 def open_windows(path: Path) -> WindowFile:
     """The windows that `cut_windows` wrote to `path`."""
     table = pq.read_table(_table_of(path))
     fingerprint = table.schema.metadata[_FINGERPRINT].decode()
-    return WindowFile(path, table["end"].to_numpy(), table["document_id"].to_pylist(), fingerprint)
+    cuts = [table[name].to_numpy() for name in _CUTS if name in table.column_names]
+    return WindowFile(path, table["end"].to_numpy(), table["document_id"].to_pylist(), fingerprint, *cuts)
 
 
 def _table_of(path: Path) -> Path:
@@ -138,17 +163,13 @@ def _table_of(path: Path) -> Path:
 
 
 def _sample(
-    config: CorpusConfig,
-    tokenizer: Any,  # noqa: ANN401
-    tokens: ExampleTokens,
-    key: str,
-    progress: Callable[[int], None],
+    reading: Reading, limit: int | None, tokens: ExampleTokens, progress: Callable[[int], None]
 ) -> Ledger | None:
     """A ledger that accepts only the sample's windows; None without a limit."""
-    if config.limit is None:
+    if limit is None:
         return None
-    ledger = Ledger(seed=SAMPLE_SEED, limit=config.limit)
-    for window in _cut(open_documents(config, key), config, tokenizer, tokens, progress):
+    ledger = Ledger(seed=SAMPLE_SEED, limit=limit)
+    for window in _cut(reading, tokens, progress):
         ledger.add(window.measured)
         if ledger.crowded:
             ledger.settle()
@@ -157,16 +178,14 @@ def _sample(
 
 
 def _cut(
-    documents: Documents,
-    config: CorpusConfig,
-    tokenizer: Any,  # noqa: ANN401
+    reading: Reading,
     tokens: ExampleTokens,
     progress: Callable[[int], None],
     reading_check: ReadingCheck | None = None,
 ) -> Iterator[Window]:
-    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, tokens=tokens)
-    for batch in batched(documents):
+    cutter = reading.cutter(tokens)
+    for batch in reading.batches():
         if reading_check is not None:
             reading_check.look(batch)
         yield from cutter.cut(batch)
-        progress(documents.rows)
+        progress(reading.documents.rows)

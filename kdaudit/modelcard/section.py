@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from kdaudit.reporting.asked import given_words, needed_words
 from kdaudit.reporting.figures import KeyFigure, key_figures, role_words, student_figures
 from kdaudit.reporting.formatting import count, percent, percent_interval, plural
 from kdaudit.reporting.public import without_private_parts
@@ -91,8 +92,8 @@ def _render(results: PublicResults, student: str | None, figures: list[KeyFigure
         windows=count(results.corpus.windows),
         left_out=count(left_out) if left_out else None,
         corpus=results.corpus.path,
-        given=results.extraction.prefix_tokens,
-        need=results.extraction.suffix_tokens,
+        given=given_words(results.extraction, results.corpus.answers),
+        need=needed_words(results.extraction, results.corpus.answers),
         rows=[_row(name, model) for name, model in results.models.items()],
         leaks=plural(len(results.leaks), "example"),
         suffixes=plural(texts.leaks, "distinct text") if texts is not None and texts.leaks else None,

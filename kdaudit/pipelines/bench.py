@@ -26,8 +26,8 @@ from kdaudit.config.audit import AuditConfig, EngineName
 from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.inference.merged import MergedModels
-from kdaudit.models.audited import AuditedModel, lone_cutter
-from kdaudit.pipelines.stages.fit import engine_options, split_of
+from kdaudit.models.audited import AuditedModel, AuditedModels, lone_cutter
+from kdaudit.pipelines.stages.fit import chat_of, engine_options, split_of
 from kdaudit.runs import Progress
 
 REPEATS = 3
@@ -92,9 +92,9 @@ def run_bench(config: AuditConfig, *, examples: int, progress: Progress) -> Benc
     require("vllm")
     progress("model: reading headers and hashing", 0, 0)
     models = lone_cutter(config.models)
-    split = split_of(config.extraction, models, {})
+    split = split_of(config.extraction, models, {}, answers=config.corpus.has_answers)
     progress("corpus: reading documents", 0, 0)
-    rows, windows = _sample(config, models.tokenizer, split, examples, progress)
+    rows, windows = _sample(config, models, split, examples, progress)
     count = len(rows.prompts)
     seconds: dict[str, list[float]] = {way.name: [] for way in _WAYS}
     found: dict[str, Any] = {}
@@ -147,17 +147,19 @@ def render(result: BenchResult) -> str:
 
 
 def _sample(
-    config: AuditConfig, tokenizer: object, split: Split, examples: int, progress: Progress
+    config: AuditConfig, models: AuditedModels, split: Split, examples: int, progress: Progress
 ) -> tuple[Batch, int]:
     """The examples to time, and how many windows the audit would read."""
     sampled = config.corpus.model_copy(update={"limit": examples})
+    chat = chat_of(config.corpus, config.extraction, models) if sampled.has_answers else None
     with tempfile.TemporaryDirectory() as scratch:
         found = build_examples(
             sampled,
-            tokenizer,
+            models.tokenizer,
             tokens=ExampleTokens.of(config.extraction),
             seed=config.seed,
             scratch=Path(scratch),
+            chat=chat,
             progress=lambda read: progress("corpus: reading documents", read, 0),
         )
         (table,) = found.tables(examples)

@@ -22,6 +22,7 @@ from kdaudit.config.audit import LabelKind
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import ExampleTokens, PinnedSource, check_unchanged
 from kdaudit.errors import CorpusError
+from kdaudit.pipelines.stages.answers import answer_notes
 from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_attack
 from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, write_examples
@@ -247,6 +248,7 @@ def _write_kept(screening: _Screening, documents: int) -> None:
                 ExampleTokens.of(work.extraction),
                 config.drop,
                 config.format,
+                chat=work.chats.get("corpus"),
                 max_flagged=config.max_flagged,
             )
             found = _found(screening)
@@ -341,6 +343,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         notes=[
             *engine_notes(checked),
             *work.notes,
+            *answer_notes(corpus),
             *prediction.notes,
             *_columns_replaced(kept),
             *much_text_dropped(kept, config),

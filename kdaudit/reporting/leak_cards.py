@@ -69,6 +69,9 @@ class LeakCard(NamedTuple):
     """In words."""
     suffix_hmac: str
     text: QuotedText | None
+    prefix_tokens: int | None = None
+    """Of a prompt with its answer; None where all examples have as many."""
+    suffix_tokens: int | None = None
 
     @property
     def inherited(self) -> bool:
@@ -129,6 +132,8 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
         [tag_words(tag) for tag in leak.tags],
         leak.suffix_hmac,
         text,
+        leak.prefix_tokens,
+        leak.suffix_tokens,
     )
 
 

@@ -22,6 +22,7 @@ from kdaudit.analysis.leaks import read_leak_texts
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
 from kdaudit.reporting import formatting
+from kdaudit.reporting.asked import given_words, needed_words
 from kdaudit.reporting.charts import bar_width
 from kdaudit.reporting.figures import role_words
 from kdaudit.reporting.leak_cards import full_cards, public_cards, worst_first
@@ -134,6 +135,7 @@ def _environment() -> Environment:
     environment.filters["role_words"] = role_words
     environment.filters["drawn"] = _drawn
     environment.globals.update(bar_width=bar_width, ABSENT=formatting.ABSENT)
+    environment.globals.update(given_words=given_words, needed_words=needed_words)
     return environment
 
 

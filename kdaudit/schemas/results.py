@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from kdaudit.schemas.notes import Notes, SchemaVersion
 
@@ -47,6 +47,33 @@ class Skipped(Result):
     suffix; 0 where all share one."""
 
 
+LeftOutWhy = Literal["no_answer", "unknown_role", "not_text", "template"]
+
+
+class AnswersResult(Result):
+    """What more there is to say of a corpus of prompts and answers."""
+
+    template: Literal["chat", "file", "none"]
+    """What made one text of them: the teacher's chat template, that of a file, or none."""
+    bos: bool
+    """Whether every example begins with the BOS token."""
+    left_out: dict[LeftOutWhy, int]
+    """Rows that give no example: no answer with text, a role that is not known, content that is not text, or
+    what the chat template does not take."""
+    min_suffix_tokens: int
+    """Tokens that an answer has at least; one with fewer than `suffix_tokens` must be reproduced whole."""
+    without_prompt: int
+    """Answers left out because nothing stands before them."""
+    prompts_cut: int
+    """Occurrences whose prompt was cut from the left, to what all models can read."""
+    answers_cut: int
+    """Occurrences whose answer has more tokens than `corpus.window`, or than models can read."""
+    suffixes: int
+    """Distinct suffixes of the examples: answers recur behind other prompts."""
+    recurring: int
+    """Examples whose suffix is that of another example, too."""
+
+
 class CorpusResult(Result):
     """What was audited."""
 
@@ -61,6 +88,8 @@ class CorpusResult(Result):
     sampled: bool
     """True when `corpus.limit` took a sample; False for a census."""
     fingerprint: str
+    answers: AnswersResult | None = None
+    """Of a corpus of prompts and answers; None for plain text."""
 
 
 class ExtractionResult(Result):
@@ -68,7 +97,7 @@ class ExtractionResult(Result):
 
     engine: str
     engine_version: str
-    prefix_tokens: PositiveInt
+    prefix_tokens: NonNegativeInt
     suffix_tokens: PositiveInt
     bos: bool
     """Whether a BOS token stood before each prefix that the teacher read, or without a teacher the first
@@ -310,7 +339,7 @@ class Origin(Result):
     """What counts as a positive."""
     student: str | None = None
     """Name of the student whose memorized examples are the positives; with `labels: student` alone."""
-    prefix_tokens: PositiveInt
+    prefix_tokens: NonNegativeInt
     suffix_tokens: PositiveInt
 
 
@@ -394,6 +423,10 @@ class Leak(Result):
     tags: list[str]
     suffix_hmac: str
     """HMAC-SHA256 of the suffix's text under a key that stays in the run directory."""
+    prefix_tokens: int | None = None
+    """Tokens that the model is given, of prompts and answers; None where all examples have as many."""
+    suffix_tokens: int | None = None
+    """Tokens that it reproduces; None as above."""
 
 
 class LeakSuffixes(Result):

@@ -115,6 +115,8 @@ class KeptCounts(Result):
     """Of the text in kept/, or of what would be there."""
     documents_by_recall: tuple[int, ...] = ()
     """Documents with a window that is flagged at each threshold of `tradeoff`, in its order."""
+    rows_unread: int = 0
+    """Rows of prompts and answers that gave no example, as one with an unknown role: kept as they are."""
     withheld: bool = False
     """Whether nothing was written, because more is flagged than `max_flagged` allows; all keys but
     `rows_written` then say what would have been written."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import Interval, Result
@@ -74,7 +74,7 @@ class TrainingsResults(Result):
     schema_version: Literal["1"] = "1"
     kdaudit_version: str
     corpus: TrainingsCorpus
-    prefix_tokens: PositiveInt
+    prefix_tokens: NonNegativeInt
     suffix_tokens: PositiveInt
     runs: list[Training]
     figures: list[TrainingsFigure]

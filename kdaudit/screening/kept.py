@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus import ChatFormat
+from kdaudit.corpus.conversations import Conversation, Flaw
 from kdaudit.corpus.documents import Document, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.corpus.readers.tables import ROWS_AT_ONCE
@@ -27,8 +29,9 @@ from kdaudit.inference import Split
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import Drop, Format, KeptCounts
+from kdaudit.screening.chats import messages_left, messages_of_column, said
 from kdaudit.screening.schemas import arrow_schema
-from kdaudit.screening.spans import Marker, Marks, stretches
+from kdaudit.screening.spans import AnswerMarker, Flags, Marker, Marks, stretches
 from kdaudit.screening.window_hashes import KeySet, measured_of_examples
 from kdaudit.screening.writers import (
     JsonlSink,
@@ -50,6 +53,8 @@ class Keeping(NamedTuple):
     format: Format
     examples: str = "examples"
     """Folder of the examples' shards."""
+    chat: ChatFormat | None = None
+    """How conversations became token ids, of a corpus of prompts and answers."""
     max_flagged: float = 1.0
     """Share of the examples, and of the documents that are left out, above which nothing is written."""
 
@@ -96,7 +101,7 @@ def check_writable(config: CorpusConfig, form: Format, key: str = "corpus") -> N
 
 def _try(records: Records, form: Format, schema: pa.Schema | None, config: CorpusConfig) -> None:
     texts = [(row, text) for row, text in enumerate(records.texts) if text is not None]
-    kept = [KeptRow(row, text or None) for row, text in texts]
+    kept = [KeptRow(row, None if config.has_answers else text or None) for row, text in texts]
     if form == "jsonl":
         json_lines(records.rows, kept, config, {})
         return
@@ -146,7 +151,7 @@ def write_kept(
     marker = _marker(run, source, tokenizer, flagged, how, levels)
     tally: Counter[str] = Counter()
     for records in read_records(source.config, key):
-        kept = list(_kept_rows(records, marker, how.drop, tally))
+        kept = list(_kept_rows(records, marker, how, tally))
         if sink is not None:
             sink.put(records.rows, kept)
         if progress is not None:
@@ -162,7 +167,11 @@ def write_kept(
     replaced = () if sink is None else tuple(sink.replaced)
     by_recall = np.cumsum([tally[_at(level)] for level in range(levels.thresholds if levels else 0)]).tolist()
     return KeptCounts(
-        **counts, withheld=withheld, columns_replaced=replaced, documents_by_recall=tuple(map(int, by_recall))
+        **counts,
+        withheld=withheld,
+        rows_unread=tally["rows_unread"],
+        columns_replaced=replaced,
+        documents_by_recall=tuple(map(int, by_recall)),
     )
 
 
@@ -179,23 +188,25 @@ def _marker(
     flagged: NDArray[np.bool_],
     how: Keeping,
     levels: Levels | None,
-) -> Marker:
+) -> Marker | AnswerMarker:
     def keys(rows: NDArray[np.bool_], of_example: NDArray[np.int8] | None = None) -> KeySet:
-        usual = Split(*how.tokens, None)
+        usual = Split(how.tokens.prefix, how.tokens.suffix, None)
         examples = measured_of_examples(run, how.examples, np.flatnonzero(rows), usual)
         return KeySet(examples, None if of_example is None else of_example[rows])
 
-    return Marker(
-        tokenizer,
-        source.config,
-        how.tokens.least,
+    flags = Flags(
         keys(flagged),
         None if source.config.limit is None else keys(np.ones_like(flagged)),
         None if levels is None else keys(levels.of_example < levels.thresholds, levels.of_example),
     )
+    if how.chat is not None:
+        return AnswerMarker(tokenizer, source.config, how.chat, how.tokens, flags)
+    return Marker(tokenizer, source.config, how.tokens.least, flags)
 
 
-def _kept_rows(records: Records, marker: Marker, drop: Drop, tally: Counter[str]) -> Iterator[KeptRow]:
+def _kept_rows(
+    records: Records, marker: Marker | AnswerMarker, how: Keeping, tally: Counter[str]
+) -> Iterator[KeptRow]:
     """What stays of each row, in order; counts all of it."""
     found = _marked(records, marker)
     for row, text in enumerate(records.texts):
@@ -204,16 +215,43 @@ def _kept_rows(records: Records, marker: Marker, drop: Drop, tally: Counter[str]
             tally["undecodable"] += 1
             continue
         marks = found.get(row)
+        if how.chat is not None:
+            yield from _kept_chat(row, records.conversations[row], text, marks, how.drop, tally)
+            continue
         tally["empty"] += marks is None
-        left = _left(text, marks, drop)
+        left = _left(text, marks, how.drop)
         _count(tally, text, marks, left)
         yield from (KeptRow(row, one) for one in left)
 
 
-def _marked(records: Records, marker: Marker) -> dict[int, Marks]:
-    """The marks of each row that has text."""
+def _kept_chat(
+    row: int,
+    conversation: Conversation | Flaw | None,
+    text: str,
+    marks: Marks | None,
+    drop: Drop,
+    tally: Counter[str],
+) -> Iterator[KeptRow]:
+    """What stays of a row that asks and answers: all of it, nothing, or its messages up to an answer."""
+    read = isinstance(conversation, Conversation) and marks is not None and marks.is_read
+    tally["empty"] += conversation is None
+    tally["rows_unread"] += conversation is not None and not read
+    messages = None if marks is None else messages_left(conversation, marks, drop)
+    left: list[str | None] = []
+    if messages != 0:
+        left = [None if messages is None else said(conversation, messages)]
+    _count(tally, text, marks, left)
+    if left:
+        yield KeptRow(row, messages=messages_of_column(conversation, messages))
+
+
+def _marked(records: Records, marker: Marker | AnswerMarker) -> dict[int, Marks]:
+    """The marks of each row that has text, and is not left out."""
+    talks = records.conversations or [None] * len(records.texts)
     documents = [
-        Document(str(row), text, row) for row, text in enumerate(records.texts) if text and not text.isspace()
+        Document(str(row), text, row, talk if isinstance(talk, Conversation) else None)
+        for row, (text, talk) in enumerate(zip(records.texts, talks, strict=True))
+        if text and not text.isspace()
     ]
     found = {}
     for batch in batched(documents):

@@ -91,7 +91,7 @@ def _schema(rows: list[Fields], config: CorpusConfig) -> pa.Schema:
 
 
 def _type(name: str, rows: Iterable[Fields], config: CorpusConfig) -> Any:  # noqa: ANN401 - a pyarrow type
-    if name == config.text:
+    if name == config.text and not config.has_answers:
         return pa.string()
     try:
         return pa.array([row.get(name) for row in rows]).type

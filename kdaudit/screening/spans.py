@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import CorpusConfig
+from kdaudit.corpus import ChatFormat, ExampleTokens
+from kdaudit.corpus.answers import AnswerCutter
+from kdaudit.corpus.conversations import FlawError
 from kdaudit.corpus.documents import Document
+from kdaudit.corpus.rendering import Renderer
 from kdaudit.corpus.windows import cut
-from kdaudit.models.tokenizer import EncodedText, Encoder
+from kdaudit.models.tokenizer import EncodedText, Encoder, ModelTokenizer
 from kdaudit.screening.window_hashes import KeySet
 
 
@@ -38,6 +42,29 @@ class Marks(NamedTuple):
     """Stretches that gave no window, being shorter than prefix + suffix."""
     level: int = -1
     """The lowest level of its windows, see `Marker`; -1 for none."""
+    turns: tuple[int, ...] = ()
+    """Places of the flagged answers among a conversation's messages."""
+    is_read: bool = True
+    """Whether a conversation could be rendered."""
+
+
+class Flags(NamedTuple):
+    """What is known of the examples; see `KeySet`."""
+
+    flagged: KeySet
+    scored: KeySet | None
+    """Those that were scored; None where all were."""
+    levels: KeySet | None = None
+    """Those with levels; None where these are not asked for."""
+
+    def of(
+        self, measured: list[NDArray[np.int32]]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int8]]:
+        """Of windows, by their prefix + suffix: whether flagged, whether scored, and the level or -1."""
+        flagged = self.flagged.holds(measured)
+        scored = np.ones_like(flagged) if self.scored is None else self.scored.holds(measured)
+        none = np.full(len(flagged), -1, np.int8)
+        return flagged, scored, none if self.levels is None else self.levels.levels(measured)
 
 
 class _Place(NamedTuple):
@@ -53,9 +80,7 @@ class Marker:
         tokenizer: a `tokenizers.Tokenizer`, or a transformers tokenizer that holds one.
         config: how the corpus was cut.
         minimum_tokens: of a window: prefix + suffix.
-        flagged: the flagged windows.
-        scored: the windows that were scored; None where all were.
-        levels: windows with levels, see `KeySet.levels`; None where these are not asked for.
+        flags: which windows are flagged.
 
     """
 
@@ -64,24 +89,18 @@ class Marker:
         tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
         config: CorpusConfig,
         minimum_tokens: int,
-        flagged: KeySet,
-        scored: KeySet | None,
-        levels: KeySet | None = None,
+        flags: Flags,
     ) -> None:
         self._encoder = Encoder(tokenizer)
         self._config = config
         self._minimum = minimum_tokens
-        self._flagged = flagged
-        self._scored = scored
-        self._levels = levels
+        self._flags = flags
 
     def mark(self, batch: list[Document]) -> list[Marks]:
         """The marks of each document; the batch is encoded together."""
         cuts = [self._cut(encoded) for encoded in self._encoder.encode_batch([d.text for d in batch])]
         windows = [place.measured for places, _ in cuts for place in places]
-        flagged = self._flagged.holds(windows)
-        scored = np.ones_like(flagged) if self._scored is None else self._scored.holds(windows)
-        levels = np.full(len(flagged), -1) if self._levels is None else self._levels.levels(windows)
+        flagged, scored, levels = self._flags.of(windows)
         ends = np.cumsum([0, *(len(places) for places, _ in cuts)]).tolist()
         return [
             _marks(places, too_short, flagged[start:end], scored[start:end])._replace(
@@ -100,6 +119,53 @@ class Marker:
             _Place(Span(*encoded.span(start, end)), ids[start : start + self._minimum])
             for start, end in found.bounds
         ], found.too_short
+
+
+class AnswerMarker:
+    """Finds flagged answers.
+
+    Args:
+        tokenizer: the one that cut them.
+        config: the corpus section.
+        chat: how conversations became token ids.
+        tokens: of prompt and target.
+        flags: which examples are flagged.
+
+    """
+
+    def __init__(
+        self,
+        tokenizer: ModelTokenizer,
+        config: CorpusConfig,
+        chat: ChatFormat,
+        tokens: ExampleTokens,
+        flags: Flags,
+    ) -> None:
+        self._renderer = Renderer(chat.template, tokenizer)
+        self._cutter = AnswerCutter(tokenizer, chat, window=config.window, tokens=tokens)
+        self._flags = flags
+
+    def mark(self, batch: list[Document]) -> list[Marks]:
+        """The marks of each conversation."""
+        return [self._mark(document) for document in batch]
+
+    def _mark(self, document: Document) -> Marks:
+        short = self._cutter.too_short + self._cutter.without_prompt
+        try:
+            rendered = self._renderer.rendered(document)
+        except FlawError:
+            return Marks([], 0, 0, is_read=False)
+        (windows,) = self._cutter.by_turn([rendered])
+        flagged, scored, levels = self._flags.of([window.measured for window in windows.values()])
+        places = {answer.turn: Span(answer.start, answer.end) for answer in rendered.answers}
+        turns = tuple(turn for turn, flag in zip(windows, flagged, strict=True) if flag)
+        return Marks(
+            [places[turn] for turn in turns],
+            int(np.count_nonzero(~scored)),
+            self._cutter.too_short + self._cutter.without_prompt - short,
+            _lowest(levels),
+            turns,
+        )
 
 
 def _marks(

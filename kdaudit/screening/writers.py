@@ -33,8 +33,15 @@ class KeptRow(NamedTuple):
 
     row: int
     """Its place among those given with it."""
-    text: str | None
-    """What takes the place of its text; None leaves the row as it is."""
+    text: str | None = None
+    """What takes the place of its text; None leaves it as it is."""
+    messages: int | None = None
+    """How many of its messages stay, of a chat; None for all."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only a part of it stays."""
+        return self.text is not None or self.messages is not None
 
 
 def discard_kept(run: RunStore) -> None:
@@ -191,13 +198,18 @@ def arrow_rows(
     """
     if not isinstance(rows, pa.Table):
         try:
-            return pa.Table.from_pylist([_with_text(rows, one, config.text) for one in kept], schema=schema)
+            return pa.Table.from_pylist([_changed(rows, one, config) for one in kept], schema=schema)
         except ARROW_ERRORS as error:
             raise no_schema(config, error) from error
     taken = _taken(rows, kept)
-    place = taken.schema.get_field_index(config.text)
-    column = _with_texts(taken.column(place), [one.text for one in kept])
+    place = taken.schema.get_field_index(column_to_cut(config))
+    column = _with_texts(taken.column(place), kept)
     return taken.set_column(place, taken.schema.field(place), column)
+
+
+def column_to_cut(config: CorpusConfig) -> str:
+    """The column of which a part is left out where not the whole row is."""
+    return config.messages or config.response or config.text
 
 
 def json_lines(
@@ -233,8 +245,7 @@ def json_lines(
     else:
         objects = rows
     return [
-        json.dumps(_plain_row(_with_text(objects, one, config.text), config, replaced), ensure_ascii=False)
-        + "\n"
+        json.dumps(_plain_row(_changed(objects, one, config), config, replaced), ensure_ascii=False) + "\n"
         for one in kept
     ]
 
@@ -243,7 +254,7 @@ def _plain_row(row: Fields, config: CorpusConfig, replaced: dict[str, None]) -> 
     """A row as JSON can hold it."""
     plain = {}
     for name, value in row.items():
-        if name == config.text and isinstance(value, bytes):
+        if name == config.text and isinstance(value, bytes) and not config.has_answers:
             plain[name] = value.decode()
             continue
         lossy: list[object] = []
@@ -262,17 +273,23 @@ def _taken(rows: pa.Table, kept: Sequence[KeptRow]) -> pa.Table:
         return pa.concat_tables([rows.slice(place, 1) for place in places])
 
 
-def _with_text(rows: Sequence[Fields], kept: KeptRow, text: str) -> Fields:
-    row = rows[kept.row]
-    return row if kept.text is None else row | {text: kept.text}
+def _changed(rows: Sequence[Fields], kept: KeptRow, config: CorpusConfig) -> Fields:
+    row, name = rows[kept.row], column_to_cut(config)
+    return row | {name: _cut(row[name], kept)} if kept.is_cut else row
 
 
-def _with_texts(column: pa.ChunkedArray, texts: Sequence[str | None]) -> pa.ChunkedArray:
-    """A text column with some of its values replaced, of the same type."""
-    if all(text is None for text in texts):
+def _cut(value: Any, kept: KeptRow) -> Any:  # noqa: ANN401 - a text, or a list of messages
+    if kept.messages is not None:
+        return value[: kept.messages]
+    return value if kept.text is None else kept.text
+
+
+def _with_texts(column: pa.ChunkedArray, kept: Sequence[KeptRow]) -> pa.ChunkedArray:
+    """A column with some of its values replaced, of the same type."""
+    if not any(one.is_cut for one in kept):
         return column
     kind, old = column.type, column.to_pylist()
-    values = [was if text is None else text for was, text in zip(old, texts, strict=True)]
+    values = [_cut(was, one) for was, one in zip(old, kept, strict=True)]
     if pa.types.is_dictionary(kind):
         return pa.chunked_array([pa.array(values, kind.value_type).dictionary_encode().cast(kind)])
     return pa.chunked_array([pa.array(values, kind)])

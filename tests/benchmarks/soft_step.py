@@ -20,7 +20,7 @@ import torch
 
 from kdaudit.distillation.families import random_model
 from kdaudit.distillation.soft import Divergence, SoftSettings, SoftTrainer
-from kdaudit.distillation.training import Recipe, Training, WindowTrainer, collate
+from kdaudit.distillation.training import Recipe, Row, Training, WindowTrainer, collate
 
 ROWS, TOKENS, VOCABULARY = 8, 128, 4096
 TURNS = 20
@@ -42,7 +42,7 @@ def llama(width: int, layers: int, seed: int) -> Any:
 
 def main() -> None:
     windows = np.random.default_rng(0).integers(0, VOCABULARY, (ROWS, TOKENS)).astype(np.int32)
-    batch = collate([torch.from_numpy(row.astype(np.int64)) for row in windows])
+    batch = collate([Row(torch.from_numpy(row.astype(np.int64))) for row in windows])
     teacher = llama(256, 6, 0)
     with tempfile.TemporaryDirectory() as scratch:
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.corpus.readers.json_shapes import HEAD_BYTES, explain, hint
+from kdaudit.corpus.readers.json_shapes import HEAD_BYTES, explain, hint, kind_of
 from kdaudit.corpus.readers.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, lines, reading, without_mark
 from kdaudit.corpus.rows import Place
 from kdaudit.errors import CorpusError
@@ -104,12 +104,6 @@ def _as_row(value: object, file: Path, key: str, place: str) -> Object:
             key=f"{key}.path",
         )
     return Object(value, place)
-
-
-def kind_of(value: object) -> str:
-    """What json calls a value."""
-    names: dict[type, str] = {dict: "json object", list: "list", bool: "boolean", str: "string"}
-    return "null" if value is None else names.get(type(value), "number")
 
 
 class _Array:

@@ -31,6 +31,12 @@ _KEY_OF_ROWS = re.compile(
 """An object's first key that holds a list of objects or lists, behind keys with plain values."""
 
 
+def kind_of(value: object) -> str:
+    """What json calls a value."""
+    names: dict[type, str] = {dict: "json object", list: "list", bool: "boolean", str: "string"}
+    return "null" if value is None else names.get(type(value), "number")
+
+
 def explain(head: str, *, whole: bool) -> Shape | None:
     """What a file is that does not hold one json object a line; None if it looks as if it did.
 

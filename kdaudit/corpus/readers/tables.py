@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.folders import Format
 from kdaudit.corpus.readers.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, refuse_pointer
-from kdaudit.corpus.rows import Place, Row, check_columns, wanted_columns
+from kdaudit.corpus.rows import Place, Row, check_columns, row_of, wanted_columns
 from kdaudit.corpus.sources import HubDataset
 from kdaudit.corpus.splits import check_split
 from kdaudit.errors import CorpusError, RunError, reason
@@ -52,7 +52,7 @@ def table_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Iter
     """
     with open_table(file, form, key) as table:
         check_columns(config, key, file, table.columns)
-        batches = table.batches(wanted_columns(config))
+        batches = table.batches(wanted_columns(config, table.columns))
         yield from _rows((pa.Table.from_batches([batch]) for batch in batches), config, key, file)
 
 
@@ -69,8 +69,8 @@ def hub_rows(source: HubDataset, config: CorpusConfig, key: str) -> Iterator[Row
         names = streams[split].column_names or list(next(iter(streams[split]), {}))
         check_columns(config, key, source.repository, names)
         if hasattr(builder.config, "columns"):  # parquet on the hub: fetch no other column
-            streams = hub_builder(source, key, columns=wanted_columns(config)).as_streaming_dataset()
-        stream = streams[split].select_columns(wanted_columns(config))
+            streams = hub_builder(source, key, columns=wanted_columns(config, names)).as_streaming_dataset()
+        stream = streams[split].select_columns(wanted_columns(config, names))
         yield from _rows(arrow_tables(stream), config, key, source.repository)
 
 
@@ -182,6 +182,12 @@ _TO_BYTES = {
 
 def _rows(tables: Iterable[pa.Table], config: CorpusConfig, key: str, where: object) -> Iterator[Row]:
     first = 0
+    if config.has_answers:
+        for table in tables:
+            for row, fields in enumerate(fields_of(table), start=first):
+                yield (Row(b"\xff") if fields is None else row_of(fields, config, key, f"{where}, row {row}"))
+            first += len(table)
+        return
     for table in tables:
         texts = as_bytes(table[config.text], config, key, where)
         ids = table[config.id].to_pylist() if config.id is not None else [None] * len(texts)
@@ -195,6 +201,21 @@ def _rows(tables: Iterable[pa.Table], config: CorpusConfig, key: str, where: obj
                 )
         first += len(texts)
         yield from map(Row, texts, ids)
+
+
+def fields_of(table: pa.Table) -> list[dict[str, Any] | None]:
+    """The rows by column; None for one that holds text which is not UTF-8."""
+    try:
+        return table.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return [_fields_of(table.slice(row, 1)) for row in range(len(table))]
+
+
+def _fields_of(row: pa.Table) -> dict[str, Any] | None:
+    try:
+        return row.to_pylist()[0]  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        return None
 
 
 def as_bytes(column: pa.ChunkedArray, config: CorpusConfig, key: str, where: object) -> list[bytes | None]:

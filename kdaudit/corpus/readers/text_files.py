@@ -18,8 +18,8 @@ from pathlib import Path
 
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus.folders import Format
-from kdaudit.corpus.readers.json_files import Object, json_objects, jsonl_objects, kind_of
-from kdaudit.corpus.readers.json_shapes import one_object
+from kdaudit.corpus.readers.json_files import Object, json_objects, jsonl_objects
+from kdaudit.corpus.readers.json_shapes import kind_of, one_object
 from kdaudit.corpus.readers.streams import (
     MAX_DOCUMENT,
     MAX_DOCUMENT_BYTES,
@@ -28,7 +28,7 @@ from kdaudit.corpus.readers.streams import (
     whole,
     without_mark,
 )
-from kdaudit.corpus.rows import Place, Row, check_columns, wanted_columns
+from kdaudit.corpus.rows import Place, Row, check_columns, row_of, wanted_columns
 from kdaudit.errors import CorpusError
 
 COLUMN_SAMPLE = 1000
@@ -46,6 +46,12 @@ def text_rows(file: Path, form: Format, config: CorpusConfig, key: str) -> Itera
         CorpusError: the file cannot be read, a line is broken, a column is missing, text is not a string.
     """
     if form == "txt":
+        if config.has_answers:
+            raise CorpusError(
+                f"{file}: a txt file has no columns, and prompts and answers take some",
+                fix="save it as jsonl, or remove the keys of prompts and answers",
+                key=f"{key}.path",
+            )
         return _txt_rows(file, config, key)
     return _object_rows(file_objects(file, form, config, key), file, config, key)
 
@@ -76,6 +82,9 @@ def _txt_rows(file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
 
 def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, key: str) -> Iterator[Row]:
     head, names = _head(objects, set(wanted_columns(config)))
+    if config.has_answers:
+        yield from _answer_rows(itertools.chain(head, objects), names, file, config, key)
+        return
     if len(head) == 1 and not isinstance(head[0].fields.get(config.text), str):
         head += itertools.islice(objects, 1)
         found = one_object(head[0].fields) if len(head) == 1 else None
@@ -92,6 +101,16 @@ def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, ke
                 key=f"{key}.text",
             )
         yield Row(text, item.fields.get(config.id) if config.id is not None else None)
+
+
+def _answer_rows(
+    objects: Iterator[Object], names: list[str], file: Path, config: CorpusConfig, key: str
+) -> Iterator[Row]:
+    """Rows of prompts and answers; `names` are the first objects' columns."""
+    for number, item in enumerate(objects):
+        if number == 0:
+            check_columns(config, key, file, names)
+        yield row_of(item.fields, config, key, f"{file}, {item.place}")
 
 
 def _head(objects: Iterator[Object], wanted: set[str]) -> tuple[list[Object], list[str]]:
@@ -143,7 +162,7 @@ def _check_header(header: list[str], file: Path, config: CorpusConfig, key: str)
     if not header:
         return
     separator = next((sign for sign in _SEPARATORS if sign in header[0]), None)
-    if separator and len(header) == 1 and config.text not in header:
+    if separator and len(header) == 1 and header[0] not in wanted_columns(config):
         raise Place(f"{key}.path", file).error(
             f"its columns are separated by {_SEPARATORS[separator]}, and a csv is read with commas",
             fix="save it with commas, or as jsonl",

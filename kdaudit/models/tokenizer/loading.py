@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,48 @@ class ModelTokenizer:
         held = {token.content for token in self.backend_tokenizer.get_added_tokens_decoder().values()}
         named = [(key, getattr(self._described, key, None)) for key in _SPECIAL]
         return [f"{key} {token!r}" for key, token in named if token is not None and str(token) not in held]
+
+    @property
+    def chat_template(self) -> str | None:
+        """The chat template that comes with the tokenizer, in Jinja; of several the default one."""
+        found = getattr(self._described, "chat_template", None)
+        return found.get("default") if isinstance(found, dict) else found
+
+    @property
+    def eos_text(self) -> str:
+        """The EOS token as it is written; empty where there is none."""
+        return "" if self.eos_token_id is None else str(self._described.eos_token)
+
+    @property
+    def special_texts(self) -> list[str]:
+        """Added tokens that stand for no text: those that a chat template puts around messages, say."""
+        added = self.backend_tokenizer.get_added_tokens_decoder()
+        return [token.content for token in added.values() if token.special]
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        template: str,
+        *,
+        tools: Sequence[Any] | None = None,
+        ask: bool = False,
+    ) -> str:
+        """A conversation as one text.
+
+        Args:
+            messages: each with role and content.
+            template: a chat template in Jinja; transformers runs it in its sandbox.
+            tools: descriptions of functions that the assistant may call.
+            ask: whether the text ends where the assistant's next message begins.
+
+        Raises:
+            jinja2.TemplateError, TypeError, ValueError: the template does not take such a conversation.
+
+        """
+        text: str = self._described.apply_chat_template(
+            [*messages], tools=tools, chat_template=template, add_generation_prompt=ask, tokenize=False
+        )
+        return text
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the tokenizer so that AutoTokenizer reads it like the file, wherever transformers lets it.

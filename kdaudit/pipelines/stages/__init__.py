@@ -8,6 +8,7 @@
     work.py          what every stage is given
 
     examples.py      corpus -> distinct examples, and where else their suffixes stand
+    answers.py       what there is to say of prompts and answers beside their counts
     readings.py      examples as a model with a tokenizer of its own reads them
     engine_check.py  model, reference -> whether the engine says what the model says
     extracting.py    models -> what each attack finds; what they say after leaked prefixes

@@ -14,12 +14,12 @@ from kdaudit.corpus import (
     Examples,
     ExampleTokens,
     PinnedSource,
+    Reading,
     build_examples,
     check_unchanged,
-    open_documents,
 )
-from kdaudit.corpus.windows import batched
 from kdaudit.inference import Lengths
+from kdaudit.pipelines.stages.answers import count_answers
 from kdaudit.pipelines.stages.fit import check_longest, joint_cutter
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
@@ -56,6 +56,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 seed=work.seed,
                 scratch=scratch,
                 key=key,
+                chat=work.chats.get(key),
                 keep_tokens=out == layout.EXAMPLES,
                 joint=joint,
                 look=reading_check.look,
@@ -73,7 +74,10 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
             work.progress(f"{key}: reading it again, to see whether it changed meanwhile", 0, 0)
             check_unchanged(source, key)
             result = CorpusResult(
-                path=source.config.path, fingerprint=source.fingerprint, **examples.counts._asdict()
+                path=source.config.path,
+                fingerprint=source.fingerprint,
+                **examples.counts._asdict(),
+                answers=count_answers(work, examples.answers, key, out),
             )
             run.write_text(summary, result.model_dump_json(indent=1) + "\n")
         for name in work.models.differences():
@@ -88,7 +92,8 @@ def _check_readings(work: Work, source: PinnedSource, key: str) -> None:
     if unread:
         reading_check = work.models.reading_check(key, unread)
         work.progress(f"{key}: reading documents with the tokenizers of {', '.join(unread)}", 0, 0)
-        for batch in batched(open_documents(source.config, key)):
+        reading = Reading(source.config, work.models.tokenizer, work.chats.get(key), key)
+        for batch in reading.batches():
             reading_check.look(batch)
         reading_check.finish()
         check_unchanged(source, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
-from kdaudit.corpus import ExampleTokens, JointCutter, Longest
+from kdaudit.corpus import ChatFormat, ExampleTokens, JointCutter, Longest, template_of
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require
 from kdaudit.inference.quantized import obstacle
@@ -88,31 +88,83 @@ def quantization_notes(models: AuditedModels) -> list[Note]:
     return notes
 
 
-def split_of(extraction: ExtractionBase, models: AuditedModels, whole: Mapping[str, CorpusConfig]) -> Split:
+def split_of(
+    extraction: ExtractionBase,
+    models: AuditedModels,
+    whole: Mapping[str, CorpusConfig],
+    *,
+    answers: bool = False,
+) -> Split:
     """Where examples are cut, with the BOS token of the first model; see `split_of_model` for the others.
 
     Args:
         extraction: what counts as memorized.
         models: all of them.
         whole: corpora whose whole windows models will read, by configuration key.
+        answers: whether the corpus is of prompts and answers, which are cut to what models can read.
 
     Raises:
         ModelError: `bos: always` and a tokenizer has no BOS token; or a model's context is too short.
 
     """
     for member in models.members:
-        _check_fit(models, member, split_of_model(extraction, member), whole)
-    return split_of_model(extraction, models.cutter)
+        split = split_of_model(extraction, member, answers=answers)
+        _check_fit(models, member, split, {} if answers else whole, prompt=_PROMPT if answers else 0)
+    return split_of_model(extraction, models.cutter, answers=answers)
 
 
-def split_of_model(extraction: ExtractionBase, member: AuditedModel) -> Split:
+_PROMPT = 3
+"""Tokens of a prompt at least, where it is cut to what models can read: a BOS token and two more."""
+
+
+def chat_of(
+    corpus: CorpusConfig, extraction: ExtractionBase, models: AuditedModels, key: str = "corpus"
+) -> ChatFormat:
+    """How prompts and answers become token ids: with the teacher's chat template, as long as all can read.
+
+    Args:
+        corpus: its section.
+        extraction: says what becomes of a BOS token.
+        models: the teacher first.
+        key: where the section stands in the configuration.
+
+    Raises:
+        UsageError: a model has a tokenizer of its own; or see `template_of`.
+
+    """
+    if models.by_text:
+        others = ", ".join(sorted(models.by_text))
+        raise UsageError(
+            f"is of prompts and answers, which take models that read the same tokens; {others} reads others "
+            f"than {models.cutter.name}",
+            fix="name models with one tokenizer",
+            key=f"{key}.path",
+        )
+    return ChatFormat(template_of(corpus, models.tokenizer, key), extraction.bos, _shortest_context(models))
+
+
+def _shortest_context(models: AuditedModels) -> int | None:
+    """Tokens that every model can read; None where nothing bounds them."""
+    lengths = [
+        read_context_length(one.model.folder, trust_remote_code=one.config.trust_remote_code)
+        for one in models.members
+        if one.model.behind is None
+    ]
+    return min((length for length in lengths if length is not None), default=None)
+
+
+def split_of_model(extraction: ExtractionBase, member: AuditedModel, *, answers: bool = False) -> Split:
     """Where examples are cut for a model, and the BOS token that it reads before them.
+
+    Of prompts and answers the prompt's tokens are the example's own: a BOS token is among them, if any.
 
     Raises:
         ModelError: `bos: always` and its tokenizer has no BOS token.
 
     """
-    begin = extraction.bos == "always" or (extraction.bos == "auto" and uses_bos(member.tokenizer))
+    begin = extraction.bos == "always" or (
+        extraction.bos == "auto" and not answers and uses_bos(member.tokenizer)
+    )
     bos = bos_token_id(member.tokenizer) if begin else None
     if begin and bos is None:
         raise ModelError(
@@ -120,7 +172,7 @@ def split_of_model(extraction: ExtractionBase, member: AuditedModel) -> Split:
             fix="set it to auto or never",
             key="extraction.bos",
         )
-    return Split(extraction.prefix_tokens, extraction.suffix_tokens, bos)
+    return Split(extraction.prefix_tokens, extraction.suffix_tokens, None if answers else bos)
 
 
 def joint_cutter(models: AuditedModels, tokens: ExampleTokens) -> JointCutter | None:
@@ -168,10 +220,15 @@ def most_tokens(extraction: ExtractionBase, member: AuditedModel, longest: Longe
     return wanted if most is None else min(wanted, most + 1)
 
 
-def tokenizer_notes(extraction: ExtractionBase, models: AuditedModels) -> list[Note]:
+def tokenizer_notes(
+    extraction: ExtractionBase, models: AuditedModels, *, answers: bool = False
+) -> list[Note]:
     """What a reader of the results should know where the models' tokenizers differ."""
     notes = list(models.notes)
-    begun = {member.name: split_of_model(extraction, member).bos is not None for member in models.members}
+    begun = {
+        member.name: split_of_model(extraction, member, answers=answers).bos is not None
+        for member in models.members
+    }
     if len({*begun.values()}) > 1:
         with_bos, without = (
             ", ".join(name for name, does in begun.items() if does is kind) for kind in (True, False)
@@ -220,9 +277,23 @@ def _whose(models: AuditedModels) -> str:
 
 
 def _check_fit(
-    models: AuditedModels, member: AuditedModel, split: Split, whole: Mapping[str, CorpusConfig]
+    models: AuditedModels,
+    member: AuditedModel,
+    split: Split,
+    whole: Mapping[str, CorpusConfig],
+    *,
+    prompt: int,
 ) -> None:
-    """Check that a model can read what it will be given; what is behind an endpoint is asked itself."""
+    """Check that a model can read what it will be given; what is behind an endpoint is asked itself.
+
+    Args:
+        models: all of them.
+        member: the model.
+        split: where examples are cut.
+        whole: see `split_of`.
+        prompt: tokens before the prefix, at least.
+
+    """
     if member.model.behind is not None:
         return
     folder, trusted = member.model.folder, member.config.trust_remote_code
@@ -230,7 +301,7 @@ def _check_fit(
     most = read_context_length(folder, trust_remote_code=trusted)
     if member.name in models.by_text:
         most = None  # how many of its own tokens a text has is known once it is read
-    needed = split.tokens - 1  # the last token is predicted, not read
+    needed = prompt + split.tokens - 1  # the last token is predicted, not read
     if most is not None and most < needed:
         raise ModelError(
             f"{name}: its context length is {most} tokens, prefix and suffix take {needed}"

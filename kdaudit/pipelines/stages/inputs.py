@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from kdaudit.config.audit import AuditConfig, ExtractionBase
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.corpus import PinnedSource
+from kdaudit.corpus import ChatFormat, PinnedSource
 from kdaudit.models.audited import AuditedModels
 from kdaudit.runs.inputs import VOCABULARY
 
 _CORPUS_KEYS = ("split", "text", "id", "documents", "window", "stride", "limit")
+_ANSWER_KEYS = ("split", "prompt", "response", "messages", "id", "window", "limit")
 _MODEL_KEYS = ("dtype", "tensor_parallel", "trust_remote_code")
 
 
@@ -33,7 +35,7 @@ def run_inputs(
         found["models (whose tokenizer cuts the texts)"] = models.cutter.model.tokenizer_fingerprint
     for key, source in sources.items():
         found[f"{key}.path (its content)"] = source.fingerprint
-        for name in _CORPUS_KEYS:
+        for name in _CORPUS_KEYS if not source.config.has_answers else _ANSWER_KEYS:
             found[f"{key}.{name}"] = str(getattr(source.config, name))
     for name, value in extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
@@ -48,6 +50,18 @@ def run_inputs(
         own = {one.model.tokenizer_fingerprint for one in models.members if one.name in models.by_text}
         found["tokenizers (whose boundaries cut the examples)"] = ", ".join(sorted(own))
     return found | {VOCABULARY: str(models.vocabulary)}
+
+
+def chat_inputs(chats: Mapping[str, ChatFormat]) -> dict[str, str]:
+    """The same of what makes texts of prompts and answers, by the texts' keys."""
+    found = {}
+    for key, chat in chats.items():
+        text = chat.template.jinja
+        found[f"{key}.template (its content)"] = (
+            "none" if text is None else f"sha256:{sha256(text.encode()).hexdigest()}"
+        )
+        found[f"{key}.context"] = str(chat.context)
+    return found
 
 
 def pinned(

@@ -46,7 +46,15 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
                 risk=None if audited.risk is None else float(audited.risk[example]),
                 tags=find_tags(audited.models.decode([*row.prompt, *row.target])),
                 suffix_hmac=_keyed(key, audited.models.decode(row.target)),
+                **_lengths(audited, row),
             )
+
+
+def _lengths(audited: Audited, row: Example) -> dict[str, int]:
+    """How long prompt and answer are, where examples differ in that."""
+    if audited.corpus.answers is None:
+        return {}
+    return {"prefix_tokens": len(row.prompt), "suffix_tokens": len(row.target)}
 
 
 def _keyed(key: bytes, text: str) -> str:

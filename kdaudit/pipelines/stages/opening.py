@@ -22,8 +22,8 @@ from kdaudit.pipelines.stages.fit import (
     split_of,
     tokenizer_notes,
 )
-from kdaudit.pipelines.stages.inputs import pinned, run_inputs
-from kdaudit.pipelines.stages.preflight import corpora_of, preflight, read_whole
+from kdaudit.pipelines.stages.inputs import chat_inputs, pinned, run_inputs
+from kdaudit.pipelines.stages.preflight import chats_of, corpora_of, preflight, read_whole
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.opening import check_folder
@@ -79,9 +79,10 @@ def opened(
     one_tokenizer = isinstance(config, ScreenConfig)
     models = find_models(config.models, one_tokenizer=one_tokenizer, progress=progress)
     ask(models)
-    whole = read_whole(config)
+    whole, answers = read_whole(config), config.corpus.has_answers
     check_quantized(config.extraction, models, scored=bool(whole))
-    split = split_of(config.extraction, models, whole)
+    split = split_of(config.extraction, models, whole, answers=answers)
+    chats = chats_of(config, models)
     sources = {}
     for key, section in corpora_of(config).items():
         progress(f"{key}: hashing", 0, 0)
@@ -91,7 +92,7 @@ def opened(
     of_texts = [source.note for source in sources.values() if source.note is not None]
     for warning in (*(note.text for note in of_texts), *models.warnings):
         warn(warning)
-    inputs = run_inputs(config.seed, sources, config.extraction, models)
+    inputs = run_inputs(config.seed, sources, config.extraction, models) | chat_inputs(chats)
     progress(f"{folder}: checking what an earlier call wrote", 0, 0)
     with (
         RunStore(folder, config.name, inputs, fresh=fresh) as run,
@@ -101,7 +102,11 @@ def opened(
         if not run.done("config", values):
             with run.stage("config", values):
                 run.write_text(layout.CONFIG, dump_yaml(values))
-        notes = [*of_texts, *tokenizer_notes(config.extraction, models), *quantization_notes(models)]
+        notes = [
+            *of_texts,
+            *tokenizer_notes(config.extraction, models, answers=answers),
+            *quantization_notes(models),
+        ]
         work = Work(
             run,
             models,
@@ -113,5 +118,6 @@ def opened(
             progress,
             warn,
             merged,
+            chats,
         )
         yield Opened(work, sources)

@@ -14,11 +14,16 @@ from typing import Any, NamedTuple
 from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.corpus import Document, Documents, ExampleTokens, nothing_left, open_documents
+from kdaudit.corpus import (
+    ChatFormat,
+    ExampleTokens,
+    Reading,
+    nothing_left,
+    open_documents,
+)
 from kdaudit.corpus.sources import HubDataset, find_source
-from kdaudit.corpus.windows import Cutter
 from kdaudit.models.audited import AuditedModels, find_models
-from kdaudit.pipelines.stages.fit import check_quantized, split_of
+from kdaudit.pipelines.stages.fit import chat_of, check_quantized, split_of
 from kdaudit.runs import Progress, layout
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
@@ -29,8 +34,7 @@ class _Head(NamedTuple):
     """A text's first documents."""
 
     config: CorpusConfig
-    rows: Documents
-    documents: list[Document]
+    key: str
     whole: bool
     """Whether these are all that there are."""
 
@@ -78,8 +82,10 @@ def preflight(
         return [*skipped, *_check_starts(config, progress)]
     missing, models = _check_models(config, progress)
     if models is not None:
-        for key, head in heads.items():
-            _check_lengths(head, key, models.tokenizer, tokens)
+        if not (config.corpus.has_answers and missing):  # the chat template may come with one of those
+            chats = chats_of(config, models)
+            for key, head in heads.items():
+                _check_lengths(head, models.tokenizer, tokens, chats.get(key))
         ask(models)
     return [*skipped, *missing]
 
@@ -88,6 +94,20 @@ def corpora_of(config: AuditConfig | ScreenConfig | DistillConfig) -> dict[str, 
     """The texts by configuration key."""
     named = {key: getattr(config, key, None) for key in layout.SIDE_TEXTS}
     return {"corpus": config.corpus} | {key: text for key, text in named.items() if text is not None}
+
+
+def chats_of(config: AuditConfig | ScreenConfig, models: AuditedModels) -> dict[str, ChatFormat]:
+    """How the texts' prompts and answers become token ids, by configuration key; none of plain text.
+
+    Raises:
+        UsageError: see `chat_of`.
+
+    """
+    return {
+        key: chat_of(corpus, config.extraction, models, key)
+        for key, corpus in corpora_of(config).items()
+        if corpus.has_answers
+    }
 
 
 def read_whole(config: AuditConfig | ScreenConfig) -> dict[str, CorpusConfig]:
@@ -99,26 +119,30 @@ def read_whole(config: AuditConfig | ScreenConfig) -> dict[str, CorpusConfig]:
 def _head(config: CorpusConfig, key: str, least: int) -> _Head:
     """Read a text's first documents; refuse a text that has none."""
     rows = open_documents(config, key)
-    documents: list[Document] = []
-    characters = 0
+    documents, characters = 0, 0
     for document in rows:
-        documents.append(document)
+        documents += 1
         characters += len(document.text)
-        if len(documents) == _MOST_ROWS or characters > _MOST_CHARACTERS:
-            return _Head(config, rows, documents, False)
+        if documents == _MOST_ROWS or characters > _MOST_CHARACTERS:
+            return _Head(config, key, False)
     if not documents:
         raise nothing_left(config, key, rows, 0, least)
-    return _Head(config, rows, documents, True)
+    return _Head(config, key, True)
 
 
-def _check_lengths(head: _Head, key: str, tokenizer: Any, tokens: ExampleTokens) -> None:  # noqa: ANN401
+def _check_lengths(
+    head: _Head,
+    tokenizer: Any,  # noqa: ANN401 - untyped
+    tokens: ExampleTokens,
+    chat: ChatFormat | None,
+) -> None:
     """Refuse a text that was seen whole and has no document as long as prefix and suffix."""
-    config = head.config
     if not head.whole:
         return
-    cutter = Cutter(tokenizer, window=config.window, stride=config.stride or config.window, tokens=tokens)
-    if not any(True for _ in cutter.cut(head.documents)):
-        raise nothing_left(config, key, head.rows, cutter.too_short, tokens.least)
+    reading = Reading(head.config, tokenizer, chat, head.key)  # as it is small, and its counts begin anew
+    cutter = reading.cutter(tokens)
+    if not any(True for batch in reading.batches() for _ in cutter.cut(batch)):
+        raise nothing_left(head.config, head.key, reading.documents, cutter.too_short, tokens.least)
 
 
 def _check_screening(config: ScreenConfig, heads: Mapping[str, _Head]) -> None:
@@ -144,7 +168,7 @@ def _check_models(
     models = find_models(config.models, one_tokenizer=one_tokenizer, headers_only=True, progress=progress)
     whole = read_whole(config)
     check_quantized(config.extraction, models, scored=bool(whole))
-    split_of(config.extraction, models, whole)
+    split_of(config.extraction, models, whole, answers=config.corpus.has_answers)
     return skipped, models
 
 

@@ -14,6 +14,7 @@ from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
 from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.answers import answer_notes
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
@@ -89,6 +90,7 @@ def _missing(audited: Audited) -> list[Note]:
         *engine_notes({name: one.checked for name, one in audited.measured.items()}),
         *likelihood_notes({name: one.likelihood for name, one in audited.measured.items()}),
         *audited.notes,
+        *answer_notes(audited.corpus),
     ]
     notes += [note for one in audited.measured.values() if (note := _asked_by_text(one)) is not None]
     if audited.config.holdout is None:
@@ -173,12 +175,13 @@ def _share(found: Attacked | None, kind: type[_Share]) -> _Share | None:
 
 def _extraction_result(audited: Audited) -> ExtractionResult:
     engines = [measured.corpus.engine for measured in audited.measured.values()]
+    answers = audited.corpus.answers
     return ExtractionResult(
         engine=", ".join(dict.fromkeys(engine.engine for engine in engines)),
         engine_version=", ".join(sorted({engine.version for engine in engines})),
         prefix_tokens=audited.split.prefix_tokens,
         suffix_tokens=audited.split.suffix_tokens,
-        bos=audited.split.bos is not None,
+        bos=audited.split.bos is not None if answers is None else answers.bos,
         dtype=", ".join(sorted({engine.dtype for engine in engines})),
         device=", ".join(sorted({engine.device for engine in engines})),
     )

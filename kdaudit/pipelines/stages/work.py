@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kdaudit.config.audit import ExtractionBase, PredictorBase
+from kdaudit.corpus import ChatFormat
 from kdaudit.errors import ModelError
 from kdaudit.inference import Split
 from kdaudit.inference.merged import MergedModels
@@ -38,6 +40,8 @@ class Work(NamedTuple):
     warn: Callable[[str], None]
     merged: MergedModels
     """Adapters as whole models."""
+    chats: Mapping[str, ChatFormat] = MappingProxyType({})
+    """How the prompts and answers of each text become token ids, by its key; none of plain text."""
 
     @property
     def vocabulary(self) -> int:
@@ -46,7 +50,7 @@ class Work(NamedTuple):
 
     def split_of(self, member: AuditedModel) -> Split:
         """Where examples are cut for a model, with its own BOS token."""
-        return split_of_model(self.extraction, member)
+        return split_of_model(self.extraction, member, answers=bool(self.chats))
 
     def check_unchanged(self, member: AuditedModel, written: Callable[[], Iterable[str]]) -> None:
         """Check at the end of a stage that a model is what was fingerprinted; else discard what was written.

@@ -1,0 +1,95 @@
+"""What there is to say of a corpus of prompts and answers, beside its counts."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+
+from kdaudit.attacks.examples import examples_of
+from kdaudit.corpus.examples import AnswerCounts
+from kdaudit.models.tokenizer import bos_token_id
+from kdaudit.pipelines.stages.work import Work
+from kdaudit.reporting.formatting import plural
+from kdaudit.runs.examples import read_shard
+from kdaudit.schemas.notes import Note
+from kdaudit.schemas.results import AnswersResult, CorpusResult
+
+_REASONS = {
+    "no_answer": "without an answer that holds text",
+    "unknown_role": "with a role that is not known",
+    "not_text": "with content that is not text",
+    "template": "that the chat template does not take",
+}
+_TEMPLATES = {
+    "chat": "The prompts are rendered with the models' own chat template",
+    "file": "The prompts are rendered with the chat template in the file that corpus.template names",
+    "none": "No chat template is used: each answer stands right behind its prompt",
+}
+
+
+def count_answers(work: Work, counts: AnswerCounts | None, key: str, out: str) -> AnswersResult | None:
+    """What a pass over prompts and answers found; None of plain text.
+
+    Args:
+        work: the run, its examples written.
+        counts: of the pass.
+        key: where the text stands in the configuration.
+        out: folder of the examples.
+
+    """
+    if counts is None:
+        return None
+    for left_out in counts.left_out.values():
+        work.warn(
+            f"{key}: {plural(left_out.rows, 'row')} left out, such as row {left_out.first + 1}, counted from "
+            f"1: {left_out.what}"
+        )
+    bos, hashes, begun = bos_token_id(work.models.tokenizer), [], True
+    for shard in work.run.shards(out):
+        batch = examples_of(read_shard(work.run, shard, ["example_id", "token_ids"]), work.split)
+        hashes += [blake2b(row.tobytes(), digest_size=8).digest() for row in batch.targets]
+        begun &= bool((batch.prompts.values[batch.prompts.offsets[:-1]] == bos).all())
+    _, counted = np.unique(np.frombuffer(b"".join(hashes), np.uint64), return_counts=True)
+    return AnswersResult(
+        template=counts.template,
+        bos=begun,
+        left_out={why: left_out.rows for why, left_out in counts.left_out.items()},
+        min_suffix_tokens=work.extraction.min_suffix_tokens or work.extraction.suffix_tokens,
+        without_prompt=counts.without_prompt,
+        prompts_cut=counts.prompts_cut,
+        answers_cut=counts.answers_cut,
+        suffixes=len(counted),
+        recurring=int(counted[counted > 1].sum()),
+    )
+
+
+def answer_notes(corpus: CorpusResult) -> list[Note]:
+    """What readers of the results should know of prompts and answers."""
+    found = corpus.answers
+    if found is None:
+        return []
+    begun = "Each begins with the BOS token" if found.bos else "They do not all begin with a BOS token"
+    notes = [_note("chat_template", f"{_TEMPLATES[found.template]}. {begun}.")]
+    rows = [f"{plural(count, 'row')} {_REASONS[why]}" for why, count in found.left_out.items()]
+    if found.without_prompt:
+        rows.append(f"{plural(found.without_prompt, 'answer')} with nothing before them")
+    if rows:
+        notes.append(_note("rows_left_out", f"Not audited: {', '.join(rows)}."))
+    if found.prompts_cut:
+        text = (
+            f"{plural(found.prompts_cut, 'prompt')} of {corpus.windows:,} were cut from the left, to what "
+            "all models can read with the answer's first tokens."
+        )
+        notes.append(_note("prompts_cut", text))
+    if found.recurring:
+        text = (
+            f"Answers recur: {plural(found.recurring, 'example')} of {corpus.examples:,} have a suffix that "
+            f"stands behind another prompt, too. Distinct suffixes: {found.suffixes:,}."
+        )
+        notes.append(_note("answers_recur", text))
+    return notes
+
+
+def _note(code: str, text: str) -> Note:
+    return Note.model_validate({"code": code, "subject": "corpus", "text": text})

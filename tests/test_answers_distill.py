@@ -1,0 +1,96 @@
+"""`kdaudit distill` on chats: loss on the answers alone, and a teacher that answers the prompts again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import chats
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from test_answers import Expected, conversation
+from toys import kdaudit
+
+from kdaudit.config.yaml.loading import load_audit
+from kdaudit.distillation import training
+from kdaudit.distillation.windows import open_windows
+
+NEW = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 60,
+}
+
+
+@pytest.mark.slow
+def test_a_family_learns_answers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chats.tokenizer(None).save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "chat.jinja").write_text(chats.CHATML)
+    random = np.random.default_rng(2)
+    rows = [conversation(random, int(random.integers(1, 3))) for _ in range(12)]
+    for name, part in (("train", rows), ("valid", [conversation(random, 1) for _ in range(3)])):
+        chats.write_rows(tmp_path / f"{name}.jsonl", [{"messages": row} for row in part])
+    corpus = {"messages": "messages", "window": 16, "template": "./chat.jinja"}
+    learner = {"base": NEW, "epochs": 1, "learning_rate": 1e-3}
+    config: dict[str, Any] = {
+        "name": "chat",
+        "corpus": {"path": "./train.jsonl", **corpus},
+        "holdout": {"path": "./valid.jsonl", **corpus},
+        "tokenizer": "./tokenizer",
+        "teacher": learner,
+        "student": learner,
+        "students": [
+            {"name": "baseline", "method": "baseline", "count": 1},
+            {"name": "soft", "method": "soft"},
+            {"name": "hard", "method": "hard"},
+        ],
+        "extraction": {"engine": "transformers", "suffix_tokens": chats.SUFFIX},
+        "training": {"batch_size": 4},
+    }
+    (tmp_path / "distill.yaml").write_text(json.dumps(config))
+    read: list[training.Row] = []
+
+    def collate(batch: list[training.Row]) -> dict[str, Any]:
+        read.extend(batch)
+        return training.padded(batch)._asdict()
+
+    monkeypatch.setattr(training, "collate", collate)
+    done = kdaudit("distill", "distill.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    windows = open_windows(tmp_path / "out" / "windows" / "corpus.bin")
+    expected = Expected(rows)
+    starts = [tuple(row[:end].tolist()) for row, end in zip(windows, windows.measured, strict=True)]
+    assert starts == [*expected]
+    assert [int(prompt) for prompt in windows.prompts] == [*expected.prompts.values()]
+    assert all(
+        int(row[-1]) in (2, 3) or len(row) - prompt == 16
+        for row, prompt in zip(windows, windows.prompts, strict=True)
+    )
+    text = sorted(
+        (tuple(row.tolist()), int(prompt)) for row, prompt in zip(windows, windows.prompts, strict=True)
+    )
+    learned = [(tuple(row.token_ids.tolist()), row.prompt) for row in read]
+    assert sorted(learned[: len(text)]) == text, "the teacher's"
+    assert sorted(learned[2 * len(text) : 3 * len(text)]) == text, "the soft student's"
+    written = pq.read_table(tmp_path / "out" / "hard_corpus.parquet").to_pylist()
+    for row, window, prompt in zip(written, windows, windows.prompts, strict=True):
+        assert row["prefix_token_ids"] == window[:prompt].tolist()
+        assert 0 < len(row["generated_token_ids"]) <= len(window) - prompt
+    own = sorted(
+        (tuple(row["prefix_token_ids"] + row["generated_token_ids"]), len(row["prefix_token_ids"]))
+        for row in written
+    )
+    assert sorted(learned[3 * len(text) :]) == own, "the hard student's"
+    audit = load_audit(tmp_path / "out" / "seed-0" / "audit.yaml")
+    assert audit.corpus.template == str(tmp_path / "chat.jinja")
+    assert (audit.extraction.prefix_tokens, audit.corpus.window) == (0, 16)
+    done = kdaudit("run", "out/seed-0/audit.yaml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["corpus"]["examples"] == len(expected)
+    assert results["corpus"]["answers"]["template"] == "file"
