@@ -158,14 +158,15 @@ def _repeated(results: AuditResults) -> KeyFigure:
 
 
 def _beside_baselines(results: AuditResults) -> str:
-    """What baselines, which never read the teacher's text, repeat of it."""
+    """What baselines repeat of the teacher's text, which they read where it repeats the corpus."""
     each = [model.generated for model in results.models.values() if model.role == "baseline"]
     rates = [found.rate for found in each if found is not None]
     if not rates:
         return ""
     mean = percent(sum(rates) / len(rates))
-    whose_ = "a baseline, which never read" if len(rates) == 1 else "baselines, which never read"
-    return f"; {whose_} it, {mean}{' on average' if len(rates) > 1 else ''}"
+    if len(rates) > 1:
+        return f"; baselines, which were trained on the corpus alone, {mean} on average"
+    return f"; a baseline, which was trained on the corpus alone, {mean}"
 
 
 def _inherited(results: AuditResults) -> KeyFigure:
