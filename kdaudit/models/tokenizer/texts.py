@@ -98,7 +98,7 @@ class TextReader:
     def __init__(self, tokenizer: ModelTokenizer) -> None:
         self.pieces: Pieces = pieces_of(tokenizer)
         self._tokenizer = plain_tokenizer(tokenizer)
-        self._unknown = unknown_id(tokenizer)
+        self._own = tokenizer
 
     def read(self, texts: Sequence[str]) -> Iterator[Spans]:
         """The tokens of each text, without special tokens that the tokenizer would add."""
@@ -145,6 +145,10 @@ class TextReader:
             for text, spans in zip(texts, self.read(texts), strict=True)
             if written(self.pieces, spans.ids.tolist()).removeprefix(b" ") != text.encode()
         ]
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        return unknown_id(self._own)
 
     @cached_property
     def _adds_space(self) -> bool:
