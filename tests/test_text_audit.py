@@ -131,11 +131,28 @@ def test_examples_are_cut_where_every_tokenizer_can(learners: Path, found: dict[
         whole = AutoTokenizer.from_pretrained(learners / "own")(row["text"], return_offsets_mapping=True)
         ends = [end for _, end in whole["offset_mapping"]]
         assert row["prompt_end"] in ends or row["text"].startswith(" ")
-    skipped = found["corpus"]["skipped"]["no_boundary"]
     assert found["corpus"]["windows"] == len(examples)
-    assert 0 < skipped < len(examples) / 4
+    assert found["corpus"]["skipped"]["no_boundary"] == 0
+
+
+def test_windows_without_a_common_boundary_are_counted_and_noted(learners: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(learners, folder, ignore=shutil.ignore_patterns("runs"))
+    words = dict.fromkeys(["<unk>", *(word for text in TEXTS for word in text.split())])
+    made = Tokenizer(models.WordLevel({word: row for row, word in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.save(str(folder / "own" / "tokenizer.json"))
+    long = "".join(f"x{place}y" for place in range(90))
+    with (folder / "corpus.jsonl").open("a") as corpus:
+        corpus.write(json.dumps({"id": "long", "text": long}) + "\n")
+    found = run(folder, *PLAIN, "holdout=null")
+    skipped = found["corpus"]["skipped"]["no_boundary"]
+    assert skipped > 5
+    assert not {"long"} & set(rows_of(folder, "examples")["document_id"].to_pylist())
     note = next(note["text"] for note in found["notes"] if note["code"] == "no_joint_boundary")
-    assert f"suffix: {skipped}, beside" in note
+    assert f"suffix: {skipped}, beside {found['corpus']['windows']} that" in note
+    assert found["corpus"]["windows"] > 10
+    assert next(note for note in found["notes"] if note["code"] == "text_normalized")["subject"] == "own"
 
 
 @pytest.mark.usefixtures("found")

@@ -13,14 +13,16 @@ from oracles.text_greedy import begins_with
 from text_models import TEXTS
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from kdaudit.corpus.joint import joint_cut
 from kdaudit.errors import ModelError
 from kdaudit.inference import EngineOptions, Ragged, RemoteEngine
 from kdaudit.inference.texts import EMPTY_TOKENS, TextLedger
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.models.tokenizer import ModelTokenizer, load_tokenizer
 from kdaudit.models.tokenizer.pieces import pieces_of, written
-from kdaudit.models.tokenizer.texts import TextReader
+from kdaudit.models.tokenizer.texts import Spans, TextReader, boundaries
 
+Offsets = list[tuple[int, int]]
 KINDS = {
     "byte_level": text_models.byte_level,
     "sentencepiece": text_models.sentencepiece,
@@ -138,6 +140,47 @@ def test_what_stands_for_no_token_and_too_many_empty_ones_end_a_continuation() -
         ledger = TextLedger(prompts, targets, [b"a", b"ab", b"b", b"", None], 100)
         assert ledger.advance(0, ids) is more
         assert ledger.matched.tolist() == [0]
+
+
+def slow_cut(own: Offsets, other: Offsets, prefix: int, suffix: int) -> tuple[int, int] | None:
+    """The definition: the prompt's and the target's tokens, by looking at every token for every place."""
+
+    def joint(count: int) -> bool:
+        if not 0 < count <= len(own):
+            return False
+        place = max(end for _, end in own[:count])
+        behind = all(start >= place for start, _ in own[count:])
+        free = all(end <= place or start >= place for start, end in other)
+        return behind and free and any(end <= place for _, end in other)
+
+    near = [count for count in range(prefix, prefix - 17, -1) if joint(count)]
+    behind = [count for count in range(prefix + 1, prefix + 17) if joint(count)]
+    for prompt in [*near, *behind][:1]:
+        for whole in range(prompt + suffix, prompt + suffix + 17):
+            if joint(whole):
+                return prompt, whole - prompt
+    return None
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "unigram"])
+def test_examples_are_cut_as_defined(kind: str) -> None:
+    made, other = text_models.byte_level(), KINDS[kind]()
+    cut = 0
+    for text in TEXTS:
+        spans = [one.encode(text, add_special_tokens=False) for one in (made, other)]
+        places = boundaries(*np.array(spans[0].offsets).T)
+        for prefix, suffix in ((3, 2), (8, 12), (12, 9), (20, 20), (40, 30)):
+            own = Spans.of(spans[1].ids, spans[1].offsets)
+            found = joint_cut(places, [own], prefix, suffix)
+            expected = slow_cut(spans[0].offsets, spans[1].offsets, prefix, suffix)
+            assert (None if found is None else found[:2]) == expected
+            if found is not None:
+                cut += 1
+                assert [found.prompt_end, found.target_end] == [
+                    max(end for _, end in spans[0].offsets[:count])
+                    for count in (found.prefix_tokens, found.prefix_tokens + found.suffix_tokens)
+                ]
+    assert cut > 25
 
 
 def options(folder: Path, engine: Any, reader: TextReader) -> EngineOptions:
