@@ -380,6 +380,11 @@ def fewer_rows(folder: Path) -> None:
     (folder / "own" / "tokenizer.json").write_text(json.dumps(described))
 
 
+def questions(folder: Path) -> None:
+    rows = [json.dumps({"id": text[:5], "q": text[:40], "a": text[40:]}) for text in TEXTS]
+    (folder / "corpus.jsonl").write_text("\n".join(rows) + "\n")
+
+
 def one_long_word(folder: Path) -> None:
     """Text without a space, which a tokenizer that makes whole words reads as one token."""
     words = {"<unk>": 0, "a": 1, "bb": 2}
@@ -394,6 +399,12 @@ def one_long_word(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sets", "told", "remedy"),
     [
+        (
+            questions,
+            ("corpus.prompt=q", "corpus.response=a", "corpus.stride=null", "corpus.template=none"),
+            "models.students.0.path: own has a tokenizer of its own, and prompts and answers",
+            "as plain text",
+        ),
         (
             None,
             ("models.teacher.match_by=text",),

@@ -104,13 +104,27 @@ def split_of(
         answers: whether the corpus is of prompts and answers, which are cut to what models can read.
 
     Raises:
-        ModelError: `bos: always` and a tokenizer has no BOS token; or a model's context is too short.
+        ModelError: `bos: always` and a tokenizer has no BOS token; a model's context is too short; or one has
+            a tokenizer of its own and some text is of prompts and answers.
 
     """
+    _check_answers(models, answers=answers or any(corpus.has_answers for corpus in whole.values()))
     for member in models.members:
         split = split_of_model(extraction, member, answers=answers)
         _check_fit(models, member, split, {} if answers else whole, prompt=_PROMPT if answers else 0)
     return split_of_model(extraction, models.cutter, answers=answers)
+
+
+def _check_answers(models: AuditedModels, *, answers: bool) -> None:
+    """Refuse tokenizers that differ where conversations are cut in tokens, special ones among them."""
+    own = [member for member in models.members if member.name in models.by_text]
+    if answers and own:
+        raise ModelError(
+            f"{own[0].name} has a tokenizer of its own, and prompts and answers are rendered and cut with "
+            f"that of {models.cutter.name}",
+            fix="name a model that shares it, or audit the answers as plain text (corpus.text)",
+            key=f"{own[0].key}.path",
+        )
 
 
 _PROMPT = 3
