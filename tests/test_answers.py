@@ -271,9 +271,15 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     }
     for leak in leaks:
         assert leak["prefix"].endswith("<|im_start|> assistant")
-    for page in ("report.html", "report.public.html"):
+    said = "given its prompt, generates exactly the first 8 tokens of the answer"
+    for page in ("report.html", "report.public.html", "card.md"):
         text = (tmp_path / "runs" / "chat" / page).read_text()
-        assert "w9" not in text.split("</style>")[1] or page == "report.html"
+        assert said in text.replace(", it generates", ", generates")
+        assert (leaks[0]["suffix"] in text) == (page == "report.html")
+    text = (tmp_path / "runs" / "chat" / "report.html").read_text()
+    assert text.count('<p class="fine">Prompt</p>') == text.count('<p class="fine">Answer</p>') == len(leaks)
+    answer = {leak["example_id"]: leak["prefix_tokens"] for leak in results["leaks"]}
+    assert f"the answer from token {leaks[0]['offset'] + answer[leaks[0]['example_id']]};" in text
     again = run(tmp_path)
     assert "extraction" not in again.stderr
 
