@@ -89,13 +89,30 @@ def _wanted(adapter: Adapter, base: Path, key: str) -> tuple[dict[str, tuple[int
             made = get_peft_model(model, peft_settings(adapter.folder))
             # It may ask the hub for the base's configuration unless it is told about embeddings.
             state = get_peft_model_state_dict(made, save_embedding_layers=False)
+            unfit = _without_bias(made)
     except Exception as error:  # whatever the values provoke in PEFT
         raise ModelError(
             f"{adapter.folder / ADAPTER_CONFIG}: PEFT makes no adapter of it on {base} ({reason(error)})",
             fix="correct it, or name the model that it was trained on as its base",
             key=f"{key}.base",
         ) from error
+    if unfit is not None:
+        raise ModelError(
+            f"{adapter.folder} adds biases of its own (lora_bias in its {ADAPTER_CONFIG}) to layers that "
+            f"have none, such as {unfit}, and cannot be merged",
+            fix="name a whole model, or an adapter without them",
+            key=f"{key}.path",
+        )
     return {name: tuple(tensor.shape) for name, tensor in state.items()} | own, rows
+
+
+def _without_bias(made: Any) -> str | None:  # noqa: ANN401
+    """The first layer without a bias that an adapter would add one to, by its name; None if there is none."""
+    for name, module in made.named_modules():
+        adds = getattr(module, "lora_bias", None)
+        if isinstance(adds, dict) and any(adds.values()) and module.get_base_layer().bias is None:
+            return str(name).removeprefix(_PREFIX)
+    return None
 
 
 def _own_embeddings(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
