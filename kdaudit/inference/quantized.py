@@ -88,19 +88,17 @@ def _transformers(found: Quantization, engine: EngineName) -> Obstacle | None:
 def _vllm(found: Quantization, dtype: str, on_gpu: bool) -> Obstacle | None:
     if found.method == "bitsandbytes":
         return Obstacle(f"vLLM {_version()} does not read it", "set extraction.engine to transformers")
+    if not on_gpu and (any(map(_lacks_kernel, found.groups)) or (found.method == "fp8" and not _has_amx())):
+        return Obstacle(
+            f"vLLM {_version()} has no kernel for it on this CPU",
+            "set extraction.engine to transformers, or use a machine with a GPU",
+        )
     if dtype == "float32" and (
         found.method in _HALF_ALONE or (not on_gpu and any(map(_in_half, found.groups)))
     ):
         return Obstacle(
             f"vLLM runs it in {_HALF} alone, and its dtype is float32",
             "set the model's dtype to bfloat16, or extraction.engine to transformers",
-        )
-    if on_gpu:
-        return None
-    if any(map(_lacks_kernel, found.groups)) or (found.method == "fp8" and not _has_amx()):
-        return Obstacle(
-            f"vLLM {_version()} has no kernel for it on this CPU",
-            "set extraction.engine to transformers, or use a machine with a GPU",
         )
     return None
 
