@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,9 @@ from tokenizers import (
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.corpus import Document
 from kdaudit.corpus.windows import Cutter, ExampleTokens
+from kdaudit.inference import Ragged
 from kdaudit.models.tokenizer import Encoder, plain_tokenizer
+from kdaudit.screening.recurrences import Recurrences
 from kdaudit.screening.spans import Flags, Marker
 from kdaudit.screening.window_hashes import KeySet
 
@@ -320,7 +323,10 @@ def test_windows_and_marks_of_a_long_document_are_those_of_the_whole(monkeypatch
         tokens = ExampleTokens(4, 4)
         windows = [*Cutter(tokenizer, window=32, stride=16, tokens=tokens).cut(batch)]
         flagged = KeySet([window.measured for window in windows[::3]])
-        marks = Marker(tokenizer, config, 8, Flags(flagged, None)).mark(batch)
+        suffixes = Ragged.of(window.measured[4:] for window in windows[::3])
+        many = np.ones(len(suffixes), np.bool_)
+        recurrences = Recurrences(suffixes, many, np.zeros(len(suffixes), np.int8))
+        marks = Marker(tokenizer, config, 8, Flags(flagged, None), recurrences).mark(batch)
         return [(w.document_id, w.offset, w.text, w.token_ids.tolist()) for w in windows], marks
 
     whole = read()

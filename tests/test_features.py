@@ -25,7 +25,7 @@ from kdaudit.inference.scoring.pair import PairService
 from kdaudit.inference.scoring.suffix import Leads, Suffixes
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.risk import suffix_copies as suffix_module
-from kdaudit.risk.suffix_copies import SuffixCounter
+from kdaudit.risk.suffix_copies import SuffixCounter, SuffixFinder
 from kdaudit.risk.text import zlib_entropy
 
 VOCABULARY = toys.VOCABULARY - 10
@@ -479,6 +479,30 @@ def test_suffixes_of_any_lengths_are_counted_each_for_itself() -> None:
     ]
     assert counter.counts.tolist() == expected
     assert len({len(suffix) for suffix in suffixes}) > 3
+
+
+@pytest.mark.parametrize("chunk", [16, suffix_module._CHUNK])
+def test_suffixes_are_found_where_they_stand(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suffix_module, "_CHUNK", chunk)
+    rng = np.random.default_rng(5)
+    suffixes = [rng.integers(0, 3, rng.integers(1, 6)).astype(np.int32) for _ in range(40)]
+    finder = SuffixFinder(Ragged.of(suffixes))
+    distinct = {
+        tuple(suffix.tolist()): number for suffix, number in zip(suffixes, finder.number_of, strict=True)
+    }
+    assert sorted(distinct.values()) == list(range(finder.distinct))
+    for size in (0, 3, 70):
+        document = rng.integers(0, 4, size).astype(np.int32)
+        plain = tuple(document.tolist())
+        expected = [
+            (at, at + len(one), number)
+            for at in range(size)
+            for one, number in distinct.items()
+            if plain[at : at + len(one)] == one
+        ]
+        found = finder.find(document)
+        assert sorted(zip(*(part.tolist() for part in found), strict=True)) == sorted(expected)
+        assert (np.diff(found.starts) >= 0).all()
 
 
 def test_stretches_that_a_weak_hash_confuses_are_told_apart() -> None:

@@ -1,4 +1,4 @@
-"""The kept corpus, against a plain loop: every place of a flagged window goes, and nothing else."""
+"""The kept corpus, against a plain loop: flagged windows and their suffixes go, and nothing else."""
 
 from __future__ import annotations
 
@@ -82,6 +82,12 @@ def content(piece: list[Token], measured: int = MINIMUM) -> tuple[object, ...]:
     return tuple(token.value for token in piece[:measured])
 
 
+def spots_of(tokens: list[Token], minimum: int) -> list[tuple[tuple[object, ...], int, int]]:
+    """Each run of so many tokens, and its characters."""
+    runs = [tokens[at : at + minimum] for at in range(len(tokens) - minimum + 1)]
+    return [(content(run, minimum), run[0].start, run[-1].end) for run in runs]
+
+
 class Oracle(NamedTuple):
     left: list[tuple[int, str]]
     """Row of the corpus, and the text that a row of kept/ holds."""
@@ -99,7 +105,7 @@ def oracle(
     minimum: int = MINIMUM,
     scored: set[tuple[object, ...]] | None = None,
 ) -> Oracle:
-    """What stays of texts; '\\0' stands for one that is not valid Unicode."""
+    """What stays of texts; '\\0' stands for one that is not valid Unicode. Examples are all suffix."""
     rest = {"withheld": False, "columns_replaced": (), "documents_by_recall": ()}
     counts = dict.fromkeys(KeptCounts.model_fields, 0) | rest
     left: list[tuple[int, str]] = []
@@ -116,13 +122,20 @@ def oracle(
             continue
         pieces, short = windows_of(tokens(text), window, stride, minimum)
         risky = [piece for piece in pieces if content(piece, minimum) in flagged]
-        struck = {k for piece in risky for k in range(piece[0].start, piece[-1].end)}
+        spans = [(piece[0].start, piece[-1].end) for piece in risky]
+        besides = [
+            (start, end)
+            for value, start, end in spots_of(tokens(text), minimum)
+            if value in flagged and not any(a <= start and end <= b for a, b in spans)
+        ]
+        struck = {k for start, end in (*spans, *besides) for k in range(start, end)}
         runs = "".join("\0" if k in struck else character for k, character in enumerate(text)).split("\0")
-        stay = [text] if not risky else [] if drop == "document" else [run for run in runs if run.strip()]
+        stay = [text] if not struck else [] if drop == "document" else [run for run in runs if run.strip()]
         left += [(row, one) for one in stay]
         counts["documents_kept" if stay else "documents_dropped"] += 1
         counts["documents_flagged"] += bool(risky)
         counts["windows_flagged"] += len(risky)
+        counts["recurrences"] += len(besides)
         counts["characters_before"] += len(text)
         if stay:
             counts["too_short"] += short
@@ -176,7 +189,7 @@ def keep(
     """Cut a corpus, flag every so many examples, write what is left; `before` runs between the two passes."""
     tokenizer = tokenizer or word_tokenizer()
     config = CorpusConfig.model_validate({"path": str(path), "window": WINDOW, **fields})
-    source, tokens = PinnedSource(config, "sha256:0"), ExampleTokens(1, minimum - 1)
+    source, tokens = PinnedSource(config, "sha256:0"), ExampleTokens(0, minimum)
     with RunStore(out, "screening", {}) as run:
         with run.scratch() as scratch:
             examples = build_examples(config, tokenizer, tokens=tokens, seed=5, scratch=scratch)
@@ -235,7 +248,7 @@ def test_documents_are_counted_at_each_threshold(thresholds, tmp_path):
     path = write_jsonl(tmp_path / "c.jsonl", [{"text": text} for text in TEXTS])
     kept = keep(path, tmp_path / "out", "document", "jsonl", every=7, thresholds=thresholds)
     lowest = [
-        min((kept.levels[content(piece)] for piece in windows_of(words_of(text), 4, 4, 2)[0]), default=99)
+        min((kept.levels.get(value, 99) for value, *_ in spots_of(words_of(text), 2)), default=99)
         for text in TEXTS
     ]
     expected = [sum(one <= level for one in lowest) for level in range(thresholds)]
@@ -260,6 +273,7 @@ def test_every_place_of_a_flagged_window_goes_and_nothing_else(drop, form, tmp_p
         sum(content(p) == one for t in TEXTS for p in windows_of(words_of(t), 4, 4, 2)[0])
         for one in kept.flagged
     ]
+    assert kept.counts.recurrences > 0
     assert max(copies) > 3, "the toy corpus must hold copies in several documents"
     assert 0 < kept.counts.documents_dropped < kept.counts.documents_kept + 10
 

@@ -1,4 +1,4 @@
-"""How often each example's suffix occurs in the corpus, at any offset of any document.
+"""How often each example's suffix occurs in the corpus, and where, at any offset of any document.
 
 Two streamed passes: the first hashes the examples' suffixes, the second every span of as many tokens in
 every document, once for each length that a suffix has. Memory is at most 90 bytes an example and some
@@ -13,6 +13,7 @@ tokens of 2^-57 at worst: 10^6 examples in a corpus of 10^9 tokens have fewer th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,50 @@ class SuffixCounter:
         return counts
 
 
+class Occurrences(NamedTuple):
+    """Where suffixes occur in a document, by ascending start: int64 (occurrences,) each."""
+
+    starts: NDArray[np.int64]
+    """First token of each."""
+    ends: NDArray[np.int64]
+    """The token after its last."""
+    suffixes: NDArray[np.int64]
+    """Which suffix it is, see `SuffixFinder.number_of`."""
+
+
+class SuffixFinder:
+    """Finds occurrences of suffixes.
+
+    Args:
+        suffixes: one for each of some examples; several may be equal.
+
+    """
+
+    def __init__(self, suffixes: Ragged) -> None:
+        mixes = _Mixes()
+        hashes, lengths = _hash_rows(suffixes, mixes), suffixes.lengths
+        self.number_of = np.zeros(len(suffixes), np.int64)
+        """The number of each example's suffix among the distinct ones: int64 (examples,)."""
+        self._of_length: list[tuple[int, _OfLength]] = []
+        self.distinct = 0
+        """How many distinct suffixes there are."""
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            one = _OfLength(int(length), hashes[rows], mixes)
+            self.number_of[rows] = self.distinct + one.places
+            self._of_length.append((self.distinct, one))
+            self.distinct += one.distinct
+
+    def find(self, tokens: Tokens) -> Occurrences:
+        """The suffixes in a document, int32 (tokens,)."""
+        found = [np.empty((3, 0), np.int64)]
+        for first, one in self._of_length:
+            starts, places = one.find(tokens)
+            found.append(np.stack([starts, starts + one.length, first + places]))
+        every = np.concatenate(found, axis=1)
+        return Occurrences(*every[:, np.argsort(every[0], kind="stable")])
+
+
 def _hash_rows(rows: Ragged, mixes: _Mixes) -> Hashes:
     """Hash of each row: uint64 (rows,)."""
     hashes = np.zeros(len(rows), np.uint64)
@@ -90,18 +135,20 @@ class _Mixes:
 
 
 class _OfLength:
-    """Counts occurrences of suffixes of one length, by their hashes: uint64 (suffixes,)."""
+    """Finds and counts occurrences of suffixes of one length, by their hashes: uint64 (suffixes,)."""
 
     def __init__(self, length: int, hashes: Hashes, mixes: _Mixes) -> None:
-        self._length = length
+        self.length = length
         self._mixes = mixes
-        self._known, self._places = np.unique(hashes, return_inverse=True)
+        self._known, places = np.unique(hashes, return_inverse=True)
+        self.places: NDArray[np.int64] = places
+        """Which of the distinct ones each suffix is: int64 (suffixes,)."""
         self._found = np.zeros(len(self._known), dtype=np.int64)
         bits = _FILTER_BITS + max(12, len(self._known).bit_length())
         self._shift = np.uint64(64 - bits)
         self._filter = np.zeros(1 << bits, dtype=np.bool_)
         self._filter[self._known >> self._shift] = True
-        self._powers = _powers(_BASE, _CHUNK + self._length - 1)
+        self._powers = _powers(_BASE, _CHUNK + length - 1)
         self._inverse = _powers(pow(_BASE, -1, 1 << 64), _CHUNK)
         self._waiting: list[Tokens] = []
         self._tokens = 0
@@ -117,8 +164,22 @@ class _OfLength:
     def counts(self) -> NDArray[np.int64]:
         """Occurrences of each example's suffix in all documents so far: int64 (examples,)."""
         self._flush()
-        counts: NDArray[np.int64] = self._found[self._places]
+        counts: NDArray[np.int64] = self._found[self.places]
         return counts
+
+    @property
+    def distinct(self) -> int:
+        """Distinct suffixes."""
+        return len(self._known)
+
+    def find(self, tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Starts in a document, and which of the distinct suffixes each is: int64 (occurrences,) each."""
+        starts, places = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for start in range(0, len(tokens) - self.length + 1, _CHUNK):
+            inside, which = self._matches(tokens[start : start + _CHUNK + self.length - 1])
+            starts.append(start + inside)
+            places.append(which)
+        return np.concatenate(starts), np.concatenate(places)
 
     def _flush(self) -> None:
         """Count in the waiting documents, joined."""
@@ -127,23 +188,29 @@ class _OfLength:
         ends = np.cumsum([len(tokens) for tokens in self._waiting])
         joined = np.concatenate(self._waiting)
         self._waiting, self._tokens = [], 0
-        for start in range(0, len(joined) - self._length + 1, _CHUNK):
-            self._look(joined[start : start + _CHUNK + self._length - 1], ends - start)
+        for start in range(0, len(joined) - self.length + 1, _CHUNK):
+            self._look(joined[start : start + _CHUNK + self.length - 1], ends - start)
 
     def _look(self, tokens: Tokens, ends: NDArray[np.int64]) -> None:
         """Count in tokens of several documents, which end at `ends`."""
+        starts, places = self._matches(tokens)
+        inside = starts + self.length <= ends[np.searchsorted(ends, starts, side="right")]
+        np.add.at(self._found, places[inside], 1)
+
+    def _matches(self, tokens: Tokens) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Starts of spans that are one of the suffixes, and which: int64 (matches,) each."""
         hashes = self._rolling(tokens)
         starts = np.flatnonzero(self._filter[hashes >> self._shift])
-        inside = starts + self._length <= ends[np.searchsorted(ends, starts, side="right")]
-        passed = hashes[starts[inside]]
+        passed = hashes[starts]
         places = np.minimum(np.searchsorted(self._known, passed), len(self._known) - 1)
-        np.add.at(self._found, places[self._known[places] == passed], 1)
+        known = self._known[places] == passed
+        return starts[known], places[known]
 
     def _rolling(self, tokens: Tokens) -> Hashes:
         """Hash of each span of `length` tokens: uint64 (tokens - length + 1,)."""
         sums = np.zeros(len(tokens) + 1, dtype=np.uint64)
         np.cumsum(self._mixes.of(tokens) * self._powers[: len(tokens)], out=sums[1:])
-        stretches = sums[self._length :] - sums[: -self._length]
+        stretches = sums[self.length :] - sums[: -self.length]
         return stretches * self._inverse[: len(stretches)]
 
 

@@ -114,7 +114,11 @@ class KeptCounts(Result):
     characters_after: int
     """Of the text in kept/, or of what would be there."""
     documents_by_recall: tuple[int, ...] = ()
-    """Documents with a window that is flagged at each threshold of `tradeoff`, in its order."""
+    """Documents with a window that is flagged at each threshold of `tradeoff`, or with its suffix, in its
+    order."""
+    recurrences: int = 0
+    """Other places where the suffix of a flagged example stands, outside flagged windows: cut out too, or
+    with their documents dropped. 0 in older files, and for corpora of prompts and answers."""
     rows_unread: int = 0
     """Rows of prompts and answers that gave no example, as one with an unknown role: kept as they are."""
     withheld: bool = False

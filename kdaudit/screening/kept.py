@@ -1,7 +1,8 @@
 """The corpus once more, without what is flagged: kept/, in the corpus's own columns.
 
 The corpus is only read. Each occurrence of a flagged example goes, in whichever document: the documents are
-cut again as the examples were, and every window is looked up among the flagged.
+cut again as the examples were, and every window is looked up among the flagged. So does its suffix where it
+stands at another offset.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import Drop, Format, KeptCounts
 from kdaudit.screening.chats import messages_left, messages_of_column, said
+from kdaudit.screening.recurrences import recurrences_of
 from kdaudit.screening.schemas import arrow_schema
 from kdaudit.screening.spans import AnswerMarker, Flags, Marker, Marks, stretches
 from kdaudit.screening.window_hashes import KeySet, measured_of_examples
@@ -170,6 +172,7 @@ def write_kept(
         **counts,
         withheld=withheld,
         rows_unread=tally["rows_unread"],
+        recurrences=tally["recurrences"],
         columns_replaced=replaced,
         documents_by_recall=tuple(map(int, by_recall)),
     )
@@ -201,7 +204,12 @@ def _marker(
     )
     if how.chat is not None:
         return AnswerMarker(tokenizer, source.config, how.chat, how.tokens, flags)
-    return Marker(tokenizer, source.config, how.tokens.least, flags)
+    of_level = None
+    if levels is not None:
+        of_level = np.where(levels.of_example < levels.thresholds, levels.of_example, np.int8(-1))
+    usual = Split(how.tokens.prefix, how.tokens.suffix, None)
+    recurrences = recurrences_of(run, how.examples, flagged, of_level, usual)
+    return Marker(tokenizer, source.config, how.tokens.least, flags, recurrences)
 
 
 def _kept_rows(
@@ -262,9 +270,9 @@ def _marked(records: Records, marker: Marker | AnswerMarker) -> dict[int, Marks]
 
 def _left(text: str, marks: Marks | None, drop: Drop) -> list[str | None]:
     """What stays of a document; None for all of it."""
-    if marks is None or not marks.flagged:
+    if marks is None or not (marks.flagged or marks.recurring):
         return [None]
-    return [] if drop == "document" else list(stretches(text, marks.flagged))
+    return [] if drop == "document" else list(stretches(text, sorted([*marks.flagged, *marks.recurring])))
 
 
 def _count(tally: Counter[str], text: str, marks: Marks | None, left: list[str | None]) -> None:
@@ -277,6 +285,7 @@ def _count(tally: Counter[str], text: str, marks: Marks | None, left: list[str |
         tally["documents_flagged"] += bool(marks.flagged)
         tally[_at(marks.level)] += 1
         tally["windows_flagged"] += len(marks.flagged)
+        tally["recurrences"] += len(marks.recurring)
         tally["windows_unscored"] += marks.unscored if left else 0
         tally["too_short"] += marks.too_short if left else 0
 

@@ -20,6 +20,7 @@ from kdaudit.corpus.documents import Document
 from kdaudit.corpus.rendering import Renderer
 from kdaudit.corpus.windows import cut
 from kdaudit.models.tokenizer import EncodedText, Encoder, ModelTokenizer
+from kdaudit.screening.recurrences import Recurrence, Recurrences
 from kdaudit.screening.window_hashes import KeySet
 
 
@@ -41,7 +42,9 @@ class Marks(NamedTuple):
     too_short: int
     """Stretches that gave no window, being shorter than prefix + suffix."""
     level: int = -1
-    """The lowest level of its windows, see `Marker`; -1 for none."""
+    """The lowest level of its windows and recurrences, see `Marker`; -1 for none."""
+    recurring: tuple[Span, ...] = ()
+    """Suffixes of flagged examples at other places than in flagged windows, in order."""
     turns: tuple[int, ...] = ()
     """Places of the flagged answers among a conversation's messages."""
     is_read: bool = True
@@ -67,6 +70,15 @@ class Flags(NamedTuple):
         return flagged, scored, none if self.levels is None else self.levels.levels(measured)
 
 
+class _Cuts(NamedTuple):
+    """One document, cut."""
+
+    places: list[_Place]
+    too_short: int
+    """Stretches that gave no window."""
+    recurring: list[tuple[Span, Recurrence]]
+
+
 class _Place(NamedTuple):
     span: Span
     measured: NDArray[np.int32]
@@ -81,6 +93,7 @@ class Marker:
         config: how the corpus was cut.
         minimum_tokens: of a window: prefix + suffix.
         flags: which windows are flagged.
+        recurrences: finds the suffixes of flagged examples besides.
 
     """
 
@@ -90,7 +103,9 @@ class Marker:
         config: CorpusConfig,
         minimum_tokens: int,
         flags: Flags,
+        recurrences: Recurrences,
     ) -> None:
+        self._recurrences = recurrences
         self._encoder = Encoder(tokenizer)
         self._config = config
         self._minimum = minimum_tokens
@@ -99,26 +114,25 @@ class Marker:
     def mark(self, batch: list[Document]) -> list[Marks]:
         """The marks of each document; the batch is encoded together."""
         cuts = [self._cut(encoded) for encoded in self._encoder.encode_batch([d.text for d in batch])]
-        windows = [place.measured for places, _ in cuts for place in places]
+        windows = [place.measured for one in cuts for place in one.places]
         flagged, scored, levels = self._flags.of(windows)
-        ends = np.cumsum([0, *(len(places) for places, _ in cuts)]).tolist()
+        ends = np.cumsum([0, *(len(one.places) for one in cuts)]).tolist()
         return [
-            _marks(places, too_short, flagged[start:end], scored[start:end])._replace(
-                level=_lowest(levels[start:end])
-            )
-            for (places, too_short), (start, end) in zip(cuts, pairwise(ends), strict=True)
+            _marks(one, flagged[start:end], scored[start:end], levels[start:end])
+            for one, (start, end) in zip(cuts, pairwise(ends), strict=True)
         ]
 
-    def _cut(self, encoded: EncodedText) -> tuple[list[_Place], int]:
-        """The document's windows, and how many stretches were too short."""
+    def _cut(self, encoded: EncodedText) -> _Cuts:
         config = self._config
         stride = config.stride or config.window
         found = cut(len(encoded), window=config.window, stride=stride, minimum=self._minimum)
-        ids = encoded.ids if found.bounds else np.empty(0, dtype=np.int32)
-        return [
+        ids = encoded.ids
+        places = [
             _Place(Span(*encoded.span(start, end)), ids[start : start + self._minimum])
             for start, end in found.bounds
-        ], found.too_short
+        ]
+        recurring = [(Span(*encoded.span(one.start, one.end)), one) for one in self._recurrences.find(ids)]
+        return _Cuts(places, found.too_short, recurring)
 
 
 class AnswerMarker:
@@ -164,15 +178,22 @@ class AnswerMarker:
             int(np.count_nonzero(~scored)),
             self._cutter.too_short + self._cutter.without_prompt - short,
             _lowest(levels),
-            turns,
+            turns=turns,
         )
 
 
 def _marks(
-    places: list[_Place], too_short: int, flagged: NDArray[np.bool_], scored: NDArray[np.bool_]
+    cuts: _Cuts, flagged: NDArray[np.bool_], scored: NDArray[np.bool_], levels: NDArray[np.int8]
 ) -> Marks:
-    spans = [place.span for place, flag in zip(places, flagged, strict=True) if flag]
-    return Marks(spans, int(np.count_nonzero(~scored)), too_short)
+    spans = [place.span for place, flag in zip(cuts.places, flagged, strict=True) if flag]
+    besides = [span for span, one in cuts.recurring if one.flagged and not _is_in(span, spans)]
+    found = np.append(levels, [np.int8(one.level) for _, one in cuts.recurring]).astype(np.int8)
+    return Marks(spans, int(np.count_nonzero(~scored)), cuts.too_short, _lowest(found), tuple(besides))
+
+
+def _is_in(span: Span, spans: list[Span]) -> bool:
+    """Whether one of the spans, ordered by start, holds this one whole."""
+    return any(one.start <= span.start and span.end <= one.end for one in spans)
 
 
 def _lowest(levels: NDArray[np.integer[Any]]) -> int:
