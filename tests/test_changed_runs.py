@@ -107,7 +107,10 @@ def _students(*order: int) -> Callable[[dict[str, Any]], object]:
     return change
 
 
-_OF_HOLDOUT = ["holdout", *(f"extraction/{name}" for name in _ALL)]
+_OF_HOLDOUT = [
+    "holdout",
+    *(f"{attack}/{name}" for name in _ALL for attack in ("extraction", "attacks/near_verbatim")),
+]
 _PERPLEXITIES = [f"perplexity/{name}" for name in ("teacher", "baseline", "soft", "hard")]
 CASES = {
     "the same": Case(lambda config: None, []),
@@ -117,6 +120,7 @@ CASES = {
             "config",
             "engine_check/third",
             "extraction/third",
+            "attacks/near_verbatim/third",
             "continuations",
             "perplexity/third",
             "entropy",
@@ -129,6 +133,7 @@ CASES = {
             "config",
             "engine_check/base",
             "extraction/base",
+            "attacks/near_verbatim/base",
             "continuations",
             "perplexity/base",
             "entropy",
@@ -142,6 +147,13 @@ CASES = {
         ["config", *_OF_HOLDOUT, *_PERPLEXITIES, *_LAST],
     ),
     "no holdout": Case(lambda config: config.pop("holdout"), ["config", *_LAST]),
+    "a nearer limit": Case(
+        lambda config: config.update(attacks={"near_verbatim": {"max_edit_distance": 0.2}}),
+        ["config", *(f"attacks/near_verbatim/{name}" for name in _ALL), *_LAST],
+    ),
+    "no other attack": Case(
+        lambda config: config.update(attacks={"near_verbatim": None}), ["config", *_LAST]
+    ),
     "a gate": Case(lambda config: config.update(gate={"max_rate": 0.5}), ["config", *_LAST]),
     "a title": Case(lambda config: config.update(report={"title": "Ours"}), ["config", "report"]),
     # Too few examples are memorized here for a predictor, whatever its trials: the results do not change.
@@ -169,6 +181,7 @@ def test_a_change_repeats_what_depends_on_it(family: Family, tmp_path: Path, nam
         wanted = {str(path.relative_to(tmp_path / "fresh")) for path in (tmp_path / "fresh").rglob("*")}
         assert wanted <= files
         assert {one.split("/")[0] for one in files - wanted} <= {
+            "attacks",
             "features",
             "entropy",
             "entropy_logprob.parquet",

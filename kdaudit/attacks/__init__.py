@@ -3,16 +3,60 @@
     base.py      the protocol
     examples.py  rows of a run as an attack is given them
     greedy.py    exact greedy extraction
+    near_verbatim.py  greedy continuations that differ in a few tokens
 
-An attack is one file, its schema in it, and one line of `ATTACKS`.
+An attack is one file, its schema in it, and one line of `ATTACKS`, or of `attacks_of` where it has settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from kdaudit.attacks.base import Attack, Flags
 from kdaudit.attacks.greedy import GREEDY, GREEDY_TEXT, Greedy, GreedyText, in_tokens
+from kdaudit.attacks.near_verbatim import GreedyAndNear, NearVerbatim
+from kdaudit.config.audit import AttacksConfig
+from kdaudit.inference import Task
 
-__all__ = ["ATTACKS", "GREEDY", "GREEDY_TEXT", "Attack", "Flags", "Greedy", "GreedyText", "in_tokens"]
+__all__ = [
+    "ATTACKS",
+    "GREEDY",
+    "GREEDY_TEXT",
+    "Attack",
+    "Flags",
+    "Greedy",
+    "GreedyText",
+    "NearVerbatim",
+    "Pass",
+    "attacks_of",
+    "in_tokens",
+    "passes",
+]
 
 ATTACKS: list[Attack] = [GREEDY]
-"""What every audit runs, in this order. The first is the one that results, gate and leaks are about."""
+"""What every run does. The first is the one that results, gate and leaks are about."""
+
+
+def attacks_of(asked: AttacksConfig) -> list[Attack]:
+    """What an audit runs, in this order."""
+    near = asked.near_verbatim
+    return [*ATTACKS, *([] if near is None else [NearVerbatim(near.max_edit_distance)])]
+
+
+class Pass(NamedTuple):
+    """What is done with a model once for several attacks."""
+
+    task: Task
+    """Gives the columns of all of them."""
+    attacks: tuple[Attack, ...]
+
+
+def passes(attacks: Sequence[Attack]) -> list[Pass]:
+    """How attacks are run, so that each decoding serves all that it can."""
+    near = next((one for one in attacks if isinstance(one, NearVerbatim)), None)
+    if near is None or GREEDY not in attacks:
+        return [Pass(one, (one,)) for one in attacks]
+    others = [one for one in attacks if one not in (GREEDY, near)]
+    together = Pass(GreedyAndNear(near.max_edit_distance), (GREEDY, near))
+    return [together, *(Pass(one, (one,)) for one in others)]

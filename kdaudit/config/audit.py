@@ -490,6 +490,20 @@ class ExtractionConfig(ExtractionBase):
     """vllm is the fast one; transformers is the slower reference that runs anywhere."""
 
 
+class NearVerbatimConfig(Section):
+    """Near-verbatim extraction: greedy continuations that differ from the suffix in a few tokens."""
+
+    max_edit_distance: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Highest edit distance of the continuation, in tokens over suffix_tokens, that counts as exposed."""
+
+
+class AttacksConfig(Section):
+    """Attacks beside exact greedy extraction, which always runs; null leaves one out."""
+
+    near_verbatim: NearVerbatimConfig | None = NearVerbatimConfig()
+    """Continuations that are nearly the suffix."""
+
+
 class PredictorBase(Section):
     """How examples are scored by their risk of being memorized."""
 
@@ -575,6 +589,8 @@ class AuditConfig(Section):
     """Text that the teacher wrote, such as the corpus of hard KD: how much of it each model repeats."""
     extraction: ExtractionConfig = ExtractionConfig()
     """How memorization is measured."""
+    attacks: AttacksConfig = AttacksConfig()
+    """What else is tried to get training text out of the models."""
     predictor: PredictorConfig = PredictorConfig()
     """The risk predictor."""
     gate: GateConfig = GateConfig()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import EngineName
+from kdaudit.inference.edits import NearMatches
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "Masking",
     "MatchedBytes",
     "MatchedTokens",
+    "NearMatches",
     "Ragged",
     "Scores",
     "Task",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 
-Ability = Literal["match", "match_text", "generate", "score"]
+Ability = Literal["match", "match_text", "match_nearly", "generate", "score"]
 MatchedTokens = NDArray[np.int16]
 MatchedBytes = NDArray[np.int32]
 
@@ -47,8 +49,8 @@ EngineKind = EngineName | Literal["endpoint"]
 
 ABILITIES: dict[EngineKind, frozenset[Ability]] = {
     "endpoint": frozenset({"match", "match_text", "generate"}),
-    "vllm": frozenset({"match", "match_text", "generate"}),
-    "transformers": frozenset({"match", "match_text", "generate", "score"}),
+    "vllm": frozenset({"match", "match_text", "match_nearly", "generate"}),
+    "transformers": frozenset({"match", "match_text", "match_nearly", "generate", "score"}),
 }
 """What each engine can be asked. Scoring stays in transformers: vLLM's `prompt_logprobs` are slow, and take
 memory for each token of a large vocabulary."""
@@ -178,6 +180,18 @@ class Engine(Protocol):
             int32 (examples,): how many bytes of its target the text of the greedy continuation begins with,
             whichever tokens write it. Decoding stops where the text can match no more. As in `match` the
             model is decoded as it was released.
+
+        """
+        ...
+
+    def match_nearly(self, prompts: Ragged, targets: Ragged, limits: Lengths) -> NearMatches:
+        """Matched tokens of each example, and the edit distance of its greedy continuation.
+
+        Args:
+            prompts: as in `match`.
+            targets: as in `match`.
+            limits: most edits of each example, in tokens: int64 (examples,). Decoding stops where there
+                must be more.
 
         """
         ...

@@ -1,13 +1,27 @@
-"""Which targets are still alive while their prompt is decoded."""
+"""Which targets are still alive while their prompt is decoded, word for word; see `edits` and `texts` too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference.examples import Lengths, Ragged, no_matches
+
+
+class Ledger(Protocol):
+    """What an engine decodes for: it tells each prompt's tokens as they come, until the ledger has enough."""
+
+    prompts: Ragged
+    """Distinct prompts."""
+    tokens: Lengths
+    """Tokens that each continuation may have at most: int64 (prompts,)."""
+
+    def advance(self, row: int, tokens: Sequence[int]) -> bool:
+        """Take the next tokens of prompt `row`; False once it needs no more."""
+        ...
 
 
 class SuffixLedger:

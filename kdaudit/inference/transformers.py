@@ -4,6 +4,7 @@ It finds matched tokens by teacher forcing: greedy decoding reproduces a suffix 
 tokens before it, each next token is the argmax. No cache and no decoding loop are involved, so it shares
 no code path with the vLLM engine. Texts of different lengths are padded on the right, behind all that
 counts: under causal attention nothing before sees it, and positions are those of each text read alone.
+Continuations that are compared otherwise than token by token (`texts`, `edits`) are decoded.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, NearMatches, Scores
+from kdaudit.inference.edits import EditLedger
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
 from kdaudit.inference.float32_logits import with_float32_logits
+from kdaudit.inference.prefixes import Ledger
 from kdaudit.inference.quantized import keep_hub_kernels_out
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.texts import TextLedger, pieces_from
@@ -83,8 +86,19 @@ class TransformersEngine:
         return matched
 
     def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
-        """See `Engine.match_text`: prompts are continued a few tokens, those that still match some more."""
+        """See `Engine.match_text`."""
         ledger = TextLedger(prompts, targets, self._pieces, self._longest)
+        self._follow(ledger)
+        return ledger.matched
+
+    def match_nearly(self, prompts: Ragged, targets: Ragged, limits: Lengths) -> NearMatches:
+        """See `Engine.match_nearly`; matched tokens are found as `match` finds them."""
+        ledger = EditLedger(prompts, targets, limits)
+        self._follow(ledger)
+        return ledger.found._replace(matched=self.match(prompts, targets))
+
+    def _follow(self, ledger: Ledger) -> None:
+        """Continue prompts a few tokens, then those that the ledger has not given up some more."""
         read, alive, look = ledger.prompts, np.arange(len(ledger.prompts)), _FIRST_LOOK
         while len(alive):
             written = self._write(read, np.minimum(look, ledger.tokens[alive]), {"do_sample": False})
@@ -93,7 +107,6 @@ class TransformersEngine:
             ledger.tokens[alive] = left
             kept = np.flatnonzero(on & (left > 0))
             read, alive, look = read.followed_by(written).take(kept), alive[kept], 4 * look
-        return ledger.matched
 
     def _is_long(self, read: Lengths) -> NDArray[np.bool_]:
         """Whether so many tokens are read at the positions of long texts."""

@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.errors import EngineError
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
+from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, NearMatches, Scores
+from kdaudit.inference.edits import EditLedger
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
-from kdaudit.inference.prefixes import SuffixLedger
+from kdaudit.inference.prefixes import Ledger, SuffixLedger
 from kdaudit.inference.sizing import Sizes, plan_sizes
 from kdaudit.inference.texts import TextLedger, pieces_from
 from kdaudit.models.checkpoint.files import read_config
@@ -69,17 +70,20 @@ class VllmEngine:
     def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """See `Engine.match`: one request for each distinct prompt, aborted at its last target's mismatch."""
         ledger = SuffixLedger(prompts, targets)
-        for outputs in self._run(ledger.prompts, ledger.tokens, 0.0, 0, ()):
-            # An aborted request emits no last output, so the ledger alone knows what was matched.
-            self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
+        self._follow(ledger)
         return ledger.matched
 
     def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
         """See `Engine.match_text`: as `match`, by the bytes that the tokens write."""
         ledger = TextLedger(prompts, targets, self._pieces, self._most)
-        for outputs in self._run(ledger.prompts, ledger.tokens, 0.0, 0, ()):
-            self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
+        self._follow(ledger)
         return ledger.matched
+
+    def match_nearly(self, prompts: Ragged, targets: Ragged, limits: Lengths) -> NearMatches:
+        """See `Engine.match_nearly`: as `match`, aborted where the distance must exceed the limit."""
+        ledger = EditLedger(prompts, targets, limits)
+        self._follow(ledger)
+        return ledger.found
 
     def generate(
         self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
@@ -95,6 +99,14 @@ class VllmEngine:
     def score(self, windows: Ragged) -> Scores:
         """See `ABILITIES`: not here."""
         raise EngineError(f"vllm does not score windows ({len(windows)} are asked); transformers does")
+
+    def _follow(self, ledger: Ledger) -> None:
+        """Decode greedily, each prompt until the ledger gives it up.
+
+        An aborted request emits no last output, so the ledger alone knows what came of it.
+        """
+        for outputs in self._run(ledger.prompts, ledger.tokens, 0.0, 0, ()):
+            self._abort(row for row, tokens in outputs if not ledger.advance(row, tokens))
 
     def _run(
         self, prompts: Ragged, lengths: Lengths, temperature: float, seed: int, masked: Sequence[int]

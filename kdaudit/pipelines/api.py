@@ -28,6 +28,7 @@ from kdaudit.reporting.screening import read_record
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
 from kdaudit.runs.verify import check_files
+from kdaudit.schemas.results import AttackResults
 
 if TYPE_CHECKING:
     from kdaudit.schemas.distillation import DistillRecord
@@ -98,7 +99,8 @@ class Run(_Folder):
         """What an attack found of each example, in the order of `examples()`.
 
         Args:
-            name: "greedy": example_id, matched_tokens, memorized.
+            name: "greedy": example_id, matched_tokens, memorized; "near_verbatim": example_id, edit_distance
+                (null above the limit).
             model: "teacher", "baseline" ("baseline-1", ...) or a student's name.
             holdout: on the holdout instead of the corpus.
             generated: on the text that the teacher wrote instead.
@@ -108,7 +110,8 @@ class Run(_Folder):
             RunStateError: the run holds no such table, or not all of it.
 
         """
-        names = [attack.name for attack in ATTACKS]
+        others = AttackResults.model_fields if self.results.attacks else ()
+        names = [*(attack.name for attack in ATTACKS), *others]
         if name not in names:
             raise ValueError(f"attack {name!r} is not one of this run's: {', '.join(names)}")
         if model not in self.results.models:

@@ -167,6 +167,7 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
     depends = {
         "gate": config.gate.model_dump(mode="json"),
         "name": config.name,
+        "attacks": config.attacks.model_dump(mode="json"),
         "models": [[one.name, one.role, one.kd] for one in work.models.members],
         "fingerprints": work.fingerprints(*(one.name for one in work.models.members)),
         "notes": [note.text for note in work.notes],

@@ -13,6 +13,7 @@ from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy
 from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.missing_reasons import has_teacher
+from kdaudit.reporting.other_attacks import AttackRow, attack_rows
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
@@ -62,6 +63,8 @@ class Page(NamedTuple):
     entropy_panels: list[predictor_charts.Panel]
     entropy_rows: list[EntropyRow]
     missing: list[MissingFigures]
+    attacks: list[AttackRow]
+    """Empty if exact greedy extraction alone ran."""
     tagged: Tagged
     cards: list[LeakCard]
     """The leaks shown; the results hold them all."""
@@ -97,6 +100,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         entropy_panels=entropy_panels(results.curves),
         entropy_rows=entropy_rows(results.curves),
         missing=_missing(figures),
+        attacks=attack_rows(results),
         tagged=tagged,
         cards=cards,
     )

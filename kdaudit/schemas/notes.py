@@ -45,6 +45,8 @@ NoteCode = Literal[
     "inheritance_undefined",
     "chance_not_measured",
     "floor_ratio_undefined",
+    # Other attacks than exact greedy extraction.
+    "attack_not_run",
     # Soft against hard KD.
     "soft_vs_hard_missing",
     "soft_vs_hard_partial",

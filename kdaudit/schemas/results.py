@@ -438,6 +438,27 @@ class LeakSuffixes(Result):
     """Of the examples that each student memorizes."""
 
 
+class NearVerbatimResult(Result):
+    """Examples that greedy decoding reproduces but for a few tokens; those without a difference too."""
+
+    max_edit_distance: float
+    """Edits over the target's tokens, at most."""
+    examples: int
+    exposed: int
+    rate: float
+    ci95: Interval
+    """Clopper-Pearson."""
+    ci95_by_document: Interval | None = None
+    distances: list[int]
+    """Entry k: exposed examples whose continuation is k edits away, from 0 to the most edits allowed."""
+
+
+class AttackResults(Result):
+    """What attacks beside exact greedy extraction found of a model; each None if it was not run."""
+
+    near_verbatim: NearVerbatimResult | None = None
+
+
 class AuditResults(Result):
     """results.json."""
 
@@ -460,6 +481,8 @@ class AuditResults(Result):
     """None in results of versions that did not count them."""
     generated: CorpusResult | None = None
     """The text that the teacher wrote, where the audit names it."""
+    attacks: dict[str, AttackResults] = {}
+    """By model; empty if no attack was asked for beside exact greedy extraction, and in older results."""
     notes: Notes
 
     @model_validator(mode="after")

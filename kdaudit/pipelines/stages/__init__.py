@@ -21,6 +21,7 @@
 
     measured.py      everything that was measured, read back
     results.py       that -> results.json
+    attack_results.py  the same of attacks beside exact greedy extraction
     leak_table.py    that -> leaks.parquet
     flagging.py      risks -> flagged.parquet of a screening
     tradeoff.py      risks -> what a screening would flag for each recall

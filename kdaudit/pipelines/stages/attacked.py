@@ -7,13 +7,14 @@ one batch of work, so an interrupted attack continues as an undisturbed one woul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, Flags, in_tokens
+from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, Flags, Pass, in_tokens
 from kdaudit.errors import RunStateError
 from kdaudit.inference import Done, EngineInfo
 from kdaudit.inference.executors import LoadedModel, Shard
@@ -42,33 +43,56 @@ def attack_folder(attack: Attack, member: AuditedModel) -> str:
     return layout.attack(attack.name, member.name)
 
 
-def write_attack(
+def settings_of(attack: Attack) -> dict[str, Any] | None:
+    """An attack's settings, which what it wrote depends on; None for one that has none."""
+    return asdict(cast("Any", attack)) or None
+
+
+def is_done(work: Work, attack: Attack, member: AuditedModel) -> bool:
+    """Whether an attack on a model is finished with these settings."""
+    return work.run.done(attack_folder(attack, member), settings_of(attack))
+
+
+def write_attacks(
     work: Work,
     engine: LoadedModel,
-    attack: Attack,
+    pass_: Pass,
     member: AuditedModel,
     examples: str,
-    out: str,
+    outs: Sequence[str],
     progress: Progress,
 ) -> None:
-    """Attack every pending shard; reading and writing overlap the engine's work.
+    """Do a pass over every pending shard; reading and writing overlap the engine's work.
 
     A model with a tokenizer of its own is asked for the texts, and what it matches is written in tokens of
-    the run.
+    the run: greedy extraction alone.
+
+    Args:
+        work: the run.
+        engine: the model, loaded.
+        pass_: what is done with it.
+        member: the model.
+        examples: their folder.
+        outs: the folder of each of the pass's attacks.
+        progress: told how many shards are done, under the first folder's name.
+
     """
     run, by_text = work.run, is_by_text(work, member)
-    written = run.shards(out)
-    if written:
-        _refuse_another_engine(_engine_of(run.read_table(written[0], ["example_id"])), engine.info)
+    for out in outs:
+        if done := run.shards(out):
+            _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
     shards = run.shards(examples)
-    todo = [shard for shard in shards if not run.has(layout.beside(shard, out))]
-    progress(out, len(written), len(shards))
+    todo = [shard for shard in shards if not all(run.has(layout.beside(shard, out)) for out in outs)]
+    before = len(shards) - len(todo)
+    progress(outs[0], before, len(shards))
     asked = texts_for if by_text else examples_for
     waiting = (Shard(shard, asked(work, member, read_for(work, member, shard))) for shard in todo)
-    for shard, finished in engine.map(GREEDY_TEXT if by_text else attack, waiting):
-        done = _in_tokens(work, shard, finished) if by_text else finished
-        _write(run, done, engine.info, layout.beside(shard, out))
-        progress(out, len(run.shards(out)), len(shards))
+    found = engine.map(GREEDY_TEXT if by_text else pass_.task, waiting)
+    for number, (shard, finished) in enumerate(found, before + 1):
+        whole = _in_tokens(work, shard, finished) if by_text else finished
+        for attack, out in zip(pass_.attacks, outs, strict=True):
+            _write(run, attack, whole, engine.info, layout.beside(shard, out))
+        progress(outs[0], number, len(shards))
 
 
 def _in_tokens(work: Work, shard: str, found: Done) -> Done:
@@ -77,9 +101,11 @@ def _in_tokens(work: Work, shard: str, found: Done) -> Done:
     return found._replace(rows=in_tokens(found.rows, token_sizes(work, examples)))
 
 
-def _write(run: RunStore, done: Done, engine: EngineInfo, name: str) -> None:
-    notes = {**engine._asdict(), "seconds": repr(done.seconds)}
-    run.write_table(name, done.rows.replace_schema_metadata(notes))
+def _write(run: RunStore, attack: Attack, done: Done, engine: EngineInfo, name: str) -> None:
+    """Write an attack's own columns of what a pass gave."""
+    if not run.has(name):  # else written before a kill between two attacks of one pass
+        notes = {**engine._asdict(), "seconds": repr(done.seconds)}
+        run.write_table(name, done.rows.select(attack.columns.names).replace_schema_metadata(notes))
 
 
 def _refuse_another_engine(before: EngineInfo, now: EngineInfo) -> None:

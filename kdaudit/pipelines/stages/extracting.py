@@ -15,14 +15,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack
+from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack, passes
 from kdaudit.config.audit import EngineName
 from kdaudit.errors import RunError, UsageError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged
 from kdaudit.inference.executors import Executor, LoadedModel, LocalExecutor, ModelJob
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
-from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, leaked, write_attack
+from kdaudit.pipelines.stages.attacked import (
+    attack_folder,
+    exposed_by,
+    is_done,
+    leaked,
+    settings_of,
+    write_attacks,
+)
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.examples import longest_sequence
@@ -71,7 +78,8 @@ class Extracting:
                 write_reference(self._work, member)
                 with ExitStack() as stages:
                     for attack in pending:
-                        stages.enter_context(run.stage(attack_folder(attack, member), with_=stamps))
+                        stage, with_ = attack_folder(attack, member), _with(attack, stamps)
+                        stages.enter_context(run.stage(stage, settings_of(attack), with_))
                     self._with_model(member, partial(self._attack, pending, leaks))
                     self._work.check_unchanged(member, partial(self._written, member, pending))
         if leaks:
@@ -80,9 +88,10 @@ class Extracting:
     def _discard_others(
         self, member: AuditedModel, attacks: Sequence[Attack], stamps: dict[str, Any]
     ) -> None:
-        """Discard shards of an unfinished attack that may be of weights which were here meanwhile."""
+        """Discard shards of other settings, or that may be of weights which were here meanwhile."""
         for attack in attacks:
-            if self._work.run.begun_otherwise(attack_folder(attack, member), stamps):
+            stage = attack_folder(attack, member)
+            if self._work.run.finished(stage) or self._work.run.begun_otherwise(stage, _with(attack, stamps)):
                 self._work.run.discard(*self._written(member, [attack]))
 
     def _continue_rest(self, members: Sequence[AuditedModel]) -> None:
@@ -104,23 +113,24 @@ class Extracting:
         return bool(np.isin(self._missed_leaks(member), said).all())
 
     def _pending(self, member: AuditedModel) -> list[Attack]:
-        """Attacks on a model that are not finished.
+        """Attacks on a model that are not finished; without those that its engine has no way to do.
 
         Raises:
-            UsageError: the engine cannot do what an attack needs.
+            UsageError: the engine cannot do what the first attack needs.
 
         """
-        by_text = GREEDY_TEXT.needs if is_by_text(self._work, member) else frozenset()
-        for attack in ATTACKS:
-            engine = self._engine if member.model.behind is None else "endpoint"
-            if lacking := (attack.needs | by_text) - ABILITIES[engine]:
-                what = " or ".join(sorted(lacking))
-                raise UsageError(
-                    f"{engine} cannot {what}, which the attack {attack.name} needs",
-                    fix="set it to transformers",
-                    key="extraction.engine",
-                )
-        return [attack for attack in ATTACKS if not self._work.run.done(attack_folder(attack, member))]
+        engine = self._engine if member.model.behind is None else "endpoint"
+        first, *others = self._work.attacks
+        by_text = is_by_text(self._work, member)
+        if lacking := (first.needs | (GREEDY_TEXT.needs if by_text else frozenset())) - ABILITIES[engine]:
+            what = " or ".join(sorted(lacking))
+            raise UsageError(
+                f"{engine} cannot {what}, which the attack {first.name} needs",
+                fix="set it to transformers",
+                key="extraction.engine",
+            )
+        able = [attack for attack in others if not by_text and attack.needs <= ABILITIES[engine]]
+        return [attack for attack in (first, *able) if not is_done(self._work, attack, member)]
 
     def _written(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
         run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
@@ -133,12 +143,13 @@ class Extracting:
     ) -> None:
         work, run = self._work, self._work.run
         check_remote(work, member, engine)
-        for attack in attacks:
-            out = attack_folder(attack, member)
-            write_attack(work, engine, attack, member, layout.EXAMPLES, out, self._estimating(member))
-            for examples, place in zip((HOLDOUT, GENERATED), _beside(out), strict=True):
+        for one in passes(attacks):
+            outs = [attack_folder(attack, member) for attack in one.attacks]
+            write_attacks(work, engine, one, member, layout.EXAMPLES, outs, self._estimating(member))
+            for text, examples in zip(layout.SIDE_TEXTS, (HOLDOUT, GENERATED), strict=True):
                 if run.shards(examples):
-                    write_attack(work, engine, attack, member, examples, place, work.progress)
+                    beside = [layout.beside_corpus(text, out) for out in outs]
+                    write_attacks(work, engine, one, member, examples, beside, work.progress)
         students = work.models.students
         known = all(run.done(attack_folder(GREEDY, one)) or one is member for one in students)
         if leaks and known and not self._is_continued(member):
@@ -207,6 +218,12 @@ class Extracting:
         leaks = leaked([*exposed_by(self._work, self._work.models.students).values()])
         own = exposed_by(self._work, [member])[member.name]
         return leaks[~own[leaks]]
+
+
+def _with(attack: Attack, stamps: dict[str, Any]) -> dict[str, Any]:
+    """What an unfinished attack may not be gone on with once it changed."""
+    settings = settings_of(attack)
+    return stamps if settings is None else {**stamps, "settings": settings}
 
 
 def _beside(folder: str) -> list[str]:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from kdaudit.analysis.by_document import Documents
 from kdaudit.analysis.inheritance import Family
 from kdaudit.analysis.intervals import Flags
-from kdaudit.attacks import ATTACKS, GREEDY
+from kdaudit.attacks import GREEDY
 from kdaudit.config.audit import AuditConfig
 from kdaudit.corpus import ExampleTokens
 from kdaudit.inference import Lengths, Split
 from kdaudit.inference.agreement import within_rounding
 from kdaudit.models.audited import AuditedModel, AuditedModels
-from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, read_attack
+from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, is_done, read_attack
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
 from kdaudit.pipelines.stages.likelihoods import (
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
     member: AuditedModel
     attacks: Mapping[str, Attacked]
-    """On the corpus, by the attack's name."""
+    """On the corpus, by the attack's name; without those that the model's engine has no way to do."""
     holdout: Attacked | None
     generated: Attacked | None
     """On the text that the teacher wrote, where it is named."""
@@ -137,7 +137,8 @@ def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> 
 def _measured(work: Work, member: AuditedModel) -> Measured:
     run, checked = work.run, read_checked(work, member)
     near = _below_rounding(work, member, checked)
-    found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ATTACKS}
+    ran = [attack for attack in work.attacks if is_done(work, attack, member)]
+    found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ran}
     holdout, generated = (_beside_corpus(work, member, text) for text in layout.SIDE_TEXTS)
     scored = holdout is not None and member.model.behind is None
     likelihood = read_likelihood(work, member) if scored else None

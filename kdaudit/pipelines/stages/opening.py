@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from kdaudit.attacks import ATTACKS, attacks_of
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
@@ -113,6 +114,7 @@ def opened(
             split,
             config.extraction,
             config.predictor,
+            attacks_of(config.attacks) if isinstance(config, AuditConfig) else ATTACKS,
             config.seed,
             notes,
             progress,

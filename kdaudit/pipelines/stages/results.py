@@ -15,6 +15,7 @@ from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.answers import answer_notes
+from kdaudit.pipelines.stages.attack_results import attack_notes, attack_results
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes
 from kdaudit.pipelines.stages.leak_table import leaks_of
@@ -49,6 +50,7 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
     models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
     leaks = list(leaks_of(run, audited))
     comparison, soft_hard, notes = _compare(audited)
+    attacks = attack_results(audited)
     gate = judge(audited.config.gate, comparison, models, not audited.corpus.sampled)
     return AuditResults(
         schema_version="2",
@@ -67,7 +69,8 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
         leaks=leaks,
         leak_suffixes=_count_suffixes(audited, leaks),
         generated=audited.generated,
-        notes=[*notes, *_missing(audited), *audited.prediction.notes],
+        attacks=attacks,
+        notes=[*notes, *_missing(audited), *attack_notes(attacks), *audited.prediction.notes],
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from kdaudit.attacks import Attack
 from kdaudit.config.audit import ExtractionBase, PredictorBase
 from kdaudit.corpus import ChatFormat
 from kdaudit.errors import ModelError
@@ -33,6 +34,8 @@ class Work(NamedTuple):
     """Where examples are cut, with the BOS token of the first model; `split_of` has each model's."""
     extraction: ExtractionBase
     predictor: PredictorBase
+    attacks: Sequence[Attack]
+    """What is run on every model, the first of them exact greedy extraction."""
     seed: int
     notes: list[Note]
     """What readers of the results should know of texts and tokenizers."""
