@@ -78,8 +78,11 @@ class Adapter(NamedTuple):
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter of PEFT and no whole weights; some tools add a config.json."""
-    whole = any((folder / name).exists() for name in (WHOLE, INDEX))
-    return (folder / ADAPTER_CONFIG).exists() and not whole
+    try:
+        whole = any((folder / name).exists() for name in (WHOLE, INDEX))
+        return (folder / ADAPTER_CONFIG).exists() and not whole
+    except PermissionError:
+        return False  # what reads the folder next says so
 
 
 def read_adapter(folder: Path, key: str) -> Adapter:
