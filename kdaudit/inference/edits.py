@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference.examples import Lengths, Ragged, no_matches
+from kdaudit.inference.prefixes import SharedPrompts
 
 TOO_FAR = -1
 """In place of a distance above the limit, which is not known."""
@@ -42,19 +43,10 @@ class EditLedger:
     """
 
     def __init__(self, prompts: Ragged, targets: Ragged, limits: Lengths) -> None:
-        rows: dict[bytes, int] = {}
-        first: list[int] = []
-        self._alive: list[list[_Band]] = []
-        matched = no_matches(targets)
+        matched, wanted = no_matches(targets), [target.tolist() for target in targets]
         self.found = NearMatches(matched, np.full(len(matched), TOO_FAR, dtype=np.int16))
-        for example, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-            row = rows.setdefault(prompt.tobytes(), len(rows))
-            if row == len(first):
-                first.append(example)
-                self._alive.append([])
-            self._alive[row].append(_Band(example, target.tolist(), int(limits[example])))
-        self.prompts = prompts.take(np.array(first, dtype=np.intp))
-        """Distinct prompts in the order in which they first stand."""
+        self.prompts, examples = SharedPrompts.of(prompts)
+        self._alive = [[_Band(one, wanted[one], int(limits[one])) for one in each] for each in examples]
         self.tokens: Lengths = np.array(
             [max(len(band.target) for band in alive) for alive in self._alive], dtype=np.int64
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,24 @@ class Ledger(Protocol):
         ...
 
 
+class SharedPrompts(NamedTuple):
+    """Examples by their prompt: those that share one share its one greedy continuation."""
+
+    prompts: Ragged
+    """Distinct prompts in the order in which they first stand."""
+    examples: list[list[int]]
+    """Numbers of each prompt's examples, ascending."""
+
+    @classmethod
+    def of(cls, prompts: Ragged) -> Self:
+        """Of one prompt for each example."""
+        examples: dict[bytes, list[int]] = {}
+        for example, prompt in enumerate(prompts):
+            examples.setdefault(prompt.tobytes(), []).append(example)
+        first = np.array([numbers[0] for numbers in examples.values()], dtype=np.intp)
+        return cls(prompts.take(first), [*examples.values()])
+
+
 class SuffixLedger:
     """Counts matched tokens; examples that share a prompt share its one greedy continuation.
 
@@ -32,24 +50,14 @@ class SuffixLedger:
     """
 
     def __init__(self, prompts: Ragged, targets: Ragged) -> None:
-        rows: dict[bytes, int] = {}
-        first: list[int] = []
-        self._alive: list[list[int]] = []
-        for example, prompt in enumerate(prompts):
-            row = rows.setdefault(prompt.tobytes(), len(rows))
-            if row == len(first):
-                first.append(example)
-                self._alive.append([])
-            self._alive[row].append(example)
-        self.prompts = prompts.take(np.array(first, dtype=np.intp))
-        """Distinct prompts in the order in which they first stand."""
+        self.prompts, self._alive = SharedPrompts.of(prompts)
         self.matched: NDArray[np.int16] = no_matches(targets)
         """Matched tokens of each example: int16 (examples,)."""
         lengths = targets.lengths
         self.tokens: Lengths = np.array([lengths[alive].max() for alive in self._alive], dtype=np.int64)
         """Tokens of the longest target of each distinct prompt: int64 (prompts,)."""
         self._targets = [target.tolist() for target in targets]
-        self._shown = [0] * len(first)
+        self._shown = [0] * len(self.prompts)
 
     def advance(self, row: int, tokens: Sequence[int]) -> bool:
         """Take the next tokens of prompt `row`; False once none of its targets goes on with them.

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdaudit.inference.base import EngineOptions, MatchedBytes
 from kdaudit.inference.examples import Lengths, Ragged
+from kdaudit.inference.prefixes import SharedPrompts
 
 EMPTY_TOKENS = 8
 """Tokens that write nothing which a continuation may hold: each other one writes a byte at least."""
@@ -34,23 +35,13 @@ class TextLedger:
     """
 
     def __init__(self, prompts: Ragged, targets: Ragged, pieces: Sequence[bytes | None], most: int) -> None:
-        rows: dict[bytes, int] = {}
-        first: list[int] = []
-        self._alive: list[list[int]] = []
-        for example, prompt in enumerate(prompts):
-            row = rows.setdefault(prompt.tobytes(), len(rows))
-            if row == len(first):
-                first.append(example)
-                self._alive.append([])
-            self._alive[row].append(example)
-        self.prompts = prompts.take(np.array(first, dtype=np.intp))
-        """Distinct prompts in the order in which they first stand."""
+        self.prompts, self._alive = SharedPrompts.of(prompts)
         self.matched: MatchedBytes = np.zeros(len(targets), dtype=np.int32)
         """Matched bytes of each example: int32 (examples,)."""
         self._targets = [target.astype(np.uint8).tobytes() for target in targets]
         self._pieces = pieces
-        self._shown = [0] * len(first)
-        self._empty = [0] * len(first)
+        self._shown = [0] * len(self.prompts)
+        self._empty = [0] * len(self.prompts)
         longest = np.array(
             [max(len(self._targets[one]) for one in alive) for alive in self._alive], dtype=np.int64
         )
