@@ -9,12 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import needs_vllm
+from sample_results import sample_dict
 
 from kdaudit.attacks import GREEDY
 from kdaudit.attacks.near_verbatim import GreedyAndNear, NearVerbatim
 from kdaudit.config.audit import EngineName
 from kdaudit.inference import Batch, EngineOptions, Ragged, start
 from kdaudit.inference.edits import TOO_FAR, EditLedger
+from kdaudit.reporting.other_attacks import attack_rows
+from kdaudit.reporting.personal_data_counts import count_tags
+from kdaudit.reporting.render import render
+from kdaudit.reporting.view import page
+from kdaudit.schemas.results import AuditResults
 
 
 def levenshtein(one: list[int], two: list[int]) -> int:
@@ -171,3 +177,24 @@ def test_engines_give_the_distances_of_plain_greedy_continuations(
     assert both.select(NearVerbatim.columns.names).equals(tables[NearVerbatim])
     assert both.select(GREEDY.columns.names).equals(tables[type(GREEDY)])
     assert not (GREEDY.exposed(both) & ~np.array(within)).any()
+
+
+def test_the_page_has_a_row_for_each_model_and_few_columns_of_edits() -> None:
+    values = sample_dict()
+    distances = [701, 9, 0, 3, 0, 1, 4, 2]
+    near = {
+        "max_edit_distance": 0.14,
+        "examples": 1000000,
+        "exposed": sum(distances),
+        "rate": sum(distances) / 1e6,
+        "ci95": [0.0006, 0.0008],
+        "distances": distances,
+    }
+    results = AuditResults.model_validate({**values, "attacks": {"soft": {"near_verbatim": near}}})
+    (row,) = attack_rows(results)
+    assert (row.name, row.more, row.by_edits, row.many_edits) == ("soft", 19, [9, 0, 3, 0, 1], 6)
+    text = render("report.html.j2", page=page(results, "a title", [], count_tags(results.leaks))).decode()
+    section = text[text.index('aria-labelledby="attacks"') :]
+    assert "at most 14% of them" in section
+    assert "More edits" in section
+    assert attack_rows(AuditResults.model_validate(values)) == []

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from kdaudit.schemas.results import AuditResults, ModelResult, NearVerbatimResult
 
+_COLUMNS = 5
+
 
 class AttackRow(NamedTuple):
     """One model."""
@@ -18,6 +20,17 @@ class AttackRow(NamedTuple):
     def more(self) -> int:
         """Examples that are exposed and not reproduced exactly."""
         return self.near.exposed - self.near.distances[0]
+
+    @property
+    def by_edits(self) -> list[int]:
+        """Of these, those that are 1, 2, ... edits away, as far as columns go."""
+        return self.near.distances[1 : 1 + _COLUMNS]
+
+    @property
+    def many_edits(self) -> int | None:
+        """Those that are more edits away; None if the limit allows none."""
+        rest = self.near.distances[1 + _COLUMNS :]
+        return sum(rest) if rest else None
 
 
 def attack_rows(results: AuditResults) -> list[AttackRow]:
