@@ -878,7 +878,10 @@ def test_sample_shows_the_defaults(load) -> None:
 
 
 PROMISED = [
-    "attacks",
+    "attacks.sampled",
+    "attacks.membership",
+    "attacks.canaries",
+    "attacks.sample",
     "compute",
     "gate.max_tagged",
     "gate.accept",

@@ -20,7 +20,8 @@ from click.testing import CliRunner
 from kdaudit.cli import main
 from kdaudit.runs.verify import check_files
 
-_BY_MODEL = ("engine_check", "extraction")
+# Exact and near-verbatim extraction are one pass: both stages are open while it writes.
+_BY_MODEL = ("engine_check", "attacks/near_verbatim")
 _STAGES = [
     "config",
     "corpus",
@@ -141,14 +142,16 @@ def test_sigkill_at_the_first_write_and_at_the_seal(
 
 def test_sigint_inside_a_write(driver: Driver, tmp_path: Path) -> None:
     chance = random.Random(2)
-    for stage in ("corpus", "extraction/hard", "results"):
+    for stage in ("corpus", "attacks/near_verbatim/hard", "results"):
         told = driver.run(tmp_path / "run", signal=signal.SIGINT, **driver.moment(stage, chance, "half"))
         assert told["code"] == 130, (stage, told)
         assert not list((tmp_path / "run").rglob("*.partial"))
     driver.finish_and_compare(tmp_path / "run")
 
 
-@pytest.mark.parametrize("stage", ["extraction/soft", "extraction/teacher", "perplexity/hard", "features"])
+@pytest.mark.parametrize(
+    "stage", ["attacks/near_verbatim/soft", "attacks/near_verbatim/teacher", "perplexity/hard", "features"]
+)
 def test_a_killed_worker_is_replaced_with_a_smaller_batch(driver: Driver, tmp_path: Path, stage: str) -> None:
     told = driver.run(tmp_path / "run", stage=stage, worker=1)
     assert told["code"] == 0, told
@@ -157,19 +160,19 @@ def test_a_killed_worker_is_replaced_with_a_smaller_batch(driver: Driver, tmp_pa
     assert warning == f"{name}: its worker process was killed; it is loaded again, with batches of a quarter"
     plan = json.loads((tmp_path / "run" / "manifest.json").read_text())["batch_plan"]
     batches = {f"{model}.sequences": 64 for model in ("soft", "hard", "teacher", "baseline")}
-    if stage.startswith("extraction"):
+    if stage.startswith("attacks"):
         batches[f"{name}.sequences"] = 16
     assert plan == {"shard_rows": 8, **batches}
     driver.finish_and_compare(tmp_path / "run")
 
 
-@pytest.mark.parametrize("stage", ["extraction/hard", "perplexity/soft"])
+@pytest.mark.parametrize("stage", ["attacks/near_verbatim/hard", "perplexity/soft"])
 def test_a_worker_that_dies_again_and_again_ends_the_run_which_can_go_on(
     driver: Driver, tmp_path: Path, stage: str
 ) -> None:
     told = driver.run(tmp_path / "run", stage=stage, worker=9)
     assert told["code"] == 4
-    assert stage.split("/")[1] in told["error"]
+    assert stage.split("/")[-1] in told["error"]
     assert "run again to resume" in told["error"]
     plan = json.loads((tmp_path / "run" / "manifest.json").read_text())["batch_plan"]
     assert plan.get("hard.sequences", 64) == 64, "a crowded hour must not slow the run that goes on"

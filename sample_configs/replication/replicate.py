@@ -34,7 +34,8 @@ from transformers.utils.logging import disable_progress_bar
 from kdaudit.cli.progress import ConsoleProgress
 from kdaudit.config.audit import CorpusConfig
 from kdaudit.config.yaml.loading import load_distill
-from kdaudit.corpus import open_documents
+from kdaudit.corpus import ExampleTokens, open_documents
+from kdaudit.distillation.bases import Base
 from kdaudit.distillation.families import random_model, train_bpe
 from kdaudit.distillation.folders import TrainingRecord, new_folder, save_model
 from kdaudit.distillation.training import Recipe, Training, WindowTrainer
@@ -160,9 +161,10 @@ def train_base(name: str, out: Path, console: ConsoleProgress) -> None:
     tokenizer = train_bpe((document.text for document in open_documents(config)), VOCABULARY)
     with TemporaryDirectory(dir=out) as scratch, new_folder(out / "bases" / name) as folder:
         file = Path(scratch) / "windows.bin"
-        windows = cut_windows(config, tokenizer, file, minimum=window, key="base", progress=lambda _: None)
+        whole = ExampleTokens(0, window)
+        windows = cut_windows(config, tokenizer, file, tokens=whole, key="base", progress=lambda _: None)
         model, record = _train(name, windows, tokenizer, Path(scratch), console)
-        save_model(model, tokenizer, record, folder)
+        save_model(model, tokenizer, record, folder, Base(None, record.settings["config"], name))
 
 
 def _train(

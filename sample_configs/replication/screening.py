@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from replicate import SEEDS, kdaudit, later_steps
 
 from kdaudit.config.yaml.loading import load_screen
-from kdaudit.corpus import pin_source
+from kdaudit.corpus import ExampleTokens, pin_source
 from kdaudit.errors import KdauditError
 from kdaudit.models.tokenizer import load_tokenizer
 from kdaudit.runs.files import write_bytes
@@ -115,7 +115,7 @@ def draw_control(folder: Path, seed: int) -> None:
     shutil.copytree(folder / "screen", control)
     config = load_screen(folder / "screen.yaml")
     flagged = pq.read_table(folder / "screen" / "risk.parquet")["flagged"].to_numpy()
-    how = Keeping(config.extraction.prefix_tokens + config.extraction.suffix_tokens, "window", "jsonl")
+    how = Keeping(ExampleTokens.of(config.extraction), "window", "jsonl")
     with RunStore.reopen(control) as run:
         drawn = np.random.default_rng(seed).permutation(flagged)
         write_kept(run, pin_source(config.corpus), load_tokenizer(folder / "teacher"), drawn, how)
@@ -225,8 +225,11 @@ def _screen_cells(record: ScreenRecord) -> list[str]:
     shares = []
     for recall in SHOWN_RECALLS:
         point = points.get(recall)
-        shares.append(_share(point and point.flagged_examples, record.corpus.examples))
-        shares.append(_share(point and point.flagged_documents, record.corpus.documents))
+        windows, documents = (
+            (None, None) if point is None else (point.flagged_examples, point.flagged_documents)
+        )
+        shares.append(_share(windows, record.corpus.examples))
+        shares.append(_share(documents, record.corpus.documents))
     auc, promise = record.predictor.auc, record.predictor.promise
     return [
         str(record.flagged.memorized),

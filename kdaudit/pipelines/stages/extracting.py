@@ -89,10 +89,13 @@ class Extracting:
         self, member: AuditedModel, attacks: Sequence[Attack], stamps: dict[str, Any]
     ) -> None:
         """Discard shards of other settings, or that may be of weights which were here meanwhile."""
+        run = self._work.run
         for attack in attacks:
             stage = attack_folder(attack, member)
-            if self._work.run.finished(stage) or self._work.run.begun_otherwise(stage, _with(attack, stamps)):
-                self._work.run.discard(*self._written(member, [attack]))
+            if run.finished(stage):
+                run.discard(*self._shards(member, [attack]))
+            elif run.begun_otherwise(stage, _with(attack, stamps)):
+                run.discard(*self._written(member, [attack]))
 
     def _continue_rest(self, members: Sequence[AuditedModel]) -> None:
         """Continue leaks with models that were extracted before all leaks were known."""
@@ -133,10 +136,14 @@ class Extracting:
         return [attack for attack in (first, *able) if not is_done(self._work, attack, member)]
 
     def _written(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
-        run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
-        places = [place for one in folders for place in (one, *_beside(one))]
-        shards = [shard for place in places for shard in run.shards(place)]
+        """Shards of these attacks, and what else was written with the model."""
+        shards = self._shards(member, attacks)
         return [*shards, layout.continuations(member.name), *check_files(member)]
+
+    def _shards(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
+        folders = [attack_folder(attack, member) for attack in attacks]
+        places = [place for one in folders for place in (one, *_beside(one))]
+        return [shard for place in places for shard in self._work.run.shards(place)]
 
     def _attack(
         self, attacks: Sequence[Attack], leaks: bool, member: AuditedModel, engine: LoadedModel
