@@ -32,6 +32,8 @@ class StandIn:
         self.model, self.tokenizer = model, tokenizer
         self.takes_ids = self.gives_ids = self.takes_more = self.streams = self.lists = True
         self.name = "big"
+        self.adds_before: int | None = None
+        """An id that it reads before all that it is given."""
         self.key: str | None = None
         self.context = 64
         self.asked: list[dict[str, Any]] = []
@@ -133,6 +135,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(400, {"error": {"message": "Unrecognized request argument: ignore_eos"}})
             return
         ids = prompt if isinstance(prompt, list) else server.tokenizer(prompt)["input_ids"]
+        ids = ids if server.adds_before is None else [server.adds_before, *ids]
         steps = server.continuation(ids, body["max_tokens"], bool(body.get("ignore_eos")))
         if not server.streams:
             with server.counted():
@@ -219,6 +222,14 @@ def dropped(handler: Handler) -> bool:
     handler.send(handler._event(prompt, [token], None, prompt))
     handler.close_connection = True
     handler.connection.close()
+    return True
+
+
+def cut_off(handler: Handler) -> bool:
+    """A stream that ends in order, but for half an event."""
+    handler._begin()
+    handler.wfile.write(b'd\r\ndata: {"choic\r\n')
+    handler.end()
     return True
 
 

@@ -168,6 +168,7 @@ PASSING = {
     "fails": stand_in.status(500),
     "overloaded": stand_in.status(503),
     "stream breaks off": stand_in.dropped,
+    "stream ends inside an event": stand_in.cut_off,
     "error in the stream": stand_in.broken('{"error": {"message": "cuda", "code": 500}}'),
     "slow": stand_in.slow(0.8),
 }
@@ -181,6 +182,17 @@ def test_what_passes_is_tried_again_and_changes_nothing(
         asked = engine(url, folder, timeout=0.5)
         server.faults = [PASSING[fault]] * 4
         assert asked.match(*examples).tolist() == expected(model, examples)
+
+
+def test_half_a_character_is_no_text_and_no_fault(
+    server: StandIn, folder: Path, examples: tuple[Ragged, Ragged]
+) -> None:
+    """JSON may hold one."""
+    prompt, targets = examples[0].take(np.array([0])), Ragged.of([list(b"\xed\xa0\x80")])
+    with server.running() as url:
+        asked = engine(url, folder)
+        server.faults = [stand_in.broken('{"choices": [{"text": "\\ud800x", "finish_reason": "stop"}]}')]
+        assert asked.match_text(prompt, targets).tolist() == [0]
 
 
 LASTING = {
@@ -238,6 +250,47 @@ def test_the_key_comes_from_the_environment_and_stands_in_no_message(
         monkeypatch.delenv("BIG_KEY")
         with pytest.raises(EngineError, match="the environment variable BIG_KEY is not set"):
             engine(url, folder, api_key_env="BIG_KEY")
+
+
+def repeating(key: str, status: int) -> stand_in.Fault:
+    """Answers with the key that it was given."""
+    message = f"{'unfit ' * 32}{key} is no key of ours"
+    if status:
+        return lambda handler: handler.answer(status, {"error": {"message": message}})
+    return stand_in.broken(json.dumps({"error": {"message": message, "code": 403}}))
+
+
+@pytest.mark.parametrize("status", [400, 503, 0])
+def test_a_key_that_a_server_repeats_stands_in_no_message(
+    status: int, server: StandIn, folder: Path, examples: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-0123456789abcdef"
+    monkeypatch.setenv("BIG_KEY", key)
+    with server.running() as url:
+        asked = engine(url, folder, api_key_env="BIG_KEY")
+        server.faults = [repeating(key, status)] * 60
+        with pytest.raises(EngineError) as caught:
+            asked.match(*examples)
+    assert "unfit" in str(caught.value)
+    assert "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["\u201cquoted\u201d", "two\nlines"])
+def test_what_cannot_be_a_key_is_refused_without_showing_it(
+    key: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIG_KEY", key)
+    with pytest.raises(ModelError, match="BIG_KEY holds characters that no key has") as caught:
+        check("http://127.0.0.1:9/v1", folder, api_key_env="BIG_KEY")
+    assert caught.value.key == "models.teacher.api_key_env"
+    assert key[:4] not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["....", "a" * 70, "a\x01b"])
+def test_a_host_that_no_network_knows_is_refused(host: str, folder: Path) -> None:
+    with pytest.raises(ModelError, match="is not an address that can be asked") as caught:
+        check(f"http://{host}/v1", folder)
+    assert caught.value.key == "models.teacher.path"
 
 
 def check(url: str, folder: Path, **changes: Any) -> Any:
@@ -303,7 +356,21 @@ def test_a_server_that_answers_otherwise_the_second_time_is_refused(server: Stan
             check(url, folder)
 
 
-def test_a_server_with_another_tokenizer_is_refused(server: StandIn, folder: Path, tmp_path: Path) -> None:
+def test_a_server_that_reads_more_ids_than_it_is_given_is_refused(server: StandIn, folder: Path) -> None:
+    server.adds_before = 1
+    with server.running() as url, pytest.raises(ModelError, match="other tokens than the ids") as caught:
+        check(url, folder)
+    assert caught.value.key == "models.teacher.path"
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_server_with_another_tokenizer_is_refused(
+    says: bool, server: StandIn, folder: Path, tmp_path: Path
+) -> None:
+    """Also where it does not say what it reads: it continues the text otherwise than the ids."""
+    server.gives_ids = says
+    with server.running() as url:
+        assert check(url, folder).ids_in
     described = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = described["model"]["vocab"]
     vocabulary["<unk>"], vocabulary["w2"] = vocabulary["w2"], vocabulary["<unk>"]

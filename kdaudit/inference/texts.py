@@ -66,12 +66,12 @@ class TextLedger:
     def _goes_on(self, example: int, row: int, piece: bytes) -> bool:
         """Count what a piece matches of an example's target; whether there is more of it to match."""
         rest = self._targets[example][self._shown[row] :]
-        common = _common(rest, piece)
+        common = common_bytes(rest, piece)
         self.matched[example] += common
         return common == len(piece) < len(rest)
 
 
-def _common(one: bytes, two: bytes) -> int:
+def common_bytes(one: bytes, two: bytes) -> int:
     """Bytes that both begin with."""
     if one.startswith(two):
         return len(two)

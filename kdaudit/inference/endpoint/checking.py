@@ -10,8 +10,8 @@ from typing import Any
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.errors import ModelError
 from kdaudit.inference.endpoint.client import EndpointClient, EndpointError, MissingKeyError
-from kdaudit.inference.endpoint.ways import SPARE, Way, ask_once, find_way
-from kdaudit.models.tokenizer import ModelTokenizer
+from kdaudit.inference.endpoint.ways import SAMPLE, SPARE, Way, ask_once, find_way
+from kdaudit.models.tokenizer import ModelTokenizer, bos_token_id
 
 _TEXT = (
     "The quick brown fox \N{EM DASH} 1,234 na\u00efve caf\u00e9s,\n\t\u6771\u4eac; (c) 2024: jumps over a dog"
@@ -128,16 +128,38 @@ def _check_text(client: EndpointClient, way: Way, key: str) -> None:
 def _check_reading(
     client: EndpointClient, way: Way, tokenizer: ModelTokenizer, endpoint: Endpoint, key: str
 ) -> None:
-    """Refuse another tokenizer than the server's, where the server says which tokens it reads."""
+    """Refuse a server that reads other tokens than the tokenizer makes, or than it is given.
+
+    Most say what they read. What takes text alone and does not say so makes its own tokens, and is believed.
+    """
+    given = ask_once(client, way, SAMPLE, 1) if way.ids_in else []
+    taken = next((piece.prompt_token_ids for piece in given if piece.prompt_token_ids), SAMPLE)
+    if taken != SAMPLE:
+        raise ModelError(
+            f"{endpoint.url} reads other tokens than the ids that it is given",
+            fix="let the server add no BOS token, and change no ids",
+            key=f"{key}.path",
+        )
     said = ask_once(client, way, _TEXT, 1)
     read = next((piece.prompt_token_ids for piece in said if piece.prompt_token_ids), None)
     own = tokenizer.encode(_TEXT)
-    if read is not None and list(read[-len(own) :]) != own:
+    if read is None and way.ids_in:
+        alike = _reads_alike(client, way, own, bos_token_id(tokenizer))
+    else:
+        alike = read is None or list(read[-len(own) :]) == own
+    if not alike:
         raise ModelError(
             f"{endpoint.url} reads text as other tokens than the tokenizer that the audit takes for it",
             fix="name the model's own tokenizer, a folder or hub id",
             key=f"{key}.tokenizer",
         )
+
+
+def _reads_alike(client: EndpointClient, way: Way, ids: list[int], bos: int | None) -> bool:
+    """Whether a text is continued as its ids are, with a BOS token or without, where nothing else tells."""
+    given = [_TEXT, ids, *([] if bos is None else [[bos, *ids]])]
+    said = ["".join(piece.text for piece in ask_once(client, way, one, _PROBED)) for one in given]
+    return said[0] in said[1:]
 
 
 def _check_repeats(

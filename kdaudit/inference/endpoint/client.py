@@ -2,7 +2,7 @@
 
 Nothing but the address that the user named is contacted: redirects are not followed, and proxies and
 passwords of the environment (HTTPS_PROXY, .netrc) are not used. The key is read from the environment when
-the client is made, and stands in no message.
+the client is made, and stands in no message, also where a server repeats it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Taker(Protocol):
 
 _R = TypeVar("_R")
 _T = TypeVar("_T", bound=Taker)
+_Hide = Callable[[str], str]
 
 ATTEMPTS = 6
 """Times that a request is sent before the server is said to fail."""
@@ -39,6 +40,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _CONNECT = 10.0
 _BUSY = (408, 409, 425, 429)
 """Statuses that pass by themselves, as do all from 500 on."""
+_NO_ADDRESS = "is not an address that can be asked"
 _QUOTED = 200
 """Characters of a server's own message that are shown."""
 
@@ -68,7 +70,7 @@ class EndpointError(Exception):
 
 
 class MissingKeyError(EndpointError):
-    """The environment variable that should hold the key is not set."""
+    """The environment variable that should hold the key is not set, or holds what cannot be one."""
 
 
 class _PassingError(Exception):
@@ -87,20 +89,24 @@ class EndpointClient:
         attempts: times that a request is sent.
 
     Raises:
-        MissingKeyError: the variable of the key is not set.
+        MissingKeyError: the variable of the key is not set, or holds no key.
+        EndpointError: the address cannot be asked.
 
     """
 
     def __init__(self, endpoint: Endpoint, attempts: int = ATTEMPTS) -> None:
-        self._endpoint, self._attempts = endpoint, attempts
-        self._http = httpx.Client(
-            base_url=f"{endpoint.url}/",
-            headers=_authorization(endpoint),
-            timeout=httpx.Timeout(endpoint.timeout, connect=min(_CONNECT, endpoint.timeout)),
-            limits=httpx.Limits(max_connections=endpoint.concurrency),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        self._endpoint, self._attempts, self._key = endpoint, attempts, _key(endpoint)
+        try:
+            self._http = httpx.Client(
+                base_url=f"{endpoint.url}/",
+                headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+                timeout=httpx.Timeout(endpoint.timeout, connect=min(_CONNECT, endpoint.timeout)),
+                limits=httpx.Limits(max_connections=endpoint.concurrency),
+                follow_redirects=False,
+                trust_env=False,
+            )
+        except httpx.InvalidURL as error:
+            raise EndpointError(_NO_ADDRESS) from error
 
     def models(self) -> list[dict[str, Any]]:
         """What the server says of each model that it has.
@@ -155,14 +161,14 @@ class EndpointClient:
     def _answer(self, method: str, path: str, body: dict[str, Any] | None = None) -> Iterator[httpx.Response]:
         with self._http.stream(method, path, json=body) as answer:
             if answer.status_code != httpx.codes.OK:
-                raise _refused(answer)
+                raise _refused(answer, self._hidden)
             yield answer
 
     def _again(self, ask: Callable[[], _R]) -> _R:
         """Ask as often as it may help."""
         for attempt in range(self._attempts):
             try:
-                return _explained(ask)
+                return _explained(ask, self._hidden)
             except _PassingError as error:
                 if attempt == self._attempts - 1:
                     tries = "" if attempt == 0 else f" ({self._attempts} attempts)"
@@ -170,18 +176,25 @@ class EndpointClient:
                 time.sleep(_pause(attempt, error.wait))
         raise AssertionError  # at least one attempt is made
 
+    def _hidden(self, said: str) -> str:
+        """A message without the key, which some servers repeat."""
+        return said.replace(self._key, "***") if self._key else said
 
-def _authorization(endpoint: Endpoint) -> dict[str, str]:
+
+def _key(endpoint: Endpoint) -> str:
+    """The key; empty where none is sent."""
     name = endpoint.api_key_env
     if name is None:
-        return {}
+        return ""
     key = os.environ.get(name, "").strip()
     if not key:
         raise MissingKeyError(f"the environment variable {name} is not set")
-    return {"Authorization": f"Bearer {key}"}
+    if not (key.isascii() and key.isprintable()):
+        raise MissingKeyError(f"the environment variable {name} holds characters that no key has")
+    return key
 
 
-def _explained(ask: Callable[[], _R]) -> _R:
+def _explained(ask: Callable[[], _R], hidden: _Hide) -> _R:
     """What may pass as `_PassingError`, all else as `EndpointError`."""
     try:
         return ask()
@@ -189,11 +202,14 @@ def _explained(ask: Callable[[], _R]) -> _R:
         unreachable = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         raise _PassingError(_no_answer(error), unreachable=unreachable) from error
     except ServerError as error:
+        said = hidden(str(error))
         if error.status in _BUSY or error.status >= 500:
-            raise _PassingError(f"its stream ended with an error ({_short(str(error))})") from error
-        raise EndpointError(_short(str(error)), Refusal(error.status, str(error))) from error
+            raise _PassingError(f"its stream ended with an error ({_short(said)})") from None
+        raise EndpointError(f"answers with an error: {_short(said)}", Refusal(error.status, said)) from None
     except BadAnswerError as error:
         raise EndpointError(f"answers with {error}") from error
+    except (httpx.InvalidURL, UnicodeError) as error:  # of a host's name that no network knows
+        raise EndpointError(_NO_ADDRESS) from error
     except httpx.HTTPError as error:
         raise EndpointError(f"cannot be asked ({type(error).__name__})") from error
 
@@ -206,8 +222,8 @@ def _no_answer(error: httpx.HTTPError) -> str:
     return f"its connection broke off ({type(error).__name__})"
 
 
-def _refused(answer: httpx.Response) -> Exception:
-    status, text = answer.status_code, _message(answer)
+def _refused(answer: httpx.Response, hidden: _Hide) -> Exception:
+    status, text = answer.status_code, hidden(_message(answer))
     said = f"HTTP {status}{f': {_short(text)}' if text else ''}"
     if 300 <= status < 400:
         return EndpointError(f"redirects to another address (HTTP {status}), which is not followed")

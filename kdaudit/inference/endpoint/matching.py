@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from kdaudit.inference.endpoint.client import Taker
 from kdaudit.inference.endpoint.stream import BadAnswerError, Piece
+from kdaudit.inference.texts import common_bytes
 
 Decode = Callable[[Sequence[int]], str]
 _HALF = "\N{REPLACEMENT CHARACTER}"
@@ -79,13 +80,7 @@ class ByBytes:
 
     def matched(self) -> list[int]:
         """See `Follower.matched`."""
-        return [_common(self._shown, target) for target in self._targets]
-
-
-def _common(one: bytes, other: bytes) -> int:
-    """Bytes that both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+        return [common_bytes(self._shown, target) for target in self._targets]
 
 
 class _Text(NamedTuple):

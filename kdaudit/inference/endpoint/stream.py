@@ -77,14 +77,13 @@ def bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, whatever ends them."""
+    """Lines, by CR and LF or LF alone; one that is not ended broke off, and is none."""
     rest = b""
     for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
         if len(rest) > _MOST_BYTES:
             raise BadAnswerError("a line of more than 4 MiB")
         yield from (line.rstrip(b"\r") for line in whole)
-    yield rest
 
 
 def _piece(data: bytes) -> Piece:
@@ -98,7 +97,9 @@ def _piece(data: bytes) -> Piece:
     if not isinstance(choice, dict) or not isinstance(choice.get("text"), str):
         raise BadAnswerError("JSON that is no completion: it has no choices.0.text")
     ends = choice.get("finish_reason") is not None
-    return Piece(choice["text"], _ids(choice, "token_ids"), _ids(choice, "prompt_token_ids"), ends)
+    # JSON may hold halves of characters that are no text.
+    text = choice["text"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return Piece(text, _ids(choice, "token_ids"), _ids(choice, "prompt_token_ids"), ends)
 
 
 def _object(data: bytes) -> dict[str, Any]:
