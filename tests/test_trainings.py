@@ -114,6 +114,16 @@ def written(out: Path) -> TrainingsResults:
     return TrainingsResults.model_validate_json((out / "trainings.json").read_bytes())
 
 
+def test_where_a_model_answers_cannot_be_guessed_from_the_file(runs: Runs, tmp_path: Path) -> None:
+    """The fingerprint of a model behind an endpoint is over its address."""
+    behind = "endpoint:" + "e" * 64
+    dirs = [runs.add(seed, lambda data: data["models"]["hard"].update(fingerprint=behind)) for seed in (0, 1)]
+    out = tmp_path / "out"
+    assert report(*dirs, "--out", out).exit_code == 0
+    assert "e" * 64 not in (out / "trainings.json").read_text()
+    assert [one.models["hard"] for one in written(out).runs] == ["endpoint", "endpoint"]
+
+
 def test_each_figure_stands_as_in_its_run_with_mean_and_spread(runs: Runs, tmp_path: Path) -> None:
     dirs = [runs.add(seed) for seed in (0, 1, 2)]
     out = tmp_path / "out"

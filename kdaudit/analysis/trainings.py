@@ -83,7 +83,7 @@ def over_trainings(found: Sequence[AuditResults]) -> TrainingsResults:
 
 
 def _training(run: AuditResults) -> Training:
-    models = {name: model.fingerprint for name, model in run.models.items()}
+    models = {name: model.public_fingerprint for name, model in run.models.items()}
     return Training(name=run.name, created=run.created, models=models)
 
 

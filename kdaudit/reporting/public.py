@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AuditResults, CorpusResult, ModelResult, PublicResults
+from kdaudit.schemas.results import AuditResults, CorpusResult, PublicResults
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
@@ -43,19 +43,16 @@ def without_private_parts(results: AuditResults) -> PublicResults:
     kept = dict(results)
     kept |= {
         "corpus": _public_corpus(results.corpus),
-        "models": {name: _public_model(model) for name, model in results.models.items()},
+        "models": {
+            name: model.model_copy(update={"fingerprint": model.public_fingerprint})
+            for name, model in results.models.items()
+        },
         "generated": _public_corpus(results.generated),
         "notes": notes_without_paths(results.notes, path),
         "predictor": results.predictor.model_copy(update={"reason": cleared}),
         "leaks": [dict(leak) | {"document_id": "", "tags": []} for leak in results.leaks],
     }
     return PublicResults.model_validate(kept)
-
-
-def _public_model(model: ModelResult) -> ModelResult:
-    """An endpoint's fingerprint is over its address, which could be guessed."""
-    behind = model.fingerprint.startswith("endpoint:")
-    return model.model_copy(update={"fingerprint": "endpoint"}) if behind else model
 
 
 def _public_corpus(corpus: CorpusResult | None) -> dict[str, Any] | None:

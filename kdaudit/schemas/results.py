@@ -195,6 +195,11 @@ class ModelResult(Result):
     quantization: str | None = None
     """Format of quantized weights, as in `compressed-tensors, INT8 W8A8`; None for whole weights."""
 
+    @property
+    def public_fingerprint(self) -> str:
+        """The fingerprint; that of a model behind an endpoint is over its address, which could be guessed."""
+        return "endpoint" if self.fingerprint.startswith("endpoint:") else self.fingerprint
+
 
 class AlsoBase(Result):
     """Of a student's examples, those that the untouched base model completes too: known before training."""
