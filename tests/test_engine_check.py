@@ -37,6 +37,7 @@ from kdaudit.inference.agreement import (
     ask,
     compare,
     rounding_of,
+    share_of_ties,
 )
 from kdaudit.inference.base import Masking
 from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
@@ -178,6 +179,28 @@ def test_an_engine_that_counts_a_wrong_token_as_right_is_refused() -> None:
     everything = compare(said, asked, np.full(8, 6, np.int16), _EXACT)
     assert len(everything.departures) == 4
     assert not everything.holds
+
+
+def test_the_share_of_near_ties_leaves_out_what_lies_behind_a_windows_end() -> None:
+    margins = np.array([[0.005, 0.5, 0.0], [0.01, 0.02, 0.5]], np.float32)
+    said = _said(margins, 2, 3)._replace(lengths=np.array([2, 3]))
+    assert share_of_ties(said, _EXACT) == pytest.approx(2 / 5)
+
+
+def test_a_check_at_near_ties_alone_says_that_it_shows_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys.write_audit(tmp_path)
+    monkeypatch.setattr(engine_check, "share_of_ties", lambda *_: 0.9)
+    done = _run(tmp_path, "--json")
+    assert done.exit_code == 0, done.stderr
+    results = json.loads(done.stdout)
+    said = "the engine check shows little. At 90% of its positions"
+    notes = {one["subject"]: one["text"] for one in results["notes"] if one["code"] == "engine_check_weak"}
+    assert notes.keys() == results["models"].keys()
+    assert all(text.startswith(f"{name}: {said}") for name, text in notes.items())
+    assert said in done.stderr
+    assert said in (tmp_path / "run" / "report.public.html").read_text()
 
 
 def test_tolerance_is_a_multiple_of_the_widest_tie_that_rounding_turned() -> None:

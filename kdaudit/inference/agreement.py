@@ -162,6 +162,12 @@ def rounding_of(said: Continuations, probe: Probe, dtype: str) -> Rounding:
     return Rounding(tolerance, (int(flipped.sum()) + 3) / flipped.size)
 
 
+def share_of_ties(said: Continuations, rounding: Rounding) -> float:
+    """Share of the positions that are near ties: where another model's token would pass as rounding."""
+    margins = said.margins[said.counted(len(said.tokens))]
+    return float((margins <= rounding.tolerance).mean())
+
+
 def ask(said: Continuations, seed: int) -> Asked:
     """The continuations, and some of them with a wrong token at a seeded position."""
     windows, ends = len(said.tokens), said.ends

@@ -24,6 +24,7 @@ NoteCode = Literal[
     "answers_recur",
     "tags_not_searched",
     "engine_not_checked",
+    "engine_check_weak",
     "rounding_unknown",
     "bits_per_byte_unknown",
     "same_weights",

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kdaudit.errors import reason
 from kdaudit.inference import Batch, Ragged
-from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding
+from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding, share_of_ties
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.inference.executors import LoadedModel
 from kdaudit.inference.retry import retry_on_oom
@@ -37,6 +37,8 @@ from kdaudit.schemas.results import EngineCheck, Result
 
 _SAID = Continuations._fields[:3]
 """Columns of engine_check/MODEL.parquet that hold a row of a window each."""
+_WEAK = 0.75
+"""Share of near ties above which a check shows little."""
 _SHARDS = 4
 """Shards that the prefixes come from: a corpus may have more than should be read for a few dozen."""
 
@@ -49,13 +51,17 @@ class Checked(Result):
     engine: tuple[str, ...]
     """What was checked: the fields of `EngineInfo`."""
     note: str | None
-    """Why there could be none."""
+    """Why there could be none, or why it shows little."""
 
 
 def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
-    """A note for each model, by its name, whose engine was not checked."""
+    """A note for each model, by its name, whose engine was not checked, or whose check shows little."""
     return [
-        Note(code="engine_not_checked", subject=name, text=one.note)
+        Note(
+            code="engine_not_checked" if one.check is None else "engine_check_weak",
+            subject=name,
+            text=one.note,
+        )
         for name, one in checked.items()
         if one.note
     ]
@@ -123,7 +129,21 @@ def check_loaded(work: Work, member: AuditedModel, asking: Asking) -> None:
         seconds=round(float(table.schema.metadata[b"seconds"]) + time.monotonic() - began, 3),
         reference=said.about,
     )
-    _write_outcome(work, member, Checked(check=check, engine=tuple(asking.info), note=None))
+    note = _weakness(member, share_of_ties(said.continuations, said.rounding))
+    if note is not None:
+        work.warn(note)
+    _write_outcome(work, member, Checked(check=check, engine=tuple(asking.info), note=note))
+
+
+def _weakness(member: AuditedModel, ties: float) -> str | None:
+    """What a check is worth at whose positions so large a share are near ties; None if it shows enough."""
+    if ties <= _WEAK:
+        return None
+    return (
+        f"{member.name}: the engine check shows little. At {ties:.0%} of its positions the two likeliest "
+        "tokens are closer than what rounding changes in this model, so that the tokens of another model "
+        "would pass as near ties. In float32, or with weights that are not quantized, it would show more."
+    )
 
 
 def read_checked(work: Work, member: AuditedModel) -> Checked:
