@@ -1,4 +1,4 @@
-"""Tiny quantized models, rounded to the nearest value: compressed-tensors, GPTQ, AWQ, bitsandbytes."""
+"""Tiny quantized models, rounded to the nearest value: compressed-tensors, GPTQ, AWQ."""
 
 from __future__ import annotations
 
@@ -127,19 +127,3 @@ def _awq(weight: torch.Tensor, group: int) -> _Tensors:
     order = (0, 2, 4, 6, 1, 3, 5, 7)
     zeros = torch.full_like(scales, 8).int()
     return {"qweight": _packed(numbers, order), "qzeros": _packed(zeros, order), "scales": scales}
-
-
-def bitsandbytes(base: Path, folder: Path, bits: int) -> None:
-    """Save a model as transformers quantizes it with bitsandbytes: INT8 or NF4."""
-    from transformers import BitsAndBytesConfig
-
-    how = (
-        BitsAndBytesConfig(load_in_8bit=True)
-        if bits == 8
-        else BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
-        )
-    )
-    model = AutoModelForCausalLM.from_pretrained(base, quantization_config=how, device_map="cpu")
-    model.save_pretrained(folder)
-    toys.tokenizer().save_pretrained(folder)

@@ -221,6 +221,15 @@ def test_what_this_machine_cannot_run_is_refused_with_what_could(
     assert fix in told.fix
 
 
+def test_a_baseline_is_read_by_transformers_though_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantized, "find_spec", lambda _: None)
+    found, how = of("awq", bits=3), {"scored": False, "on_gpu": True}
+    assert quantized.obstacle(found, "vllm", "float16", **how) is None
+    told = quantized.obstacle(found, "vllm", "float16", **how, compared=True)
+    assert told is not None
+    assert told.fix == "run pip install gptqmodel"
+
+
 def test_what_runs_has_no_obstacle() -> None:
     runs = [
         (of("compressed-tensors", _INT8, {"num_bits": 8, "dynamic": True}), "vllm", "float32"),
@@ -234,12 +243,20 @@ def test_what_runs_has_no_obstacle() -> None:
         assert quantized.obstacle(of(method, bits=4), "vllm", "bfloat16", scored=True, on_gpu=False) is None
 
 
+def margin(model: Any, ids: np.ndarray) -> float:
+    """The best logit behind some tokens less the second, as a share of the best less the median."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids.tolist()])).logits[0, -1]
+    best, second = logits.topk(2).values
+    return float((best - second) / (best - logits.median()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=needs_vllm)])
 def test_gptq_and_awq_match_their_weights_written_out(packed: Path, engine: str, tmp_path: Path) -> None:
-    """The numbers that went into the packing, times their scales.
+    """The numbers that went into the packing, times their scales; vLLM, in float16, but for near ties.
 
-    vLLM, which reads the packed ones, agrees with them as far as its engine check tells.
+    Each difference must lie at one. The engine check alone would not see that both sides unpack wrongly.
     """
     model = AutoModelForCausalLM.from_pretrained(packed / "base", dtype=torch.float32)
     for name, module in model.named_modules():
@@ -269,6 +286,10 @@ def test_gptq_and_awq_match_their_weights_written_out(packed: Path, engine: str,
     for name in ("gptq", "awq"):
         check = results["models"][name]["engine_check"]
         assert check["disagreeing"] == 0
-        assert check["positions"] > check["windows"]
-        if engine == "transformers":  # in float32; vLLM runs these formats in half precision alone
-            assert np.array_equal(matched(tmp_path / "run", name), oracle), name
+        assert check["tolerance"] < 0.02
+        found = matched(tmp_path / "run", name)
+        different = np.flatnonzero(found != oracle)
+        assert len(different) <= (0 if engine == "transformers" else len(oracle) // 6)
+        for row in different:
+            end = toys.PREFIX + min(found[row], oracle[row])
+            assert margin(by_hand, ids[row, :end]) <= check["tolerance"], (name, row)

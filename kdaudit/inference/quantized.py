@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | compressed-tensors INT8 W8A8 | yes | yes |
 | compressed-tensors FP8 W8A8, dynamic | yes | yes |
-| compressed-tensors FP8 W8A8, static | has no kernel | yes |
+| compressed-tensors FP8 W8A8, static | has no kernel | not tried with real scales |
 | compressed-tensors INT4 W4A16 | yes, in half precision | yes |
 | compressed-tensors INT8 W8A16 | has no kernel | yes |
 | GPTQ, AWQ, 4 bits | yes, in half precision | yes, see `unpacking` |
@@ -48,7 +48,13 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(
-    found: Quantization, engine: EngineName, dtype: str, *, scored: bool, on_gpu: bool
+    found: Quantization,
+    engine: EngineName,
+    dtype: str,
+    *,
+    scored: bool,
+    on_gpu: bool,
+    compared: bool = False,
 ) -> Obstacle | None:
     """What stands in the way of a quantized model here; None where nothing is known.
 
@@ -58,6 +64,8 @@ def obstacle(
         dtype: float32, bfloat16 or float16: what it is to be run in.
         scored: whether transformers will read it, too, for perplexities or features.
         on_gpu: whether the machine has a GPU.
+        compared: whether it is a baseline beside a teacher, which transformers reads in any audit: how near
+            it is to what others memorize.
 
     """
     if found.name == "bitsandbytes, INT8":
@@ -68,20 +76,21 @@ def obstacle(
         )
     if engine == "vllm" and (lacking := _vllm(found, dtype, on_gpu)):
         return lacking
-    return _transformers(found, engine) if scored or engine == "transformers" else None
+    reads = scored or compared or engine == "transformers"
+    return _transformers(found, engine, compared=compared) if reads else None
 
 
-def _transformers(found: Quantization, engine: EngineName) -> Obstacle | None:
+def _transformers(found: Quantization, engine: EngineName, *, compared: bool) -> Obstacle | None:
     lacking = [name for name in _PACKAGES[found.method] if find_spec(name) is None]
     if not lacking or unpacks(found):
         return None
     names = " ".join(name.replace("_", "-") for name in lacking)
-    other = "set extraction.engine to vllm, " if engine == "transformers" else ""
+    other = "set extraction.engine to vllm," if engine == "transformers" else ""
     alone = " predictor.enabled to false, and leave the holdout out: then vLLM alone runs it"
     return Obstacle(
         f"transformers needs {' and '.join(lacking)} to read it",
         f"run pip install {names}"
-        + (f", or {other or 'set'}{alone}" if found.method in ("gptq", "awq") else ""),
+        + (f", or {other or 'set'}{alone}" if found.method in ("gptq", "awq") and not compared else ""),
     )
 
 

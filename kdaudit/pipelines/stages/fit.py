@@ -63,7 +63,8 @@ def check_quantized(extraction: ExtractionBase, models: AuditedModels, *, scored
         wanted = member.config.dtype or extraction.dtype
         dtype = own_dtype(read_config(member.model.folder)) if wanted == "auto" else wanted
         engine = extraction.engine or "transformers"
-        lacking = obstacle(found, engine, dtype, scored=scored, on_gpu=_accelerators() > 0)
+        compared = member.role == "baseline" and models.teacher is not None
+        lacking = obstacle(found, engine, dtype, scored=scored, on_gpu=_accelerators() > 0, compared=compared)
         if lacking is not None:
             raise ModelError(
                 f"{member.model.name} is quantized ({found.name}), and {lacking.what}",
@@ -78,9 +79,10 @@ def quantization_notes(models: AuditedModels) -> list[Note]:
     for member in models.members:
         if (found := member.model.quantization) is None:
             continue
+        counts = ", and the engine check counts such places as near ties"
         rounds = (
             " It rounds activations too, which engines do each in its own way: what extraction and scores "
-            "find may differ where that decides, and the engine check counts such places as near ties."
+            f"find may differ where that decides{counts if found.method == 'compressed-tensors' else ''}."
         )
         text = f"{member.name} is measured as it is released, quantized ({found.name})."
         text += rounds if found.rounds_activations else ""
