@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from kdaudit.config.yaml.loading import load_distill
 from kdaudit.distillation.lab import run_distill
+from kdaudit.distillation.outcome import _scratch
+from kdaudit.runs.files import own_folder
 
 peft = pytest.importorskip("peft", reason="peft is not installed (kdaudit[lora])")
 
@@ -149,3 +151,12 @@ def test_without_peft_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     done = toys.kdaudit("distill", "distill.yaml", "--out", "out", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "student.lora: peft is not installed; run pip install 'kdaudit[lora]'" in done.stderr
+
+
+def test_what_a_killed_call_merged_is_removed(tmp_path: Path) -> None:
+    """It is as large as the base model."""
+    (own_folder(tmp_path) / "soft").mkdir()
+    (tmp_path / "teacher").mkdir()
+    with _scratch(tmp_path) as folder:
+        assert {*tmp_path.iterdir()} == {folder, tmp_path / "teacher"}
+    assert [*tmp_path.iterdir()] == [tmp_path / "teacher"]

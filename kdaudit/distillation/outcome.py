@@ -21,7 +21,7 @@ from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
 from kdaudit.runs import layout
-from kdaudit.runs.files import own_folder, read_bounded, write_file
+from kdaudit.runs.files import own_folder, read_bounded, remove_own, write_file
 from kdaudit.runs.manifest import environment
 from kdaudit.schemas.distillation import DistillRecord, TrainedModel
 
@@ -151,7 +151,11 @@ def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
 
 @contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
-    """An empty folder beside the models, gone when the block ends."""
+    """An empty folder beside the models, gone when the block ends, as is what a killed call left there.
+
+    Such folders stand there one at a time.
+    """
+    remove_own(out, deep=False)
     folder = own_folder(out)
     try:
         yield folder
