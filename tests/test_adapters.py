@@ -27,6 +27,7 @@ from kdaudit.config.audit import ModelConfig
 from kdaudit.errors import ModelError
 from kdaudit.inference.merging import MergeFiles, _check_same, merge
 from kdaudit.inference.transformers import load_model
+from kdaudit.models.audited import AuditedModel, _adapters
 from kdaudit.models.resolving import resolve_model
 
 peft = pytest.importorskip("peft", reason="peft is not installed (kdaudit[lora])")
@@ -178,6 +179,19 @@ def test_a_relative_base_is_taken_from_the_adapters_folder(adapter: Path, base: 
     shutil.copytree(base, adapter.parent / "beside")
     change(adapter, base_model_name_or_path="../beside")
     assert resolve(adapter).folder == adapter.parent / "beside"
+
+
+def test_a_note_tells_of_another_base_than_the_adapter_names(adapter: Path, base: Path) -> None:
+    """A base of the same shapes fits, and may be another model."""
+    given = {"path": str(base)}
+    for named, said in (("org/other", " Its adapter_config.json names 'org/other'."), (str(base), "")):
+        change(adapter, base_model_name_or_path=named)
+        config = ModelConfig(path=str(adapter), base=given)
+        member = AuditedModel("own", "student", None, KEY, config, resolve(adapter, base=given), None)
+        (note,) = _adapters([member])
+        assert note.text.endswith(
+            f"measured merged into {base}, the base model that the configuration names.{said}"
+        )
 
 
 def test_an_adapters_own_tokenizer_comes_first(adapter: Path, base: Path) -> None:

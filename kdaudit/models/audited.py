@@ -259,11 +259,13 @@ def _adapters(members: Sequence[AuditedModel]) -> Iterator[Note]:
                 "the configuration" if member.config.base else "its adapter_config.json",
             )
             commit = f" at commit {base.revision}" if base.revision else ""
+            named = adapted.adapter.base if member.config.base else None
+            other = f" Its adapter_config.json names '{named}'." if named not in (None, base.path) else ""
             yield Note(
                 code="adapter",
                 subject=member.name,
                 text=f"{member.name} is an adapter ({adapted.adapter.summary}), measured merged into "
-                f"{base.path}{commit}, the base model that {namer} names.",
+                f"{base.path}{commit}, the base model that {namer} names.{other}",
             )
 
 
