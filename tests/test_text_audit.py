@@ -65,6 +65,7 @@ STUDENTS = [
 MODELS = {"teacher": "./teacher", "baseline": "./baseline", "students": STUDENTS}
 OWN = ("own", "baseline")
 """Models whose tokenizer is not the teacher's."""
+LENGTHS = ("prefix_tokens", "suffix_tokens")
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +213,12 @@ def test_the_page_and_notes_say_who_is_compared_by_text(learners: Path, found: d
     assert notes["compared_by_text"].startswith("Compared by text: baseline, own.")
     page = (learners / "runs" / "toy" / "report.html").read_text()
     assert "compared by text" in page
+    assert "the prefix that the model is given" in page
+    lengths = {row["example_id"]: row for row in rows_of(learners, "examples").to_pylist()}
+    for leak in found["leaks"]:
+        example = lengths[leak["example_id"]]
+        assert [leak[key] for key in LENGTHS] == [example[key] for key in LENGTHS]
+    assert len({leak["suffix_tokens"] for leak in found["leaks"]}) > 1
     leaks = pq.read_table(learners / "runs" / "toy" / "leaks.parquet").to_pylist()
     own = {
         leak["example_id"]: model["continuation"]

@@ -70,7 +70,7 @@ class LeakCard(NamedTuple):
     suffix_hmac: str
     text: QuotedText | None
     prefix_tokens: int | None = None
-    """Of a prompt with its answer; None where all examples have as many."""
+    """Of its prefix, or prompt; None where all examples have as many."""
     suffix_tokens: int | None = None
 
     @property

@@ -171,7 +171,8 @@ class ModelResult(Result):
     windows_memorized: int
     """Occurrences of the memorized examples in the corpus."""
     survival: list[float]
-    """Entry k is the share of examples with at least k matched tokens, k = 0 to suffix_tokens."""
+    """Entry k is the share with at least k matched tokens of the examples whose suffix has k: k = 0 to
+    suffix_tokens, or to the longest suffix where lengths differ."""
     holdout: Floor | None
     perplexity: float | None
     """Of the holdout text, over all tokens after the first of each window."""
@@ -429,7 +430,7 @@ class Leak(Result):
     suffix_hmac: str
     """HMAC-SHA256 of the suffix's text under a key that stays in the run directory."""
     prefix_tokens: int | None = None
-    """Tokens that the model is given, of prompts and answers; None where all examples have as many."""
+    """Tokens that the model is given; None where all examples have as many."""
     suffix_tokens: int | None = None
     """Tokens that it reproduces; None as above."""
 

@@ -51,8 +51,8 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
 
 
 def _lengths(audited: Audited, row: Example) -> dict[str, int]:
-    """How long prompt and answer are, where examples differ in that."""
-    if audited.corpus.answers is None:
+    """How long prefix and suffix are, where examples differ in that."""
+    if audited.corpus.answers is None and not audited.models.by_text:
         return {}
     return {"prefix_tokens": len(row.prompt), "suffix_tokens": len(row.target)}
 
