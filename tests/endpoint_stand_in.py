@@ -6,6 +6,7 @@ It decodes by argmax over whole forward passes, one token at a time, and knows n
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ class StandIn:
     @contextmanager
     def running(self) -> Iterator[str]:
         """Serve on a free port; gives the address up to /v1."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *words: Handler(self, *words))
+        server = _Server(("127.0.0.1", 0), lambda *words: Handler(self, *words))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
@@ -76,6 +77,13 @@ class StandIn:
         finally:
             with self.lock:
                 self._at_once -= 1
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away: kdaudit's commands share this process and its stderr."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
