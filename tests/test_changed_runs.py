@@ -151,6 +151,13 @@ CASES = {
         lambda config: config.update(attacks={"near_verbatim": {"max_edit_distance": 0.2}}),
         ["config", *(f"attacks/near_verbatim/{name}" for name in _ALL), *_LAST],
     ),
+    "a nearer limit and another holdout": Case(
+        lambda config: (
+            config.update(attacks={"near_verbatim": {"max_edit_distance": 0.2}}),
+            config["holdout"].update(path="./other-holdout.jsonl"),
+        ),
+        ["config", *_OF_HOLDOUT, *_PERPLEXITIES, *_LAST],
+    ),
     "no other attack": Case(
         lambda config: config.update(attacks={"near_verbatim": None}), ["config", *_LAST]
     ),

@@ -121,10 +121,6 @@ class RunStore:
         found = self._manifest.stages.get(stage)
         return found is not None and found.fingerprint == fingerprint(depends)
 
-    def finished(self, stage: str) -> bool:
-        """Whether a stage is finished, whatever it depends on."""
-        return stage in self._manifest.stages
-
     def begun_otherwise(self, stage: str, with_: Any) -> bool:  # noqa: ANN401 - JSON values
         """Whether an unfinished stage was begun with other values, so that what it wrote is of no use."""
         found = self._manifest.begun.get(stage, _AGAIN)

@@ -6,6 +6,7 @@ one batch of work, so an interrupted attack continues as an undisturbed one woul
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
@@ -24,6 +25,9 @@ from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_shard
 from kdaudit.runs.store import RunStore
+
+_SETTINGS = "settings"
+"""Key of a shard's metadata."""
 
 
 class Attacked(NamedTuple):
@@ -46,6 +50,21 @@ def attack_folder(attack: Attack, member: AuditedModel) -> str:
 def settings_of(attack: Attack) -> dict[str, Any] | None:
     """An attack's settings, which what it wrote depends on; None for one that has none."""
     return asdict(cast("Any", attack)) or None
+
+
+def has_other_settings(run: RunStore, attack: Attack, folder: str) -> bool:
+    """Whether the shards in a folder are of an attack with other settings than these."""
+    shards = run.shards(folder)
+    if not shards:
+        return False
+    settings: bytes | None = run.read_table(shards[0], ["example_id"]).schema.metadata.get(_SETTINGS.encode())
+    return (None if settings is None else settings.decode()) != _noted(attack)
+
+
+def _noted(attack: Attack) -> str | None:
+    """An attack's settings as its shards have them; None for one that has none."""
+    settings = settings_of(attack)
+    return None if settings is None else json.dumps(settings)
 
 
 def is_done(work: Work, attack: Attack, member: AuditedModel) -> bool:
@@ -104,7 +123,9 @@ def _in_tokens(work: Work, shard: str, found: Done) -> Done:
 def _write(run: RunStore, attack: Attack, done: Done, engine: EngineInfo, name: str) -> None:
     """Write an attack's own columns of what a pass gave."""
     if not run.has(name):  # else written before a kill between two attacks of one pass
-        notes = {**engine._asdict(), "seconds": repr(done.seconds)}
+        notes: dict[str, str] = {**engine._asdict(), "seconds": repr(done.seconds)}
+        if (settings := _noted(attack)) is not None:
+            notes[_SETTINGS] = settings
         run.write_table(name, done.rows.select(attack.columns.names).replace_schema_metadata(notes))
 
 

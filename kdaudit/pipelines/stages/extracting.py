@@ -25,6 +25,7 @@ from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import (
     attack_folder,
     exposed_by,
+    has_other_settings,
     is_done,
     leaked,
     settings_of,
@@ -88,14 +89,17 @@ class Extracting:
     def _discard_others(
         self, member: AuditedModel, attacks: Sequence[Attack], stamps: dict[str, Any]
     ) -> None:
-        """Discard shards of other settings, or that may be of weights which were here meanwhile."""
+        """Discard shards of other settings, or that may be of weights which were here meanwhile.
+
+        A stage that another text makes unfinished does not tell what it was finished with: its shards do.
+        """
         run = self._work.run
         for attack in attacks:
             stage = attack_folder(attack, member)
-            if run.finished(stage):
-                run.discard(*self._shards(member, [attack]))
-            elif run.begun_otherwise(stage, _with(attack, stamps)):
+            if run.begun_otherwise(stage, _with(attack, stamps)):
                 run.discard(*self._written(member, [attack]))
+            elif any(has_other_settings(run, attack, folder) for folder in (stage, *_beside(stage))):
+                run.discard(*self._shards([attack], member))
 
     def _continue_rest(self, members: Sequence[AuditedModel]) -> None:
         """Continue leaks with models that were extracted before all leaks were known."""
@@ -136,14 +140,14 @@ class Extracting:
         return [attack for attack in (first, *able) if not is_done(self._work, attack, member)]
 
     def _written(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
-        """Shards of these attacks, and what else was written with the model."""
-        shards = self._shards(member, attacks)
+        shards = self._shards(attacks, member)
         return [*shards, layout.continuations(member.name), *check_files(member)]
 
-    def _shards(self, member: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
-        folders = [attack_folder(attack, member) for attack in attacks]
+    def _shards(self, attacks: Sequence[Attack], member: AuditedModel) -> list[str]:
+        """What attacks on a model wrote, of the corpus and of the texts beside it."""
+        run, folders = self._work.run, [attack_folder(attack, member) for attack in attacks]
         places = [place for one in folders for place in (one, *_beside(one))]
-        return [shard for place in places for shard in self._work.run.shards(place)]
+        return [shard for place in places for shard in run.shards(place)]
 
     def _attack(
         self, attacks: Sequence[Attack], leaks: bool, member: AuditedModel, engine: LoadedModel
