@@ -263,6 +263,17 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     codes = Counter(note["code"] for note in results["notes"])
     assert codes["chat_template"] == codes["rows_left_out"] == 1
     assert "warning: corpus: 1 row left out, such as row 13" in done.stderr
+    assert (
+        "left out: 0 answers too short, 1 rows empty, 0 not valid Unicode, 2 rows or answers" in done.stdout
+    )
+    for page in ("report.html", "report.public.html"):
+        text = (tmp_path / "runs" / "chat" / page).read_text().replace("\xa0", " ")
+        assert "3 rows or answers left out as too short, empty, not valid text or for other reasons" in text
+    card = (tmp_path / "runs" / "chat" / "card.md").read_text()
+    assert (
+        "Rows and answers that were left out as too short, empty, not valid text or for other reasons: 3."
+        in card
+    )
     leaks = pq.read_table(tmp_path / "runs" / "chat" / "leaks.parquet").to_pylist()
     assert {leak["suffix"] for leak in leaks} == {
         chats.tokenizer().decode(whole[-chats.SUFFIX :])

@@ -329,6 +329,28 @@ def test_a_sample_says_what_it_did_not_score(tmp_path: Path) -> None:
         )
 
 
+def test_what_stays_of_prompts_and_answers_is_said(tmp_path: Path) -> None:
+    data = record_dict()
+    data["corpus"]["answers"] = {
+        "template": "chat",
+        "bos": False,
+        "left_out": {"unknown_role": 40},
+        "min_suffix_tokens": 50,
+        "without_prompt": 0,
+        "prompts_cut": 0,
+        "answers_cut": 0,
+        "suffixes": 90_000,
+        "recurring": 12_000,
+    }
+    data["kept"]["rows_unread"] = 40
+    for page in Screened(tmp_path, data).pages:
+        assert "The same answer behind another prompt is another example" in plain(page)
+        assert "300 answers too short to be scored stay in the corpus." in plain(page)
+        assert "40 rows that give no example, for the reasons in the notes, stay in the corpus." in plain(
+            page
+        )
+
+
 def test_examples_are_worst_first_and_as_many_as_asked_for(tmp_path: Path) -> None:
     rows = [flagged_row(k, risk=None if k in (5, 40) else flagged_row(k)["risk"]) for k in range(60)]
     run = Screened(tmp_path, record_dict(), rows, max_examples=59)

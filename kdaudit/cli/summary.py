@@ -30,6 +30,13 @@ def _left_out(results: AuditResults) -> str:
     skipped = results.corpus.skipped
     corpus = results.corpus
     drawn = f", of which {corpus.examples:,} distinct ones were drawn as a sample" if corpus.sampled else ""
+    if corpus.answers is not None:
+        return (
+            f"of {corpus.documents:,} rows: {corpus.windows:,} answers{drawn}; left out: "
+            f"{skipped.too_short:,} answers too short, {skipped.empty:,} rows empty, "
+            f"{skipped.undecodable:,} not valid Unicode, "
+            f"{corpus.for_other_reasons:,} rows or answers for other reasons"
+        )
     return (
         f"of {corpus.documents:,} documents: {corpus.windows:,} windows{drawn}; left out: "
         f"{skipped.too_short:,} documents or tails too short, {skipped.empty:,} rows empty, "

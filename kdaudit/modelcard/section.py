@@ -82,7 +82,7 @@ def _render(results: PublicResults, student: str | None, figures: list[KeyFigure
         lstrip_blocks=True,
     )
     texts = results.leak_suffixes
-    left_out = sum(results.corpus.skipped.model_dump().values())
+    left_out = results.corpus.left_out
     text = environment.get_template("card.md.j2").render(
         audit=results.name,
         student=student,
@@ -91,6 +91,8 @@ def _render(results: PublicResults, student: str | None, figures: list[KeyFigure
         sampled=results.corpus.sampled,
         windows=count(results.corpus.windows),
         left_out=count(left_out) if left_out else None,
+        kinds="Rows and answers" if results.corpus.answers else "Documents and ends of documents",
+        for_other_reasons=results.corpus.for_other_reasons,
         corpus=results.corpus.path,
         given=given_words(results.extraction, results.corpus.answers),
         need=needed_words(results.extraction, results.corpus.answers),

@@ -83,7 +83,11 @@ class Run(_Folder):
         return self.path / layout.PUBLIC_REPORT
 
     def examples(self, *, holdout: bool = False, generated: bool = False) -> pa.Table:
-        """The distinct examples: example_id, document_id, offset, text, token_ids, copies.
+        """The distinct examples: example_id, document_id, offset, text, token_ids, copies and more.
+
+        How many of the token ids are the prefix and the suffix stands in prefix_tokens and suffix_tokens; for
+        models with tokenizers of their own, prompt_end and target_end say it in characters of the text. Runs
+        of earlier versions have none of these four.
 
         Args:
             holdout: those of the holdout instead of the corpus's.

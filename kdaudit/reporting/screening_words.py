@@ -46,11 +46,17 @@ _GUARANTEED_KIND = (
     "The guarantee is about examples of the named kind in this corpus. Another student, another method of "
     "distillation or another training run may memorize others."
 )
-_COPIES_AND_TEACHER = (
-    "All windows with the prefix and suffix of a flagged example are dropped. The same text at another "
-    "offset, or with a word changed, is another example: it is scored separately and may stay.",
+_COPIES = (
+    "All windows with the prefix and suffix of a flagged example are dropped, and its suffix wherever it "
+    "stands word for word. With a word changed it is other text: it is scored separately and may stay."
+)
+_SAME_ANSWERS = (
+    "All answers with the prompt and suffix of a flagged example are dropped. The same answer behind another "
+    "prompt is another example: it is scored separately and may stay."
+)
+_TEACHER = (
     "A teacher that was trained on the dropped text still knows it, and can generate it in the text that a "
-    "student learns from (hard distillation).",
+    "student learns from (hard distillation)."
 )
 _FITTED_ELSEWHERE = (
     "Here it holds only as far as corpus and models are of the same kind: the notes name the differences."
@@ -198,7 +204,8 @@ def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
 def not_covered(record: ScreenRecord) -> list[str]:
     """What the guarantee and the screening do not cover, most important first."""
     kept, guaranteed = record.kept, record.predictor.promise is not None
-    found = [_ONE_WAY_IN, *([_GUARANTEED_KIND] if guaranteed else []), *_COPIES_AND_TEACHER]
+    copies = _COPIES if record.corpus.answers is None else _SAME_ANSWERS
+    found = [_ONE_WAY_IN, *([_GUARANTEED_KIND] if guaranteed else []), copies, _TEACHER]
     if kept.windows_unscored:
         found.append(
             f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "
@@ -206,5 +213,10 @@ def not_covered(record: ScreenRecord) -> list[str]:
         )
     if kept.too_short:
         many = plural(kept.too_short, "document or tail", "documents and tails")
+        if record.corpus.answers is not None:
+            many = plural(kept.too_short, "answer")
         found.append(f"{many} too short to be scored stay in the corpus.")
+    if kept.rows_unread:
+        rows = plural(kept.rows_unread, "row that gives", "rows that give")
+        found.append(f"{rows} no example, for the reasons in the notes, stay in the corpus.")
     return found

@@ -91,6 +91,20 @@ class CorpusResult(Result):
     answers: AnswersResult | None = None
     """Of a corpus of prompts and answers; None for plain text."""
 
+    @property
+    def left_out(self) -> int:
+        """Rows, answers, windows and ends of documents that give no example."""
+        skipped = self.skipped
+        return skipped.too_short + skipped.empty + skipped.undecodable + self.for_other_reasons
+
+    @property
+    def for_other_reasons(self) -> int:
+        """How many of them are neither too short nor empty nor invalid Unicode; notes say why."""
+        more = (
+            0 if self.answers is None else sum(self.answers.left_out.values()) + self.answers.without_prompt
+        )
+        return self.skipped.no_boundary + more
+
 
 class ExtractionResult(Result):
     """How memorization was measured."""

@@ -81,7 +81,7 @@ class TradeoffPoint(Result):
     flagged_windows: int | None
     """Their occurrences in the corpus."""
     flagged_documents: int | None
-    """Documents with such an occurrence."""
+    """Documents with such an occurrence, or with the suffix of such an example elsewhere."""
     reason: str | None = None
     """Why there is no threshold; None where there is one."""
 
