@@ -10,12 +10,14 @@ import chats
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_answers import Expected, conversation
+from test_answers import Expected, conversation, own_tokenizer
 from toys import kdaudit
 
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.distillation import training
+from kdaudit.distillation.bases import Base, check_bases
 from kdaudit.distillation.windows import open_windows
+from kdaudit.errors import ModelError
 
 NEW = {
     "model_type": "llama",
@@ -25,6 +27,13 @@ NEW = {
     "num_attention_heads": 2,
     "max_position_embeddings": 60,
 }
+
+
+def test_a_model_that_cannot_read_an_answer_is_refused_before_training() -> None:
+    bases = {key: Base(None, NEW, key) for key in ("teacher.base", "student.base")}
+    with pytest.raises(ModelError, match="prefix and suffix of an answer take 61 behind") as caught:
+        check_bases(bases, own_tokenizer(), 64, 61, lambda warning: None, answers=True)
+    assert caught.value.key == "teacher.base"
 
 
 @pytest.mark.slow

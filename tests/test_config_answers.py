@@ -74,12 +74,7 @@ def test_what_a_run_records_can_be_read_again(corpus: str, tmp_path: Path) -> No
         ("messages: m, documents: file", "", "corpus.documents", "has no effect on prompts and answers"),
         ("messages: m, window: 20", "", "corpus.window", "20 tokens cannot hold"),
         ("prompt: [], response: a", "", "corpus.prompt", "is an empty list"),
-        (
-            "text: t",
-            "extraction: {prefix_tokens: 0}\n",
-            "extraction.prefix_tokens",
-            "give more than 0: of plain",
-        ),
+        ("text: t", "extraction: {prefix_tokens: 0}\n", "extraction.prefix_tokens", "give more than 0"),
         ("text: t", "extraction: {min_suffix_tokens: 5}\n", "extraction.min_suffix_tokens", "no effect on"),
         (
             "messages: m",
@@ -109,6 +104,8 @@ def test_screening_and_distillation_take_them_too(tmp_path: Path) -> None:
     held = "holdout: {path: ./h.jsonl, messages: m}\n"
     trained = load_distill(written(tmp_path, "messages: m", held + DISTILL % ""))
     assert trained.extraction.prefix_tokens == 0
+    (tmp_path / "again.yaml").write_text(dump_config(trained))
+    assert load_distill(tmp_path / "again.yaml") == trained
     with pytest.raises(ConfigError, match="the teacher answers the prompt") as caught:
         load_distill(written(tmp_path, "messages: m", held + DISTILL % ", prefix_tokens: 5"))
     assert caught.value.key == "students.1.prefix_tokens"

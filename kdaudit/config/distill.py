@@ -341,7 +341,7 @@ class DistillConfig(Section):
             if not isinstance(student, HardStudent) or student.level == "token":
                 continue
             if self.corpus.has_answers:
-                if "prefix_tokens" in student.model_fields_set:
+                if student.prefix_tokens != HardStudent.model_fields["prefix_tokens"].default:
                     raise MisfitError(
                         "has no effect on prompts and answers: the teacher answers the prompt",
                         fix="remove it",

@@ -160,6 +160,8 @@ def check_bases(
     vocabulary: int,
     longest: int,
     warn: Callable[[str], None],
+    *,
+    answers: bool = False,
 ) -> None:
     """Before any training, refuse what cannot be trained, and warn if the teacher is not larger.
 
@@ -169,13 +171,15 @@ def check_bases(
         vocabulary: rows that a model needs at least.
         longest: tokens of the longest sequence to come.
         warn: receives warnings of the sizes, and of settings that are left out.
+        answers: whether these are of prompts and answers, which are cut to what models can read: then
+            `longest` is what is left at least.
 
     Raises:
         ModelError: as `load_base`; or a model has too few rows, or reads fewer tokens.
 
     """
     for base in bases.values():
-        _check_positions(base, longest)
+        _check_positions(base, longest, answers=answers)
     sizes = [_parameters(base, tokenizer, vocabulary, warn) for base in bases.values()]
     if sizes[0] <= sizes[1]:
         warn(
@@ -230,13 +234,15 @@ def _context(base: Base) -> int | None:
     return read_context_length(base.model.folder) if base.model is not None else _context_of(base)
 
 
-def _check_positions(base: Base, longest: int) -> None:
+def _check_positions(base: Base, longest: int, *, answers: bool) -> None:
     most = _context(base)
     if most is not None and most < longest:
+        needed, settings = f"windows have {longest} with their BOS token", "corpus.window and holdout.window"
+        if answers:
+            needed = f"prefix and suffix of an answer take {longest} behind the shortest prompt"
+            settings = "extraction.prefix_tokens or extraction.suffix_tokens"
         raise ModelError(
-            f"its context length is {most} tokens, and windows have {longest} with their BOS token",
-            fix="lower corpus.window and holdout.window",
-            key=base.key,
+            f"its context length is {most} tokens, and {needed}", fix=f"lower {settings}", key=base.key
         )
 
 

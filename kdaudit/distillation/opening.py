@@ -21,6 +21,9 @@ from kdaudit.distillation.windows import WindowFile, cut_windows, open_windows
 from kdaudit.models.tokenizer import load_tokenizer, rewriting_warning
 from kdaudit.runs import layout
 
+_PROMPT = 2
+"""Tokens that are left at least of a prompt that is cut to what models can read, as an audit wants them."""
+
 
 class Lab(NamedTuple):
     """What every training needs."""
@@ -96,13 +99,13 @@ def _make(opening: _Opening) -> Lab:
     bases = _bases(config)
     progress("tokenizer: loading, or training on the corpus", 0, 0)
     readers = family_readers(config, bases)
-    if config.corpus.has_answers:
-        longest = config.extraction.prefix_tokens + config.extraction.suffix_tokens + 1
-        longest = min(longest, shortest_context(bases) or longest)
+    answers = config.corpus.has_answers
+    if answers:
+        longest = _PROMPT + config.extraction.prefix_tokens + config.extraction.suffix_tokens
     else:
         longest = max(config.corpus.window, config.holdout.window) + (readers.bos is not None)
     progress("checking that teacher and students can be trained", 0, 0)
-    check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn)
+    check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn, answers=answers)
     check_lora(config.student.lora, bases["student.base"])
     _warn_of_rewriting(opening, bases, readers)
     if any(_learns_logits(student) for student in config.students):
@@ -113,7 +116,7 @@ def _make(opening: _Opening) -> Lab:
     if opening.processes.count > 1:
         readers.tokenizer.save_pretrained(work / "tokenizer")
         readers = _read_again(opening, bases)
-    context = shortest_context(bases) if config.corpus.has_answers else None
+    context = shortest_context(bases) if answers else None
     texts = [_cut(opening, key, readers, context) for key in ("corpus", "holdout")]
     return _lab(opening, bases, readers, *texts)
 
