@@ -212,11 +212,23 @@ def test_nothing_private_is_taken_over(runs: Runs, tmp_path: Path) -> None:
         assert str(tmp_path) not in text
 
 
+ANSWERS = {
+    "template": "file",
+    "bos": False,
+    "left_out": {},
+    "min_suffix_tokens": 50,
+    "without_prompt": 0,
+    "prompts_cut": 0,
+    "answers_cut": 0,
+    "suffixes": 9,
+    "recurring": 0,
+}
 UNLIKE = {
     "corpus": lambda data: data["corpus"].update(fingerprint="f" * 64),
     "number of examples": lambda data: data["corpus"].update(examples=999_999),
     "prefix": lambda data: data["extraction"].update(prefix_tokens=40),
     "suffix": lambda data: data["extraction"].update(suffix_tokens=40),
+    "chat template": lambda data: data["corpus"].update(answers=ANSWERS),
 }
 
 

@@ -68,12 +68,15 @@ def _measured_on(one: AuditResults, two: AuditResults) -> dict[str, tuple[object
 
 
 def _read(run: AuditResults) -> dict[str, object]:
+    answers = run.corpus.answers
     return {
         "corpus": run.corpus.fingerprint[:12],
         "number of examples": run.corpus.examples,
         "seed of the sample": run.seed if run.corpus.sampled else None,
         "prefix": f"{run.extraction.prefix_tokens} tokens",
         "suffix": f"{run.extraction.suffix_tokens} tokens",
+        "chat template": "plain text" if answers is None else answers.template,
+        "shortest suffix": "plain text" if answers is None else f"{answers.min_suffix_tokens} tokens",
         "BOS token": "before each prefix" if run.extraction.bos else "none",
         "kind of each student": {
             name: model.kd for name, model in run.models.items() if model.role == "student"
