@@ -19,11 +19,15 @@ from toys import kdaudit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.attacks.examples import examples_of
-from kdaudit.config.audit import CorpusConfig
-from kdaudit.corpus import ChatFormat, ExampleTokens, build_examples, template_of
-from kdaudit.errors import CorpusError
+from kdaudit.config.audit import CorpusConfig, ModelsConfig
+from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, build_examples, template_of
+from kdaudit.corpus.rendering import Template
+from kdaudit.errors import CorpusError, UsageError
 from kdaudit.inference import EngineOptions, Split, start
+from kdaudit.models.audited import find_models
 from kdaudit.models.tokenizer.loading import ModelTokenizer
+from kdaudit.pipelines.stages.answers import template_notes
+from kdaudit.screening.window_hashes import KeySet
 
 TOKENS = ExampleTokens(0, chats.SUFFIX)
 
@@ -152,6 +156,32 @@ def test_without_a_template_the_answer_follows_the_prompt(tmp_path: Path) -> Non
         assert row["token_ids"] == [20, 21, *range(30, 38), 0]
         assert (row["prefix_tokens"], row["suffix_tokens"]) == (2, 8)
         assert made.answers.template == "none"
+
+
+def test_lists_of_messages_take_a_chat_template(tmp_path: Path) -> None:
+    row = {"p": [{"role": "user", "content": "w9"}], "r": [{"role": "assistant", "content": "w10 w11"}]}
+    path = chats.write_rows(tmp_path / "c.jsonl", [row])
+    with pytest.raises(UsageError, match="has no chat template") as caught:
+        table_of(path, tmp_path / "s", own=None, prompt="p", response="r", tokens=ExampleTokens(0, 2))
+    assert caught.value.key == "corpus.template"
+    table, _ = table_of(path, tmp_path / "t", prompt="p", response="r", tokens=ExampleTokens(0, 2))
+    assert len(table) == 1
+
+
+def test_the_same_tokens_cut_elsewhere_are_another_example(tmp_path: Path) -> None:
+    rows = [{"q": "w10 w11", "a": " w12 w13 w14"}, {"q": "w10 w11 w12", "a": " w13 w14"}]
+    path = chats.write_rows(tmp_path / "c.jsonl", [*rows, rows[0]])
+    keys = {"prompt": "q", "response": "a"}
+    tokens = ExampleTokens(0, 8, 2)
+    table, _ = table_of(path, tmp_path / "s", own=None, tokens=tokens, **keys)
+    assert table["prefix_tokens"].to_pylist() == [2, 3]
+    assert table["suffix_tokens"].to_pylist() == [3, 2]
+    assert table["copies"].to_pylist() == [2, 1]
+    config = CorpusConfig.model_validate({"path": str(path), **keys})
+    reading = Reading(config, own_tokenizer(None), ChatFormat(Template("none", None), "auto"))
+    cutter = reading.cutter(tokens)
+    found = [window.identity(0) for batch in reading.batches() for window in cutter.cut(batch)]
+    assert KeySet(found[1:2]).holds(found).tolist() == [False, True, False]
 
 
 def test_answers_recur_and_short_ones_are_counted(tmp_path: Path) -> None:
@@ -293,6 +323,23 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     assert f"the answer from token {leaks[0]['offset'] + answer[leaks[0]['example_id']]};" in text
     again = run(tmp_path)
     assert "extraction" not in again.stderr
+
+
+def test_models_that_come_with_another_chat_template_are_named(tmp_path: Path) -> None:
+    for name, seed, template in (
+        ("teacher", 1, chats.CHATML),
+        ("soft", 2, "{{ messages }}"),
+        ("hard", 3, None),
+    ):
+        chats.save_model(tmp_path / name, seed, template)
+    students = [{"name": name, "path": str(tmp_path / name)} for name in ("soft", "hard")]
+    models = find_models(
+        ModelsConfig.model_validate({"teacher": str(tmp_path / "teacher"), "students": students})
+    )
+    (note,) = template_notes(models, {"corpus": ChatFormat(Template("chat", chats.CHATML), "auto")})
+    assert "chat template of teacher. Models that come with another: soft. What" in note.text
+    assert template_notes(models, {"corpus": ChatFormat(Template("file", chats.CHATML), "auto")}) == []
+    assert template_notes(models, {}) == []
 
 
 def test_a_long_context_is_no_need_of_the_engine(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ _SENDERS = {
 _TEXT_PARTS = ("text", "input_text", "output_text")
 """Types of parts of a message's content that are text."""
 
+_SHOWN = 40
+"""Characters of an unknown role that messages show: some rows have text there."""
+
 Message = dict[str, Any]
 Why = Literal["no_answer", "unknown_role", "not_text", "template"]
 """Why a row gives no example: no message of the assistant with text, a role that is not known, content that
@@ -55,6 +58,8 @@ class Conversation(NamedTuple):
     tools: list[Any] | None = None
     before: int = 0
     """How many of the messages stand in the prompt's column, where that is another than the answer's."""
+    listed: bool = False
+    """Whether prompt and answer are lists of messages, which take a chat template, and not texts."""
 
     @property
     def text(self) -> str:
@@ -148,7 +153,7 @@ def _asked(fields: Mapping[str, Any], config: CorpusConfig, place: Misplaced) ->
             raise place.error(prompts[0], "prompt", asked[0], "a text, which template: none takes")
         before = _messages(asked[0], prompts[0], "prompt", place)
         messages = [*before, *_messages(answer, response, "response", place)]
-        return Conversation(messages, _tools(fields.get(TOOLS)), len(before))
+        return Conversation(messages, _tools(fields.get(TOOLS)), len(before), listed=True)
     for field, column, value in (
         *(("prompt", name, value) for name, value in zip(prompts, asked, strict=True)),
         ("response", response, answer),
@@ -185,7 +190,7 @@ def _message(value: object, column: str, field: str, place: Misplaced) -> Messag
         )
     role = (who if who in ROLES else None) if sender == "role" else _SENDERS.get(who)
     if role is None:
-        raise FlawError("unknown_role", f"{sender} {who!r} is not known")
+        raise FlawError("unknown_role", f"{sender} {who[:_SHOWN]!r} is not known")
     return {"role": role, "content": _content(given.pop(told, None), column, field, place), **given}
 
 

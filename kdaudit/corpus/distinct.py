@@ -2,14 +2,15 @@
 
 What an audit measures is prefix + suffix, a window's first tokens. So an example is a distinct prefix +
 suffix, and windows that differ only behind it are occurrences of one example; its first occurrence in corpus
-order stands for it wherever whole windows are read (features, perplexity, entropy). `example_hash` alone
-decides this.
+order stands for it wherever whole windows are read (features, perplexity, entropy). The same tokens that are
+cut elsewhere are another example: a longer prompt asks for less. `identity` and `example_hash` alone decide
+this.
 
-Examples are known by a 128-bit keyed hash of those token ids, so that two differing ones among 10^9 share one
+Examples are known by a 128-bit keyed hash of their identity, so that two differing ones among 10^9 share one
 with probability below 10^-20. The ledger holds 16 bytes a window (some 50 while it sorts).
 
 The sample of `limit` examples is the bottom-k sketch (Cohen and Kaplan, 2007): the examples with the smallest
-hashes. As the hash depends on the seed and the token ids alone, it is a uniform sample without replacement of
+hashes. As the hash depends on the seed and the identity alone, it is a uniform sample without replacement of
 the distinct examples, whatever their order or number of occurrences.
 """
 
@@ -28,15 +29,29 @@ _BLOCK = 1 << 16
 """Hashes looked up together."""
 
 
-def example_hash(measured: NDArray[np.int32], key: bytes = b"") -> bytes:
-    """The hash by which the example of a window is known, `DIGEST_BYTES` long.
+def identity(measured: NDArray[np.int32], moved: int) -> NDArray[np.int32]:
+    """What makes a window an occurrence of its example: equal for the windows of one example alone.
 
     Args:
         measured: the window's prefix + suffix, int32 (tokens,): what lies behind does not count.
+        moved: tokens that its prompt has beyond `extraction.prefix_tokens`; 0 of plain text, whose windows
+            are all cut alike.
+
+    """
+    if not moved:
+        return measured
+    return np.concatenate([measured, np.array([-1, moved], np.int32)])  # no token has the id -1
+
+
+def example_hash(identity: NDArray[np.int32], key: bytes = b"") -> bytes:
+    """The hash by which the example of a window is known, `DIGEST_BYTES` long.
+
+    Args:
+        identity: of the window, see `identity`.
         key: of the hash.
 
     """
-    content = measured.astype("<i4").tobytes()
+    content = identity.astype("<i4").tobytes()
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES, key=key).digest()
 
 
@@ -70,9 +85,9 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._hashes) // DIGEST_BYTES
 
-    def add(self, measured: NDArray[np.int32]) -> bool:
-        """Note one window by its prefix + suffix; False if its example cannot be in the sample: no row."""
-        digest = example_hash(measured, self._key)
+    def add(self, identity: NDArray[np.int32]) -> bool:
+        """Note one window by its identity; False if its example cannot be in the sample: no row."""
+        digest = example_hash(identity, self._key)
         if digest > self._threshold:
             self.sampled = True
             return False

@@ -187,7 +187,7 @@ def build_examples(
             if look is not None:
                 look(batch)
             for window in cutter.cut(batch):
-                _put(window, ledger, spool)
+                _put(window, tokens.prefix, ledger, spool)
             if progress is not None:
                 progress(documents.rows)
     finally:
@@ -208,8 +208,8 @@ def build_examples(
     return Examples(counts, spool, distinct, kept, _answer_counts(documents, cutter, chat))
 
 
-def _put(window: Window, ledger: Ledger, spool: Spool) -> None:
-    if ledger.add(window.measured):
+def _put(window: Window, usual_prefix: int, ledger: Ledger, spool: Spool) -> None:
+    if ledger.add(window.identity(usual_prefix)):
         spool.add(window)
         if ledger.crowded:
             spool.keep(ledger.settle().rows)

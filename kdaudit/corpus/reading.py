@@ -43,6 +43,7 @@ class Reading:
         self._config = config
         self._tokenizer = tokenizer
         self._chat = chat
+        self._key = key
         self._cutter: Cutter | AnswerCutter | None = None
 
     @property
@@ -54,7 +55,8 @@ class Reading:
         """The documents as texts, some at a time."""
         if self._chat is None:
             return batched(self.documents)
-        return batched(Renderer(self._chat.template, self._tokenizer).render(self.documents))
+        renderer = Renderer(self._chat.template, self._tokenizer, self._key)
+        return batched(renderer.render(self.documents))
 
     def cutter(
         self,

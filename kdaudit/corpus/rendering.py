@@ -77,12 +77,16 @@ def template_of(config: CorpusConfig, tokenizer: ModelTokenizer, key: str = "cor
     if own is not None:
         return Template("chat", _valid(own, key))
     if config.messages is not None:
-        raise UsageError(
-            "the model's tokenizer has no chat template, and chats are rendered with one",
-            fix=f"set {key}.template to a file that holds the one that training used",
-            key=f"{key}.template",
-        )
+        raise _no_template(key)
     return Template("none", None)
+
+
+def _no_template(key: str) -> UsageError:
+    return UsageError(
+        "the model's tokenizer has no chat template, and chats are rendered with one",
+        fix=f"set {key}.template to a file that holds the one that training used",
+        key=f"{key}.template",
+    )
 
 
 def _from_file(path: Path, key: str) -> str:
@@ -117,10 +121,12 @@ class Renderer:
     Args:
         template: how.
         tokenizer: whose special tokens the template may write.
+        key: where the corpus section stands in the configuration, for messages.
 
     """
 
-    def __init__(self, template: Template, tokenizer: ModelTokenizer) -> None:
+    def __init__(self, template: Template, tokenizer: ModelTokenizer, key: str = "corpus") -> None:
+        self._key = key
         self._eos = tokenizer.eos_text
         self._jinja = None if template.jinja is None else _Jinja(template.jinja, tokenizer)
 
@@ -137,9 +143,12 @@ class Renderer:
 
         Raises:
             FlawError: the template does not take it.
+            UsageError: its prompt and answer are lists of messages, and there is no template.
 
         """
         conversation = document.conversation or Conversation([])
+        if self._jinja is None and conversation.listed:
+            raise _no_template(self._key)
         if self._jinja is None:
             return self._plain(document, conversation)
         chat = _Chat(self._jinja, conversation)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.audit import ExtractionBase
+from kdaudit.corpus.distinct import identity
 from kdaudit.corpus.documents import Document
 from kdaudit.corpus.joint import JointCutter
 from kdaudit.models.tokenizer import EncodedText, Encoder
@@ -70,8 +71,12 @@ class Window(NamedTuple):
 
     @property
     def measured(self) -> NDArray[np.int32]:
-        """The token ids of prefix + suffix, which make it an occurrence of its example."""
+        """The token ids of prefix + suffix."""
         return self.token_ids[: self.prefix_tokens + self.suffix_tokens]
+
+    def identity(self, usual_prefix: int) -> NDArray[np.int32]:
+        """What makes it an occurrence of its example, where prompts usually have so many tokens."""
+        return identity(self.measured, self.prefix_tokens - usual_prefix)
 
 
 class Cuts(NamedTuple):

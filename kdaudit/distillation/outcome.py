@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from kdaudit.config.audit import ModelConfig
-from kdaudit.corpus.distinct import Ledger
+from kdaudit.corpus.distinct import Ledger, identity
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
@@ -136,7 +136,8 @@ def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
     ledger = Ledger(seed=0, limit=None)
     for row, window in enumerate(lab.holdout):
         own = lab.holdout.measured
-        ledger.add(window[: _example_tokens(lab) if own is None else int(own[row])])
+        measured = window[: _example_tokens(lab) if own is None else int(own[row])]
+        ledger.add(identity(measured, int(lab.holdout.prompts[row])))
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
     dtype = _dtype(lab, one)

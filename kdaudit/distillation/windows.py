@@ -125,7 +125,7 @@ def cut_windows(
     digest = hashlib.sha256()
     with replacing(path, private=True) as partial, partial.open("wb") as out:
         for window in _cut(reading, tokens, progress, reading_check):
-            if sample is not None and not sample.add(window.measured):
+            if sample is not None and not sample.add(window.identity(tokens.prefix)):
                 continue
             data = window.token_ids.astype("<i4").tobytes()
             digest.update(len(window.token_ids).to_bytes(8, "little") + data)
@@ -170,7 +170,7 @@ def _sample(
         return None
     ledger = Ledger(seed=SAMPLE_SEED, limit=limit)
     for window in _cut(reading, tokens, progress):
-        ledger.add(window.measured)
+        ledger.add(window.identity(tokens.prefix))
         if ledger.crowded:
             ledger.settle()
     ledger.settle()

@@ -1,8 +1,8 @@
 """The corpus once more, without what is flagged: kept/, in the corpus's own columns.
 
 The corpus is only read. Each occurrence of a flagged example goes, in whichever document: the documents are
-cut again as the examples were, and every window is looked up among the flagged. So does its suffix where it
-stands at another offset.
+cut again as the examples were, and every window is looked up among the flagged. In plain text so does its
+suffix where it stands at another offset.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from kdaudit.screening.chats import messages_left, messages_of_column, said
 from kdaudit.screening.recurrences import recurrences_of
 from kdaudit.screening.schemas import arrow_schema
 from kdaudit.screening.spans import AnswerMarker, Flags, Marker, Marks, stretches
-from kdaudit.screening.window_hashes import KeySet, measured_of_examples
+from kdaudit.screening.window_hashes import KeySet, identities_of
 from kdaudit.screening.writers import (
     JsonlSink,
     KeptRow,
@@ -194,7 +194,7 @@ def _marker(
 ) -> Marker | AnswerMarker:
     def keys(rows: NDArray[np.bool_], of_example: NDArray[np.int8] | None = None) -> KeySet:
         usual = Split(how.tokens.prefix, how.tokens.suffix, None)
-        examples = measured_of_examples(run, how.examples, np.flatnonzero(rows), usual)
+        examples = identities_of(run, how.examples, np.flatnonzero(rows), usual)
         return KeySet(examples, None if of_example is None else of_example[rows])
 
     flags = Flags(

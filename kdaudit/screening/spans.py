@@ -61,13 +61,13 @@ class Flags(NamedTuple):
     """Those with levels; None where these are not asked for."""
 
     def of(
-        self, measured: list[NDArray[np.int32]]
+        self, identities: list[NDArray[np.int32]]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int8]]:
-        """Of windows, by their prefix + suffix: whether flagged, whether scored, and the level or -1."""
-        flagged = self.flagged.holds(measured)
-        scored = np.ones_like(flagged) if self.scored is None else self.scored.holds(measured)
+        """Of windows, by their identities: whether flagged, whether scored, and the level or -1."""
+        flagged = self.flagged.holds(identities)
+        scored = np.ones_like(flagged) if self.scored is None else self.scored.holds(identities)
         none = np.full(len(flagged), -1, np.int8)
-        return flagged, scored, none if self.levels is None else self.levels.levels(measured)
+        return flagged, scored, none if self.levels is None else self.levels.levels(identities)
 
 
 class _Cuts(NamedTuple):
@@ -157,6 +157,7 @@ class AnswerMarker:
     ) -> None:
         self._renderer = Renderer(chat.template, tokenizer)
         self._cutter = AnswerCutter(tokenizer, chat, window=config.window, tokens=tokens)
+        self._usual_prefix = tokens.prefix
         self._flags = flags
 
     def mark(self, batch: list[Document]) -> list[Marks]:
@@ -170,7 +171,8 @@ class AnswerMarker:
         except FlawError:
             return Marks([], 0, 0, is_read=False)
         (windows,) = self._cutter.by_turn([rendered])
-        flagged, scored, levels = self._flags.of([window.measured for window in windows.values()])
+        identities = [window.identity(self._usual_prefix) for window in windows.values()]
+        flagged, scored, levels = self._flags.of(identities)
         places = {answer.turn: Span(answer.start, answer.end) for answer in rendered.answers}
         turns = tuple(turn for turn, flag in zip(windows, flagged, strict=True) if flag)
         return Marks(

@@ -1,7 +1,7 @@
 """Which windows of a corpus are occurrences of some examples.
 
-Examples are known as in `kdaudit.corpus.distinct`: by a 128-bit hash of prefix + suffix. Memory holds 16
-bytes an example.
+Examples are known as in `kdaudit.corpus.distinct`: by a 128-bit hash of their identity. Memory holds 16 bytes
+an example.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.attacks.examples import cuts_of, windows_of
-from kdaudit.corpus.distinct import DIGEST_BYTES, example_hash
+from kdaudit.corpus.distinct import DIGEST_BYTES, example_hash, identity
 from kdaudit.inference import Split
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 
-Measured = Iterable[NDArray[np.int32]]
-"""Token ids of prefix and suffix of some windows, int32 (tokens,) each."""
+Identities = Iterable[NDArray[np.int32]]
+"""Of some windows or examples, see `identity`."""
 
 
 class KeySet:
     """Some examples.
 
     Args:
-        examples: prefix + suffix of each: token ids, int32 (tokens,) each.
+        examples: the identity of each.
         levels: of each, at least 0: int8 (examples,); None for 0.
 
     """
 
-    def __init__(self, examples: Measured, levels: NDArray[np.int8] | None = None) -> None:
+    def __init__(self, examples: Identities, levels: NDArray[np.int8] | None = None) -> None:
         hashes = _hashes(examples)
         order = np.argsort(hashes)
         self._keys = hashes[order]
@@ -39,11 +39,11 @@ class KeySet:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def holds(self, windows: Measured) -> NDArray[np.bool_]:
-        """Which windows, by their prefix + suffix, are occurrences of the examples: bool (windows,)."""
+    def holds(self, windows: Identities) -> NDArray[np.bool_]:
+        """Which windows, by their identities, are occurrences of the examples: bool (windows,)."""
         return self.levels(windows) >= 0
 
-    def levels(self, windows: Measured) -> NDArray[np.int8]:
+    def levels(self, windows: Identities) -> NDArray[np.int8]:
         """The level of the example of which each window is an occurrence, -1 for none: int8 (windows,)."""
         wanted = _hashes(windows)
         if not len(self._keys):
@@ -52,15 +52,15 @@ class KeySet:
         return np.where(self._keys[places] == wanted, self._levels[places], np.int8(-1))
 
 
-def _hashes(windows: Measured) -> NDArray[np.bytes_]:
+def _hashes(windows: Identities) -> NDArray[np.bytes_]:
     hashes = b"".join(map(example_hash, windows))
     return np.frombuffer(hashes, dtype=f"S{DIGEST_BYTES}")
 
 
-def measured_of_examples(
+def identities_of(
     run: RunStore, examples: str, wanted: NDArray[np.int64], usual: Split
 ) -> Iterator[NDArray[np.int32]]:
-    """Token ids of prefix and suffix of the named examples, int32 (tokens,) each.
+    """The identity of each of the named examples.
 
     Args:
         run: the run.
@@ -70,4 +70,6 @@ def measured_of_examples(
 
     """
     for table in read_examples(run, examples, wanted):
-        yield from windows_of(table).head(np.add(*cuts_of(table, usual)))
+        prefixes, suffixes = cuts_of(table, usual)
+        measured = windows_of(table).head(prefixes + suffixes)
+        yield from map(identity, measured, (prefixes - usual.prefix_tokens).tolist())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import numpy as np
 
 from kdaudit.attacks.examples import examples_of
+from kdaudit.corpus import ChatFormat
 from kdaudit.corpus.examples import AnswerCounts
-from kdaudit.models.tokenizer import bos_token_id
+from kdaudit.models.audited import AuditedModel, AuditedModels
+from kdaudit.models.tokenizer import bos_token_id, load_tokenizer
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.formatting import plural
 from kdaudit.runs.examples import read_shard
@@ -22,7 +25,7 @@ _REASONS = {
     "template": "that the chat template does not take",
 }
 _TEMPLATES = {
-    "chat": "The prompts are rendered with the models' own chat template",
+    "chat": "The prompts are rendered with the chat template of the model whose tokenizer cuts the text",
     "file": "The prompts are rendered with the chat template in the file that corpus.template names",
     "none": "No chat template is used: each answer stands right behind its prompt",
 }
@@ -62,6 +65,34 @@ def count_answers(work: Work, counts: AnswerCounts | None, key: str, out: str) -
         suffixes=len(counted),
         recurring=int(counted[counted > 1].sum()),
     )
+
+
+def template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> list[Note]:
+    """Which models come with another chat template than the one that renders all prompts.
+
+    A template that the configuration names is meant for all of them.
+    """
+    if not any(chat.template.name == "chat" for chat in chats.values()):
+        return []
+    others = [
+        member.name
+        for member in models.with_weights
+        if member is not models.cutter and _own_template(member) not in (None, models.tokenizer.chat_template)
+    ]
+    if not others:
+        return []
+    text = (
+        f"All prompts are rendered with the chat template of {models.cutter.name}. Models that come with "
+        f"another: {', '.join(others)}. What a model learned behind prompts of another template may not come "
+        "out behind these; corpus.template names the one that training used."
+    )
+    return [_note("chat_template", text)]
+
+
+def _own_template(member: AuditedModel) -> str | None:
+    """The chat template in a model's own folder: models that read text alike share a tokenizer."""
+    folder, trusted = member.model.tokenizer_folder, member.config.trust_remote_code
+    return load_tokenizer(folder, trust_remote_code=trusted).chat_template
 
 
 def answer_notes(corpus: CorpusResult) -> list[Note]:

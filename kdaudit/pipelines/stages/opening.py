@@ -15,6 +15,7 @@ from kdaudit.corpus import PinnedSource, first_texts, pin_source, refuse_equal_s
 from kdaudit.inference import prepare
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
+from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.pipelines.stages.endpoints import ask_endpoints
 from kdaudit.pipelines.stages.fit import (
     check_machine,
@@ -91,6 +92,7 @@ def opened(
     refuse_equal_sources(sources)
     models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
     of_texts = [source.note for source in sources.values() if source.note is not None]
+    of_texts += template_notes(models, chats)
     for warning in (*(note.text for note in of_texts), *models.warnings):
         warn(warning)
     inputs = run_inputs(config.seed, sources, config.extraction, models) | chat_inputs(chats)
