@@ -192,7 +192,8 @@ def test_a_check_at_near_ties_alone_says_that_it_shows_little(
 ) -> None:
     toys.write_audit(tmp_path)
     monkeypatch.setattr(engine_check, "share_of_ties", lambda *_: 0.9)
-    done = _run(tmp_path, "--json")
+    less = ("models.baseline=null", "predictor.enabled=false", "holdout=null")
+    done = _run(tmp_path, "--json", *(word for one in less for word in ("--set", one)))
     assert done.exit_code == 0, done.stderr
     results = json.loads(done.stdout)
     said = "the engine check shows little. At 90% of its positions"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -157,9 +157,11 @@ def _check_reading(
 
 def _reads_alike(client: EndpointClient, way: Way, ids: list[int], bos: int | None) -> bool:
     """Whether a text is continued as its ids are, with a BOS token or without, where nothing else tells."""
-    given = [_TEXT, ids, *([] if bos is None else [[bos, *ids]])]
-    said = ["".join(piece.text for piece in ask_once(client, way, one, _PROBED)) for one in given]
-    return said[0] in said[1:]
+
+    def said(prompt: Sequence[int] | str) -> str:
+        return "".join(piece.text for piece in ask_once(client, way, prompt, _PROBED))
+
+    return said(_TEXT) in [said(one) for one in (ids, *([] if bos is None else [[bos, *ids]]))]
 
 
 def _check_repeats(
