@@ -1,4 +1,4 @@
-"""Whether a model's greedy continuation begins with a text: raw transformers in float32.
+"""How a model's greedy continuation begins: raw transformers in float32.
 
 Nothing of kdaudit is used. The tokenizer is AutoTokenizer; a continuation's text is what `decode` gives for
 prompt and continuation, less what it gives for the prompt.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 
 def begins_with(folder: Path, prompts: Sequence[Sequence[int]], targets: Sequence[str]) -> list[bool]:
@@ -39,3 +40,32 @@ def begins_with(folder: Path, prompts: Sequence[Sequence[int]], targets: Sequenc
         )
         found.append(any(text[len(before) :].startswith(target) for text in after))
     return found
+
+
+def continuations(folder: Path, prompts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
+    """The greedy continuation of each prompt, of `most` tokens; prompts of one length together."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    continued: list[list[int]] = [[] for _ in prompts]
+    for length in {len(prompt) for prompt in prompts}:
+        rows = [row for row, prompt in enumerate(prompts) if len(prompt) == length]
+        ids = torch.tensor([list(prompts[row]) for row in rows])
+        with torch.inference_mode():
+            whole = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=most,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+        for row, tokens in zip(rows, whole[:, length:].tolist(), strict=True):
+            continued[row] = tokens
+    return continued
+
+
+def byte_level_pieces(folder: Path) -> list[bytes]:
+    """The bytes that each token of a byte-level vocabulary writes, by its id."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    return [bytes(byte_of[character] for character in token) for token in tokens]
