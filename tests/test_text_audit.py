@@ -214,6 +214,15 @@ def test_features_of_two_tokenizers_are_those_of_each_model_alone(learners: Path
         )
 
 
+def test_by_text_greedy_extraction_alone_is_run(learners: Path, found: dict[str, Any]) -> None:
+    folder = learners / "runs" / "toy" / "attacks" / "near_verbatim"
+    assert {path.name for path in folder.iterdir()} == set(found["models"]) - set(OWN)
+    for name, attacks in found["attacks"].items():
+        assert (attacks["near_verbatim"] is None) == (name in OWN)
+    note = next(note["text"] for note in found["notes"] if note["code"] == "attack_not_run")
+    assert note.startswith("Near-verbatim extraction was not run on baseline, own:")
+
+
 def test_the_page_and_notes_say_who_is_compared_by_text(learners: Path, found: dict[str, Any]) -> None:
     notes = {note["code"]: note["text"] for note in found["notes"]}
     assert notes["compared_by_text"].startswith("Compared by text: baseline, own.")
