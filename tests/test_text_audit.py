@@ -359,7 +359,7 @@ def test_by_text_a_model_with_the_same_tokens_is_found_to_memorize_the_same(
     whole = [row["suffix_tokens"] for row in examples]
     memorized = {name: np.equal(counts, whole) for name, counts in matched.items()}
     assert (memorized["plain"] != memorized["moved"]).sum() <= len(examples) // 50
-    assert 100 < memorized["plain"].sum() < len(examples) - 100
+    assert 30 < memorized["plain"].sum() < len(examples) - 100
 
 
 def test_engines_agree_on_models_with_their_own_tokenizers(learners: Path, found: dict[str, Any]) -> None:
