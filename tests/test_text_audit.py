@@ -167,7 +167,7 @@ def test_matched_tokens_are_the_teachers_whose_text_is_reproduced(learners: Path
     examples = rows_of(learners, "examples").to_pylist()
     teacher = AutoTokenizer.from_pretrained(learners / "teacher")
     own = rows_of(learners, "extraction/own").to_pylist()
-    assert len({row["matched_tokens"] for row in own}) > 5
+    assert len({row["matched_tokens"] for row in own}) > 4
     for example, row in zip(examples, own, strict=True):
         ids = example["token_ids"][example["prefix_tokens"] :][: example["suffix_tokens"]]
         prompt = read_alone(learners / "own", example["text"], example["prompt_end"])
