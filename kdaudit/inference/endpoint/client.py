@@ -122,7 +122,7 @@ class EndpointClient:
 
         Args:
             body: the request but for `model` and `stream`.
-            begin: makes a taker, anew for each attempt.
+            begin: makes a taker, a new one for each attempt.
 
         Returns:
             The taker of the attempt that did not fail.

@@ -139,7 +139,7 @@ def _check_lengths(
     """Refuse a text that was seen whole and has no document as long as prefix and suffix."""
     if not head.whole:
         return
-    reading = Reading(head.config, tokenizer, chat, head.key)  # as it is small, and its counts begin anew
+    reading = Reading(head.config, tokenizer, chat, head.key)  # as it is small, and its counts start at 0
     cutter = reading.cutter(tokens)
     if not any(True for batch in reading.batches() for _ in cutter.cut(batch)):
         raise nothing_left(head.config, head.key, reading.documents, cutter.too_short, tokens.least)
