@@ -2,7 +2,7 @@
 
 Sequence level: the teacher continues the prefix of each training window, greedily or by sampling, up to the
 window's own length, so that a hard student reads as many tokens as the others, in the same order of windows.
-Of prompts and answers it generates the answer to the prompt again, until it ends its message or has written as much.
+Of prompts and answers it generates the answer again, until it ends its message or has written as much.
 
 Token level: the student reads the windows themselves, and after each position learns the token that the
 teacher finds most likely there. These labels are computed on the fly, without gradients.
