@@ -283,7 +283,9 @@ def permuted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, texts = tmp_path_factory.mktemp("permuted"), passages(40)
     made = text_models.byte_level(600, texts)
     text_models.learned(folder / "teacher", made, texts[:14], steps=120)
-    text_models.learned(folder / "plain", made, texts[6:24], steps=90, seed=1)
+    # Examples begin anywhere in a passage, so it learns passages from several places on.
+    tails = [text[at:] for text in texts[6:24] for at in (0, 31, 62, 93)]
+    text_models.learned(folder / "plain", made, tails, steps=120, seed=1)
     with_other_ids(folder / "moved", folder / "plain")
     students = [{"name": name, "path": f"./{name}"} for name in ("plain", "moved")]
     text_models.write_audit(
@@ -359,7 +361,7 @@ def test_by_text_a_model_with_the_same_tokens_is_found_to_memorize_the_same(
     whole = [row["suffix_tokens"] for row in examples]
     memorized = {name: np.equal(counts, whole) for name, counts in matched.items()}
     assert (memorized["plain"] != memorized["moved"]).sum() <= len(examples) // 50
-    assert 30 < memorized["plain"].sum() < len(examples) - 100
+    assert 100 < memorized["plain"].sum() < len(examples) - 100
 
 
 def test_engines_agree_on_models_with_their_own_tokenizers(learners: Path, found: dict[str, Any]) -> None:
