@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import open_documents
 from kdaudit.errors import CorpusError
 

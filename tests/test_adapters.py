@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.errors import ModelError
 from kdaudit.inference.merging import MergeFiles, _check_same, merge
 from kdaudit.inference.transformers import load_model

@@ -19,7 +19,8 @@ from toys import kdaudit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.attacks.examples import examples_of
-from kdaudit.config.audit import CorpusConfig, ModelsConfig
+from kdaudit.config.corpus import CorpusConfig
+from kdaudit.config.models import ModelsConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, build_examples, template_of
 from kdaudit.corpus.rendering import Template
 from kdaudit.errors import CorpusError, UsageError

@@ -24,8 +24,10 @@ from safetensors.numpy import save_file
 from sample_results import HOSTILE, LOCAL_PATH, hostile_dict, leak_row, sample_dict, write_run
 
 from kdaudit.cli import main
-from kdaudit.config.audit import CorpusConfig, ModelConfig, ReportConfig
+from kdaudit.config.audit import ReportConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.corpus import pin_source
 from kdaudit.distillation.readers import family_readers
 from kdaudit.errors import RunError

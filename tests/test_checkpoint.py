@@ -27,7 +27,7 @@ from transformers import (
     OPTForCausalLM,
 )
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.errors import ModelError
 from kdaudit.inference import EngineOptions, Ragged, start
 from kdaudit.inference.transformers import load_model
@@ -596,7 +596,7 @@ def test_copies_are_told_whatever_their_files_are_called(folder: Path, other: Pa
 
 
 def test_an_audit_warns_of_a_copy(folder: Path, other: Path) -> None:
-    from kdaudit.config.audit import ModelSet
+    from kdaudit.config.models import ModelSet
     from kdaudit.models.audited import find_models
 
     student = {"name": "soft", "path": str(other), "kd": "soft"}

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.corpus import CorpusConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.config.paths import check_paths, references, resolve_path
 from kdaudit.config.yaml.loading import audit_schema, dump_config, load_audit, results_schema
 from kdaudit.corpus.sources import HubDataset, find_source

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kdaudit.config.audit import AuditConfig, ModelConfig, ModelsConfig, StudentConfig
+from kdaudit.config.audit import AuditConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.models import ModelConfig, ModelsConfig, StudentConfig
 from kdaudit.config.paths import check_paths, references
 from kdaudit.config.yaml.loading import distill_schema, dump_config, load_audit, load_distill
 from kdaudit.distillation.audit_file import write_audit_file

@@ -11,7 +11,9 @@ import torch
 from conftest import needs_vllm
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from kdaudit.config.audit import CorpusConfig, ExtractionConfig, ModelSet
+from kdaudit.config.corpus import CorpusConfig
+from kdaudit.config.extraction import ExtractionConfig
+from kdaudit.config.models import ModelSet
 from kdaudit.errors import ModelError
 from kdaudit.inference import EngineOptions, Ragged, start
 from kdaudit.models.audited import find_models

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_reading import refusal, texts, write_rows
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import pin_source, source_fingerprint
 
 HASH = "a09b74b3ef9c3b56"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import toys
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import open_documents, pin_source, refuse_equal_sources
 from kdaudit.errors import CorpusError
 

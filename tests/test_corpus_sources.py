@@ -20,7 +20,7 @@ import zstandard
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import GatedRepoError
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import open_documents, source_fingerprint
 from kdaudit.corpus.records import read_records
 from kdaudit.corpus.sources import HubDataset, find_source

@@ -17,7 +17,7 @@ from scipy import stats
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import Document, ExampleTokens, build_examples
 from kdaudit.corpus.distinct import SLACK, Ledger
 from kdaudit.corpus.windows import BATCH_CHARACTERS, BATCH_DOCUMENTS, Cutter, batched, cut

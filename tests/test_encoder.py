@@ -21,7 +21,7 @@ from tokenizers import (
     trainers,
 )
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import Document
 from kdaudit.corpus.windows import Cutter, ExampleTokens
 from kdaudit.inference import Ragged

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from kdaudit.cli import main
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import ExampleTokens
 from kdaudit.distillation import corpus as corpus_module
 from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, write_hard_corpus

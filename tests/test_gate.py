@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdaudit.analysis.gate import judge
-from kdaudit.config.audit import GateConfig
+from kdaudit.config.gate import GateConfig
 from kdaudit.schemas.results import ComparisonResult, ModelResult
 
 LIMITS = [key for key in GateConfig.model_fields if key != "students"]

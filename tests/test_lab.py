@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit.cli import main
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.yaml.loading import load_distill
 from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.distillation import lab, outcome, plans, training

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers import models as token_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.config.yaml.loading import dump_yaml, load_audit
 from kdaudit.corpus import pin_source
 from kdaudit.errors import ModelError

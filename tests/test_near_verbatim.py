@@ -13,7 +13,7 @@ from sample_results import sample_dict
 
 from kdaudit.attacks import GREEDY
 from kdaudit.attacks.near_verbatim import GreedyAndNear, NearVerbatim
-from kdaudit.config.audit import EngineName
+from kdaudit.config.section import EngineName
 from kdaudit.inference import Batch, EngineOptions, Ragged, start
 from kdaudit.inference.edits import TOO_FAR, EditLedger
 from kdaudit.reporting.other_attacks import attack_rows

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.errors import ModelError
 from kdaudit.inference import quantized
 from kdaudit.models.checkpoint.quantized import Quantization

@@ -22,7 +22,7 @@ from scipy.stats import binom, norm
 from kdaudit.risk import Predictor, PredictorSettings, Table, fit_predictor
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
 from kdaudit.risk.words import weak_guarantee_words
-from kdaudit.schemas.results import Origin, RecallGuarantee
+from kdaudit.schemas.predictor import Origin, RecallGuarantee
 
 CORPORA = 100
 ORIGIN = Origin(

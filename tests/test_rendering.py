@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens, template_of
 from kdaudit.corpus.answers import AnswerCutter
 from kdaudit.corpus.conversations import Conversation, FlawError

@@ -13,12 +13,8 @@ sys.path.insert(0, str(FOLDER))
 
 from screening import Loop, flagged_table, loop_table, main, predictor_table  # noqa: E402
 
-from kdaudit.schemas.results import (  # noqa: E402
-    CorpusResult,
-    PredictorResult,
-    RecallGuarantee,
-    Trials,
-)
+from kdaudit.schemas.corpus import CorpusResult  # noqa: E402
+from kdaudit.schemas.predictor import PredictorResult, RecallGuarantee, Trials  # noqa: E402
 from kdaudit.schemas.screening import FlaggedCounts, ScreenRecord, TradeoffPoint  # noqa: E402
 
 

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import ExampleTokens, build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource

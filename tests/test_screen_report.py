@@ -28,7 +28,7 @@ from kdaudit.reporting.screening import render_screen
 from kdaudit.risk import Predictor
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.results import Origin
+from kdaudit.schemas.predictor import Origin
 from kdaudit.schemas.screening import ScreenRecord
 
 LOCAL_PATH = "/home/owner/private stuff/train.parquet"

@@ -18,7 +18,8 @@ from kdaudit.pipelines.stages.tradeoff import levels_of, tradeoff_of
 from kdaudit.reporting.tradeoff import tradeoff
 from kdaudit.risk import PredictorSettings, fit_predictor
 from kdaudit.risk.guarantee import RECALLS
-from kdaudit.schemas.results import Curves, PredictorResult, RecallThreshold
+from kdaudit.schemas.predictor import PredictorResult, RecallThreshold
+from kdaudit.schemas.results import Curves
 from kdaudit.schemas.screening import KeptCounts, ScreenRecord
 from kdaudit.screening.window_hashes import KeySet
 

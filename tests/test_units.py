@@ -11,7 +11,8 @@ from sample_results import sample_dict
 from kdaudit.reporting.predictor_recall import guarantee_of
 from kdaudit.risk import PredictorSettings, Table, find_units, fit_predictor, guarantee_words
 from kdaudit.risk.units import Units
-from kdaudit.schemas.results import AuditResults, Origin, RecallGuarantee
+from kdaudit.schemas.predictor import Origin, RecallGuarantee
+from kdaudit.schemas.results import AuditResults
 
 rows_of_corpora = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 120)), min_size=1, max_size=150)
 

@@ -27,7 +27,7 @@ from kdaudit.analysis.intervals import (
     clopper_pearson,
     newcombe_paired_difference,
 )
-from kdaudit.schemas.results import Interval
+from kdaudit.schemas.result import Interval
 
 Floats = NDArray[np.float64]
 

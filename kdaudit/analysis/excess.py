@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.by_document import Documents, widened
 from kdaudit.analysis.intervals import Flags, clopper_pearson
-from kdaudit.schemas.results import Interval
+from kdaudit.schemas.result import Interval
 
 Floats = NDArray[np.float64]
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-from kdaudit.config.audit import GateConfig
-from kdaudit.schemas.results import Check, ComparisonResult, GateResult, Interval, ModelResult, Verdict
+from kdaudit.config.gate import GateConfig
+from kdaudit.schemas.result import Interval, Verdict
+from kdaudit.schemas.results import Check, ComparisonResult, GateResult, ModelResult
 
 _Judgement = Literal["pass", "fail", "inconclusive"]
 

@@ -38,7 +38,8 @@ from kdaudit.analysis.intervals import (
     newcombe_paired_difference,
 )
 from kdaudit.schemas.notes import Note, NoteCode
-from kdaudit.schemas.results import ComparisonResult, Interval, LeakClass, SoftVsHard
+from kdaudit.schemas.result import Interval, LeakClass
+from kdaudit.schemas.results import ComparisonResult, SoftVsHard
 
 Figures = TypeVar("Figures")
 

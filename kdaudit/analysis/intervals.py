@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.schemas.results import Interval
+from kdaudit.schemas.result import Interval
 
 Flags = NDArray[np.bool_]
 """bool (examples,): which examples a model memorizes."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from kdaudit.schemas.results import Interval
+from kdaudit.schemas.result import Interval
 from kdaudit.schemas.trainings import Variance
 
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from kdaudit import __version__
 from kdaudit.analysis.spread import Spread, spread
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AuditResults, Interval
+from kdaudit.schemas.result import Interval
+from kdaudit.schemas.results import AuditResults
 from kdaudit.schemas.trainings import (
     Form,
     Training,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kdaudit.attacks.base import Attack, Flags
 from kdaudit.attacks.greedy import GREEDY, GREEDY_TEXT, Greedy, GreedyText, in_tokens
 from kdaudit.attacks.near_verbatim import GreedyAndNear, NearVerbatim
-from kdaudit.config.audit import AttacksConfig
+from kdaudit.config.attacks import AttacksConfig
 from kdaudit.inference import Task
 
 __all__ = [

@@ -23,23 +23,12 @@ from pydantic import (
     model_validator,
 )
 
-from kdaudit.config.audit import (
-    NAME_PATTERN,
-    AuditConfig,
-    CorpusRef,
-    DType,
-    ExtractionConfig,
-    ModelConfig,
-    ModelRef,
-    ModelsConfig,
-    Name,
-    Section,
-    Share,
-    StudentConfig,
-    check_names,
-    fit_extraction,
-)
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.corpus import CorpusRef
+from kdaudit.config.extraction import ExtractionConfig, fit_extraction
+from kdaudit.config.models import ModelConfig, ModelRef, ModelsConfig, StudentConfig, check_names
 from kdaudit.config.paths import PathOrId
+from kdaudit.config.section import NAME_PATTERN, DType, Name, Section, Share
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.config.yaml.schema import nearest
 from kdaudit.runs.layout import AUDIT_FILE

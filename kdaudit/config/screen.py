@@ -10,22 +10,12 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from kdaudit.config.audit import (
-    CorpusRef,
-    EngineName,
-    ExtractionBase,
-    LabelKind,
-    ModelRef,
-    ModelRefs,
-    ModelSet,
-    Name,
-    PredictorBase,
-    Section,
-    StudentConfig,
-    fit_extraction,
-    one_or_many,
-)
+from kdaudit.config.corpus import CorpusRef
+from kdaudit.config.extraction import ExtractionBase, fit_extraction
+from kdaudit.config.models import ModelRef, ModelRefs, ModelSet, StudentConfig
 from kdaudit.config.paths import PathOrId
+from kdaudit.config.predictor import LabelKind, PredictorBase
+from kdaudit.config.section import EngineName, Name, Section, one_or_many
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.config.yaml.schema import nearest
 

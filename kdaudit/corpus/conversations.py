@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.readers.json_shapes import kind_of
 from kdaudit.errors import CorpusError
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.conversations import Conversation, Flaw, Why
 from kdaudit.corpus.readers.encodings import likely_encoding, wide_encoding
 from kdaudit.corpus.readers.tables import hub_rows, table_rows

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.answers import AnswerCutter
 from kdaudit.corpus.conversations import Why, columns_of
 from kdaudit.corpus.distinct import Distinct, Ledger
@@ -29,7 +29,7 @@ from kdaudit.corpus.windows import Cutter, ExampleTokens, Window
 from kdaudit.errors import CorpusError
 from kdaudit.models.tokenizer import plain_tokenizer
 from kdaudit.runs.layout import EXAMPLES_SCHEMA
-from kdaudit.schemas.results import Skipped
+from kdaudit.schemas.corpus import Skipped
 
 
 class Example(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.corpus.splits import missing_shards
 from kdaudit.errors import CorpusError, KdauditError, reason

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.answers import AnswerCutter
 from kdaudit.corpus.documents import Document, Documents, open_documents
 from kdaudit.corpus.joint import JointCutter

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.conversations import Conversation, Flaw, columns_of
 from kdaudit.corpus.documents import decoded
 from kdaudit.corpus.folders import Format

@@ -18,7 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.conversations import Conversation, FlawError, Message, is_answer
 from kdaudit.corpus.documents import Answer, Document, Documents
 from kdaudit.errors import UsageError, reason

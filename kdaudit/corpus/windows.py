@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import ExtractionBase
+from kdaudit.config.extraction import ExtractionBase
 from kdaudit.corpus.distinct import identity
 from kdaudit.corpus.documents import Document
 from kdaudit.corpus.joint import JointCutter

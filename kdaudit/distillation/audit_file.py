@@ -7,8 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from kdaudit.config.audit import CorpusConfig, ModelConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import BaselineStudent, DistillConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.config.yaml.document import MAX_BYTES
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.distillation.members import baselines_of

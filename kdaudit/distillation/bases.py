@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.distillation.families import random_model
 from kdaudit.distillation.generation import check_savable, generation_settings
 from kdaudit.distillation.teacher import Teacher

@@ -21,8 +21,8 @@ from typing import Any
 from accelerate.utils.memory import clear_device_cache
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.distillation.audit_file import write_audit_file
 from kdaudit.distillation.bases import load_base
 from kdaudit.distillation.folders import (

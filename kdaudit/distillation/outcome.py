@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.corpus.distinct import Ledger, identity
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import ModelConfig
 from kdaudit.config.distill import (
     DistillConfig,
     HardStudent,
@@ -18,6 +17,7 @@ from kdaudit.config.distill import (
     LoraSection,
     SoftStudent,
 )
+from kdaudit.config.models import ModelConfig
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, read_hard_windows, write_hard_corpus
 from kdaudit.distillation.hard import TokenHardTrainer

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, nothing_left
 from kdaudit.corpus.distinct import Ledger
 from kdaudit.corpus.windows import Window

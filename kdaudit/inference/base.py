@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import EngineName
+from kdaudit.config.section import EngineName
 from kdaudit.inference.edits import NearMatches
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.config.audit import EngineName
+from kdaudit.config.section import EngineName
 from kdaudit.inference.unpacking import unpacks
 from kdaudit.models.checkpoint.quantized import Quantization
 

@@ -24,7 +24,8 @@ from huggingface_hub import EvalResult
 
 from kdaudit.reporting.formatting import wider
 from kdaudit.reporting.shown_text import visible
-from kdaudit.schemas.results import Interval, PublicResults
+from kdaudit.schemas.result import Interval
+from kdaudit.schemas.results import PublicResults
 
 SOURCE_NAME = "kdaudit"
 SOURCE_URL = "https://arxiv.org/abs/2601.15394"

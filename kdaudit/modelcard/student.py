@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from kdaudit.errors import UsageError
 from kdaudit.reporting.formatting import listed
-from kdaudit.schemas.results import AuditResults, Check, GateResult, LeakSuffixes, PublicResults, Verdict
+from kdaudit.schemas.result import Verdict
+from kdaudit.schemas.results import AuditResults, Check, GateResult, LeakSuffixes, PublicResults
 
 _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 

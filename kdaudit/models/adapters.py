@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.config.paths import resolve_path
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.errors import ModelError

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from kdaudit.config.audit import (
-    ModelConfig,
-    ModelSet,
-    StudentConfig,
-)
+from kdaudit.config.models import ModelConfig, ModelSet, StudentConfig
 from kdaudit.errors import ModelError
 from kdaudit.models.adapters import remote_part
 from kdaudit.models.checkpoint.copies import equal_models
@@ -34,7 +30,7 @@ from kdaudit.models.tokenizer import (
 from kdaudit.models.tokenizer.reading import difference
 from kdaudit.runs import Progress
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import Role
+from kdaudit.schemas.result import Role
 
 KdMethod = Literal["soft", "hard"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.adapter_traces import refuse_adapter, refuse_adapter_tensors
 from kdaudit.models.checkpoint.config import (

@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kdaudit.config.audit import ModelConfig
 from kdaudit.config.endpoint import Endpoint
+from kdaudit.config.models import ModelConfig
 from kdaudit.errors import ModelError
 from kdaudit.models.resolving import ResolvedModel, fetch_tokenizer, tokenizer_of
 from kdaudit.models.tokenizer import reading_fingerprint

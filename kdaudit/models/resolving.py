@@ -15,8 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kdaudit.config.audit import ModelConfig
 from kdaudit.config.endpoint import Endpoint
+from kdaudit.config.models import ModelConfig
 from kdaudit.config.paths import nearest_name
 from kdaudit.errors import KdauditError, ModelError, reason
 from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, is_adapter

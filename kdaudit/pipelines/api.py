@@ -28,7 +28,7 @@ from kdaudit.reporting.screening import read_record
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
 from kdaudit.runs.verify import check_files
-from kdaudit.schemas.results import AttackResults
+from kdaudit.schemas.attacks import AttackResults
 
 if TYPE_CHECKING:
     from kdaudit.schemas.distillation import DistillRecord

@@ -38,7 +38,8 @@ from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.reporting.render import read_results, render_pages
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.results import AuditResults, CorpusResult
+from kdaudit.schemas.corpus import CorpusResult
+from kdaudit.schemas.results import AuditResults
 
 
 def run_audit(

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kdaudit.attacks.examples import examples_of
-from kdaudit.config.audit import AuditConfig, EngineName
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.section import EngineName
 from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.inference.merged import MergedModels

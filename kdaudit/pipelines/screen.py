@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdaudit import __version__
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY
-from kdaudit.config.audit import LabelKind
+from kdaudit.config.predictor import LabelKind
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import ExampleTokens, PinnedSource, check_unchanged
 from kdaudit.errors import CorpusError
@@ -51,8 +51,10 @@ from kdaudit.reporting.screening import read_record, render_screen
 from kdaudit.reporting.screening_words import guarantee_elsewhere
 from kdaudit.risk import Predictor, family_warnings, load_predictor, predictor_note
 from kdaudit.runs import Progress, layout
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import CorpusResult, Curves, ExtractionResult, PredictorResult
+from kdaudit.schemas.predictor import PredictorResult
+from kdaudit.schemas.results import Curves, ExtractionResult
 from kdaudit.schemas.screening import FlaggedCounts, KeptCounts, ScreenedModel, ScreenRecord
 from kdaudit.screening.kept import Keeping, check_writable, write_kept
 from kdaudit.screening.writers import discard_kept

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kdaudit.reporting.formatting import plural
-from kdaudit.schemas.results import AnswersResult, ExtractionResult
+from kdaudit.schemas.corpus import AnswersResult
+from kdaudit.schemas.results import ExtractionResult
 
 
 def given_words(extraction: ExtractionResult, answers: AnswersResult | None) -> str:

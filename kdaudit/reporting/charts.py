@@ -16,7 +16,8 @@ from kdaudit.reporting.formatting import count, percent, percent_interval, wider
 from kdaudit.reporting.overlap import Inheritance
 from kdaudit.reporting.scales import Linear, LogShares, Tick, log_shares
 from kdaudit.reporting.shown_text import keep_head
-from kdaudit.schemas.results import Interval, ModelResult
+from kdaudit.schemas.result import Interval
+from kdaudit.schemas.results import ModelResult
 
 _LABEL_LENGTH = 18
 _PLOT_LEFT, _PLOT_RIGHT = 13.0, 71.0

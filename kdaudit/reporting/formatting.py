@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 
-from kdaudit.schemas.results import Interval
+from kdaudit.schemas.result import Interval
 
 ABSENT = "not available"
 NBSP = "\N{NO-BREAK SPACE}"

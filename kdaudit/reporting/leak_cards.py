@@ -12,7 +12,8 @@ from typing import NamedTuple
 from kdaudit.analysis.leaks import Continuation, LeakText
 from kdaudit.reporting.personal_data_counts import kind_words, tag_words
 from kdaudit.reporting.shown_text import Cut, show_head, show_tail
-from kdaudit.schemas.results import Leak, LeakClass
+from kdaudit.schemas.result import LeakClass
+from kdaudit.schemas.results import Leak
 
 TEXT_LIMIT = 600
 """Bytes of the page that a prefix or a suffix may take, or a continuation, escapes included, so that no text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.schemas.results import AuditResults, ModelResult, NearVerbatimResult
+from kdaudit.schemas.attacks import NearVerbatimResult
+from kdaudit.schemas.results import AuditResults, ModelResult
 
 _COLUMNS = 5
 

@@ -11,7 +11,8 @@ from kdaudit.reporting.formatting import count, percent, plural, quoted, score
 from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, worst_of
 from kdaudit.reporting.missing_reasons import why_no_predictor
 from kdaudit.reporting.predictor_recall import Caught, caught, guarantee_of, kind_predicted
-from kdaudit.schemas.results import AuditResults, Trials
+from kdaudit.schemas.predictor import Trials
+from kdaudit.schemas.results import AuditResults
 
 
 def predictor_figure(results: AuditResults) -> KeyFigure:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AuditResults, CorpusResult, PublicResults
+from kdaudit.schemas.results import AuditResults, PublicResults
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)

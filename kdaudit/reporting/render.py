@@ -32,7 +32,8 @@ from kdaudit.reporting.shown_text import visible
 from kdaudit.reporting.view import page
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, write_file
-from kdaudit.schemas.results import AuditResults, Result
+from kdaudit.schemas.result import Result
+from kdaudit.schemas.results import AuditResults
 
 _R = TypeVar("_R", bound=Result)
 MOST_BYTES = 256 << 20

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kdaudit.reporting.formatting import count, percent, plural, quoted
 from kdaudit.risk import guarantee_words
-from kdaudit.schemas.results import Origin, RecallGuarantee
+from kdaudit.schemas.predictor import Origin, RecallGuarantee
 from kdaudit.schemas.screening import ScreenRecord
 
 WHOSE = {

@@ -19,7 +19,7 @@ from kdaudit.reporting.formatting import (
     times,
 )
 from kdaudit.reporting.render import render
-from kdaudit.schemas.results import Interval
+from kdaudit.schemas.result import Interval
 from kdaudit.schemas.trainings import Form, TrainingsFigure, TrainingsResults
 
 _TITLES = {"soft_vs_hard": "Hard against soft distillation", "predictor": "Risk predictor"}

@@ -24,8 +24,9 @@ from kdaudit.reporting.formatting import (
     wider,
     wider_interval,
 )
-from kdaudit.schemas.results import AuditResults, Check, GateResult, Interval, ModelResult
-from kdaudit.schemas.results import Verdict as VerdictName
+from kdaudit.schemas.result import Interval
+from kdaudit.schemas.result import Verdict as VerdictName
+from kdaudit.schemas.results import AuditResults, Check, GateResult, ModelResult
 
 WORDS: dict[VerdictName, str] = {
     "pass": "Passed",

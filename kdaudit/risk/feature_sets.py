@@ -16,9 +16,9 @@ does the baseline's margin help where only the teacher is the label.
 
 from __future__ import annotations
 
-from kdaudit.config.audit import FeatureSet
+from kdaudit.config.predictor import FeatureSet
 from kdaudit.risk.terms import DIVERGENCES, FEATURES, MARGINS, SUFFIX_FEATURES
-from kdaudit.schemas.results import Labels
+from kdaudit.schemas.predictor import Labels
 
 _ALL = ("zlib_entropy", *SUFFIX_FEATURES, "suffix_copies")
 

@@ -32,7 +32,7 @@ from kdaudit.risk.terms import FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.risk.trials import TrialFigures, run_trials
 from kdaudit.risk.words import guarantee_words, weak_guarantee_words
 from kdaudit.schemas.notes import Note, NoteCode
-from kdaudit.schemas.results import Origin, RecallGuarantee, RecallThreshold, Unit
+from kdaudit.schemas.predictor import Origin, RecallGuarantee, RecallThreshold, Unit
 
 _ROUNDING = 1e-9
 """The threshold lies this share below the score that gives it, so that rounding elsewhere flags it too."""

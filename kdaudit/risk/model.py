@@ -20,7 +20,8 @@ from kdaudit.errors import UsageError
 from kdaudit.risk.logistic import Logistic
 from kdaudit.risk.terms import KNOWN_FEATURES, LOGARITHMS, Floats, to_terms
 from kdaudit.runs.files import read_bounded
-from kdaudit.schemas.results import Labels, Origin, RecallGuarantee, Result
+from kdaudit.schemas.predictor import Labels, Origin, RecallGuarantee
+from kdaudit.schemas.result import Result
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Scale = Annotated[float, Field(gt=0.0)]

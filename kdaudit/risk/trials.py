@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import Groups, Trial, draw_trial
 from kdaudit.risk.terms import Floats
-from kdaudit.schemas.results import Trials
+from kdaudit.schemas.predictor import Trials
 
 
 class TrialFigures(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.risk.splits import LEAST_GROUPS, Flags, Groups, find_groups
-from kdaudit.schemas.results import Unit
+from kdaudit.schemas.predictor import Unit
 
 _GIANT = 0.25
 """Share of the positives in one unit of several documents from which on it is one of boilerplate."""

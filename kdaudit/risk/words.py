@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kdaudit.risk.guarantee import positives_needed
 from kdaudit.risk.model import Predictor
 from kdaudit.risk.terms import Floats, to_terms
-from kdaudit.schemas.results import Origin, RecallGuarantee, Unit
+from kdaudit.schemas.predictor import Origin, RecallGuarantee, Unit
 
 _MOST_REASONS = 2
 

@@ -9,101 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from kdaudit.schemas.attacks import AttackResults
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Notes, SchemaVersion
-
-Role = Literal["teacher", "baseline", "base", "student"]
-"""A model's part in an audit; base is the untouched model that baseline and students started from."""
-Verdict = Literal["pass", "fail", "inconclusive", "none"]
-LeakClass = Literal["easy_core", "inherited", "with_baseline", "student_only", "unknown"]
-Interval = tuple[float | None, float | None]
-"""Low and high end of a 95% interval; an open end is None."""
-
-
-class Result(BaseModel):
-    """Base of every part of results.json."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-        allow_inf_nan=False,
-    )
-
-
-class Skipped(Result):
-    """Text that was left out, by reason."""
-
-    too_short: int
-    """Documents, and tails of documents, with fewer than prefix + suffix tokens."""
-    empty: int
-    """Rows whose text is null, empty or only white space."""
-    undecodable: int
-    """Rows whose text is not valid Unicode."""
-    no_boundary: int = 0
-    """Windows in which models with different tokenizers have no boundary in common near the end of prefix or
-    suffix; 0 where all share one."""
-
-
-LeftOutWhy = Literal["no_answer", "unknown_role", "not_text", "template"]
-
-
-class AnswersResult(Result):
-    """What more there is to say of a corpus of prompts and answers."""
-
-    template: Literal["chat", "file", "none"]
-    """What made one text of them: the teacher's chat template, that of a file, or none."""
-    bos: bool
-    """Whether every example begins with the BOS token."""
-    left_out: dict[LeftOutWhy, int]
-    """Rows that give no example: no answer with text, a role that is not known, content that is not text, or
-    what the chat template does not take."""
-    min_suffix_tokens: int
-    """Tokens that an answer has at least; one with fewer than `suffix_tokens` must be reproduced whole."""
-    without_prompt: int
-    """Answers left out because nothing stands before them."""
-    prompts_cut: int
-    """Occurrences whose prompt was cut from the left, to what all models can read."""
-    answers_cut: int
-    """Occurrences whose answer has more tokens than `corpus.window`, or than models can read."""
-    suffixes: int
-    """Distinct suffixes of the examples: answers recur behind other prompts."""
-    recurring: int
-    """Examples whose suffix is that of another example, too."""
-
-
-class CorpusResult(Result):
-    """What was audited."""
-
-    path: str
-    documents: int
-    """Rows read, skipped ones included."""
-    windows: int
-    """All windows of the corpus: occurrences of examples."""
-    examples: PositiveInt
-    """Distinct examples audited: windows that differ in prefix + suffix."""
-    skipped: Skipped
-    sampled: bool
-    """True when `corpus.limit` took a sample; False for a census."""
-    fingerprint: str
-    answers: AnswersResult | None = None
-    """Of a corpus of prompts and answers; None for plain text."""
-
-    @property
-    def left_out(self) -> int:
-        """Rows, answers, windows and ends of documents that give no example."""
-        skipped = self.skipped
-        return skipped.too_short + skipped.empty + skipped.undecodable + self.for_other_reasons
-
-    @property
-    def for_other_reasons(self) -> int:
-        """How many of them are neither too short nor empty nor invalid Unicode; notes say why."""
-        more = (
-            0 if self.answers is None else sum(self.answers.left_out.values()) + self.answers.without_prompt
-        )
-        return self.skipped.no_boundary + more
+from kdaudit.schemas.predictor import PredictorResult
+from kdaudit.schemas.result import Interval, LeakClass, Result, Role, Verdict
 
 
 class ExtractionResult(Result):
@@ -308,86 +220,6 @@ class SoftVsHard(Result):
     """Of all that the hard student memorizes, the share that the soft one memorizes too."""
 
 
-class Trials(Result):
-    """A figure's mean and 2.5 to 97.5% range over the trials."""
-
-    mean: float
-    low: float
-    high: float
-
-
-Unit = Literal["texts", "documents"]
-"""What a recall guarantee counts: distinct texts, or documents in which all positives are flagged."""
-
-
-class RecallGuarantee(Result):
-    """With confidence `confidence`, at least the share `recall` of units with positives has all flagged."""
-
-    recall: float
-    confidence: float
-    calibration_positives: int
-    """Units with positives that it rests on."""
-    unit: Unit = "texts"
-    """As in all files before this key."""
-
-
-class RecallThreshold(Result):
-    """The threshold that would guarantee a recall, at the predictor's confidence."""
-
-    recall: float
-    confidence: float
-    threshold: float | None
-    """None if there are too few positives for this recall."""
-
-
-Labels = Literal["student", "easy_core", "teacher"]
-"""The prediction target."""
-
-
-class Origin(Result):
-    """What a predictor was fitted on, or is used on."""
-
-    teacher: str
-    """The teacher's fingerprint."""
-    baselines: tuple[str, ...] = ()
-    """The baselines' fingerprints."""
-    family: str
-    """The teacher's architecture, such as gpt_neox."""
-    corpus: str
-    """The corpus's fingerprint."""
-    labels: Labels
-    """What counts as a positive."""
-    student: str | None = None
-    """Name of the student whose memorized examples are the positives; with `labels: student` alone."""
-    prefix_tokens: NonNegativeInt
-    suffix_tokens: PositiveInt
-
-
-class PredictorResult(Result):
-    """The risk predictor; figures are None unless `status` is ok."""
-
-    status: Literal["ok", "underpowered", "disabled"]
-    reason: str | None = None
-    """Why there is no predictor; None if there is one, and in results older than this key."""
-    labels: str | None = None
-    student: str | None = None
-    """Whose memorized examples the positives are, for labels of that kind."""
-    positives: int | None = None
-    trials: int | None = None
-    auc: Trials | None = None
-    average_precision: Trials | None = None
-    """Of flagging by risk, at the corpus's own share of memorized examples."""
-    recall: Trials | None = None
-    """At a risk equal to the share of positives: a score of 0.5 if both classes were equally frequent."""
-    precision: Trials | None = None
-    """At the same score; None if no trial flagged anything."""
-    coefficients: dict[str, float] | None = None
-    intercept: float | None = None
-    threshold: float | None = None
-    promise: RecallGuarantee | None = None
-    flagged: int | None = None
-
-
 class Point(Result):
     """A point of a chart."""
 
@@ -458,27 +290,6 @@ class LeakSuffixes(Result):
     """Of the examples that each student memorizes."""
 
 
-class NearVerbatimResult(Result):
-    """Examples that greedy decoding reproduces but for a few tokens; those without a difference too."""
-
-    max_edit_distance: float
-    """Edits over the target's tokens, at most."""
-    examples: int
-    exposed: int
-    rate: float
-    ci95: Interval
-    """Clopper-Pearson."""
-    ci95_by_document: Interval | None = None
-    distances: list[int]
-    """Entry k: exposed examples whose continuation is k edits away, from 0 to the most edits allowed."""
-
-
-class AttackResults(Result):
-    """What attacks beside exact greedy extraction found of a model; each None if it was not run."""
-
-    near_verbatim: NearVerbatimResult | None = None
-
-
 class AuditResults(Result):
     """results.json."""
 
@@ -501,7 +312,7 @@ class AuditResults(Result):
     """None in results of versions that did not count them."""
     generated: CorpusResult | None = None
     """The text that the teacher wrote, where the audit names it."""
-    attacks: dict[str, AttackResults] = {}
+    attacks: dict[str, AttackResults] = Field(default={})
     """By model; empty if no attack was asked for beside exact greedy extraction, and in older results."""
     notes: Notes
 
@@ -519,7 +330,7 @@ class PublicLeak(Leak):
     """A leak as pages for everyone know it: neither its document nor what kind of data it seems to hold."""
 
     document_id: Literal[""] = ""
-    tags: Annotated[list[str], Field(max_length=0)] = []
+    tags: Annotated[list[str], Field(max_length=0)] = Field(default=[])
 
 
 class PublicCorpus(CorpusResult):

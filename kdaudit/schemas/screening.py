@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Notes, SchemaVersion
-from kdaudit.schemas.results import (
-    CorpusResult,
-    EngineCheck,
-    ExtractionResult,
-    Origin,
-    PredictorResult,
-    Result,
-    Role,
-)
+from kdaudit.schemas.predictor import Origin, PredictorResult
+from kdaudit.schemas.result import Result, Role
+from kdaudit.schemas.results import EngineCheck, ExtractionResult
 
 Drop = Literal["document", "window"]
 Format = Literal["parquet", "jsonl"]

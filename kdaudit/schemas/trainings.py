@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import Interval, Result
+from kdaudit.schemas.result import Interval, Result
 
 Form = Literal["percent", "points", "times", "count", "number"]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import ChatFormat
 from kdaudit.corpus.conversations import Conversation, Flaw
 from kdaudit.corpus.documents import Document, open_documents

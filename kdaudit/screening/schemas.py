@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.records import Fields, read_fields
 from kdaudit.errors import UsageError, reason
 

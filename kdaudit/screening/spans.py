@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens
 from kdaudit.corpus.answers import AnswerCutter
 from kdaudit.corpus.conversations import FlawError

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kdaudit.analysis.spread import spread
-from kdaudit.schemas.results import AuditResults, Interval
+from kdaudit.schemas.result import Interval
+from kdaudit.schemas.results import AuditResults
 
 BASELINE, SOFT, HARD = "baseline", "soft", "hard"
 BY_TEMPERATURE = {1: "soft-t1", 2: SOFT, 4: "soft-t4"}

@@ -22,7 +22,7 @@ from replicate import SIZES, Steps, audit, distill
 from split import split
 
 from kdaudit.cli.progress import ConsoleProgress
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import open_documents
 from kdaudit.errors import CorpusError, KdauditError, RunStateError
 from kdaudit.models.tokenizer import load_tokenizer

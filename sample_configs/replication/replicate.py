@@ -32,7 +32,7 @@ from split import Sizes, split, write_split
 from transformers.utils.logging import disable_progress_bar
 
 from kdaudit.cli.progress import ConsoleProgress
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.yaml.loading import load_distill
 from kdaudit.corpus import ExampleTokens, open_documents
 from kdaudit.distillation.bases import Base

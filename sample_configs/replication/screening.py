@@ -37,7 +37,8 @@ from kdaudit.errors import KdauditError
 from kdaudit.models.tokenizer import load_tokenizer
 from kdaudit.runs.files import write_bytes
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.results import AuditResults, PredictorResult
+from kdaudit.schemas.predictor import PredictorResult
+from kdaudit.schemas.results import AuditResults
 from kdaudit.schemas.screening import ScreenRecord
 from kdaudit.screening.kept import Keeping, write_kept
 

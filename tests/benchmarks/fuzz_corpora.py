@@ -488,7 +488,7 @@ def _judged(found: list[str], right: Right, case: str) -> str | None:
 
 def _read(fields: dict[str, Any], scratch: Path) -> list[str]:
     """All that the product does with a corpus but to run models."""
-    from kdaudit.config.audit import CorpusConfig
+    from kdaudit.config.corpus import CorpusConfig
     from kdaudit.corpus import ExampleTokens, build_examples, open_documents, pin_source
     from kdaudit.corpus.records import read_records
     from kdaudit.errors import RunError, UsageError

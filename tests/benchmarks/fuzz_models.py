@@ -34,7 +34,7 @@ from safetensors.torch import load_file, save_file
 from toys import VOCABULARY, save_model, tokenizer
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from kdaudit.config.audit import ModelConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.errors import UsageError
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.resolving import ResolvedModel, resolve_model

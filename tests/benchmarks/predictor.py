@@ -30,7 +30,7 @@ from kdaudit.risk import (
     reasons,
     risk_histogram,
 )
-from kdaudit.schemas.results import Origin
+from kdaudit.schemas.predictor import Origin
 
 _SECONDS, _BYTES = 180, 2e9
 _ORIGIN = Origin(

@@ -25,7 +25,7 @@ from kdaudit.risk import PredictorSettings, Table, fit_predictor
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.terms import EVERY_FEATURE, LOGARITHMS
-from kdaudit.schemas.results import Origin
+from kdaudit.schemas.predictor import Origin
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from kdaudit.config.audit import NAME_PATTERN
+from kdaudit.config.section import NAME_PATTERN
 from kdaudit.config.yaml.document import Key, dotted, key_of
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.config.yaml.schema import Shape, nearest, suggestion

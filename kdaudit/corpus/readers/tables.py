@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.folders import Format
 from kdaudit.corpus.readers.streams import MAX_DOCUMENT, MAX_DOCUMENT_BYTES, refuse_pointer
 from kdaudit.corpus.rows import Place, Row, check_columns, row_of, wanted_columns

@@ -16,7 +16,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdaudit.config.audit import CorpusConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.folders import Format
 from kdaudit.corpus.readers.json_files import Object, json_objects, jsonl_objects
 from kdaudit.corpus.readers.json_shapes import kind_of, one_object

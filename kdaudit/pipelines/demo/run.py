@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kdaudit.config.audit import EngineName
+from kdaudit.config.section import EngineName
 from kdaudit.config.yaml.loading import load_audit, load_distill
 from kdaudit.distillation.folders import storing
 from kdaudit.distillation.lab import run_distill

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.config.audit import EngineName
+from kdaudit.config.section import EngineName
 
 WRITTEN_BY = "# Written by `kdaudit demo`."
 """How the first line of its files begins: it tells a demo's folder from any other."""

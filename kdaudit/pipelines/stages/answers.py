@@ -15,8 +15,8 @@ from kdaudit.models.tokenizer import bos_token_id, load_tokenizer
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.formatting import plural
 from kdaudit.runs.examples import read_shard
+from kdaudit.schemas.corpus import AnswersResult, CorpusResult
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AnswersResult, CorpusResult
 
 _REASONS = {
     "no_answer": "without an answer that holds text",

@@ -10,8 +10,8 @@ from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.attacks import NearVerbatim
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AttackResults, NearVerbatimResult
 
 
 def attack_results(audited: Audited) -> dict[str, AttackResults]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kdaudit.config.audit import ExtractionBase
+from kdaudit.config.extraction import ExtractionBase
 from kdaudit.errors import ModelError
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import uses_bos

@@ -33,7 +33,8 @@ from kdaudit.pipelines.stages.readings import examples_for, read_for
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import EngineCheck, Result
+from kdaudit.schemas.result import Result
+from kdaudit.schemas.results import EngineCheck
 
 _SAID = Continuations._fields[:3]
 """Columns of engine_check/MODEL.parquet that hold a row of a window each."""

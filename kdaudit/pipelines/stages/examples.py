@@ -25,7 +25,7 @@ from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_shard
-from kdaudit.schemas.results import CorpusResult
+from kdaudit.schemas.corpus import CorpusResult
 
 
 def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> CorpusResult:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack, passes
-from kdaudit.config.audit import EngineName
+from kdaudit.config.section import EngineName
 from kdaudit.errors import RunError, UsageError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged
 from kdaudit.inference.executors import Executor, LoadedModel, LocalExecutor, ModelJob

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kdaudit.config.audit import CorpusConfig, EngineName, ExtractionBase, ModelSet, tensor_parallel_by_key
+from kdaudit.config.corpus import CorpusConfig
+from kdaudit.config.extraction import ExtractionBase, tensor_parallel_by_key
+from kdaudit.config.models import ModelSet
+from kdaudit.config.section import EngineName
 from kdaudit.corpus import ChatFormat, ExampleTokens, JointCutter, Longest, template_of
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require

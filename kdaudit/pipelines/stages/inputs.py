@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from kdaudit.config.audit import AuditConfig, ExtractionBase
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.extraction import ExtractionBase
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import ChatFormat, PinnedSource
 from kdaudit.models.audited import AuditedModels

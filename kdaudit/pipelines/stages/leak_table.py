@@ -25,7 +25,8 @@ from kdaudit.pipelines.stages.measured import Audited
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.results import Leak, LeakClass
+from kdaudit.schemas.result import LeakClass
+from kdaudit.schemas.results import Leak
 
 
 def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:

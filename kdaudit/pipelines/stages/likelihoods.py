@@ -29,7 +29,7 @@ from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import Result
+from kdaudit.schemas.result import Result
 
 Floats = NDArray[np.float64]
 EntropyPoints = dict[str, NDArray[np.float64]]

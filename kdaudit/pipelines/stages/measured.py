@@ -34,8 +34,8 @@ from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, rea
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import GENERATED, Work
 from kdaudit.runs import layout
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import CorpusResult
 
 
 class Measured(NamedTuple):

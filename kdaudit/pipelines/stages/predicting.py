@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
-from kdaudit.config.audit import LabelKind
+from kdaudit.config.predictor import LabelKind
 from kdaudit.models.checkpoint.files import read_config
 from kdaudit.pipelines.stages.scoring import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.work import Work
@@ -36,7 +36,9 @@ from kdaudit.runs import layout
 from kdaudit.runs.examples import read_shard
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note, Notes, text_of
-from kdaudit.schemas.results import Curves, Origin, PredictorResult, RecallThreshold, Result
+from kdaudit.schemas.predictor import Origin, PredictorResult, RecallThreshold
+from kdaudit.schemas.result import Result
+from kdaudit.schemas.results import Curves
 
 Floats = NDArray[np.float64]
 

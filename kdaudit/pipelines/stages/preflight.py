@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.config.audit import AuditConfig, CorpusConfig, ModelConfig
+from kdaudit.config.audit import AuditConfig
+from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.models import ModelConfig
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import (
     ChatFormat,

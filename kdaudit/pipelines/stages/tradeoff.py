@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kdaudit.analysis.intervals import Flags
 from kdaudit.pipelines.stages.predicting import Prediction
 from kdaudit.risk.guarantee import positives_needed
-from kdaudit.schemas.results import RecallThreshold
+from kdaudit.schemas.predictor import RecallThreshold
 from kdaudit.schemas.screening import KeptCounts, TradeoffPoint
 from kdaudit.screening.kept import Levels
 

@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kdaudit.attacks import Attack
-from kdaudit.config.audit import ExtractionBase, PredictorBase
+from kdaudit.config.extraction import ExtractionBase
+from kdaudit.config.predictor import PredictorBase
 from kdaudit.corpus import ChatFormat
 from kdaudit.errors import ModelError
 from kdaudit.inference import Split
