@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import endpoint_stand_in as stand_in
@@ -18,12 +19,18 @@ from ruamel.yaml import YAML
 from toys import kdaudit
 
 from kdaudit.config.endpoint import Endpoint
+from kdaudit.config.extraction import ExtractionConfig
+from kdaudit.corpus import ChatFormat
+from kdaudit.corpus.rendering import Template
 from kdaudit.errors import EngineError, ModelError
 from kdaudit.inference import EngineOptions, Ragged
 from kdaudit.inference.endpoint import client as client_module
 from kdaudit.inference.endpoint.checking import check_endpoint
 from kdaudit.inference.endpoint.engine import EndpointEngine
+from kdaudit.inference.endpoint.matching import ByText
+from kdaudit.inference.endpoint.stream import Piece
 from kdaudit.models.tokenizer import load_tokenizer
+from kdaudit.pipelines.stages.endpoints import ask_endpoints
 
 WAYS = [
     ("ids in, ids out", {}),
@@ -300,11 +307,75 @@ def check(url: str, folder: Path, **changes: Any) -> Any:
 
 def test_the_check_finds_the_best_way(server: StandIn, folder: Path) -> None:
     with server.running() as url:
-        way = check(url, folder)
+        way = check(url, folder).way
         assert (way.ids_in, way.more, way.ids_out) == (True, True, True)
         server.takes_ids = server.takes_more = server.gives_ids = server.lists = False
-        way = check(url, folder)
+        way = check(url, folder).way
     assert (way.ids_in, way.more, way.ids_out) == (False, False, False)
+
+
+def chat_asked(url: str, folder: Path, chat: ChatFormat) -> list[str]:
+    """What asking a model for an audit of chats gives."""
+    endpoint = Endpoint(url, "big", None, 4, 2.0)
+    model = SimpleNamespace(behind=endpoint, name=f"big at {url}")
+    member: Any = SimpleNamespace(
+        model=model, name="teacher", key="models.teacher", tokenizer=load_tokenizer(folder)
+    )
+    extraction = ExtractionConfig(prefix_tokens=0, suffix_tokens=6)
+    return ask_endpoints(extraction, [member], {"corpus": chat}, lambda *_: None)
+
+
+def test_a_chat_is_refused_where_the_server_reads_less_than_its_prompts_may_have(
+    server: StandIn, folder: Path
+) -> None:
+    with server.running() as url:
+        for context in (None, 65):
+            with pytest.raises(ModelError) as caught:
+                chat_asked(url, folder, ChatFormat(Template("none", None), "auto", context))
+            assert caught.value.key == "models.teacher.context"
+            assert "models.teacher.context: 64" in (caught.value.fix or "")
+        assert chat_asked(url, folder, ChatFormat(Template("none", None), "auto", 64)) == ["teacher"]
+        server.takes_ids = server.gives_ids = False  # asked for some tokens more than the answer has
+        with pytest.raises(ModelError, match="reads 56 tokens"):
+            chat_asked(url, folder, ChatFormat(Template("none", None), "auto", 64))
+
+
+def test_a_chat_is_refused_where_a_server_of_text_puts_another_bos(server: StandIn, folder: Path) -> None:
+    chat = ChatFormat(Template("none", None), "always", 32)
+    with server.running() as url:
+        assert chat_asked(url, folder, chat) == ["teacher"]
+        server.takes_ids = False
+        with pytest.raises(ModelError) as caught:
+            chat_asked(url, folder, chat)
+    assert caught.value.key == "extraction.bos"
+
+
+def test_a_prompt_that_a_server_of_text_would_begin_otherwise_is_not_sent(
+    server: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdaudit.inference.endpoint.engine.uses_bos", lambda _: True)
+    server.takes_ids = False
+    with server.running() as url:
+        asked = engine(url, folder)
+        before = len(server.asked)
+        with pytest.raises(EngineError, match="puts a BOS token"):
+            asked.match(Ragged.of([[5, 6, 7]]), Ragged.of([[8, 9]]))
+        assert len(server.asked) == before
+
+
+def test_a_suffix_that_ends_within_a_character_is_compared_by_its_whole_characters() -> None:
+    letters = "ab\u00e9c".encode()  # two bytes for the third letter
+
+    def decode(ids: Any) -> str:
+        return bytes(ids).decode("utf-8", "replace")
+
+    follower = ByText(letters[:1], [list(letters[1:3])], decode)
+    for text in ("b", "\u00e9"):
+        follower.take(Piece(text, None, None, ends=False))
+    assert follower.matched() == [2]
+    other = ByText(letters[:1], [list(letters[1:3])], decode)
+    other.take(Piece("c", None, None, ends=False))
+    assert other.matched() == [0]
 
 
 def answering_otherwise(handler: stand_in.Handler) -> bool:
@@ -370,7 +441,7 @@ def test_a_server_with_another_tokenizer_is_refused(
     """Also where it does not say what it reads: it continues the text otherwise than the ids."""
     server.gives_ids = says
     with server.running() as url:
-        assert check(url, folder).ids_in
+        assert check(url, folder).way.ids_in
     described = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = described["model"]["vocab"]
     vocabulary["<unk>"], vocabulary["w2"] = vocabulary["w2"], vocabulary["<unk>"]
@@ -522,6 +593,8 @@ WRONG = {
     "models.teacher.dtype=float32": "models.teacher.dtype: goes with a model's weights",
     "models.teacher.revision=main": "models.teacher.revision: goes with a model's weights",
     "models.teacher.concurrency=0": "models.teacher.concurrency",
+    "models.teacher.context=0": "models.teacher.context",
+    "models.baseline={path: ./baseline, context: 9}": "models.baseline.context: goes with an endpoint",
     "models.teacher.api_key=sk-1": "models.teacher.api_key: unknown key",
     "models.baseline={path: ./baseline, model: x}": "models.baseline.model: goes with an endpoint",
     "models.teacher.tokenizer=./nowhere": "models.teacher.tokenizer",

@@ -108,5 +108,7 @@ def test_the_server_stops_decoding_at_the_first_wrong_token(url: str, folder: Pa
 def test_the_check_before_an_audit_passes(url: str, folder: Path) -> None:
     from kdaudit.config.endpoint import Endpoint
 
-    way = check_endpoint(Endpoint(url, "big", None, 4, 30.0), load_tokenizer(folder), "models.teacher", 14)
+    way = check_endpoint(
+        Endpoint(url, "big", None, 4, 30.0), load_tokenizer(folder), "models.teacher", 14
+    ).way
     assert (way.ids_in, way.more, way.ids_out) == (True, True, True)

@@ -97,6 +97,9 @@ class ModelConfig(Section):
     """Of an endpoint: requests at a time; null takes 16."""
     timeout: Annotated[float, Field(gt=0)] | None = None
     """Of an endpoint: seconds to wait for the next bytes of an answer; null takes 120."""
+    context: PositiveInt | None = None
+    """Of an endpoint: tokens of prompt and answer that its server reads. Longer prompts of a chat are cut to
+    that."""
 
     @model_validator(mode="after")
     def _keys_fit_the_path(self) -> Self:
@@ -136,7 +139,7 @@ class ModelConfig(Section):
 
 
 _OF_WEIGHTS = ("revision", "base", "dtype", "tensor_parallel", "trust_remote_code")
-_OF_ENDPOINT = ("model", "tokenizer", "api_key_env", "concurrency", "timeout")
+_OF_ENDPOINT = ("model", "tokenizer", "api_key_env", "concurrency", "timeout", "context")
 """Keys of a model that go with one kind of path."""
 
 

@@ -26,6 +26,7 @@ twice as many as the sample has. Errors are `CorpusError`s that name the key, th
 
 from __future__ import annotations
 
+from kdaudit.corpus.answers import begins_with_bos
 from kdaudit.corpus.documents import Document, Documents, first_texts, open_documents
 from kdaudit.corpus.examples import Counts, Example, Examples, build_examples, nothing_left, read_rows
 from kdaudit.corpus.fingerprint import (
@@ -52,6 +53,7 @@ __all__ = [
     "Longest",
     "PinnedSource",
     "Reading",
+    "begins_with_bos",
     "build_examples",
     "check_unchanged",
     "first_texts",

@@ -22,6 +22,20 @@ from kdaudit.models.tokenizer import EncodedText, Encoder, ModelTokenizer, bos_t
 Ids = NDArray[np.int32]
 
 
+def begins_with_bos(chat: ChatFormat, tokenizer: ModelTokenizer) -> bool:
+    """Whether conversations begin with the BOS token; where a template does not say, as the tokenizer."""
+    if chat.bos != "auto":
+        return chat.bos == "always"
+    if chat.template.jinja is None:
+        return uses_bos(tokenizer)
+    asking = [{"role": "user", "content": "a"}]
+    try:
+        text = tokenizer.render(asking, chat.template.jinja, tools=None, ask=False)
+    except Exception:  # a template may raise anything
+        return uses_bos(tokenizer)
+    return tokenizer.encode(text)[:1] == [bos_token_id(tokenizer)]
+
+
 class AnswerCutter:
     """Cuts batches of rendered conversations, counting what it gives and leaves out.
 

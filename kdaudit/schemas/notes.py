@@ -16,6 +16,7 @@ NoteCode = Literal[
     "no_teacher",
     "endpoint",
     "endpoint_text",
+    "endpoint_stops",
     "no_base",
     "shards_missing",
     "chat_template",

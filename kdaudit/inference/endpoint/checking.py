@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.errors import ModelError
@@ -26,7 +26,16 @@ _ATTEMPTS = 3
 """A user waits: what does not answer in three attempts is told at once."""
 
 
-def check_endpoint(endpoint: Endpoint, tokenizer: ModelTokenizer, key: str, tokens: int) -> Way:
+class Found(NamedTuple):
+    """What a server turned out to be."""
+
+    way: Way
+    """How it is asked."""
+    context: int | None
+    """Tokens of prompt and answer that it can be asked for; None where it does not say."""
+
+
+def check_endpoint(endpoint: Endpoint, tokenizer: ModelTokenizer, key: str, tokens: int) -> Found:
     """Ask a model twice for the same few tokens.
 
     Args:
@@ -34,9 +43,6 @@ def check_endpoint(endpoint: Endpoint, tokenizer: ModelTokenizer, key: str, toke
         tokenizer: what the audit reads texts with.
         key: where the model stands in the configuration, as in `models.teacher`.
         tokens: of the longest sequence to come.
-
-    Returns:
-        How it is asked.
 
     Raises:
         ModelError: the server does not answer, lacks the model, refuses prompts, reads other tokens than the
@@ -46,12 +52,13 @@ def check_endpoint(endpoint: Endpoint, tokenizer: ModelTokenizer, key: str, toke
     with _told(endpoint, key), EndpointClient(endpoint, _ATTEMPTS) as client:
         most = _context(_listed(client, endpoint, key))
         way = find_way(client)
-        _check_context(most, tokens + (0 if way.ids_in and way.ids_out else SPARE), endpoint, key)
+        spare = 0 if way.ids_in and way.ids_out else SPARE
+        _check_context(most, tokens + spare, endpoint, key)
         if not way.ids_in:
             _check_text(client, way, key)
         _check_reading(client, way, tokenizer, endpoint, key)
         _check_repeats(client, way, tokenizer, endpoint, key)
-    return way
+    return Found(way, None if most is None else most - spare)
 
 
 @contextmanager

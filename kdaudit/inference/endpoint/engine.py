@@ -23,7 +23,7 @@ from kdaudit.inference.endpoint.client import EndpointClient, EndpointError
 from kdaudit.inference.endpoint.matching import ByBytes, ByText, ByTokens, Follower
 from kdaudit.inference.endpoint.ways import SPARE, ask_once, find_way
 from kdaudit.inference.examples import Lengths, Ragged, Tokens, lengths_of, no_matches
-from kdaudit.models.tokenizer import ModelTokenizer, bos_token_id, load_tokenizer
+from kdaudit.models.tokenizer import ModelTokenizer, bos_token_id, load_tokenizer, uses_bos
 
 _R = TypeVar("_R")
 _T = TypeVar("_T")
@@ -115,12 +115,30 @@ class EndpointEngine:
         return self._tokenizer.encode(text)[:tokens]
 
     def _given(self, prompt: Tokens) -> list[int] | str:
-        """A prompt as the server takes it. As text it lacks the BOS token, which servers put there."""
-        return prompt.tolist() if self._way.ids_in else self._tokenizer.decode(self._unmarked(prompt))
+        """A prompt as the server takes it. As text it lacks the BOS token, which servers put there.
+
+        Raises:
+            EngineError: as text it would begin otherwise there: with a BOS token, or without.
+
+        """
+        given: list[int] = prompt.tolist()
+        if self._way.ids_in:
+            return given
+        ids = self._unmarked(prompt)
+        if (len(ids) < len(prompt)) != self._puts_bos:
+            raise EngineError(
+                f"{self._endpoint.url} takes text, and puts a BOS token before it or not as its tokenizer "
+                "does; a prompt of this audit begins otherwise (extraction.bos, or the chat template)"
+            )
+        return self._tokenizer.decode(ids)
 
     def _unmarked(self, prompt: Tokens) -> list[int]:
         ids: list[int] = prompt.tolist()
         return ids[1:] if ids and ids[0] == bos_token_id(self._tokenizer) else ids
+
+    @cached_property
+    def _puts_bos(self) -> bool:
+        return uses_bos(self._tokenizer)
 
     @cached_property
     def _tokenizer(self) -> ModelTokenizer:

@@ -126,6 +126,9 @@ class ByText:
 
 
 def _text(before: str, prompt: Sequence[int], target: Sequence[int], decode: Decode) -> _Text:
-    """Decoded behind its prompt: alone it may lose the space that it begins with."""
-    texts = [decode([*prompt, *target[: end + 1]])[len(before) :] for end in range(len(target))]
-    return _Text(texts[-1], [text.rstrip(_HALF) for text in texts])
+    """Decoded behind its prompt: alone it may lose the space that it begins with.
+
+    Of a character that the target ends within, text tells nothing: whole characters are compared.
+    """
+    texts = [decode([*prompt, *target[: end + 1]])[len(before) :].rstrip(_HALF) for end in range(len(target))]
+    return _Text(texts[-1], texts)

@@ -48,7 +48,9 @@ class Way(NamedTuple):
     @property
     def words(self) -> str:
         """The way in words."""
-        return f"{'token ids' if self.ids_in else 'text'} in, {'token ids' if self.ids_out else 'text'} out"
+        plain = "" if self.more else ", OpenAI's settings alone"
+        both = "token ids" if self.ids_in else "text", "token ids" if self.ids_out else "text"
+        return f"{both[0]} in, {both[1]} out{plain}"
 
 
 def find_way(client: EndpointClient) -> Way:

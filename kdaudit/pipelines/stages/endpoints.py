@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from kdaudit.config.extraction import ExtractionBase
+from kdaudit.corpus import ChatFormat, begins_with_bos
 from kdaudit.errors import ModelError
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import uses_bos
 from kdaudit.pipelines.stages.fit import split_of_model
 from kdaudit.runs import Progress
 
+if TYPE_CHECKING:
+    from kdaudit.inference.endpoint.checking import Found  # imports httpx
+
 
 def ask_endpoints(
-    extraction: ExtractionBase, members: Iterable[AuditedModel], progress: Progress
+    extraction: ExtractionBase,
+    members: Iterable[AuditedModel],
+    chats: Mapping[str, ChatFormat],
+    progress: Progress,
 ) -> list[str]:
     """Check that each model behind an endpoint answers as an audit needs it; give the names of those asked.
+
+    Args:
+        extraction: how models are asked.
+        members: the models, those with weights among them.
+        chats: how prompts and answers become tokens, by the texts' keys; none of plain text.
+        progress: told of each server.
 
     Raises:
         ModelError: one does not.
@@ -25,16 +39,36 @@ def ask_endpoints(
     for member in members:
         if (endpoint := member.model.behind) is None:
             continue
-        from kdaudit.inference.endpoint.checking import check_endpoint  # imports httpx
+        from kdaudit.inference.endpoint.checking import check_endpoint
 
         progress(f"{member.name}: asking {endpoint.url}", 0, 0)
-        split = split_of_model(extraction, member)
-        way = check_endpoint(endpoint, member.tokenizer, member.key, split.tokens)
-        if not way.ids_in and (split.bos is not None) != uses_bos(member.tokenizer):
-            raise ModelError(
-                f"{endpoint.url} takes text, and puts a BOS token before it or not as its tokenizer does",
-                fix="set it to auto",
-                key="extraction.bos",
-            )
+        split = split_of_model(extraction, member, answers=bool(chats))
+        found = check_endpoint(endpoint, member.tokenizer, member.key, split.tokens)
+        if chats:
+            _check_chats(member, found, chats)
+        elif not found.way.ids_in and (split.bos is not None) != uses_bos(member.tokenizer):
+            raise _puts_its_own_bos(member)
         asked.append(member.name)
     return asked
+
+
+def _check_chats(member: AuditedModel, found: Found, chats: Mapping[str, ChatFormat]) -> None:
+    """Refuse a server that would read prompts cut by itself, or behind another BOS token."""
+    shortest = min((chat.context for chat in chats.values() if chat.context is not None), default=None)
+    if found.context is not None and (shortest is None or found.context < shortest):
+        raise ModelError(
+            f"{member.model.name} reads {found.context} tokens, and prompts of a chat may be longer",
+            fix=f"write {member.key}.context: {found.context}, so that longer ones are cut to it",
+            key=f"{member.key}.context",
+        )
+    begins = {begins_with_bos(chat, member.tokenizer) for chat in chats.values()}
+    if not found.way.ids_in and begins != {uses_bos(member.tokenizer)}:
+        raise _puts_its_own_bos(member)
+
+
+def _puts_its_own_bos(member: AuditedModel) -> ModelError:
+    return ModelError(
+        f"{member.model.name} takes text, and puts a BOS token before it or not as its tokenizer does",
+        fix="set it to auto; a chat template has to begin with the BOS token as the tokenizer does",
+        key="extraction.bos",
+    )

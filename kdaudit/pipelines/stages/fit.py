@@ -163,11 +163,12 @@ def chat_of(
 
 
 def _shortest_context(models: AuditedModels) -> int | None:
-    """Tokens that every model can read; None where nothing bounds them."""
+    """Tokens that every model can read; None where nothing bounds them, or an endpoint's server alone."""
     lengths = [
-        read_context_length(one.model.folder, trust_remote_code=one.config.trust_remote_code)
+        one.config.context
+        if one.model.behind is not None
+        else read_context_length(one.model.folder, trust_remote_code=one.config.trust_remote_code)
         for one in models.members
-        if one.model.behind is None
     ]
     return min((length for length in lengths if length is not None), default=None)
 

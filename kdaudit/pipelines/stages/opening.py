@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from kdaudit.attacks import ATTACKS, attacks_of
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
-from kdaudit.corpus import PinnedSource, first_texts, pin_source, refuse_equal_sources
+from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
 from kdaudit.inference import prepare
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
@@ -73,18 +73,18 @@ def opened(
             check_machine(config.models, config.extraction)
             prepare(config.extraction.engine or "transformers")
 
-    def ask(models: AuditedModels) -> None:
+    def ask(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> None:
         left = [member for member in models.members if runs and member.name not in asked]
-        asked.update(ask_endpoints(config.extraction, left, progress))
+        asked.update(ask_endpoints(config.extraction, left, chats, progress))
 
     preflight(config, hub=True, progress=progress, meanwhile=make_ready, ask=ask)
     one_tokenizer = isinstance(config, ScreenConfig)
     models = find_models(config.models, one_tokenizer=one_tokenizer, progress=progress)
-    ask(models)
+    chats = chats_of(config, models)
+    ask(models, chats)
     whole, answers = read_whole(config), config.corpus.has_answers
     check_quantized(config.extraction, models, scored=bool(whole))
     split = split_of(config.extraction, models, whole, answers=answers)
-    chats = chats_of(config, models)
     sources = {}
     for key, section in corpora_of(config).items():
         progress(f"{key}: hashing", 0, 0)

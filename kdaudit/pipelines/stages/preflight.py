@@ -47,7 +47,7 @@ def preflight(
     hub: bool,
     progress: Progress = lambda *_: None,
     meanwhile: Callable[[], None] = lambda: None,
-    ask: Callable[[AuditedModels], None] = lambda _: None,
+    ask: Callable[[AuditedModels, Mapping[str, ChatFormat]], None] = lambda *_: None,
 ) -> list[str]:
     """Refuse what a look at the texts' first rows and at the models' headers shows to be wrong.
 
@@ -57,7 +57,8 @@ def preflight(
             they are checked once they are downloaded.
         progress: told of each text and model.
         meanwhile: called once the texts are right, to begin what takes long.
-        ask: given the models that are here once they are right, to ask those behind endpoints.
+        ask: given the models that are here once they are right, and the texts' chat formats by key, to ask
+            models behind endpoints; not called while a chat template may come with a model that is not here.
 
     Returns:
         What was not looked at, each with the reason.
@@ -83,12 +84,11 @@ def preflight(
     if isinstance(config, DistillConfig):
         return [*skipped, *_check_starts(config, progress)]
     missing, models = _check_models(config, progress)
-    if models is not None:
-        if not (config.corpus.has_answers and missing):  # the chat template may come with one of those
-            chats = chats_of(config, models)
-            for key, head in heads.items():
-                _check_lengths(head, models.tokenizer, tokens, chats.get(key))
-        ask(models)
+    if models is not None and not (config.corpus.has_answers and missing):  # one may bring the template
+        chats = chats_of(config, models)
+        for key, head in heads.items():
+            _check_lengths(head, models.tokenizer, tokens, chats.get(key))
+        ask(models, chats)
     return [*skipped, *missing]
 
 

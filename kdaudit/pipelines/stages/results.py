@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -95,7 +95,7 @@ def _missing(audited: Audited) -> list[Note]:
         *audited.notes,
         *answer_notes(audited.corpus),
     ]
-    notes += [note for one in audited.measured.values() if (note := _asked_by_text(one)) is not None]
+    notes += [note for one in audited.measured.values() for note in _endpoint_notes(one)]
     if audited.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
         notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
@@ -119,16 +119,24 @@ def _missing(audited: Audited) -> list[Note]:
     return notes
 
 
-def _asked_by_text(measured: Measured) -> Note | None:
-    """What a reader should know of a server that takes or gives text alone."""
+def _endpoint_notes(measured: Measured) -> Iterator[Note]:
+    """What a reader should know of a server that takes or gives less than its engine would."""
     name, engine = measured.member.name, measured.corpus.engine
-    if engine.engine != "endpoint" or "text" not in engine.version:
-        return None
-    text = (
-        f"{name} was asked by text {engine.version}. A prefix that it reads as other tokens than the audit's "
-        "is another prompt to it, and a continuation that begins with the suffix's text counts as memorized."
-    )
-    return Note(code="endpoint_text", subject=name, text=text)
+    if engine.engine != "endpoint":
+        return
+    if "text" in engine.version:
+        text = (
+            f"{name} was asked by text {engine.version}. A prefix that it reads as other tokens than the "
+            "audit's is another prompt to it, and a continuation that begins with the suffix's text counts "
+            "as memorized."
+        )
+        yield Note(code="endpoint_text", subject=name, text=text)
+    if "settings alone" in engine.version:
+        text = (
+            f"{name}'s server takes OpenAI's settings alone. It stops at an end token and leaves special "
+            "tokens out of its text, so a suffix that holds one counts as not memorized there."
+        )
+        yield Note(code="endpoint_stops", subject=name, text=text)
 
 
 def _model_result(audited: Audited, measured: Measured) -> ModelResult:
