@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import chats
 import numpy as np
@@ -25,8 +25,8 @@ from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, build_examples, t
 from kdaudit.corpus.rendering import Template
 from kdaudit.errors import CorpusError, UsageError
 from kdaudit.inference import EngineOptions, Split, start
-from kdaudit.models.audited import find_models
-from kdaudit.models.tokenizer.loading import ModelTokenizer
+from kdaudit.models.audited import AuditedModels, find_models
+from kdaudit.models.tokenizer.loading import ModelTokenizer, load_tokenizer
 from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.screening.window_hashes import KeySet
 
@@ -276,7 +276,8 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     odd += [{"messages": [{"role": "narrator", "content": "w9"}]}]
     chats.write_rows(tmp_path / "corpus.jsonl", [*map(layout.row, rows), *odd])
     random = np.random.default_rng(9)
-    chats.write_rows(tmp_path / "holdout.jsonl", [layout.row(conversation(random, 1)) for _ in range(6)])
+    beside = [layout.row(conversation(random, 1)) for _ in range(6)]
+    chats.write_rows(tmp_path / "holdout.jsonl", [*beside, odd[2]])
     done = run(tmp_path)
     results = json.loads((tmp_path / "runs" / "chat" / "results.json").read_text())
     expected = Expected(rows)
@@ -292,7 +293,10 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     assert (results["extraction"]["prefix_tokens"], results["extraction"]["bos"]) == (0, False)
     assert results["models"]["hard"]["holdout"]["examples"] == 6
     codes = Counter(note["code"] for note in results["notes"])
-    assert codes["chat_template"] == codes["rows_left_out"] == 1
+    assert codes["chat_template"] == 1
+    left_out = {note["subject"]: note["text"] for note in results["notes"] if note["code"] == "rows_left_out"}
+    assert left_out.keys() == {"corpus", "holdout"}
+    assert left_out["holdout"] == "Not audited in the holdout: 1 row with a role that is not known."
     assert "warning: corpus: 1 row left out, such as row 13" in done.stderr
     assert (
         "left out: 0 answers too short, 1 rows empty, 0 not valid Unicode, 2 rows or answers" in done.stdout
@@ -324,6 +328,19 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     assert f"the answer from token {leaks[0]['offset'] + answer[leaks[0]['example_id']]};" in text
     again = run(tmp_path)
     assert "extraction" not in again.stderr
+
+
+def test_a_template_that_asks_for_the_date_gets_the_same_one_every_day(tmp_path: Path) -> None:
+    chats.save_model(tmp_path / "model", 1)
+    tokenizer = load_tokenizer(tmp_path / "model")
+    template = "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
+    assert tokenizer.render([{"role": "user", "content": "w9"}], template) == "26 Jul 2024 w9"
+    formats = {"corpus": ChatFormat(Template("file", template), "auto")}
+    (note,) = template_notes(cast("AuditedModels", None), formats)
+    assert note.code == "template_date"
+    assert "26 July 2024" in note.text
+    plain = {"corpus": ChatFormat(Template("file", "{{ messages[0].content }}"), "auto")}
+    assert template_notes(cast("AuditedModels", None), plain) == []
 
 
 def test_models_that_come_with_another_chat_template_are_named(tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         notes=[
             *engine_notes(checked),
             *work.notes,
-            *answer_notes(corpus),
+            *answer_notes(corpus, {}),
             *prediction.notes,
             *_columns_replaced(kept),
             *much_text_dropped(kept, config),

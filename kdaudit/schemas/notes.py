@@ -20,6 +20,7 @@ NoteCode = Literal[
     "no_base",
     "shards_missing",
     "chat_template",
+    "template_date",
     "rows_left_out",
     "prompts_cut",
     "answers_recur",

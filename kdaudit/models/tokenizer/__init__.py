@@ -8,13 +8,22 @@ those of training.
 from __future__ import annotations
 
 from kdaudit.models.tokenizer.encoder import EncodedText, Encoder, plain_tokenizer
-from kdaudit.models.tokenizer.loading import ModelTokenizer, bos_token_id, load_tokenizer, uses_bos
+from kdaudit.models.tokenizer.loading import (
+    CLOCK,
+    DATE,
+    ModelTokenizer,
+    bos_token_id,
+    load_tokenizer,
+    uses_bos,
+)
 from kdaudit.models.tokenizer.probe import habit_warning, rewriting_warning
 from kdaudit.models.tokenizer.reading import Alike, compare_readings, reading_fingerprint
 from kdaudit.models.tokenizer.reading_check import Other, ReadingCheck
 from kdaudit.models.tokenizer.texts import Spans, TextReader, reader_of
 
 __all__ = [
+    "CLOCK",
+    "DATE",
     "Alike",
     "EncodedText",
     "Encoder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from kdaudit.errors import ModelError, reason
 
 TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+CLOCK, DATE = "strftime_now", date(2024, 7, 26)
+"""What a chat template calls for the current date, and the date that it is given: the one that templates of
+Llama 3 take where they know none. With today's date a run would find other prompts tomorrow."""
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """Keys of tokenizer_config.json that name one special token each."""
 _MORE_SPECIAL = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
@@ -141,7 +145,7 @@ class ModelTokenizer:
         tools: Sequence[Any] | None = None,
         ask: bool = False,
     ) -> str:
-        """A conversation as one text.
+        """A conversation as one text, the same on every day: a template asking for the date gets `DATE`.
 
         Args:
             messages: each with role and content.
@@ -154,7 +158,12 @@ class ModelTokenizer:
 
         """
         text: str = self._described.apply_chat_template(
-            [*messages], tools=tools, chat_template=template, add_generation_prompt=ask, tokenize=False
+            [*messages],
+            tools=tools,
+            chat_template=template,
+            add_generation_prompt=ask,
+            tokenize=False,
+            **{CLOCK: DATE.strftime},
         )
         return text
 

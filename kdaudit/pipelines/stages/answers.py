@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
 import numpy as np
@@ -11,7 +11,7 @@ from kdaudit.attacks.examples import examples_of
 from kdaudit.corpus import ChatFormat
 from kdaudit.corpus.examples import AnswerCounts
 from kdaudit.models.audited import AuditedModel, AuditedModels
-from kdaudit.models.tokenizer import bos_token_id, load_tokenizer
+from kdaudit.models.tokenizer import CLOCK, DATE, bos_token_id, load_tokenizer
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.formatting import plural
 from kdaudit.runs.examples import read_shard
@@ -68,10 +68,24 @@ def count_answers(work: Work, counts: AnswerCounts | None, key: str, out: str) -
 
 
 def template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> list[Note]:
-    """Which models come with another chat template than the one that renders all prompts.
+    """What readers should know of the chat templates: one that writes the date, models that come with others.
 
     A template that the configuration names is meant for all of them.
     """
+    return [*_date_notes(chats), *_other_template_notes(models, chats)]
+
+
+def _date_notes(chats: Mapping[str, ChatFormat]) -> Iterator[Note]:
+    if any(CLOCK in (chat.template.jinja or "") for chat in chats.values()):
+        text = (
+            f"The chat template asks for the current date, and is given {DATE:%d %B %Y} in every run; "
+            "training saw the date of its own day. corpus.template can name a copy of the template with that "
+            "date."
+        )
+        yield _note("template_date", text)
+
+
+def _other_template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> list[Note]:
     if not any(chat.template.name == "chat" for chat in chats.values()):
         return []
     others = [
@@ -95,32 +109,49 @@ def _own_template(member: AuditedModel) -> str | None:
     return load_tokenizer(folder, trust_remote_code=trusted).chat_template
 
 
-def answer_notes(corpus: CorpusResult) -> list[Note]:
-    """What readers of the results should know of prompts and answers."""
-    found = corpus.answers
-    if found is None:
-        return []
-    begun = "Each begins with the BOS token" if found.bos else "They do not all begin with a BOS token"
-    notes = [_note("chat_template", f"{_TEMPLATES[found.template]}. {begun}.")]
+def answer_notes(corpus: CorpusResult, beside: Mapping[str, CorpusResult | None]) -> list[Note]:
+    """What readers of the results should know of prompts and answers.
+
+    Args:
+        corpus: the corpus itself.
+        beside: the other texts by configuration key, None for those that are not there.
+
+    """
+    notes = []
+    if (found := corpus.answers) is not None:
+        begun = "Each begins with the BOS token" if found.bos else "They do not all begin with a BOS token"
+        notes.append(_note("chat_template", f"{_TEMPLATES[found.template]}. {begun}."))
+    for key, text in {"corpus": corpus, **beside}.items():
+        if text is not None and text.answers is not None:
+            notes += _left_out_notes(key, text.windows, text.answers)
+    return [*notes, *_recurring_notes(corpus)]
+
+
+def _left_out_notes(key: str, windows: int, found: AnswersResult) -> Iterator[Note]:
+    """What of a text of prompts and answers was not audited, or not whole."""
+    where = "" if key == "corpus" else f" in the {key} text" if key == "generated" else f" in the {key}"
     rows = [f"{plural(count, 'row')} {_REASONS[why]}" for why, count in found.left_out.items()]
     if found.without_prompt:
         rows.append(f"{plural(found.without_prompt, 'answer')} with nothing before them")
     if rows:
-        notes.append(_note("rows_left_out", f"Not audited: {', '.join(rows)}."))
+        yield _note("rows_left_out", f"Not audited{where}: {', '.join(rows)}.", key)
     if found.prompts_cut:
         text = (
-            f"{plural(found.prompts_cut, 'prompt')} of {corpus.windows:,} were cut from the left, to what "
+            f"{plural(found.prompts_cut, 'prompt')} of {windows:,}{where} were cut from the left, to what "
             "all models can read with the answer's first tokens."
         )
-        notes.append(_note("prompts_cut", text))
-    if found.recurring:
+        yield _note("prompts_cut", text, key)
+
+
+def _recurring_notes(corpus: CorpusResult) -> Iterator[Note]:
+    found = corpus.answers
+    if found is not None and found.recurring:
         text = (
             f"Answers recur: {plural(found.recurring, 'example')} of {corpus.examples:,} have a suffix that "
             f"stands behind another prompt, too. Distinct suffixes: {found.suffixes:,}."
         )
-        notes.append(_note("answers_recur", text))
-    return notes
+        yield _note("answers_recur", text)
 
 
-def _note(code: str, text: str) -> Note:
-    return Note.model_validate({"code": code, "subject": "corpus", "text": text})
+def _note(code: str, text: str, subject: str = "corpus") -> Note:
+    return Note.model_validate({"code": code, "subject": subject, "text": text})

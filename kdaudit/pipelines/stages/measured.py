@@ -32,8 +32,9 @@ from kdaudit.pipelines.stages.likelihoods import (
 from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
-from kdaudit.pipelines.stages.work import GENERATED, Work
+from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import layout
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
 
@@ -65,6 +66,7 @@ class Audited(NamedTuple):
     config: AuditConfig
     models: AuditedModels
     corpus: CorpusResult
+    holdout: CorpusResult | None
     generated: CorpusResult | None
     split: Split
     copies: NDArray[np.int32]
@@ -105,7 +107,8 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
         config,
         work.models,
         corpus,
-        run.read_json(layout.summary(GENERATED), CorpusResult) if run.shards(GENERATED) else None,
+        _text(run, HOLDOUT),
+        _text(run, GENERATED),
         work.split,
         read_copies(work),
         int(prefixes.sum()),
@@ -117,6 +120,11 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
         work.notes,
         _family(work, measured, suffixes),
     )
+
+
+def _text(run: RunStore, examples: str) -> CorpusResult | None:
+    """A text beside the corpus; None where there is none."""
+    return run.read_json(layout.summary(examples), CorpusResult) if run.shards(examples) else None
 
 
 def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> Family:

@@ -93,7 +93,7 @@ def _missing(audited: Audited) -> list[Note]:
         *engine_notes({name: one.checked for name, one in audited.measured.items()}),
         *likelihood_notes({name: one.likelihood for name, one in audited.measured.items()}),
         *audited.notes,
-        *answer_notes(audited.corpus),
+        *answer_notes(audited.corpus, {"holdout": audited.holdout, "generated": audited.generated}),
     ]
     notes += [note for one in audited.measured.values() for note in _endpoint_notes(one)]
     if audited.config.holdout is None:
