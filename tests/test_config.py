@@ -237,6 +237,12 @@ WRONG = {
         "the transformers engine runs a model on one device",
         "set it to 1, or extraction.engine to vllm",
     ),
+    "no replica": (
+        GOOD + "compute: {workers: 0}",
+        "audit.yaml:8: compute.workers: ",
+        "0 is not a number of replicas",
+        "give 1 or more, or auto",
+    ),
     "recall of one": (
         GOOD + "predictor: {recall: 1}",
         "audit.yaml:8: predictor.recall: ",
@@ -884,7 +890,7 @@ PROMISED = [
     "attacks.membership",
     "attacks.canaries",
     "attacks.sample",
-    "compute",
+    "compute.ray",
     "gate.max_tagged",
     "gate.accept",
 ]

@@ -89,3 +89,7 @@ def test_a_cpus_cache_takes_two_fifths_of_the_free_memory_at_most(
     for free, share, fit in ((100 * sequence, 1.0, 40), (100 * sequence, 0.5, 20), (sequence, 1.0, 1)):
         monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
         assert plan_sizes(options._replace(memory_share=share), "cpu").sequences == fit
+    before = options._replace(memory_share=0.5, free_memory=100 * sequence)
+    assert plan_sizes(before, "cpu").sequences == 20, (
+        "what another replica has taken meanwhile does not count"
+    )

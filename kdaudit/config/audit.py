@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from kdaudit.config.attacks import AttacksConfig
+from kdaudit.config.compute import ComputeConfig
 from kdaudit.config.corpus import CorpusRef
 from kdaudit.config.extraction import ExtractionConfig, fit_extraction, tensor_parallel_by_key
 from kdaudit.config.gate import NEED_BASELINE, NEED_TEACHER, GateConfig
@@ -55,6 +56,8 @@ class AuditConfig(Section):
     """How memorization is measured."""
     attacks: AttacksConfig = AttacksConfig()
     """What else is tried to get training text out of the models."""
+    compute: ComputeConfig = ComputeConfig()
+    """Where models run, and how many replicas share the work."""
     predictor: PredictorConfig = PredictorConfig()
     """The risk predictor."""
     gate: GateConfig = GateConfig()

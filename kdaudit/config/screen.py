@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from kdaudit.config.compute import ComputeConfig
 from kdaudit.config.corpus import CorpusRef
 from kdaudit.config.extraction import ExtractionBase, fit_extraction
 from kdaudit.config.models import ModelRef, ModelRefs, ModelSet, StudentConfig
@@ -68,6 +69,8 @@ class ScreenConfig(Section):
     """Teacher and baseline."""
     extraction: ScreenExtraction = ScreenExtraction()
     """What counts as memorized."""
+    compute: ComputeConfig = ComputeConfig()
+    """Where models are extracted, and how many replicas share the work."""
     predictor: ScreenPredictor = ScreenPredictor()
     """The risk predictor."""
     drop: Literal["document", "window"] = "document"
@@ -90,6 +93,7 @@ class ScreenConfig(Section):
         fit_extraction(self, self.extraction, self.corpus, {})
         self._labels_can_be_had()
         self._memorized_can_be_told()
+        self._workers_have_work()
         return self
 
     def _weights_are_here(self) -> None:
@@ -100,6 +104,16 @@ class ScreenConfig(Section):
                     fix="name a folder or a hub id",
                     key=f"{key}.path",
                 )
+
+    def _workers_have_work(self) -> None:
+        extracted = self.extraction.engine is not None or self.models.students
+        if not extracted and self.compute.workers != "auto":
+            raise MisfitError(
+                "has no effect where no model is extracted: the scoring pass has teacher and baseline in one "
+                "process",
+                fix="remove it, or set extraction.engine",
+                key="compute.workers",
+            )
 
     def _memorized_can_be_told(self) -> None:
         if len(self.models.baseline) > 1 and self.extraction.engine is None:

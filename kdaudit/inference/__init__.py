@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
@@ -30,7 +30,7 @@ from kdaudit.inference.base import (
     Task,
 )
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Split, Tokens, lengths_of
-from kdaudit.inference.workers import Worker
+from kdaudit.inference.workers import Place, Worker
 from kdaudit.inference.workers.fork_server import fork_server
 
 if TYPE_CHECKING:
@@ -117,18 +117,16 @@ class RemoteEngine:
 
     Args:
         options: how to load the model.
-        environment: variables of the process, beside those that it inherits.
+        place: GPUs or cores of its own.
 
     """
 
-    def __init__(self, options: EngineOptions, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, options: EngineOptions, place: Place = Place()) -> None:  # noqa: B008 - a tuple
         self._options = options
         self.seconds = 0.0
         """Time inside the engine's process, over all calls."""
         with explained(self._options.path, self._options.engine):
-            self._worker = Worker(
-                _SERVICE, options._asdict(), PRELOAD[options.engine], environment, wait=False
-            )
+            self._worker = Worker(_SERVICE, options._asdict(), PRELOAD[options.engine], place, wait=False)
 
     def wait(self) -> Self:
         """Wait until the model is loaded, which began with the object; the process ends if it cannot be."""

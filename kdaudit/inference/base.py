@@ -92,6 +92,9 @@ class EngineOptions(NamedTuple):
     """Times that memory ran out before: the batch is a quarter for each."""
     memory_share: float = 1.0
     """Share of the memory that an engine would take by itself, where several are loaded together."""
+    free_memory: int = 0
+    """Bytes of memory that were free before any of them was loaded, so that all choose alike; 0: what is free
+    when the engine is loaded."""
     vocabulary: int = 0
     """Ids from here on stand for no token of the tokenizer, and `generate` gives none; 0: not known."""
     unused_ids: Sequence[int] = ()

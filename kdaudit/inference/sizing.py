@@ -53,7 +53,8 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
         token_bytes = cache_bytes_per_token(config, _BYTES[dtype])
         blocks = -(-options.max_tokens // _BLOCK) * _BLOCK
         if not options.sequences:  # what was planned stands: a continued run batches as the first did
-            budget = int(psutil.virtual_memory().available * 0.4 * options.memory_share)
+            free = options.free_memory or psutil.virtual_memory().available
+            budget = int(free * 0.4 * options.memory_share)
             sequences = max(1, min(sequences, budget // (blocks * token_bytes)))
         cache = max(sequences * blocks * token_bytes, 64 * _MIB)
     return Sizes(

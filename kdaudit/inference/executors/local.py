@@ -1,20 +1,20 @@
-"""Replicas of a model in worker processes of this machine.
+"""Replicas of a model in worker processes of this machine, each in a place of its own (`places`).
 
-One for each GPU, or group of GPUs that shares the model (`tensor_parallel`), each of which sees its own
-alone; on a machine without GPUs one. A replica that dies or runs out of memory ends the others too: the
+A replica that dies or runs out of memory ends the others too: the
 caller loads all of them again, in smaller batches, and does what is not done yet.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import selectors
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
+
+from kdaudit.errors import UsageError
 from kdaudit.inference import (
     EngineInfo,
     EngineOptions,
@@ -26,7 +26,10 @@ from kdaudit.inference import (
     require,
 )
 from kdaudit.inference.executors.base import Finished, ModelJob, Shard
+from kdaudit.inference.executors.places import places_for
+from kdaudit.inference.workers import Place
 
+_GIB = 1 << 30
 _AHEAD = 2
 """Shards that a replica has at once: one that it works on, one that waits."""
 
@@ -35,44 +38,54 @@ class LocalExecutor:
     """See `Executor`.
 
     Args:
-        replicas: how many, which then share the machine as they are; None: as the GPUs allow.
+        workers: replicas of each model; None: as many as `places_for` says.
 
     """
 
-    def __init__(self, replicas: int | None = None) -> None:
-        self._replicas = replicas
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers
 
     @contextmanager
     def load(self, job: ModelJob) -> Iterator[Replicas]:
         """See `Executor.load`."""
         require(job.options.engine)
+        places = self._places(job)
+        options = _shared(job.options, places)
         with ExitStack() as stack:
-            begun = [
-                stack.enter_context(RemoteEngine(options, environment))
-                for options, environment in self._places(job)
-            ]
+            begun = [stack.enter_context(RemoteEngine(options, place)) for place in places]
             for engine in begun:  # they load side by side
                 engine.wait()
             # All shards of a model must come from one engine: GPUs of another kind stay idle.
             kind = begun[0].info, begun[0].sequences
             yield Replicas([engine for engine in begun if (engine.info, engine.sequences) == kind])
 
-    def _places(self, job: ModelJob) -> Iterator[tuple[EngineOptions, dict[str, str]]]:
-        """What each replica is loaded with."""
-        options = job.options
-        if options.engine == "endpoint":  # which asks several times at once by itself
-            yield options, {}
-            return
-        if self._replicas is not None:
-            for _ in range(self._replicas):
-                yield options._replace(memory_share=options.memory_share / self._replicas), {}
-            return
-        groups = gpu_groups(options.tensor_parallel if options.engine == "vllm" else 1)[: job.shards]
-        if len(groups) < 2:
-            yield options, {}
-            return
-        for group in groups:
-            yield options, {"CUDA_VISIBLE_DEVICES": ",".join(group)}
+    def _places(self, job: ModelJob) -> list[Place]:
+        """Where each replica runs."""
+        if job.options.engine == "endpoint":  # which asks several times at once by itself
+            return [Place()]
+        together = job.options.tensor_parallel if job.options.engine == "vllm" else 1
+        return places_for(self._workers, together, job.shards)
+
+
+def _shared(options: EngineOptions, places: Sequence[Place]) -> EngineOptions:
+    """How replicas are loaded that share the machine's memory, where they do.
+
+    Raises:
+        UsageError: it does not hold so many copies of the weights.
+
+    """
+    if len(places) < 2 or places[0].gpus:
+        return options
+    free = psutil.virtual_memory().available
+    weights = sum(path.stat().st_size for path in Path(options.path).glob("*.safetensors"))
+    if weights * len(places) > free:
+        raise UsageError(
+            f"{len(places)} replicas of {options.path} take {weights * len(places) / _GIB:.1f} GiB, and "
+            f"{free / _GIB:.1f} GiB of memory are free",
+            fix=f"set it to {max(1, int(free // weights))}",
+            key="compute.workers",
+        )
+    return options._replace(memory_share=options.memory_share / len(places), free_memory=free)
 
 
 class Replicas:
@@ -121,15 +134,3 @@ class Replicas:
                     engine.begin(task, shard.examples)
                     names.append(shard.name)
         return any(waiting)
-
-
-def gpu_groups(tensor_parallel: int) -> list[list[str]]:
-    """NVIDIA GPUs that this process may use, so many together; those that are left over stay idle."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
-        found = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
-        gpus = [str(number) for number in range(len(found))]
-    else:
-        gpus = [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
-    whole = len(gpus) // tensor_parallel * tensor_parallel
-    return [gpus[start : start + tensor_parallel] for start in range(0, whole, tensor_parallel)]

@@ -8,9 +8,10 @@ the caller's own, which is not ours to change. Its cause of death is unknown: a 
 its children the exit code 255, and their output goes to the caller's. And its connections pickle.
 
 `Worker` is the parent's end; `messages` is what goes over its pipes; `serving` is the worker's loop; a
-`fork server` imports the heavy libraries once and forks the workers.
+`fork server` imports the heavy libraries once and forks the workers, each to its `place`.
 """
 
+from kdaudit.inference.workers.place import Place
 from kdaudit.inference.workers.worker import Worker
 
-__all__ = ["Worker"]
+__all__ = ["Place", "Worker"]

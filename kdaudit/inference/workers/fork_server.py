@@ -5,8 +5,9 @@ five times. A fork server never loads a model and never computes, so what is for
 Linux without a GPU: a GPU driver and macOS's frameworks do not survive a fork, so there a fork server imports
 nothing and each worker does for itself.
 
-Request and answer are one JSON line each on a socket: {"service": ..., "environment": {...}} with the
-worker's three standard streams gives {"pid": ...}; {"wait": pid} gives {"code": ...}, negative for a signal.
+Request and answer are one JSON line each on a socket: {"service": ..., "environment": {...}, "cores": [...]}
+with the worker's three standard streams gives {"pid": ...}; {"wait": pid} gives {"code": ...}, negative for a
+signal.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kdaudit import NO_USAGE_REPORTS
 from kdaudit.errors import WorkerDiedError, WorkerKilledError
+from kdaudit.inference.workers.place import Place, bind
 from kdaudit.inference.workers.serving import serve
 
 _ENVIRONMENT = NO_USAGE_REPORTS | {
@@ -40,7 +42,7 @@ _LOG_TAIL = 1200
 """Characters of its own output that an error message quotes."""
 _PATIENCE = 5.0
 """Seconds for a process to end that has closed its socket."""
-_LINE = 4096
+_LINE = 1 << 14
 """Longest request or answer, in bytes."""
 
 
@@ -67,19 +69,20 @@ class ForkServer:
             )
         atexit.register(self.close)
 
-    def fork(self, service: str, streams: Sequence[int], environment: Mapping[str, str]) -> int:
+    def fork(self, service: str, streams: Sequence[int], place: Place) -> int:
         """Start a worker.
 
         Args:
             service: see `serve`.
             streams: file descriptors for its standard input, output and error.
-            environment: variables beside those that it inherits.
+            place: GPUs or cores of its own.
 
         Returns:
             Its process id, which is also that of its process group.
 
         """
-        return int(self._ask({"service": service, "environment": dict(environment)}, streams)["pid"])
+        request = {"service": service, "environment": place.environment, "cores": place.cores}
+        return int(self._ask(request, streams)["pid"])
 
     def wait(self, pid: int) -> int:
         """Wait for a worker's end: its exit code, negative for a signal."""
@@ -184,6 +187,7 @@ def _fork(control: socket.socket, asked: dict[str, Any], streams: Sequence[int])
             os.dup2(stream, number)
             os.close(stream)
         os.environ.update(asked["environment"])
+        bind(asked["cores"])
         serve(asked["service"])
     except BaseException:
         traceback.print_exc()

@@ -10,12 +10,13 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference.workers.fork_server import fork_server
 from kdaudit.inference.workers.messages import Array, Message, read_message, write_message
+from kdaudit.inference.workers.place import Place
 
 _LOG_TAIL = 1200
 """Characters of the worker's own output that an error message quotes."""
@@ -29,7 +30,7 @@ class Worker:
             JSON value becomes `ready`, and methods that take arrays and give arrays, or JSON in a dict.
         options: JSON options that the class is built from, in the worker.
         preload: heavy modules that the service imports; workers with the same ones share the import.
-        environment: variables of the process, beside those that it inherits.
+        place: GPUs or cores of its own.
         wait: whether to wait until the service is built; else `wait` does.
 
     Raises:
@@ -43,7 +44,7 @@ class Worker:
         service: str,
         options: dict[str, Any],
         preload: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        place: Place = Place(),  # noqa: B008 - a tuple
         *,
         wait: bool = True,
     ) -> None:
@@ -54,7 +55,7 @@ class Worker:
         our_end, answers = os.pipe()
         self._calls, self._answers = os.fdopen(ours, "wb"), os.fdopen(our_end, "rb", 0)
         try:
-            self._pid = self._server.fork(service, [calls, answers, self._log.fileno()], environment or {})
+            self._pid = self._server.fork(service, [calls, answers, self._log.fileno()], place)
         finally:
             os.close(calls)
             os.close(answers)

@@ -19,7 +19,7 @@ from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack, passes
 from kdaudit.config.section import EngineName
 from kdaudit.errors import RunError, UsageError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged
-from kdaudit.inference.executors import Executor, LoadedModel, LocalExecutor, ModelJob
+from kdaudit.inference.executors import LoadedModel, ModelJob
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import (
@@ -39,9 +39,6 @@ from kdaudit.pipelines.stages.readings import examples_for, is_by_text, longest_
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_examples
-
-EXECUTOR: Executor = LocalExecutor()
-"""Where models run."""
 
 
 class Extracting:
@@ -189,7 +186,7 @@ class Extracting:
             located = options if folder == member.model.folder else options._replace(path=str(folder))
             work.progress(f"{member.name}: loading", 0, 0)
             job = ModelJob(located._replace(retries=retries), len(run.shards(layout.EXAMPLES)))
-            with EXECUTOR.load(job) as engine:
+            with work.executor.load(job) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)
 

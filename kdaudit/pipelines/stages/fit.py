@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.extraction import ExtractionBase, tensor_parallel_by_key
-from kdaudit.config.models import ModelSet
+from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.section import EngineName
 from kdaudit.corpus import ChatFormat, ExampleTokens, JointCutter, Longest, template_of
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require
+from kdaudit.inference.executors import check_replicas
 from kdaudit.inference.quantized import obstacle
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.texts import EMPTY_TOKENS
@@ -21,17 +23,23 @@ from kdaudit.models.tokenizer import bos_token_id, reader_of, uses_bos
 from kdaudit.schemas.notes import Note
 
 
-def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
+def check_machine(config: AuditConfig | ScreenConfig) -> None:
     """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read.
 
     Raises:
-        UsageError: the engine is not installed, or more GPUs are asked for than there are.
+        UsageError: the engine is not installed, or there are fewer GPUs or cores than are asked for.
 
     """
-    if extraction.engine != "vllm":
-        return
-    require(extraction.engine)
-    for key, wanted in tensor_parallel_by_key(models, extraction).items():
+    together = 1
+    if config.extraction.engine == "vllm":
+        require("vllm")
+        together = _check_tensor_parallel(tensor_parallel_by_key(config.models, config.extraction))
+    check_replicas(config.compute.replicas, together)
+
+
+def _check_tensor_parallel(by_key: Mapping[str, int]) -> int:
+    """Check that the machine has the GPUs that share a model; give how many share the largest."""
+    for key, wanted in by_key.items():
         found = _accelerators() if wanted > 1 else wanted
         if wanted > found:
             there = {0: "none", 1: "one"}.get(found, f"only {found}")
@@ -40,6 +48,7 @@ def check_machine(models: ModelSet, extraction: ExtractionBase) -> None:
                 fix=f"set it to {max(1, found)}",
                 key=key,
             )
+    return max(by_key.values())
 
 
 def _accelerators() -> int:

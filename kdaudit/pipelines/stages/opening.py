@@ -13,6 +13,7 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
 from kdaudit.inference import prepare
+from kdaudit.inference.executors import LocalExecutor
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.answers import template_notes
@@ -70,7 +71,7 @@ def opened(
 
     def make_ready() -> None:
         if runs:
-            check_machine(config.models, config.extraction)
+            check_machine(config)
             prepare(config.extraction.engine or "transformers")
 
     def ask(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> None:
@@ -123,5 +124,6 @@ def opened(
             warn,
             merged,
             chats,
+            LocalExecutor(config.compute.replicas),
         )
         yield Opened(work, sources)

@@ -12,6 +12,7 @@ from kdaudit.config.predictor import PredictorBase
 from kdaudit.corpus import ChatFormat
 from kdaudit.errors import ModelError
 from kdaudit.inference import Split
+from kdaudit.inference.executors import Executor, LocalExecutor
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import ModelFiles
 from kdaudit.models.audited import AuditedModel, AuditedModels
@@ -46,6 +47,8 @@ class Work(NamedTuple):
     """Adapters as whole models."""
     chats: Mapping[str, ChatFormat] = MappingProxyType({})
     """How the prompts and answers of each text become token ids, by its key; none of plain text."""
+    executor: Executor = LocalExecutor()
+    """Where models are extracted."""
 
     @property
     def vocabulary(self) -> int:
