@@ -111,7 +111,17 @@ _OF_HOLDOUT = [
     "holdout",
     *(f"{attack}/{name}" for name in _ALL for attack in ("extraction", "attacks/near_verbatim")),
 ]
-_PERPLEXITIES = [f"perplexity/{name}" for name in ("teacher", "baseline", "soft", "hard")]
+_TEXTS = ("", "holdout/")
+_SAMPLES = ["scoring/sample.parquet", "holdout/scoring/sample.parquet"]
+
+
+def _passes(*names: str, corpus: bool = False) -> list[str]:
+    """One load of each model: what it makes of the holdout, and of the corpus if that is asked too."""
+    parts = ("perplexity", *(("scores",) if corpus else ()), "holdout/scores")
+    return [f"{part}/{name}" for name in names for part in parts]
+
+
+_PERPLEXITIES = [_SAMPLES[1], *_passes("teacher", "baseline", "soft", "hard")]
 CASES = {
     "the same": Case(lambda config: None, []),
     "an added student": Case(
@@ -122,7 +132,7 @@ CASES = {
             "extraction/third",
             "attacks/near_verbatim/third",
             "continuations",
-            "perplexity/third",
+            *_passes("third", corpus=True),
             "entropy",
             *_LAST,
         ],
@@ -135,12 +145,14 @@ CASES = {
             "extraction/base",
             "attacks/near_verbatim/base",
             "continuations",
-            "perplexity/base",
+            *_passes("base", corpus=True),
             "entropy",
             *_LAST,
         ],
     ),
-    "a removed student": Case(_students(0), ["config", "continuations", "entropy", *_LAST]),
+    "a removed student": Case(
+        _students(0), ["config", "continuations", "scoring/sample.parquet", "entropy", *_LAST]
+    ),
     "reordered students": Case(_students(1, 0), ["config", "entropy", "predictor", *_LAST]),
     "another holdout": Case(
         lambda config: config["holdout"].update(path="./other-holdout.jsonl"),
@@ -160,6 +172,17 @@ CASES = {
     ),
     "no other attack": Case(
         lambda config: config.update(attacks={"near_verbatim": None}), ["config", *_LAST]
+    ),
+    "another temperature": Case(
+        lambda config: config.update(attacks={"sampled": {"temperature": 0.5}}),
+        [
+            "config",
+            *(f"{text}scores/{name}" for name in ("teacher", "baseline", "soft", "hard") for text in _TEXTS),
+            "results",
+        ],
+    ),
+    "a smaller sample": Case(
+        lambda config: config.update(attacks={"sample": 5}), ["config", *_SAMPLES, "results"]
     ),
     "a gate": Case(lambda config: config.update(gate={"max_rate": 0.5}), ["config", *_LAST]),
     "a title": Case(lambda config: config.update(report={"title": "Ours"}), ["config", "report"]),
@@ -189,6 +212,8 @@ def test_a_change_repeats_what_depends_on_it(family: Family, tmp_path: Path, nam
         assert wanted <= files
         assert {one.removeprefix("holdout/").split("/")[0] for one in files - wanted} <= {
             "attacks",
+            "scores",
+            "scoring",
             "features",
             "entropy",
             "entropy_logprob.parquet",
@@ -270,4 +295,29 @@ def test_no_shard_of_weights_that_were_there_meanwhile_is_kept(
     monkeypatch.undo()
     family.run(run, config)
     family.run(tmp_path / "fresh", config)
+    assert results(run) == results(tmp_path / "fresh")
+
+
+def test_a_student_that_memorizes_more_has_that_alone_scored_by_the_others(
+    family: Family, tmp_path: Path
+) -> None:
+    """Of the others no example is in a sample of none but what is memorized."""
+    few = {"sample": 1}
+    run = tmp_path / "run"
+    family.run(run, family.changed(lambda config: (config.update(attacks=few), _students(0)(config))))
+
+    def scored() -> dict[str, list[int]]:
+        return {
+            str(path.relative_to(run)): pq.read_table(path)["example_id"].to_pylist()
+            for path in sorted((run / "scores").rglob("*.parquet"))
+        }
+
+    before = scored()
+    ran = family.run(run, family.changed(lambda config: config.update(attacks=few)))
+    assert {"scores/teacher", "scores/baseline", "scores/soft", "scores/hard"} <= {*ran}
+    added = {name: ids for name, ids in scored().items() if name not in before}
+    assert {name: ids for name, ids in scored().items() if name in before} == before
+    only_hard = {"scores/soft", "scores/teacher", "scores/baseline"}
+    assert {len(ids) for name, ids in added.items() if str(Path(name).parent) in only_hard} <= {1, 2, 3}
+    family.run(tmp_path / "fresh", family.changed(lambda config: config.update(attacks=few)))
     assert results(run) == results(tmp_path / "fresh")

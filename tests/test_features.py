@@ -388,7 +388,7 @@ def test_scores_come_whole_from_a_worker_and_vllm_gives_none(pair: Pair) -> None
         assert values.dtype == getattr(own, name).dtype
     assert "score" not in ABILITIES["vllm"]
     nothing = TransformersEngine(options._asdict()).score(Ragged.of([]))
-    assert [len(values) for values in nothing] == [1, 0, 0, 0, 0, 0], (
+    assert [len(values) for values in nothing] == [1, 0, 0, 0, 0, 0, 0], (
         "as of a shard without a sampled example"
     )
 

@@ -22,6 +22,7 @@ from kdaudit.runs.verify import check_files
 
 # Exact and near-verbatim extraction are one pass: both stages are open while it writes.
 _BY_MODEL = ("engine_check", "attacks/near_verbatim")
+_SCORED = ("perplexity", "scores", "holdout/scores")
 _STAGES = [
     "config",
     "corpus",
@@ -29,9 +30,13 @@ _STAGES = [
     *(f"{stage}/{name}" for name in ("soft", "hard", "teacher", "baseline") for stage in _BY_MODEL),
     "continuations",
     "features",
-    *(f"perplexity/{name}" for name in ("teacher", "baseline")),
+    "scoring/sample.parquet",
+    "holdout/scoring/sample.parquet",
+    *(f"{part}/teacher" for part in _SCORED),
+    "perplexity/baseline",
     "nearness/baseline.parquet",
-    *(f"perplexity/{name}" for name in ("soft", "hard")),
+    *(f"{part}/baseline" for part in _SCORED[1:]),
+    *(f"{part}/{name}" for name in ("soft", "hard") for part in _SCORED),
     "entropy",
     "predictor",
     "results",

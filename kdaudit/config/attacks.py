@@ -18,8 +18,27 @@ class NearVerbatimConfig(Section):
     """Highest edit distance of the continuation, in tokens over suffix_tokens, that counts as exposed."""
 
 
+Queries = Annotated[int, Field(ge=1, strict=True)]
+"""Samples that an attacker draws of one example."""
+
+
+class SampledConfig(Section):
+    """(n, p)-discoverable extraction: how likely sampling is to give the suffix within some queries."""
+
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """Divides the logits."""
+    top_k: Annotated[int, Field(ge=1)] | None = 40
+    """Likeliest tokens that can be drawn, renormalized; null: the whole vocabulary."""
+    queries: Annotated[tuple[Queries, ...], Field(min_length=1, strict=False)] = (1, 10, 100, 1000)
+    """For how many samples of an example rates are given: n."""
+
+
 class AttacksConfig(Section):
     """Attacks beside exact greedy extraction, which always runs; null leaves one out."""
 
     near_verbatim: NearVerbatimConfig | None = NearVerbatimConfig()
     """Continuations that are nearly the suffix."""
+    sampled: SampledConfig | None = SampledConfig()
+    """Suffixes that sampling is likely to give."""
+    sample: Annotated[int, Field(ge=1)] | None = 20_000
+    """Examples that the scoring pass reads besides those memorized, a seeded sample; null: all."""

@@ -26,6 +26,7 @@ from kdaudit.inference.base import (
     Loaded,
     MatchedBytes,
     MatchedTokens,
+    Sampling,
     Scores,
     Task,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "MatchedTokens",
     "Ragged",
     "RemoteEngine",
+    "Sampling",
     "Scores",
     "Split",
     "Task",
@@ -163,10 +165,10 @@ class RemoteEngine:
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
 
-    def score(self, windows: Ragged) -> Scores:
+    def score(self, windows: Ragged, sampling: Sampling | None = None) -> Scores:
         """See `Engine.score`."""
         with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("score", *_arrays(windows))
+            answer = self._worker.call("score", *_arrays(windows), sampling=sampling)
         self.seconds += float(answer.head["seconds"])
         return Scores(*answer.arrays)
 

@@ -34,6 +34,7 @@ __all__ = [
     "MatchedTokens",
     "NearMatches",
     "Ragged",
+    "Sampling",
     "Scores",
     "Task",
     "Tokens",
@@ -128,6 +129,16 @@ class Loaded(NamedTuple):
     """Sequences that it meets together at most."""
 
 
+class Sampling(NamedTuple):
+    """How tokens are drawn: from the likeliest `top_k` of the softened distribution, renormalized."""
+
+    temperature: float
+    """Divides the logits: above 0."""
+    top_k: int | None
+    """Tokens that can be drawn: those whose logit is at least the k-th largest, so that all that tie with it
+    are among them, as in transformers and vLLM; None: all."""
+
+
 class Scores(NamedTuple):
     """What a model makes of each token after the first of some windows, given those before it.
 
@@ -147,6 +158,9 @@ class Scores(NamedTuple):
     """Whether the token is the argmax of all columns of the logits, as in decoding."""
     rank: NDArray[np.int32]
     """Columns of the logits that are larger than the token's own: 0 for the largest."""
+    sampled: NDArray[np.float64]
+    """ln of the probability that the token is drawn, -inf where it is outside the top k; (0,) if no sampling
+    was asked for."""
 
 
 class Engine(Protocol):
@@ -209,11 +223,12 @@ class Engine(Protocol):
         """
         ...
 
-    def score(self, windows: Ragged) -> Scores:
+    def score(self, windows: Ragged, sampling: Sampling | None = None) -> Scores:
         """Read windows, BOS token included where one is wanted: the one teacher-forced pass.
 
         Perplexity, tokens matched under teacher forcing, entropy and the scores of membership attacks follow
-        from what it gives. Each window has at least two tokens.
+        from what it gives, and with `sampling` the probability that a text is drawn. Each window has at least
+        two tokens.
 
         Raises:
             EngineError: the engine cannot score; see `ABILITIES`.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import Engine, Loaded, MatchedBytes, Scores, Task
+from kdaudit.inference.base import Engine, Loaded, MatchedBytes, Sampling, Scores, Task
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
 _ENGINES = {
@@ -67,9 +67,9 @@ class EngineService:
             stream.write_table(table)
         return np.frombuffer(sink.getvalue(), np.uint8)
 
-    def score(self, values: Tokens, offsets: Lengths) -> Scores:
-        """See `Engine.score`."""
-        return self._engine.score(Ragged(values, offsets))
+    def score(self, values: Tokens, offsets: Lengths, *, sampling: list[Any] | None) -> Scores:
+        """See `Engine.score`; for the arguments see `Ragged` and `Sampling`."""
+        return self._engine.score(Ragged(values, offsets), None if sampling is None else Sampling(*sampling))
 
     def generate(
         self, prompts: Tokens, offsets: Lengths, tokens: Lengths, *, temperature: float, seed: int

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, NearMatches, Scores
+from kdaudit.inference.base import (
+    EngineInfo,
+    EngineOptions,
+    Loaded,
+    MatchedBytes,
+    NearMatches,
+    Sampling,
+    Scores,
+)
 from kdaudit.inference.edits import EditLedger
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of, no_matches
 from kdaudit.inference.float32_logits import with_float32_logits
@@ -148,12 +156,13 @@ class TransformersEngine:
             written |= {row: one[: lengths[row]] for row, one in zip(rows.tolist(), own, strict=True)}
         return Ragged.of(written[row] for row in range(len(prompts)))
 
-    def score(self, windows: Ragged) -> Scores:
+    def score(self, windows: Ragged, sampling: Sampling | None = None) -> Scores:
         """See `Engine.score`."""
         from kdaudit.inference.scoring.forward import CausalModel
         from kdaudit.inference.scoring.single import score_tokens
 
-        return score_tokens(CausalModel(self._model, self._device), windows, self._vocabulary, self._retries)
+        model = CausalModel(self._model, self._device)
+        return score_tokens(model, windows, self._vocabulary, self._retries, sampling)
 
     def _match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """Matched tokens of each target, in one look."""

@@ -1,7 +1,7 @@
 """The way of the data, top to bottom: `run_audit` is the map of the program.
 
     config -> preflight -> models, corpus windows -> extraction per model -> features -> perplexity, entropy
-    -> nearness of baselines -> predictor -> comparison -> results -> report
+    -> nearness of baselines -> scores of a sample -> predictor -> comparison -> results -> report
 
 Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped
 when an earlier call finished it.
@@ -33,6 +33,7 @@ from kdaudit.pipelines.stages.predicting import (
     write_prediction,
 )
 from kdaudit.pipelines.stages.results import build_results
+from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
 from kdaudit.pipelines.stages.scoring import scored_pair, write_features
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.reporting.render import read_results, render_pages
@@ -70,8 +71,10 @@ def run_audit(
         Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
         if config.predictor.enabled:
             write_features(work)
+        write_score_samples(work)
         write_likelihoods(work, corpus.examples)
         write_nearness(work)
+        write_scores(work)
         _write_prediction(work, config, corpus)
         _write_results(work, config, corpus)
         _write_reports(work, config)

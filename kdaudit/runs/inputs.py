@@ -132,10 +132,13 @@ def _dependents(part: str) -> re.Pattern[str]:
     if part == layout.GENERATED:
         return re.compile(rf"{part}(/.*)?")
     if part == VOCABULARY:
-        return re.compile(rf"{layout.FEATURES}(/.*)?|entropy/.*\.parquet")
+        sides = "|".join(layout.SIDE_TEXTS)
+        scores = rf"(({sides})/)?{layout.SCORES}/.*"
+        return re.compile(rf"{layout.FEATURES}(/.*)?|entropy/.*\.parquet|{scores}")
     name, sides = re.escape(part.removeprefix("models.")), "|".join(layout.SIDE_TEXTS)
     own = (
-        rf"(({sides})/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+)/{name}(/.*)?|(corpus|{sides})/{name}"
+        rf"(({sides})/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+|{layout.SCORES})/{name}(/.*)?"
+        rf"|(corpus|{sides})/{name}"
         rf"|(continuations|{layout.ENGINE_CHECK}|{layout.PERPLEXITY}|entropy|nearness)/{name}(\.parquet|\.json)?"
     )
     pair = rf"|{layout.FEATURES}(/.*)?|{re.escape(layout.entropy(layout.TEACHER))}"  # it is taken from there

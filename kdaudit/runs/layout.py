@@ -1,15 +1,15 @@
 """Every file name and Arrow schema of the folders that kdaudit writes, each spelled here and nowhere else.
 
     an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ generated/ continuations/
-                     engine_check/ perplexity/ entropy/ nearness/ features/ -> results.json, leaks.parquet
-                     -> report.html, report.public.html, card.md
+                     engine_check/ perplexity/ entropy/ nearness/ scoring/ scores/MODEL/ features/
+                     -> results.json, leaks.parquet -> report.html, report.public.html, card.md
     a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
     a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
     several audits   trainings.json, trainings.html
 
 Names are relative to the folder, with forward slashes. Shard n of a folder belongs to shard n of the
-examples, row by row. The columns of an attack are its own (`kdaudit.attacks`); each of its shards has the
-engine and the seconds that it took in its metadata.
+examples, row by row; scores/ are of a sample and do not. The columns of an attack are its own
+(`kdaudit.attacks`); each of its shards has the engine and the seconds that it took in its metadata.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ EXAMPLES = "examples"
 FEATURES = "features"
 EXTRACTION, ATTACKS, ENGINE_CHECK, PERPLEXITY = "extraction", "attacks", "engine_check", "perplexity"
 """Folders of what is told of each model."""
+SCORES = "scores"
+SCORE_SAMPLE = "scoring/sample.parquet"
+"""Examples that the scoring pass reads, of the corpus and of the holdout."""
 SUFFIX_COPIES = "suffix_copies.parquet"
 ENTROPY_LOGPROB = "entropy_logprob.parquet"
 """All models' rows, by example and model."""
@@ -176,6 +179,11 @@ def nearness(model: str) -> str:
     return f"nearness/{model}.parquet"
 
 
+def scores(model: str) -> str:
+    """Folder of what a model makes of each token of a sample's suffixes."""
+    return f"{SCORES}/{model}"
+
+
 def is_measurement(name: str) -> bool:
     """Whether a file holds what was measured of the models: what must not be lost to a slip in a file."""
     return name.startswith((f"{EXTRACTION}/", f"{ATTACKS}/", f"{FEATURES}/"))
@@ -282,6 +290,26 @@ NEARNESS_SCHEMA = pa.schema(
     ]
 )
 """A row an example that some model memorizes."""
+
+SCORE_SAMPLE_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("weight", pa.float64()),  # examples that it stands for: one over its probability to be in the sample
+    ]
+)
+"""A row an example that the scoring pass reads, by example id."""
+
+SCORES_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("log_probabilities", pa.list_(pa.float32())),  # ln p of the suffix's tokens, as the next two
+        ("means", pa.list_(pa.float32())),  # mean of ln p over the next-token distribution
+        ("variances", pa.list_(pa.float32())),  # variance of the same
+        ("prefix_log_probability", pa.float64()),  # sum over it; without BOS token not its first token
+        ("sampled_log_probability", pa.float64()),  # ln p that it is drawn; -inf where a token is outside the
+    ]  # top k; null where no sampling was asked for, and of models with other tokenizers
+)
+"""A row an example: scores/MODEL/part-*.parquet, in no order; those of other samples may be among them."""
 
 RISK_SCHEMA = pa.schema(
     [

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
-from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Scores, Tokens
+from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Sampling, Scores, Tokens
 from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
@@ -92,6 +92,12 @@ class FeatureService:
         packed = Packed(flat, ends)
         return solo_scores(self._model, packed, prompts, targets, bos, vocabulary, self._retries)
 
+    def scores(self, flat: Tokens, ends: Lengths, *, vocabulary: int, sampling: list[Any] | None) -> Scores:
+        """See `score_tokens`."""
+        windows = Ragged(flat, np.concatenate([np.zeros(1, np.int64), ends]))
+        drawn = None if sampling is None else Sampling(*sampling)
+        return score_tokens(self._model, windows, vocabulary, self._retries, drawn)
+
     def nearness(
         self, flat: Tokens, ends: Lengths, targets: Lengths, *, vocabulary: int
     ) -> tuple[Lengths, Floats]:
@@ -130,7 +136,9 @@ class FeatureService:
         return scored
 
 
-def score_tokens(model: CausalModel, windows: Ragged, vocabulary: int, retries: int) -> Scores:
+def score_tokens(
+    model: CausalModel, windows: Ragged, vocabulary: int, retries: int, sampling: Sampling | None = None
+) -> Scores:
     """See `Engine.score`.
 
     Args:
@@ -138,6 +146,7 @@ def score_tokens(model: CausalModel, windows: Ragged, vocabulary: int, retries: 
         windows: at least two tokens each.
         vocabulary: columns of the logits that stand for tokens.
         retries: as in `EngineOptions`.
+        sampling: how tokens would be drawn, where that is asked.
 
     Raises:
         ValueError: the model gives numbers that are not finite.
@@ -151,14 +160,16 @@ def score_tokens(model: CausalModel, windows: Ragged, vocabulary: int, retries: 
     offsets = windows.offsets - np.arange(len(windows) + 1)  # the first token of each has no score
     log_probability, mean, variance = np.zeros((3, offsets[-1]))
     hit, rank = np.zeros(offsets[-1], np.bool_), np.zeros(offsets[-1], np.int32)
-    scores = Scores(offsets, log_probability, mean, variance, hit, rank)
+    sampled = np.zeros(0 if sampling is None else offsets[-1])
+    scores = Scores(offsets, log_probability, mean, variance, hit, rank, sampled)
     softmax = Softmax(min(vocabulary, model.columns), model.device)
     for batch in batches(packed, room):
         targets = torch.from_numpy(batch.targets).to(model.device)
         with torch.inference_mode():
             for piece, logits in logits_of(batch, room, [model], [None]):
                 there = (slice(None), slice(*piece))
-                found = softmax.details(logits[0].flatten(0, 1), targets[there].flatten())
+                rows, own = logits[0].flatten(0, 1), targets[there].flatten()
+                found = softmax.details(rows, own)
                 sums, counted = found.sums, batch.counted[there]
                 # Places in the arrays of what counts, row by row as the positions are.
                 first = offsets[batch.rows, None] + np.arange(*piece)
@@ -168,6 +179,8 @@ def score_tokens(model: CausalModel, windows: Ragged, vocabulary: int, retries: 
                 scores.variance[places] = found.variance[inside]
                 scores.hit[places] = found.hit[inside]
                 scores.rank[places] = found.rank[inside]
+                if sampling is not None:
+                    scores.sampled[places] = softmax.sampled(rows, own, sampling)[inside]
     if not np.isfinite(scores.log_probability + scores.variance).all():
         raise ValueError(BROKEN)
     return scores
@@ -230,6 +243,15 @@ class FeatureWorker:
         """Score windows and their suffixes, see `solo_scores`."""
         found = self._call("solo", list(windows), prompts, targets, bos=bos, vocabulary=vocabulary)
         return SoloScores(*found)
+
+    def scores(self, windows: Ragged, vocabulary: int, sampling: Sampling | None = None) -> Scores:
+        """See `Engine.score`; `vocabulary` as in `entropy`."""
+        with explained(str(self._files.folder), "transformers"):
+            answer = self._worker.call(
+                "scores", *pack(list(windows)), vocabulary=vocabulary, sampling=sampling
+            )
+        self.seconds += float(answer.head["seconds"])
+        return Scores(*answer.arrays)
 
     def nearness(self, prompts: Ragged, targets: Ragged, vocabulary: int) -> tuple[Lengths, Floats]:
         """How near the model is to reproducing targets, given the true tokens before each token.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdaudit.inference.base import Sampling
+
 if TYPE_CHECKING:
     import torch
 
@@ -133,6 +135,41 @@ class Softmax:
         total, moment, target, square = _float64(wide)
         rank, hit = places.cpu().numpy()
         return Details(Sums(total, moment, target), square, hit.astype(np.bool_), rank)
+
+    def sampled(self, logits: torch.Tensor, targets: torch.Tensor, sampling: Sampling) -> Floats:
+        """Ln of the probability that each target is drawn: float64 (positions,); -inf outside the top k."""
+        import torch
+
+        found = torch.empty(len(logits), dtype=self._wide, device=logits.device)
+        for rows in self._chunks(len(logits)):
+            found[rows] = self._drawn(logits[rows, : self._width], targets[rows, None], sampling)
+        return found.cpu().numpy().astype(np.float64)
+
+    def _drawn(self, logits: torch.Tensor, targets: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        import torch
+
+        logits = logits.float()
+        own = logits.gather(-1, targets)
+        if sampling.top_k is None or sampling.top_k >= self._width:
+            return self._log_share(own, logits, sampling.temperature)
+        drawn = torch.full((len(logits),), -np.inf, dtype=self._wide, device=logits.device)
+        inside = (logits > own).sum(-1) < sampling.top_k
+        logits, own = logits[inside], own[inside]
+        best = logits.topk(sampling.top_k).values
+        least = best[:, -1:]
+        drawn[inside] = self._log_share(own, best, sampling.temperature)
+        ties = (logits == least).sum(-1) - (best == least).sum(-1)  # with the k-th, beyond the k
+        share = self._log_share(least, best, sampling.temperature).exp()
+        drawn[inside] -= torch.log1p(ties * share)
+        return drawn
+
+    def _log_share(self, own: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Ln of a softened logit's share among some: (rows, 1) of (rows, columns), to (rows,)."""
+        import torch
+
+        largest = logits.amax(-1, keepdim=True)
+        total = torch.exp((logits - largest) / temperature).sum(-1, dtype=self._wide)
+        return (own - largest)[:, 0].to(self._wide) / temperature - total.log()
 
     def pair(self, teacher: torch.Tensor, baseline: torch.Tensor, targets: torch.Tensor) -> PairSums:
         """Sums of two models; arguments as in `single`."""

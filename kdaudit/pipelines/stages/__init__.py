@@ -17,6 +17,7 @@
     scoring.py       teacher and baseline -> features of every example
     likelihoods.py   models -> perplexity of the holdout, entropy against log-probability
     nearness.py      baselines -> how near each is to what any model memorizes
+    scores.py        models -> what each makes of every token of a sample's suffixes
     predicting.py    features and labels -> predictor, risk of every example
 
     measured.py      everything that was measured, read back

@@ -1,9 +1,10 @@
 """What each model makes of whole windows: perplexity of the holdout, and entropy against log-probability.
 
-One model is loaded at a time, for both, and reads no window twice: what the features hold of teacher and
-baseline is taken from there. The second is the data of the paper's finding 8: for each example the mean
-entropy of a model's next-token distribution, and the mean log-probability that it gives to the tokens that
-stand there, in nats, over all tokens after the first. It is taken on a seeded sample.
+One model is loaded at a time, for both and for all else that takes its forward passes (`nearness`,
+`scores`): what the features hold of teacher and baseline is taken from there. The second is the data of the
+paper's finding 8: for each example the mean entropy of a model's next-token distribution, and the mean
+log-probability that it gives to the tokens that stand there, in nats, over all tokens after the first. It is
+taken on a seeded sample.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import ModelTokenizer, reader_of
 from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.readings import read_for, windows_for
+from kdaudit.pipelines.stages.scores import scores_files, scores_in
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
@@ -112,9 +114,13 @@ def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> Non
                 table = _entropies(work, member, worker, sample)
                 run.write_table(layout.entropy(member.name), table)
             score_in(worker, work, member)
+            scores_in(worker, work, member)
 
     retry_on_oom(member.name, attempt, work.warn)
-    work.check_unchanged(member, lambda: [*_files(work, member), layout.nearness(member.name)])
+    work.check_unchanged(
+        member,
+        lambda: [*_files(work, member), layout.nearness(member.name), *scores_files(work, member)],
+    )
 
 
 def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.attacks import ATTACKS, attacks_of
+from kdaudit.config.attacks import AttacksConfig
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
-from kdaudit.inference import prepare
+from kdaudit.inference import Sampling, prepare
 from kdaudit.inference.executors import LocalExecutor
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
@@ -27,7 +28,7 @@ from kdaudit.pipelines.stages.fit import (
 )
 from kdaudit.pipelines.stages.inputs import chat_inputs, pinned, run_inputs
 from kdaudit.pipelines.stages.preflight import chats_of, corpora_of, preflight, read_whole
-from kdaudit.pipelines.stages.work import Work
+from kdaudit.pipelines.stages.work import Scoring, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.opening import check_folder
 from kdaudit.runs.store import RunStore
@@ -125,5 +126,13 @@ def opened(
             merged,
             chats,
             LocalExecutor(config.compute.replicas),
+            scoring_of(config.attacks) if isinstance(config, AuditConfig) else None,
         )
         yield Opened(work, sources)
+
+
+def scoring_of(attacks: AttacksConfig) -> Scoring | None:
+    """The scoring pass that attacks ask for; None if none does."""
+    if attacks.sampled is None:
+        return None
+    return Scoring(attacks.sample, Sampling(attacks.sampled.temperature, attacks.sampled.top_k))

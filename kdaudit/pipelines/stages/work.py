@@ -11,7 +11,7 @@ from kdaudit.config.extraction import ExtractionBase
 from kdaudit.config.predictor import PredictorBase
 from kdaudit.corpus import ChatFormat
 from kdaudit.errors import ModelError
-from kdaudit.inference import Split
+from kdaudit.inference import Sampling, Split
 from kdaudit.inference.executors import Executor, LocalExecutor
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import ModelFiles
@@ -25,6 +25,15 @@ from kdaudit.schemas.notes import Note
 HOLDOUT = layout.holdout(layout.EXAMPLES)
 GENERATED = layout.beside_corpus(layout.GENERATED, layout.EXAMPLES)
 """Folders of the examples of both texts beside the corpus."""
+
+
+class Scoring(NamedTuple):
+    """The scoring pass, which attacks beside greedy decoding follow from."""
+
+    sample: int | None
+    """Examples that it reads besides those that a model memorizes; None: all."""
+    sampling: Sampling | None
+    """How tokens would be drawn, where that is asked."""
 
 
 class Work(NamedTuple):
@@ -49,6 +58,8 @@ class Work(NamedTuple):
     """How the prompts and answers of each text become token ids, by its key; none of plain text."""
     executor: Executor = LocalExecutor()
     """Where models are extracted."""
+    scoring: Scoring | None = None
+    """None where nothing that is asked for follows from it."""
 
     @property
     def vocabulary(self) -> int:

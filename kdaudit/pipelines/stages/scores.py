@@ -1,0 +1,248 @@
+"""The scoring pass: what each model makes of every token of a sample's suffixes, given those before it.
+
+One teacher-forced pass over prefix and suffix alone. What attacks beside greedy decoding measure follows
+from it: how likely sampling is to give a suffix, and whether a text was trained on. It costs more than
+extraction, so it reads a sample: every example that a model memorizes, exactly or under another attack, and
+a seeded sample of the others. Each example has a weight, one over its probability to be in the sample:
+weighted sums estimate those over all examples.
+
+What was scored stays: where a new student memorizes more, other models read only that. An example's scores
+do not depend on the sample, so weights stand in a file of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdaudit.attacks.scored import score_rows
+from kdaudit.inference import EngineInfo, Sampling
+from kdaudit.inference.retry import retry_on_oom
+from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.models.audited import AuditedModel
+from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
+from kdaudit.pipelines.stages.readings import examples_for, is_by_text
+from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.runs import layout
+from kdaudit.runs.examples import read_examples
+from kdaudit.runs.layout import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
+from kdaudit.schemas.corpus import CorpusResult
+
+_SAMPLING = "sampling"
+"""Key of a shard's metadata."""
+
+
+class Text(NamedTuple):
+    """A text that is scored, by its folders in the run."""
+
+    examples: str
+    sample: str
+    side: str | None
+    """Its folder, if it is one beside the corpus."""
+
+    def scores(self, model: str) -> str:
+        """A model's scores: the stage and its folder."""
+        own = layout.scores(model)
+        return own if self.side is None else layout.beside_corpus(self.side, own)
+
+
+CORPUS = Text(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
+OF_HOLDOUT = Text(HOLDOUT, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
+
+
+def texts_scored(work: Work) -> list[Text]:
+    """Texts that the scoring pass reads; none where nothing that is asked for follows from it."""
+    if work.scoring is None:
+        return []
+    return [text for text in (CORPUS, OF_HOLDOUT) if work.run.shards(text.examples)]
+
+
+def write_score_samples(work: Work) -> None:
+    """Draw the sample of each text, where the one that was drawn before is another."""
+    run = work.run
+    for text in texts_scored(work):
+        certain = _memorized(work) if text is CORPUS else np.empty(0, np.int64)
+        depends = {"sample": _size(work), "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
+        if not run.done(text.sample, depends):
+            with run.stage(text.sample, depends):
+                total = run.read_json(layout.summary(text.examples), CorpusResult).examples
+                run.write_table(text.sample, draw(total, certain, _size(work), work.seed))
+
+
+def draw(total: int, certain: NDArray[np.int64], size: int | None, seed: int) -> pa.Table:
+    """A sample in two strata: rows of `SCORE_SAMPLE_SCHEMA`.
+
+    Examples stand in a seeded order whatever is certain, and the first that are not are taken: samples with
+    more that is certain, or of another size, have most examples in common.
+
+    Args:
+        total: how many examples there are.
+        certain: ids of those that are taken, with weight 1.
+        size: how many of the others are taken; None for all.
+        seed: of the order.
+
+    """
+    order = np.random.default_rng(seed).permutation(total)
+    others = order[~np.isin(order, certain)]
+    taken = others[:size]
+    ids = np.concatenate([certain, taken]).astype(np.int64)
+    weights = np.repeat([1.0, len(others) / max(1, len(taken))], [len(certain), len(taken)])
+    places = np.argsort(ids)
+    return pa.table([ids[places], weights[places]], schema=SCORE_SAMPLE_SCHEMA)
+
+
+def write_scores(work: Work) -> None:
+    """Score every text's sample with every model that has weights, as far as `scores_in` did not yet."""
+    for member in work.models.with_weights:
+        if _due(work, member):
+            retry_on_oom(member.name, partial(_load_and_score, work, member), work.warn)
+            work.check_unchanged(member, partial(scores_files, work, member))
+
+
+def _load_and_score(work: Work, member: AuditedModel, retries: int) -> None:
+    work.progress(f"{member.name}: loading, to score a sample", 0, 0)
+    with FeatureWorker(*work.files(member), retries) as worker:
+        scores_in(worker, work, member)
+
+
+def scores_in(worker: FeatureWorker, work: Work, member: AuditedModel) -> None:
+    """Score every text's sample, as far as it is not yet, in a worker that has the model loaded."""
+    for text in _due(work, member):
+        _discard_others(work, member, text)
+        stage = text.scores(member.name)
+        with work.run.stage(stage, _sampling(work, member), _begun_with(work, member)):
+            _write_pending(worker, work, member, text)
+
+
+def scores_files(work: Work, member: AuditedModel) -> list[str]:
+    """What is written for a model."""
+    folders = [text.scores(member.name) for text in (CORPUS, OF_HOLDOUT)]
+    return [shard for folder in folders for shard in work.run.shards(folder)]
+
+
+def score_table(worker: FeatureWorker, work: Work, member: AuditedModel, table: pa.Table) -> pa.Table:
+    """Score examples: rows of `SCORES_SCHEMA`, in their order.
+
+    Args:
+        worker: has the model loaded.
+        work: the run.
+        member: the model.
+        table: rows of `EXAMPLES_SCHEMA`.
+
+    """
+    batch = examples_for(work, member, table)
+    windows, vocabulary = batch.prompts.followed_by(batch.targets), work.models.vocabulary_of(member)
+    return score_rows(worker.scores(windows, vocabulary, _sampling(work, member)), batch)
+
+
+def read_scores(work: Work, member: AuditedModel, text: Text = CORPUS) -> pa.Table:
+    """A finished model's scores of the sample, by example id: `SCORES_SCHEMA`, the weight behind the id."""
+    run = work.run
+    sample = run.read_table(text.sample)
+    shards = [run.read_table(shard) for shard in run.shards(text.scores(member.name))]
+    rows = pa.concat_tables(
+        [SCORES_SCHEMA.empty_table(), *(shard.replace_schema_metadata() for shard in shards)]
+    )
+    ids = rows["example_id"].to_numpy()
+    places = np.argsort(ids, kind="stable")
+    found = rows.take(places[np.isin(ids[places], sample["example_id"].to_numpy())])
+    return found.add_column(1, SCORE_SAMPLE_SCHEMA.field("weight"), sample["weight"])
+
+
+def _memorized(work: Work) -> NDArray[np.int64]:
+    """Examples that some model memorizes, exactly or under another attack that ran on it: ascending ids."""
+    flags = [
+        exposed_by(work, [member], attack)[member.name]
+        for attack in work.attacks
+        for member in work.models.members
+        if is_done(work, attack, member)
+    ]
+    return leaked(flags)
+
+
+def _size(work: Work) -> int | None:
+    return None if work.scoring is None else work.scoring.sample
+
+
+def _sampling(work: Work, member: AuditedModel) -> Sampling | None:
+    """How tokens would be drawn; none of a model that may write the suffix's text in other tokens too."""
+    return None if work.scoring is None or is_by_text(work, member) else work.scoring.sampling
+
+
+def _due(work: Work, member: AuditedModel) -> list[Text]:
+    """Texts whose sample is not scored yet, or not all of it."""
+
+    def done(text: Text) -> bool:
+        return work.run.done(text.scores(member.name), _sampling(work, member))
+
+    return [text for text in texts_scored(work) if not done(text) or len(_pending(work, member, text))]
+
+
+def _pending(work: Work, member: AuditedModel, text: Text) -> NDArray[np.int64]:
+    """Examples of the sample that have no scores yet: ascending ids."""
+    run, shards = work.run, work.run.shards(text.scores(member.name))
+    scored = [run.read_table(shard, ["example_id"])["example_id"].to_numpy() for shard in shards]
+    sample = run.read_table(text.sample, ["example_id"])["example_id"].to_numpy()
+    return np.setdiff1d(sample, np.concatenate([np.empty(0, np.int64), *scored]))
+
+
+def _begun_with(work: Work, member: AuditedModel) -> dict[str, Any]:
+    """What unfinished scores may not be gone on with once it changed."""
+    return {**work.stamps(member), _SAMPLING: _sampling(work, member)}
+
+
+def _discard_others(work: Work, member: AuditedModel, text: Text) -> None:
+    """Discard scores of another sampling, or that may be of weights which were here meanwhile."""
+    run, folder = work.run, text.scores(member.name)
+    shards = run.shards(folder)
+    of_others = shards and _drawn_as(work, shards[0]) != _noted(_sampling(work, member))
+    if of_others or run.begun_otherwise(folder, _begun_with(work, member)):
+        run.discard(*shards)
+
+
+def _write_pending(worker: FeatureWorker, work: Work, member: AuditedModel, text: Text) -> None:
+    """Score what has no scores yet, a shard's worth at a time."""
+    run, folder = work.run, text.scores(member.name)
+    pending, shards = _pending(work, member, text), run.shards(folder)
+    number = layout.shard_number(shards[-1])[0] + 1 if shards else 0
+    label, done = f"{member.name}: scores", 0
+    work.progress(label, done, len(pending))
+    for table in _regrouped(read_examples(run, text.examples, pending), run.shard_rows):
+        before = worker.seconds
+        rows = score_table(worker, work, member, table)
+        notes = _notes(worker.info, worker.seconds - before, _sampling(work, member))
+        run.write_table(layout.shard(folder, number), rows.replace_schema_metadata(notes))
+        number, done = number + 1, done + len(rows)
+        work.progress(label, done, len(pending))
+
+
+def _notes(info: EngineInfo, seconds: float, sampling: Sampling | None) -> dict[str, str]:
+    return {**info._asdict(), "seconds": repr(seconds), _SAMPLING: _noted(sampling)}
+
+
+def _noted(sampling: Sampling | None) -> str:
+    return repr(None if sampling is None else tuple(sampling))
+
+
+def _drawn_as(work: Work, shard: str) -> str:
+    """What a shard was written for, see `_noted`."""
+    notes: dict[bytes, bytes] = work.run.read_table(shard, ["example_id"]).schema.metadata
+    return notes[_SAMPLING.encode()].decode()
+
+
+def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows, so many a table."""
+    kept: list[pa.Table] = []
+    for table in tables:
+        kept.append(table)
+        while (together := pa.concat_tables(kept)).num_rows >= rows:
+            yield together.slice(0, rows).combine_chunks()
+            kept = [together.slice(rows)]
+    if kept and kept[0].num_rows + sum(one.num_rows for one in kept[1:]):
+        yield pa.concat_tables(kept).combine_chunks()

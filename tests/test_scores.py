@@ -1,0 +1,138 @@
+"""The scoring pass: what it keeps of each token, of which examples, and that it is not done twice."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import toys
+from oracles import sampled as oracle
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
+
+from kdaudit.attacks.scored import score_rows
+from kdaudit.inference import Batch, EngineOptions, Ragged, Sampling
+from kdaudit.inference.scoring.softmax import Softmax
+from kdaudit.inference.transformers import TransformersEngine
+from kdaudit.pipelines.stages.scores import draw
+from kdaudit.runs.layout import SCORES_SCHEMA
+
+_WIDE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": toys.VOCABULARY}
+FAMILIES: list[Any] = [
+    LlamaConfig(**_WIDE, intermediate_size=64, initializer_range=0.4),
+    GPTNeoXConfig(**_WIDE, intermediate_size=64, initializer_range=0.4),
+    GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=toys.VOCABULARY, initializer_range=0.4),
+    Qwen3Config(**_WIDE, intermediate_size=64, head_dim=32, num_key_value_heads=1, initializer_range=0.4),
+]
+VOCABULARY = toys.VOCABULARY - 20
+
+
+def batch_of(lengths: list[tuple[int, int]], seed: int = 0) -> Batch:
+    """Random examples with prompts and targets of these lengths."""
+    dice = np.random.default_rng(seed)
+    rows = [(dice.integers(2, VOCABULARY, a), dice.integers(2, VOCABULARY, b)) for a, b in lengths]
+    ids = np.arange(len(rows), dtype=np.int64) * 3
+    return Batch(ids, Ragged.of(prompt for prompt, _ in rows), Ragged.of(target for _, target in rows))
+
+
+def engine_of(folder: Path, **options: Any) -> TransformersEngine:
+    wanted = EngineOptions("transformers", str(folder), 60, "float32", vocabulary=VOCABULARY, **options)
+    return TransformersEngine(wanted._asdict())
+
+
+@pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config.model_type)
+@pytest.mark.parametrize("sampling", [Sampling(1.0, 40), Sampling(0.7, 240), Sampling(1.3, None)])
+def test_the_probability_to_be_drawn_is_that_of_transformers_own_sampling(
+    config: Any, sampling: Sampling, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    examples = batch_of([(6, 8), (1, 3), (11, 1), (5, 20), (2, 1), (3, 2)])
+    windows = examples.prompts.followed_by(examples.targets)
+    rows = score_rows(engine_of(tmp_path).score(windows, sampling), examples)
+    for row, prompt, target in zip(rows.to_pylist(), examples.prompts, examples.targets, strict=True):
+        expected = oracle.drawn(
+            model, prompt.tolist(), target.tolist(), vocabulary=VOCABULARY, **sampling._asdict()
+        )
+        assert row["sampled_log_probability"] == pytest.approx(sum(expected), rel=1e-5)
+        plain = oracle.drawn(
+            model, [int(prompt[0])], [*prompt[1:].tolist(), *target.tolist()],
+            vocabulary=VOCABULARY, temperature=1.0, top_k=None,
+        )  # fmt: skip
+        assert row["log_probabilities"] == pytest.approx(plain[len(prompt) - 1 :], rel=1e-5)
+        assert row["prefix_log_probability"] == pytest.approx(sum(plain[: len(prompt) - 1]), rel=1e-5)
+    drawn = rows["sampled_log_probability"].to_numpy()
+    assert (drawn == -math.inf).any() == (sampling.top_k is not None)
+    if sampling.top_k == 240:
+        assert np.isfinite(drawn).any()
+
+
+def test_all_tokens_that_tie_with_the_kth_can_be_drawn() -> None:
+    logits = torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0, 9.0]]).expand(6, -1)
+    found = Softmax(5, "cpu").sampled(logits, torch.tensor([0, 1, 2, 3, 4, 0]), Sampling(2.0, 2))
+    total = math.exp(1.5) + 3 * math.exp(0.5)
+    tied = pytest.approx(math.log(math.exp(0.5) / total))
+    assert found.tolist() == [pytest.approx(1.5 - math.log(total)), *[tied] * 3, -math.inf, found[0]]
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 7, 40, 299, 300, 500, None])
+def test_many_ties_are_as_in_transformers_own_sampling(top_k: int | None) -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(40, 300).mul(2).round()
+    targets = torch.randint(0, 300, (40,))
+    targets[:20] = logits[:20].argmax(-1)
+    whole = logits if top_k is None else oracle.TopKLogitsWarper(top_k)(None, logits / 1.5 * 1.5)
+    expected = (whole / 1.5).double().log_softmax(-1).gather(-1, targets[:, None])[:, 0].numpy()
+    found = Softmax(300, "cpu").sampled(logits, targets, Sampling(1.5, top_k))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_without_sampling_nothing_is_said_of_it(tmp_path: Path) -> None:
+    toys.save_model(tmp_path, 1)
+    examples = batch_of([(6, 8), (2, 3)])
+    scores = engine_of(tmp_path).score(examples.prompts.followed_by(examples.targets))
+    rows = score_rows(scores, examples)
+    assert rows.schema == SCORES_SCHEMA
+    assert rows["sampled_log_probability"].to_pylist() == [None, None]
+    assert rows["example_id"].to_pylist() == [0, 3]
+    ends = np.cumsum(np.diff(scores.offsets))
+    for row, (end, target) in enumerate(zip(ends, examples.targets, strict=True)):
+        for name, values in {"means": scores.mean, "variances": scores.variance}.items():
+            assert rows[name][row].as_py() == pytest.approx(values[end - len(target) : end].tolist())
+
+
+def test_a_sample_has_all_that_is_certain_and_estimates_what_all_have() -> None:
+    certain, values = np.array([3, 50, 99]), np.random.default_rng(5).random(100)
+    estimates = []
+    for seed in range(300):
+        sample = draw(100, certain, 20, seed)
+        ids, weights = (column.to_numpy() for column in sample.columns)
+        assert ids.tolist() == sorted({*ids.tolist()} | {3, 50, 99})
+        assert len(ids) == 23
+        assert weights.sum() == pytest.approx(100)
+        assert weights[np.isin(ids, certain)].tolist() == [1.0] * 3
+        estimates.append(float(weights @ values[ids]))
+    error = np.std(estimates) / math.sqrt(len(estimates))
+    assert abs(np.mean(estimates) - values.sum()) < 4 * error
+
+
+@pytest.mark.parametrize("size", [None, 97, 500])
+def test_a_sample_that_has_room_for_all_is_all(size: int | None) -> None:
+    sample = draw(100, np.array([3, 50, 99]), size, 1)
+    assert sample["example_id"].to_pylist() == [*range(100)]
+    assert sample["weight"].to_pylist() == [1.0] * 100
+
+
+def test_more_that_is_certain_moves_few_others() -> None:
+    before, after = (
+        {*draw(1000, np.array(certain), 100, 1)["example_id"].to_pylist()} for certain in ([], [1, 2, 3])
+    )
+    assert len(after - before) <= 6
+
+
+def test_nothing_at_all_is_a_sample_too() -> None:
+    assert draw(2, np.array([0, 1]), 5, 1)["weight"].to_pylist() == [1.0, 1.0]
