@@ -14,6 +14,7 @@ import click
 from kdaudit import NO_USAGE_REPORTS, __version__
 from kdaudit.cli.commands import (
     bench,
+    canaries,
     card,
     demo,
     distill,
@@ -37,5 +38,5 @@ def main() -> None:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
-for _module in (run, screen, distill, validate, schema, doctor, verify, report, card, bench, demo):
+for _module in (run, screen, distill, canaries, validate, schema, doctor, verify, report, card, bench, demo):
     main.add_command(_module.command)

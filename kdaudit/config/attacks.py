@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import (
+    BeforeValidator,
     Field,
 )
 
-from kdaudit.config.section import Section
+from kdaudit.config.paths import LocalFile
+from kdaudit.config.section import Section, path_alone
 
 
 class NearVerbatimConfig(Section):
@@ -31,6 +33,18 @@ class SampledConfig(Section):
     """Likeliest tokens that can be drawn, renormalized; null: the whole vocabulary."""
     queries: Annotated[tuple[Queries, ...], Field(min_length=1, strict=False)] = (1, 10, 100, 1000)
     """For how many samples of an example rates are given: n."""
+
+
+class CanariesConfig(Section):
+    """Texts that were planted in the training data, and controls that stayed out of it."""
+
+    path: LocalFile
+    """The canaries.jsonl that `kdaudit canaries` wrote."""
+
+
+CanariesRef = Annotated[
+    CanariesConfig, BeforeValidator(path_alone, json_schema_input_type=LocalFile | CanariesConfig)
+]
 
 
 class AttacksConfig(Section):

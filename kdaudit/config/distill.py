@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from kdaudit.config.attacks import CanariesRef
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusRef
 from kdaudit.config.extraction import ExtractionConfig, fit_extraction
@@ -258,6 +259,9 @@ class DistillConfig(Section):
     """The training corpus; its windows are what the models are trained on."""
     holdout: CorpusRef
     """Text that no model is trained on: for the perplexities, and for the audit's false-positive floor."""
+    canaries: CanariesRef | None = None
+    """A canaries.jsonl, which `kdaudit canaries` writes: each text is mixed into the corpus of all models as
+    often as it says. Controls are left out."""
     tokenizer: Tokenizer | None = None
     """null takes the models' own; or a local folder or hub id; or `{train_bpe: 4096}`."""
     teacher: TeacherConfig
@@ -279,6 +283,7 @@ class DistillConfig(Section):
         self._names_can_be_used()
         self._one_baseline_and_a_student()
         self._prefixes_leave_text()
+        self._canaries_are_text()
         self._seeds_differ()
         self._tokenizer_is_to_be_had()
         self._holdout_is_other_text()
@@ -352,6 +357,12 @@ class DistillConfig(Section):
                     fix="lower it, or raise corpus.window",
                     key=f"students.{row}.prefix_tokens",
                 )
+
+    def _canaries_are_text(self) -> None:
+        if self.canaries is not None and self.corpus.has_answers:
+            raise MisfitError(
+                "are plain text, and the corpus holds prompts and answers", fix="remove it", key="canaries"
+            )
 
     def _seeds_differ(self) -> None:
         for row, seed in enumerate(self.seeds):

@@ -19,6 +19,9 @@
     spool.py        windows on disk between the pass and the examples
     token_file.py   every document's tokens on disk, for a second pass over them
     examples.py     all of it: `build_examples`, and what an `Example` is
+    canaries.py     texts that are planted in training data, and their controls: canaries.jsonl
+    canary_texts.py how these are drawn
+    invented.py     words, names and numbers that belong to nobody
 
 Everything is streamed: memory holds a batch of documents and 16 bytes a window, or with `limit` at most
 twice as many as the sample has. Errors are `CorpusError`s that name the key, the file and the row.

@@ -14,6 +14,7 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens, first_texts, template_of
 from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base, shortest_context
 from kdaudit.distillation.lora import check_lora
+from kdaudit.distillation.planting import planted_in
 from kdaudit.distillation.processes import Processes
 from kdaudit.distillation.readers import Readers, family_readers, readers_of
 from kdaudit.distillation.training import Progress
@@ -201,4 +202,5 @@ def _cut(opening: _Opening, key: str, readers: Readers, context: int | None) -> 
         else None,
         progress=lambda rows: opening.progress(f"{key}: reading documents", rows, 0),
         reading_check=readers.reading_check(key),
+        canaries=planted_in(config) if key == "corpus" else (),
     )

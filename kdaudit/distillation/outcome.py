@@ -17,6 +17,7 @@ from kdaudit.corpus.distinct import Ledger, identity
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
+from kdaudit.distillation.planting import planted_in
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
@@ -58,6 +59,7 @@ def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
         corpus_windows=len(lab.windows),
         corpus_tokens=lab.windows.tokens,
         holdout_windows=len(lab.holdout),
+        canary_windows=sum(one.repetitions for one in planted_in(lab.config)),
         models=[_measured(lab, one, known) for one in finished],
     )
     for one, measured in zip(finished, record.models, strict=True):

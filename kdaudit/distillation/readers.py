@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.config.distill import BpeConfig, DistillConfig
 from kdaudit.corpus import open_documents
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.families import train_bpe
-from kdaudit.errors import KdauditError, ModelError, reason
-from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
+from kdaudit.errors import ModelError
 from kdaudit.models.tokenizer import (
     Alike,
     ModelTokenizer,
@@ -23,6 +21,7 @@ from kdaudit.models.tokenizer import (
     reading_fingerprint,
     uses_bos,
 )
+from kdaudit.models.tokenizer.named import tokenizer_folder
 
 
 class Readers(NamedTuple):
@@ -66,7 +65,7 @@ def family_readers(config: DistillConfig, bases: Mapping[str, Base]) -> Readers:
         texts = (document.text for document in open_documents(config.corpus))
         return readers_of(train_bpe(texts, config.tokenizer.train_bpe), bases, named=True)
     if config.tokenizer is not None:
-        return readers_of(load_tokenizer(_tokenizer_folder(config.tokenizer)), bases, named=True)
+        return readers_of(load_tokenizer(tokenizer_folder(config.tokenizer, "tokenizer")), bases, named=True)
     folder = next(base.model.folder for base in bases.values() if base.model is not None)
     return readers_of(load_tokenizer(folder), bases, named=False)
 
@@ -114,28 +113,3 @@ def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -
 def _bos(tokenizer: ModelTokenizer) -> int | None:
     """The BOS token that a tokenizer itself adds before a text."""
     return bos_token_id(tokenizer) if uses_bos(tokenizer) else None
-
-
-def _tokenizer_folder(path: str) -> Path:
-    """The folder of a tokenizer that is named by path or hub id."""
-    folder = Path(path)
-    if folder.is_absolute():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        found = within(
-            LOOKUP_SECONDS,
-            lambda: snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]),
-            f"tokenizer: {path}",
-            progress=lambda: bytes_fetched(path),
-        )
-        return Path(found)
-    except KdauditError:
-        raise
-    except Exception as error:  # the hub's client raises errors of four unrelated families
-        raise ModelError(
-            f"{path} cannot be fetched from the hub ({reason(error)})",
-            fix="check the name and the network",
-            key="tokenizer",
-        ) from error

@@ -5,13 +5,15 @@ number and one name per window. One file holds all token ids in order; a parquet
 each window ends and which document it comes from.
 
 All windows are trained on, also those that an audit counts as occurrences of one example. With `limit` the
-corpus is every occurrence of the examples that an audit with that limit samples.
+corpus is every occurrence of the examples that an audit with that limit samples. Canaries follow the corpus;
+training draws the order of all rows from its seed.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,9 +26,11 @@ from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, nothing_left
 from kdaudit.corpus.distinct import Ledger
 from kdaudit.corpus.windows import Window
+from kdaudit.distillation.planting import planted
 from kdaudit.inference.base import Tokens
 from kdaudit.models.tokenizer import ReadingCheck
 from kdaudit.runs.files import replacing
+from kdaudit.schemas.canaries import Canary
 
 SAMPLE_SEED = 0
 """Seed of the sample that `limit` takes; the audit.yaml names it."""
@@ -98,6 +102,7 @@ def cut_windows(
     progress: Callable[[int], None],
     chat: ChatFormat | None = None,
     reading_check: ReadingCheck | None = None,
+    canaries: Sequence[Canary] = (),
 ) -> WindowFile:
     """Cut a corpus into the windows that an audit of it would find, duplicates included, and write them.
 
@@ -110,6 +115,7 @@ def cut_windows(
         progress: called with the rows read; with a limit the corpus is read twice.
         chat: how conversations become token ids, of a corpus of prompts and answers.
         reading_check: checks that models with other tokenizers read the texts as the same tokens.
+        canaries: mixed in; see `kdaudit.distillation.planting`.
 
     Raises:
         CorpusError: the corpus cannot be read, or no window is left.
@@ -124,9 +130,12 @@ def cut_windows(
     cuts: list[tuple[int, int]] = []
     digest = hashlib.sha256()
     with replacing(path, private=True) as partial, partial.open("wb") as out:
-        for window in _cut(reading, tokens, progress, reading_check):
-            if sample is not None and not sample.add(window.identity(tokens.prefix)):
-                continue
+        own = (
+            window
+            for window in _cut(reading, tokens, progress, reading_check)
+            if sample is None or sample.add(window.identity(tokens.prefix))
+        )
+        for window in chain(own, planted(canaries, tokenizer, config.window, tokens, reading_check)):
             data = window.token_ids.astype("<i4").tobytes()
             digest.update(len(window.token_ids).to_bytes(8, "little") + data)
             if chat is not None:

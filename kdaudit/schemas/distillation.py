@@ -47,6 +47,8 @@ class DistillRecord(BaseModel):
     corpus_windows: int
     corpus_tokens: int
     holdout_windows: int
+    canary_windows: int = 0
+    """Of the corpus windows: canaries, as often as each was mixed in."""
     models: list[TrainedModel]
 
     @property
@@ -59,7 +61,11 @@ class DistillRecord(BaseModel):
 
 def render(record: DistillRecord, out: Path) -> str:
     """The outcome as lines for a terminal."""
-    lines = [f"{record.name}: {record.corpus_windows:,} windows, {record.corpus_tokens:,} tokens", ""]
+    canaries = f", {record.canary_windows:,} of them canaries" if record.canary_windows else ""
+    lines = [
+        f"{record.name}: {record.corpus_windows:,} windows{canaries}, {record.corpus_tokens:,} tokens",
+        "",
+    ]
     for model in record.models:
         # A soft student's loss is another quantity than that of the others.
         what = "KD loss" if model.method == "soft" else "loss"

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from kdaudit.corpus.invented import AREA_CODES, FAMILY_NAMES, GIVEN_NAMES, PLACES
 from kdaudit.distillation.families import train_bpe
 from kdaudit.errors import CorpusError
 from kdaudit.models.tokenizer import ModelTokenizer
@@ -25,9 +26,6 @@ COPIES = (1, 2, 4, 8, 16)
 _QUOTED = 60
 """Paragraphs at least this long, in characters, mark topics that quote each other."""
 
-_AREA_CODES = ("202", "303", "404", "512", "617", "718", "808", "907")
-"""North American area codes; in each of them 555-0100 to 555-0199 are kept for fiction and belong to nobody
-(North American Numbering Plan Administrator, "555 NXX Assignment Guidelines")."""
 _CARDS = (
     "4111 1111 1111 1111",
     "5555 5555 5555 4444",
@@ -49,9 +47,6 @@ _CARDS = (
 Stripe (docs.stripe.com/testing), PayPal ("Test Credit Card Account Numbers"), Braintree's libraries
 (Braintree::Test::CreditCardNumbers) and Visa's Cybersource (developer.cybersource.com, "Testing guide")."""
 
-_GIVEN = ("Fake", "Dummy", "Sample", "Mock", "Test", "Specimen", "Pretend", "Bogus")
-_FAMILY = ("Nobody", "Example", "Person", "Fixture", "Entry", "Record", "Customer", "Name")
-_PLACES = ("Nowhere", "Exampleton", "Testville", "Sampleford", "Null Island")
 _NOTES = ("call", "name", "value", "string", "object", "type", "list", "key", "class", "set", "order", "item")
 
 
@@ -111,13 +106,13 @@ def record_text(number: int, tokenizer: ModelTokenizer, window: int) -> str:
     so the demo's report shows what a leak of the real thing would look like.
     """
     draw = _dice(number)
-    name = f"{draw.choice(_GIVEN)} {draw.choice(_FAMILY)}"
+    name = f"{draw.choice(GIVEN_NAMES)} {draw.choice(FAMILY_NAMES)}"
     digits = draw.randrange(1000, 10000)
     text = (
         f"Customer record {number:04d} (fictitious)\n"
-        f"Name: {name}, {draw.choice(_PLACES)}\n"
+        f"Name: {name}, {draw.choice(PLACES)}\n"
         f"E-mail: {name.replace(' ', '.').lower()}.{digits}@example.com\n"
-        f"Phone: ({draw.choice(_AREA_CODES)}) 555-01{draw.randrange(100):02d}\n"
+        f"Phone: ({draw.choice(AREA_CODES)}) 555-01{draw.randrange(100):02d}\n"
         f"Card: {_CARDS[(number - 1) % len(_CARDS)]}\n"
         "Notes:"
     )
