@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,24 +40,41 @@ class LeakText(NamedTuple):
     models: list[Continuation]
 
 
-_ROWS = TypeAdapter(list[LeakText])
+class LeakSpan(NamedTuple):
+    """The text of a leak alone."""
+
+    example_id: int
+    prefix: str
+    suffix: str
+
+
+_Row = TypeVar("_Row", LeakText, LeakSpan)
 
 
 def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, LeakText]:
-    """The texts of the named leaks, by example id.
+    """The texts of the named leaks and what each model said, by example id.
 
     Raises:
         RunStateError: leaks.parquet is missing, damaged, or lacks one of the examples.
     """
+    return _read(run_dir, example_ids, LeakText)
+
+
+def read_leak_spans(run_dir: Path, example_ids: Iterable[int]) -> dict[int, LeakSpan]:
+    """The texts of the named leaks, by example id; errors as for `read_leak_texts`."""
+    return _read(run_dir, example_ids, LeakSpan)
+
+
+def _read(run_dir: Path, example_ids: Iterable[int], kind: type[_Row]) -> dict[int, _Row]:
     wanted = list(example_ids)
     path = run_dir / layout.LEAKS
     if not wanted:
         return {}
-    columns = list(LeakText._fields)
+    columns = list(kind._fields)
     try:
         with open_regular(path) as file:
             table = pq.read_table(file, columns=columns, filters=[("example_id", "in", wanted)])
-        texts = {row.example_id: row for row in _ROWS.validate_python(table.to_pylist())}
+        texts = {row.example_id: row for row in map(TypeAdapter(kind).validate_python, table.to_pylist())}
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise RunStateError(
             f"{path}: cannot be read ({_reason(error)})",
@@ -77,4 +94,4 @@ def _reason(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return reason(error)
     first = error.errors(include_input=False, include_url=False)[0]
-    return f"column {first['loc'][1]}: {first['msg']}"
+    return f"column {first['loc'][0]}: {first['msg']}"

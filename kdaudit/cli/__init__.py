@@ -19,6 +19,7 @@ from kdaudit.cli.commands import (
     demo,
     distill,
     doctor,
+    export,
     report,
     run,
     schema,
@@ -38,5 +39,19 @@ def main() -> None:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
-for _module in (run, screen, distill, canaries, validate, schema, doctor, verify, report, card, bench, demo):
+for _module in (
+    run,
+    screen,
+    distill,
+    canaries,
+    validate,
+    schema,
+    doctor,
+    verify,
+    report,
+    card,
+    export,
+    bench,
+    demo,
+):
     main.add_command(_module.command)

@@ -184,6 +184,12 @@ def scores(model: str) -> str:
     return f"{SCORES}/{model}"
 
 
+def exported(form: str, *, private: bool) -> str:
+    """Usual name of a run's findings in another system's format; never inside a run directory."""
+    ending = "junit.xml" if form == "junit" else form
+    return f"kdaudit.private.{ending}" if private else f"kdaudit.{ending}"
+
+
 def is_measurement(name: str) -> bool:
     """Whether a file holds what was measured of the models: what must not be lost to a slip in a file."""
     return name.startswith((f"{EXTRACTION}/", f"{ATTACKS}/", f"{FEATURES}/"))
