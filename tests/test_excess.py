@@ -16,6 +16,7 @@ from kdaudit.analysis.excess import (
     excess_difference,
     excess_over_chance,
 )
+from kdaudit.analysis.exposed import inherited_under_attack
 from kdaudit.analysis.intervals import PairedTable, bonett_price_ratio, clopper_pearson
 
 
@@ -55,6 +56,26 @@ def test_excess_is_the_definition_over_sets(case):
     assert (found.ratio is None) == (floor == 0)
     if floor:
         assert found.ratio == pytest.approx(rate / floor)
+
+
+@given(families())
+@settings(deadline=None)
+def test_what_is_inherited_under_an_attack_is_the_definition_over_sets(case):
+    student, teacher, baselines, documents = case
+    rows = range(len(student))
+    for some in (baselines[:1], baselines):
+        found = inherited_under_attack(student, teacher, some, Documents(documents))
+        specific = {i for i in rows if teacher[i] and not any(one[i] for one in some)}
+        inherited = {i for i in specific if student[i]}
+        assert (found.teacher_specific, found.inherited) == (len(specific), len(inherited))
+        assert found.inheritance_rate == (len(inherited) / len(specific) if specific else None)
+        assert (found.inheritance_ci95 is None) == (found.inheritance_ci95_by_document is None)
+        expected = excess_of_sets(student, teacher, some) if len(some) > 1 else None
+        if expected is None:
+            assert found.inheritance_floor is found.excess_inheritance is found.excess_ci95 is None
+        else:
+            assert found.inheritance_floor == pytest.approx(expected[1])
+            assert found.excess_inheritance == pytest.approx(expected[0] - expected[1])
 
 
 def test_the_interval_draws_whole_documents():
