@@ -36,6 +36,32 @@ def test_a_model_that_cannot_read_an_answer_is_refused_before_training() -> None
     assert caught.value.key == "teacher.base"
 
 
+def test_a_family_without_a_chat_template_is_refused_before_training(tmp_path: Path) -> None:
+    chats.tokenizer(None).save_pretrained(tmp_path / "tokenizer")
+    random = np.random.default_rng(2)
+    for name in ("train", "valid"):
+        rows = [{"messages": conversation(random, 1)} for _ in range(3)]
+        chats.write_rows(tmp_path / f"{name}.jsonl", rows)
+    learner = {"base": NEW, "epochs": 1, "learning_rate": 1e-3}
+    config = {
+        "name": "chat",
+        "corpus": {"path": "./train.jsonl", "messages": "messages", "window": 16},
+        "holdout": {"path": "./valid.jsonl", "messages": "messages", "window": 16},
+        "tokenizer": "./tokenizer",
+        "teacher": learner,
+        "student": learner,
+        "students": [{"name": "baseline", "method": "baseline"}, {"name": "soft", "method": "soft"}],
+        "extraction": {"engine": "transformers", "suffix_tokens": 8},
+    }
+    (tmp_path / "distill.yaml").write_text(json.dumps(config))
+    done = kdaudit("validate", "distill.yaml", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert "corpus.template: the model's tokenizer has no chat template" in done.stderr
+    (tmp_path / "chat.jinja").write_text(chats.CHATML)
+    done = kdaudit("validate", "distill.yaml", "--set", "corpus.template=./chat.jinja", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_family_learns_answers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chats.tokenizer(None).save_pretrained(tmp_path / "tokenizer")

@@ -1,4 +1,4 @@
-"""What a student inherits of all that an attack exposes: exact greedy extraction's comparison, of other flags.
+"""What a student inherits of all that an attack exposes: the comparison of exact extraction, of other flags.
 
 An example is specific to the teacher under an attack when the attack exposes it in the teacher and in no
 baseline, and inherited when it exposes it in the student too.

@@ -22,6 +22,7 @@ from kdaudit.corpus import (
     Reading,
     nothing_left,
     open_documents,
+    template_of,
 )
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.models.audited import AuditedModels, find_models
@@ -205,7 +206,18 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
                 check_lora(config.student.lora, Base(found, None, key))
         else:
             skipped.append(_not_checked(key, start))
+    _check_template(config)
     return skipped
+
+
+def _check_template(config: DistillConfig) -> None:
+    """Refuse prompts and answers that the family's chat template cannot render, if its tokenizer is here."""
+    from kdaudit.models.tokenizer import load_tokenizer
+
+    named = [config.tokenizer] if config.tokenizer is not None else [*config.starts().values()]
+    first = next((Path(one) for one in named if isinstance(one, str)), None)
+    if config.corpus.has_answers and first is not None and first.is_absolute():
+        template_of(config.corpus, load_tokenizer(first))
 
 
 def is_local(config: ModelConfig) -> bool:
