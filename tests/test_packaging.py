@@ -1,8 +1,9 @@
-"""The wheel holds all that an installed kdaudit needs, templates included."""
+"""The wheel holds all that an installed kdaudit needs, and what stands beside the package can be imported."""
 
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -71,3 +72,12 @@ def test_the_versions_of_setup_are_those_that_are_tested() -> None:
             assert name not in named, name
         else:
             assert installed == pin, f"{name}: run `make constraints`"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests" / "benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_benchmark_finds_what_it_imports(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs them for months: what they import may have moved."""
+    monkeypatch.syspath_prepend(str(path.parent))
+    runpy.run_path(str(path), run_name="imported")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from kdaudit.risk import PredictorSettings, Table, fit_predictor
 from kdaudit.risk.guarantee import positives_needed, strongest_bound
 from kdaudit.risk.logistic import fit_logistic
-from kdaudit.risk.terms import EVERY_FEATURE, LOGARITHMS
+from kdaudit.risk.terms import KNOWN_FEATURES, LOGARITHMS
 from kdaudit.schemas.predictor import Origin
 
 Floats = NDArray[np.float64]
@@ -137,7 +137,7 @@ def _table(kind: Kind, positives: int, rng: np.random.Generator) -> tuple[Floats
 
 def _features(terms: Floats) -> Floats:
     features = terms.copy()
-    for column, name in enumerate(EVERY_FEATURE[: terms.shape[1]]):
+    for column, name in enumerate(KNOWN_FEATURES[: terms.shape[1]]):
         if name in LOGARITHMS:
             features[:, column] = np.exp(terms[:, column])
     return features
@@ -149,7 +149,7 @@ def _cross_fitted(kind: Kind, asked: Asked, rng: np.random.Generator) -> Outcome
         Table(_features(terms), positive, np.arange(len(terms))),
         PredictorSettings(1, asked.recall, asked.confidence, int(rng.integers(1 << 30))),
         _ORIGIN,
-        EVERY_FEATURE[: terms.shape[1]],
+        KNOWN_FEATURES[: terms.shape[1]],
     )
     assert fitted.predictor is not None
     assert fitted.guarantee is not None
