@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from kdaudit.analysis.gate import judge
+from kdaudit.analysis.gate import Others, judge
+from kdaudit.config.audit import AuditConfig
 from kdaudit.config.gate import GateConfig
+from kdaudit.schemas.attacks import NearVerbatimResult
 from kdaudit.schemas.results import ComparisonResult, ModelResult
 
-LIMITS = [key for key in GateConfig.model_fields if key != "students"]
+LIMITS = [key for key in GateConfig.model_fields if key not in ("students", "accept")]
 
 
 def model(role="student", rate=0.0, ci95=(0.0, 0.01), memorized=0):
@@ -159,3 +162,58 @@ def test_the_gate_looks_at_all_students_or_those_it_names():
     assert [(check.student, check.verdict) for check in every.checks] == [("a", "pass"), ("b", "fail")]
     named = judge(GateConfig(max_rate=0.1, students=("a",)), compared, models, census=True)
     assert (named.verdict, [check.student for check in named.checks]) == ("pass", ["a"])
+
+
+def near(rate, ci95):
+    return NearVerbatimResult(
+        max_edit_distance=0.1, examples=1000, exposed=round(1000 * rate), rate=rate, ci95=ci95, distances=[]
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "census", "expected"),
+    [
+        (Others(near(0.01, (0.001, 0.9))), True, "pass"),
+        (Others(near(0.02, (0.0, 0.9))), True, "fail"),
+        (Others(near(0.02, (0.0, 0.01))), False, "pass"),
+        (Others(near(0.0, (0.005, 0.02))), False, "inconclusive"),
+        (Others(near(0.0, (0.011, 0.02))), False, "fail"),
+        (Others(None), True, "inconclusive"),
+        (Others(None), False, "inconclusive"),
+    ],
+)
+def test_near_verbatim_rates_go_by_value_or_interval(others, census, expected):
+    gate = GateConfig(max_near_verbatim_rate=0.01)
+    found = judge(gate, {"s": comparison()}, {"s": model()}, census, {"s": others})
+    assert found.verdict == expected
+
+
+@pytest.mark.parametrize(("tagged", "expected"), [(2, "pass"), (3, "fail"), (None, "inconclusive")])
+def test_leaks_that_seem_to_hold_personal_data_are_counted(tagged, expected):
+    found = judge(
+        GateConfig(max_tagged=2), {"s": comparison()}, {"s": model()}, True, {"s": Others(tagged=tagged)}
+    )
+    assert (found.verdict, found.checks[0].value) == (expected, tagged)
+
+
+def test_checks_of_a_sample_share_the_chance_of_an_error_and_say_how():
+    compared, models = {"a": comparison(), "b": comparison()}, {"a": model(), "b": model()}
+    gate = GateConfig(max_rate=0.1, max_near_verbatim_rate=0.1)
+    sample = judge(gate, compared, models, census=False)
+    assert (sample.confidence, sample.confidence_by) == (pytest.approx(0.9), "Bonferroni")
+    census = judge(gate, compared, models, census=True)
+    assert (census.confidence, census.confidence_by) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "expected"),
+    [
+        ({"corpus": {"path": "./c.jsonl", "limit": 5}}, "max_tagged", "corpus.limit"),
+        ({"attacks": {"near_verbatim": None}}, "max_near_verbatim_rate", "attacks.near_verbatim"),
+    ],
+)
+def test_a_limit_that_cannot_be_judged_is_refused(section, key, expected):
+    students = [{"name": "s", "path": "./s"}]
+    values = {"name": "x", "corpus": "./c.jsonl", "models": {"teacher": "./t", "students": students}}
+    with pytest.raises(ValidationError, match=expected):
+        AuditConfig.model_validate({**values, **section, "gate": {key: 0}})

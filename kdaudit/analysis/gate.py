@@ -12,14 +12,18 @@ out, so an undefined value is decided without the division:
 - ratio, no baseline memorizes anything: the student's rate must be at most limit times the baseline's rate,
   which is 0, so a student that memorizes nothing passes and any other fails;
 - a value without its baselines: inconclusive.
+
+Accepted leaks are left out of the figures by the caller; a check says how many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from kdaudit.config.gate import GateConfig
+from kdaudit.schemas.attacks import NearVerbatimResult
 from kdaudit.schemas.result import Interval, Verdict
 from kdaudit.schemas.results import Check, ComparisonResult, GateResult, ModelResult
 
@@ -41,11 +45,31 @@ class _Figure(NamedTuple):
     """Verdict of a census on an undefined value."""
 
 
+class Others(NamedTuple):
+    """What the gate judges of a student beside its rate and its comparison."""
+
+    near_verbatim: NearVerbatimResult | None = None
+    """None where the attack did not run on it."""
+    tagged: int | None = None
+    """Leaks of it that seem to hold personal data or secrets; None if they are not known."""
+    accepted: int = 0
+    """Accepted leaks of it, which no figure given to the gate counts."""
+
+
+class _Judged(NamedTuple):
+    """A student's figures."""
+
+    model: ModelResult
+    comparison: ComparisonResult
+    others: Others
+
+
 def judge(
     gate: GateConfig,
     comparisons: Mapping[str, ComparisonResult],
     models: Mapping[str, ModelResult],
     census: bool,
+    others: Mapping[str, Others] = MappingProxyType({}),
 ) -> GateResult:
     """Judge each of the gate's limits for each of its students; the worst check is the verdict.
 
@@ -54,6 +78,7 @@ def judge(
         comparisons: by student.
         models: by name; must hold every student of the gate.
         census: True when the whole corpus was audited, False for a sample of it.
+        others: by student.
 
     Returns:
         The checks by student, then in the order of the configuration's keys; `none` without limits.
@@ -64,13 +89,15 @@ def judge(
         for key, figure_of in _FIGURES.items():
             limit = getattr(gate, key)
             if limit is not None:
-                figure = figure_of(models[student], comparisons[student])
-                checks.append(_check(key, student, limit, figure, census))
+                judged = _Judged(models[student], comparisons[student], others.get(student, Others()))
+                check = _check(key, student, limit, figure_of(judged), census)
+                checks.append(check.model_copy(update={"accepted": judged.others.accepted}))
     verdicts: list[Verdict] = ["none", *(check.verdict for check in checks)]
     return GateResult(
         verdict=max(verdicts, key=_BEST_FIRST.index),
         checks=checks,
         confidence=None if census or not checks else max(0.0, 1 - _ERROR * len(checks)),
+        confidence_by=None if census or not checks else "Bonferroni",
     )
 
 
@@ -100,11 +127,22 @@ def _by_intervals(figure: _Figure, limit: float) -> _Judgement:
     return "fail" if all(low is not None and low > limit for low in lows) else "inconclusive"
 
 
-def _rate(model: ModelResult, _: ComparisonResult) -> _Figure:
+def _rate(judged: _Judged) -> _Figure:
+    model = judged.model
     return _Figure(model.rate, model.ci95, model.ci95_by_document)
 
 
-def _inheritance_rate(_: ModelResult, comparison: ComparisonResult) -> _Figure:
+def _near_verbatim_rate(judged: _Judged) -> _Figure:
+    near = judged.others.near_verbatim
+    return _Figure(None, None) if near is None else _Figure(near.rate, near.ci95, near.ci95_by_document)
+
+
+def _tagged(judged: _Judged) -> _Figure:
+    return _Figure(judged.others.tagged, None)
+
+
+def _inheritance_rate(judged: _Judged) -> _Figure:
+    comparison = judged.comparison
     return _Figure(
         comparison.inheritance_rate,
         comparison.inheritance_ci95,
@@ -113,7 +151,8 @@ def _inheritance_rate(_: ModelResult, comparison: ComparisonResult) -> _Figure:
     )
 
 
-def _excess_inheritance(_: ModelResult, comparison: ComparisonResult) -> _Figure:
+def _excess_inheritance(judged: _Judged) -> _Figure:
+    comparison = judged.comparison
     return _Figure(
         comparison.excess_inheritance,
         comparison.excess_ci95,
@@ -126,12 +165,13 @@ def _where_nothing_is_inherited(comparison: ComparisonResult) -> _Judgement:
     return "pass" if comparison.teacher_specific == 0 else "inconclusive"
 
 
-def _inherited(_: ModelResult, comparison: ComparisonResult) -> _Figure:
-    return _Figure(comparison.inherited, None)
+def _inherited(judged: _Judged) -> _Figure:
+    return _Figure(judged.comparison.inherited, None)
 
 
-def _ratio_to_baseline(model: ModelResult, comparison: ComparisonResult) -> _Figure:
-    without_value: _Judgement = "pass" if model.memorized == 0 else "fail"
+def _ratio_to_baseline(judged: _Judged) -> _Figure:
+    comparison = judged.comparison
+    without_value: _Judgement = "pass" if judged.model.memorized == 0 else "fail"
     if comparison.difference is None:  # no baseline, not one that memorizes nothing
         without_value = "inconclusive"
     return _Figure(
@@ -142,11 +182,13 @@ def _ratio_to_baseline(model: ModelResult, comparison: ComparisonResult) -> _Fig
     )
 
 
-_FIGURES: dict[str, Callable[[ModelResult, ComparisonResult], _Figure]] = {
+_FIGURES: dict[str, Callable[[_Judged], _Figure]] = {
     "max_rate": _rate,
     "max_inheritance_rate": _inheritance_rate,
     "max_excess_inheritance": _excess_inheritance,
     "max_inherited": _inherited,
     "max_ratio_to_baseline": _ratio_to_baseline,
+    "max_near_verbatim_rate": _near_verbatim_rate,
+    "max_tagged": _tagged,
 }
 """The figure that each limit of the configuration applies to, by its key."""

@@ -13,6 +13,7 @@ import click
 
 from kdaudit import NO_USAGE_REPORTS, __version__
 from kdaudit.cli.commands import (
+    accept,
     bench,
     canaries,
     card,
@@ -49,6 +50,7 @@ for _module in (
     doctor,
     verify,
     report,
+    accept,
     card,
     export,
     bench,

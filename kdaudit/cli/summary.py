@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdaudit.reporting.accepted import accepted_lead
 from kdaudit.reporting.formatting import percent, percent_interval, plural, points, points_interval
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
@@ -19,7 +20,7 @@ def summarize(results: AuditResults, folder: Path) -> str:
     width = max(len(name) for name in results.models)
     lines += [f"  {name:<{width}}  {_model(results, model)}" for name, model in results.models.items()]
     lines += ["", f"  {_left_out(results)}"]
-    lines += [f"  {line}" for line in (*_students(results), *_tagged(results))]
+    lines += [f"  {line}" for line in (*_students(results), *_tagged(results), *_accepted(results))]
     lines += [f"  note: {note.text}" for note in results.notes]
     lines += ["", f"full report (holds training text): {folder / layout.REPORT}"]
     lines.append(f"public report:                     {folder / layout.PUBLIC_REPORT}")
@@ -107,6 +108,11 @@ def _tagged(results: AuditResults) -> list[str]:
         f"{tagged:,} of {plural(len(results.leaks), 'leaked example')} {seem} to "
         "hold personal data or secrets, by the form of the text; absence of a tag is not evidence of absence"
     ]
+
+
+def _accepted(results: AuditResults) -> list[str]:
+    lead = accepted_lead(results)
+    return [] if lead is None else [lead]
 
 
 def _tradeoff(record: ScreenRecord) -> list[str]:

@@ -81,11 +81,18 @@ class AuditConfig(Section):
 
     def _gate_can_be_judged(self) -> None:
         gate = self.gate
-        if gate.max_inherited is not None and self.corpus.limit is not None:
+        for key, instead in (("max_inherited", "gate.max_inheritance_rate"), ("max_tagged", "gate.max_rate")):
+            if getattr(gate, key) is not None and self.corpus.limit is not None:
+                raise MisfitError(
+                    "a count cannot be judged on a sample (corpus.limit is set)",
+                    fix=f"use {instead}, or remove corpus.limit",
+                    key=f"gate.{key}",
+                )
+        if gate.max_near_verbatim_rate is not None and self.attacks.near_verbatim is None:
             raise MisfitError(
-                "a count cannot be judged on a sample (corpus.limit is set)",
-                fix="use gate.max_inheritance_rate, or remove corpus.limit",
-                key="gate.max_inherited",
+                "needs attacks.near_verbatim, which is null",
+                fix="remove that key, so that the attack runs, or remove this limit",
+                key="gate.max_near_verbatim_rate",
             )
         if self.models.teacher is None:
             self._refuse_limits(NEED_TEACHER, "needs models.teacher, which is null", "name the teacher")

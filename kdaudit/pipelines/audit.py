@@ -20,7 +20,7 @@ from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
-from kdaudit.pipelines.stages.leak_table import leaks_table
+from kdaudit.pipelines.stages.judging import accepted_state, leaked_of
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
 from kdaudit.pipelines.stages.nearness import write_nearness
@@ -170,6 +170,7 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
     run = work.run
     depends = {
         "gate": config.gate.model_dump(mode="json"),
+        "accepted": accepted_state(config.gate),
         "name": config.name,
         "attacks": config.attacks.model_dump(mode="json"),
         "models": [[one.name, one.role, one.kd] for one in work.models.members],
@@ -182,8 +183,9 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         with run.stage("results", depends):
             work.progress("results: comparing, and tagging leaks", 0, 0)
             audited = gather(config, work, corpus)
-            results = build_results(run, audited)
-            run.write_table(layout.LEAKS, leaks_table(run, audited, results.leaks))
+            leaked = leaked_of(run, audited)
+            results = build_results(run, audited, leaked)
+            run.write_table(layout.LEAKS, leaked.table)
             run.write_text(layout.RESULTS, results.model_dump_json(indent=1) + "\n")
 
 

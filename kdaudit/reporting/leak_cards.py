@@ -73,6 +73,8 @@ class LeakCard(NamedTuple):
     prefix_tokens: int | None = None
     """Of its prefix, or prompt; None where all examples have as many."""
     suffix_tokens: int | None = None
+    accepted: bool = False
+    """Whether the gate disregards it."""
 
     @property
     def inherited(self) -> bool:
@@ -135,6 +137,7 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
         text,
         leak.prefix_tokens,
         leak.suffix_tokens,
+        leak.accepted,
     )
 
 

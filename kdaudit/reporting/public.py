@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from kdaudit.schemas.accepted import AcceptedResult
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import AuditResults, PublicResults
@@ -51,9 +52,20 @@ def without_private_parts(results: AuditResults) -> PublicResults:
         "generated": _public_corpus(results.generated),
         "notes": notes_without_paths(results.notes, path),
         "predictor": results.predictor.model_copy(update={"reason": cleared}),
+        "accepted": _public_accepted(results.accepted),
         "leaks": [dict(leak) | {"document_id": "", "tags": []} for leak in results.leaks],
     }
     return PublicResults.model_validate(kept)
+
+
+def _public_accepted(accepted: AcceptedResult | None) -> dict[str, Any] | None:
+    """Without reasons, which are the owner's words and may quote anything."""
+    if accepted is None:
+        return None
+    lists = {key: getattr(accepted, key) for key in ("in_force", "expired", "unmatched")}
+    return dict(accepted) | {
+        key: [dict(entry) | {"reason": ""} for entry in entries] for key, entries in lists.items()
+    }
 
 
 def _public_corpus(corpus: CorpusResult | None) -> dict[str, Any] | None:

@@ -102,6 +102,16 @@ _LIMITS = {
         "student {student} memorizes {value} as much as a model of its size trained without the teacher",
         times,
     ),
+    "max_near_verbatim_rate": _Limit(
+        "Share of the training examples reproduced but for a few tokens",
+        "student {student} reproduces {value} of the training examples word for word or nearly so",
+        percent,
+    ),
+    "max_tagged": _Limit(
+        "Number of leaks that seem to hold personal data or secrets",
+        "student {student} leaks {value} examples that seem to hold personal data or secrets",
+        _number,
+    ),
 }
 
 
@@ -193,20 +203,28 @@ def _undefined(results: AuditResults, check: Check, limit: _Limit) -> str:
 
 
 def _counted(results: AuditResults, check: Check) -> str:
-    """The counts behind a check's value, in brackets; empty if the results do not hold them."""
+    """The counts behind a check's value, in brackets; empty if there is nothing to say."""
+    left = f"{plural(check.accepted, 'accepted leak')} disregarded" if check.accepted else ""
+    said = [part for part in (_counts(results, check), left) if part]
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _counts(results: AuditResults, check: Check) -> str:
+    """Empty if the results do not hold them."""
     student, figures = results.models.get(check.student), results.comparison.get(check.student)
     if student is None or figures is None:
         return ""
     if check.name == "max_rate":
-        return f" ({count(student.memorized)} of {count(student.examples)})"
+        return f"{count(student.memorized - check.accepted)} of {count(student.examples)}"
     if check.name == "max_inheritance_rate" and figures.teacher_specific is not None:
-        return f" ({count(figures.inherited)} of {count(figures.teacher_specific)})"
+        inherited = round((check.value or 0.0) * figures.teacher_specific)  # without accepted leaks
+        return f"{count(inherited)} of {count(figures.teacher_specific)}"
     if check.name == "max_inherited" and figures.teacher_specific is not None:
-        return f" (of {count(figures.teacher_specific)})"
+        return f"of {count(figures.teacher_specific)}"
     baselines = [model.memorized for model in results.models.values() if model.role == "baseline"]
     if check.name == "max_ratio_to_baseline" and baselines:
         mean = significant(sum(baselines) / len(baselines), 6)
-        return f" ({count(student.memorized)} examples against {mean})"
+        return f"{count(student.memorized - check.accepted)} examples against {mean}"
     return ""
 
 
@@ -220,11 +238,12 @@ def _strain(check: Check) -> float:
     return value / check.limit if check.limit else (float("inf") if value else 1.0)
 
 
-def _together(confidence: float | None) -> str:
-    """How sure all checks of a sample are together."""
-    if confidence is None:
+def _together(gate: GateResult) -> str:
+    """How sure all checks of a sample are together, and by which correction."""
+    if gate.confidence is None:
         return ""
-    return f"; with at least {percent(confidence)} confidence none of them passes or fails wrongly"
+    by = f" ({gate.confidence_by} over all checks and students)" if gate.confidence_by else ""
+    return f"; with at least {percent(gate.confidence)} confidence none of them passes or fails wrongly{by}"
 
 
 def _tally(gate: GateResult, sampled: bool) -> str:
@@ -235,11 +254,20 @@ def _tally(gate: GateResult, sampled: bool) -> str:
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
     judged = (
         "each rate is judged by its 95% interval, the wider of those by window and by document, since the "
-        f"audit took a sample of the corpus{_together(gate.confidence)}"
+        f"audit took a sample of the corpus{_together(gate)}"
         if sampled
         else "each figure is compared as measured, since every example was audited"
     )
-    return f"Of {plural(len(checks), 'check')}, {found}{_each_student(checks)}; {judged}."
+    return (
+        f"Of {plural(len(checks), 'check')}, {found}{_each_student(checks)}; {judged}{_disregarded(checks)}."
+    )
+
+
+def _disregarded(checks: Sequence[Check]) -> str:
+    """That accepted leaks are left out, where there are any."""
+    if not any(check.accepted for check in checks):
+        return ""
+    return "; accepted leaks are left out of what students memorize, here alone"
 
 
 def _each_student(checks: Sequence[Check]) -> str:

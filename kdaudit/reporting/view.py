@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.reporting import charts, predictor_charts
+from kdaudit.reporting.accepted import AcceptedPart, accepted_part
 from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy_rows
 from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
@@ -66,6 +67,8 @@ class Page(NamedTuple):
     attacks: list[AttackRow]
     """Empty if exact greedy extraction alone ran."""
     tagged: Tagged
+    accepted: AcceptedPart | None
+    """None where the gate names no accepted leaks."""
     cards: list[LeakCard]
     """The leaks shown; the results hold them all."""
 
@@ -102,6 +105,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         missing=_missing(figures),
         attacks=attack_rows(results),
         tagged=tagged,
+        accepted=accepted_part(results, public=isinstance(results, PublicResults)),
         cards=cards,
     )
 

@@ -15,7 +15,7 @@ examples, row by row; scores/ are of a sample and do not. The columns of an atta
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -71,6 +71,9 @@ TRAININGS, TRAININGS_REPORT = "trainings.json", "trainings.html"
 RENDERED = (*AUDIT_PAGES, *SCREEN_PAGES)
 """Files that are made from others of the run alone."""
 
+ACCEPTED = "accepted.yaml"
+"""What it is called where no other name is given: beside an audit's file or its run, never in the run."""
+
 AUDIT_FILE, DISTILL_FILE, DISTILL_RECORD = "audit.yaml", "distill.yaml", "distill.json"
 TRAINING_RECORD, MODEL_CARD = "training.json", "README.md"
 """Beside a trained model's weights."""
@@ -88,6 +91,11 @@ _PRIVATE = re.compile(
 def is_private(name: str) -> bool:
     """Whether a file holds training text, document ids or the key of their hashes: for its owner alone."""
     return _PRIVATE.fullmatch(name) is not None
+
+
+def accepted_key(accepted: Path) -> Path:
+    """The key of the hashes in a file of accepted leaks, beside it: `accepted.key`."""
+    return accepted.with_suffix(".key")
 
 
 def is_inside(name: str) -> bool:

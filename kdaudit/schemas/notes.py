@@ -48,6 +48,10 @@ NoteCode = Literal[
     "inheritance_undefined",
     "chance_not_measured",
     "floor_ratio_undefined",
+    # Accepted leaks.
+    "accepted_expired",
+    "accepted_unmatched",
+    "accepted_over_broad",
     # Other attacks than exact greedy extraction.
     "attack_not_run",
     # Soft against hard KD.

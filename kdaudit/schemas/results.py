@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from kdaudit.schemas.accepted import AcceptedResult, PublicAcceptedResult
 from kdaudit.schemas.attacks import AttackResults
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Notes, SchemaVersion
@@ -247,6 +248,8 @@ class Check(Result):
     ci95: Interval | None
     ci95_by_document: Interval | None = None
     """Where documents are the unit: a sample is judged by both, so by the wider one."""
+    accepted: int = 0
+    """Accepted leaks of the student: value and intervals are of what it memorizes beside them."""
     verdict: Literal["pass", "fail", "inconclusive"]
 
 
@@ -258,6 +261,8 @@ class GateResult(Result):
     confidence: float | None = None
     """That no check of a sample passes or fails wrongly, all together: 1 - 0.025 for each (Bonferroni). None
     for a census, which has no sampling error, and without checks."""
+    confidence_by: Literal["Bonferroni"] | None = None
+    """The correction for several checks and students that it goes by; None where there is no confidence."""
 
 
 class Leak(Result):
@@ -279,6 +284,8 @@ class Leak(Result):
     """Tokens that the model is given; None where all examples have as many."""
     suffix_tokens: int | None = None
     """Tokens that it reproduces; None as above."""
+    accepted: bool = False
+    """Whether an entry of accepted.yaml that holds names it: then the gate disregards it."""
 
 
 class LeakSuffixes(Result):
@@ -314,6 +321,8 @@ class AuditResults(Result):
     """The text that the teacher wrote, where the audit names it."""
     attacks: dict[str, AttackResults] = Field(default={})
     """By model; empty if no attack was asked for beside exact greedy extraction, and in older results."""
+    accepted: AcceptedResult | None = None
+    """None where the gate names no accepted.yaml, and in older results."""
     notes: Notes
 
     @model_validator(mode="after")
@@ -345,3 +354,4 @@ class PublicResults(AuditResults):
     corpus: PublicCorpus
     generated: PublicCorpus | None = None
     leaks: Sequence[PublicLeak]
+    accepted: PublicAcceptedResult | None = None

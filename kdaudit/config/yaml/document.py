@@ -91,14 +91,19 @@ def key_of(text: str) -> Key:
     return tuple(int(part) if part.isdecimal() else part for part in text.split("."))
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, most: int = MAX_BYTES, max_nodes: int = MAX_NODES) -> Document:
     """Read and parse a YAML file.
+
+    Args:
+        path: the file.
+        most: bytes that it may hold.
+        max_nodes: keys and values that it may hold.
 
     Raises:
         ConfigError: the file is not there, not UTF-8, far too large or not plain YAML.
     """
     try:
-        raw = read_bounded(path, MAX_BYTES)
+        raw = read_bounded(path, most)
     except IsADirectoryError:
         raise ConfigError(
             f"{path}: is a folder", fix="give a configuration file, such as audit.yaml"
@@ -109,7 +114,7 @@ def read_document(path: Path) -> Document:
         raise ConfigError(f"{path}: no such file", fix=remedy) from None
     except OSError as error:
         if error.errno == errno.EFBIG:
-            problem, remedy = "is over 256 KiB, too large for a configuration", "give a YAML file"
+            problem, remedy = f"is over {most >> 10:,} KiB, too large for a configuration", "give a YAML file"
         elif error.errno in (errno.EINVAL, errno.ENXIO):
             problem, remedy = "is not a regular file", "give a configuration file, such as audit.yaml"
         else:
@@ -117,7 +122,7 @@ def read_document(path: Path) -> Document:
         raise ConfigError(f"{path}: {problem}", fix=remedy) from None
     except ValueError:
         raise ConfigError(f"{str(path)!r}: no file can have this name", fix="check the name") from None
-    return parse_document(_decode(raw, path), str(path))
+    return parse_document(_decode(raw, path), str(path), max_nodes)
 
 
 def _decode(raw: bytes, path: Path) -> str:

@@ -51,7 +51,7 @@ def leaks_of(run: RunStore, audited: Audited) -> Iterator[Leak]:
             )
 
 
-def _lengths(audited: Audited, row: Example) -> dict[str, int]:
+def _lengths(audited: Audited, row: Example) -> dict[str, Any]:
     """How long prefix and suffix are, where examples differ in that."""
     if audited.corpus.answers is None and not audited.models.by_text:
         return {}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdaudit.analysis.accepted import acceptance
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import DistillConfig
@@ -70,6 +71,8 @@ def preflight(
         UsageError: another file that is named cannot be used.
 
     """
+    if isinstance(config, AuditConfig) and config.gate.accept is not None:
+        acceptance(Path(config.gate.accept))
     skipped: list[str] = []
     heads: dict[str, _Head] = {}
     tokens = ExampleTokens.of(config.extraction)

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from kdaudit import __version__
-from kdaudit.analysis.gate import judge
+from kdaudit.analysis.accepted import accepted_notes
 from kdaudit.analysis.inheritance import NO_TEACHER, compare, soft_vs_hard, survival
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
@@ -18,7 +18,7 @@ from kdaudit.pipelines.stages.answers import answer_notes
 from kdaudit.pipelines.stages.attack_results import attack_notes, attack_results
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.engine_check import engine_notes
-from kdaudit.pipelines.stages.leak_table import leaks_of
+from kdaudit.pipelines.stages.judging import Leaked, judged
 from kdaudit.pipelines.stages.likelihoods import likelihood_notes
 from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore
@@ -45,13 +45,14 @@ _CLOUD = 400
 """Points a model that the report draws: more would only thicken the cloud."""
 
 
-def build_results(run: RunStore, audited: Audited) -> AuditResults:
+def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResults:
     """Everything in results.json."""
+    leaks = leaked.leaks
     models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
-    leaks = list(leaks_of(run, audited))
     comparison, soft_hard, notes = _compare(audited)
     attacks = attack_results(audited)
-    gate = judge(audited.config.gate, comparison, models, not audited.corpus.sampled)
+    near = {name: found.near_verbatim for name, found in attacks.items()}
+    gate = judged(audited, models, comparison, near, leaks)
     return AuditResults(
         schema_version="2",
         name=audited.config.name,
@@ -70,7 +71,14 @@ def build_results(run: RunStore, audited: Audited) -> AuditResults:
         leak_suffixes=_count_suffixes(audited, leaks),
         generated=audited.generated,
         attacks=attacks,
-        notes=[*notes, *_missing(audited), *attack_notes(attacks), *audited.prediction.notes],
+        accepted=leaked.accepted,
+        notes=[
+            *accepted_notes(leaked.accepted),
+            *notes,
+            *_missing(audited),
+            *attack_notes(attacks),
+            *audited.prediction.notes,
+        ],
     )
 
 

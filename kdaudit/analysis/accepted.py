@@ -1,0 +1,234 @@
+"""Which leaks accepted.yaml names: keyed hashes of prefix and suffix, places, last days.
+
+An example's hash is HMAC-SHA256 of its prefix and suffix under a key of 32 random bytes that lies beside the
+file, for its owner alone. So the file says nothing about the text to somebody without the key, even to one
+who has the corpus. Each hash begins with an id of its key, so that another key is told from no match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from kdaudit.config.accepted import AcceptedLeak, DocumentPlace, read_accepted
+from kdaudit.errors import ConfigError
+from kdaudit.runs import layout
+from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.schemas.accepted import AcceptedEntry, AcceptedResult
+from kdaudit.schemas.notes import Note, NoteCode
+
+MANY_LEAKS = 10
+"""An entry for a whole document that names more leaks is over-broad."""
+_KEY_BYTES = 32
+_ID_OF = b"kdaudit accepted leaks: id of the key"
+
+
+class Acceptance(NamedTuple):
+    """A file of accepted leaks as it holds on a day."""
+
+    entries: Sequence[AcceptedLeak]
+    key: bytes | None
+    """None where no entry has a hash."""
+    day: date
+
+    @property
+    def holding(self) -> list[bool]:
+        """Whether each entry has not expired."""
+        return [entry.until >= self.day for entry in self.entries]
+
+
+def today() -> date:
+    """The day in UTC, so that all machines agree on it."""
+    return datetime.now(UTC).date()
+
+
+def acceptance(path: Path) -> Acceptance:
+    """Read a file of accepted leaks, and its key where an entry needs it.
+
+    Raises:
+        ConfigError: the file or its key cannot be read, or a hash was made with another key.
+
+    """
+    entries = read_accepted(path)
+    hashes = [(row, one.example) for row, one in enumerate(entries, 1) if isinstance(one.example, str)]
+    key = read_key(path) if hashes else None
+    for row, hashed in hashes:
+        if key is not None and hashed.partition("-")[0] != _id_of(key):
+            raise ConfigError(
+                f"{path}: the hash of entry {row} was made with another key than "
+                f"{layout.accepted_key(path).name}",
+                fix="put the key back that it was made with, or remove the entry and accept the leak again",
+                key="gate.accept",
+            )
+    return Acceptance(entries, key, today())
+
+
+def read_key(accepted: Path) -> bytes:
+    """The key of a file's hashes.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+
+    """
+    path = layout.accepted_key(accepted)
+    try:
+        key = bytes.fromhex(read_bounded(path, 1024).decode("ascii").strip())
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the key of the hashes in {accepted.name} cannot be read ({error.strerror})",
+            fix="put it back from where its owner keeps it: without it nobody can tell which leaks they mean",
+            key="gate.accept",
+        ) from error
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ConfigError(
+            f"{path}: is not a key of {_KEY_BYTES} bytes, as {2 * _KEY_BYTES} hexadecimal digits",
+            fix="put the key back from where its owner keeps it",
+            key="gate.accept",
+        )
+    return key
+
+
+def make_key(accepted: Path) -> bytes:
+    """A new key beside a file that has no hashes yet, for its owner alone.
+
+    Raises:
+        StorageError: it could not be written.
+
+    """
+    key = os.urandom(_KEY_BYTES)
+    write_bytes(layout.accepted_key(accepted), f"{key.hex()}\n".encode(), private=True)
+    return key
+
+
+def _id_of(key: bytes) -> str:
+    return hmac.new(key, _ID_OF, hashlib.sha256).hexdigest()[:8]
+
+
+def hash_of(key: bytes, prefix: str, suffix: str) -> str:
+    """An example as a file of accepted leaks names it: `KEY_ID-HMAC`, the same in every run of its corpus."""
+    parts = [text.encode("utf-8", "surrogatepass") for text in (prefix, suffix)]
+    message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return f"{_id_of(key)}-{hmac.new(key, message, hashlib.sha256).hexdigest()}"
+
+
+class _Leak(NamedTuple):
+    """What entries are matched with."""
+
+    example_id: int
+    document_id: str
+    offset: int
+    prefix: str
+    suffix: str
+    tags: list[str]
+
+
+def match(accepted: Acceptance, leaks: pa.Table) -> AcceptedResult:
+    """What each entry names among the leaks.
+
+    Args:
+        accepted: the entries.
+        leaks: rows of layout.LEAKS_SCHEMA.
+
+    """
+    named: list[list[int]] = [[] for _ in accepted.entries]
+    tagged: set[int] = set()
+    places = _by_place(accepted.entries)
+    for leak in _rows(leaks):
+        keys: list[object] = [(leak.document_id, leak.offset), (leak.document_id, None)]
+        if accepted.key is not None:
+            keys.append(hash_of(accepted.key, leak.prefix, leak.suffix))
+        for row in {row for key in keys for row in places.get(key, ())}:
+            named[row].append(leak.example_id)
+            if leak.tags:
+                tagged.add(row)
+    return _result(accepted, named, tagged)
+
+
+def _by_place(entries: Sequence[AcceptedLeak]) -> Mapping[object, list[int]]:
+    """Rows, from 0, by hash or place."""
+    found: dict[object, list[int]] = {}
+    for row, entry in enumerate(entries):
+        place = entry.example
+        key = (place.document, place.offset) if isinstance(place, DocumentPlace) else place
+        found.setdefault(key, []).append(row)
+    return found
+
+
+def _rows(leaks: pa.Table) -> Iterator[_Leak]:
+    for batch in leaks.select([*_Leak._fields]).to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            yield _Leak(**row)
+
+
+def _result(accepted: Acceptance, named: Sequence[list[int]], tagged: set[int]) -> AcceptedResult:
+    told = [
+        AcceptedEntry(row=row, reason=entry.reason, until=entry.until.isoformat(), leaks=sorted(leaks))
+        for row, (entry, leaks) in enumerate(zip(accepted.entries, named, strict=True), 1)
+    ]
+    holding = [one for one, holds in zip(told, accepted.holding, strict=True) if holds]
+    matched = [one for one in holding if one.leaks]
+    return AcceptedResult(
+        day=accepted.day.isoformat(),
+        entries=len(told),
+        matched=len(matched),
+        leaks=len({leak for one in matched for leak in one.leaks}),
+        in_force=matched,
+        expired=[one for one, holds in zip(told, accepted.holding, strict=True) if not holds],
+        unmatched=[one for one in holding if not one.leaks],
+        over_broad=[
+            one.row
+            for one in matched
+            if _is_whole_document(accepted.entries[one.row - 1])
+            and (len(one.leaks) > MANY_LEAKS or one.row - 1 in tagged)
+        ],
+    )
+
+
+def _is_whole_document(entry: AcceptedLeak) -> bool:
+    return isinstance(entry.example, DocumentPlace) and entry.example.offset is None
+
+
+def accepted_notes(accepted: AcceptedResult | None) -> list[Note]:
+    """Which entries need a look; they hold none of their words, since pages for everyone show notes."""
+    if accepted is None:
+        return []
+    found: list[tuple[NoteCode, Sequence[int], str]] = [
+        (
+            "accepted_expired",
+            [one.row for one in accepted.expired],
+            "expired, and the gate counts what it names again: renew it with `kdaudit accept`, or remove it",
+        ),
+        (
+            "accepted_unmatched",
+            [one.row for one in accepted.unmatched],
+            "names no leak of this run: remove it if the leak is gone for good",
+        ),
+        (
+            "accepted_over_broad",
+            accepted.over_broad,
+            f"accepts a whole document and names over {MANY_LEAKS} leaks, or one that seems to hold personal "
+            "data or secrets: name its leaks one by one",
+        ),
+    ]
+    return [
+        Note(code=code, subject="accepted", text=_sentence(rows, text)) for code, rows, text in found if rows
+    ]
+
+
+_MOST_ROWS = 20
+
+
+def _sentence(rows: Sequence[int], text: str) -> str:
+    shown = ", ".join(map(str, rows[:_MOST_ROWS]))
+    more = f" and {len(rows) - _MOST_ROWS:,} more" if len(rows) > _MOST_ROWS else ""
+    which = "This entry" if len(rows) == 1 else "Each of these entries"
+    return f"{which} of the accepted leaks {text}: {shown}{more}."
