@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 import click
 
 from kdaudit.cli.ending import INTERRUPTED, interruption
+from kdaudit.cli.json_lines import OPTION, json_lines
 from kdaudit.cli.printing import OutputLostError, one_line, printable, say
 from kdaudit.errors import KdauditError, ToldElsewhere, UsageError
 
@@ -33,7 +34,7 @@ def for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
             code = command(*args, **kwargs)
         except KdauditError as error:
             _add_place(error, kwargs)
-            say(f"kdaudit: {printable(str(error))}", err=True)
+            _tell(error)
             code = error.exit_code
         except KeyboardInterrupt as error:
             say(f"kdaudit: {interruption(error, fresh=bool(kwargs.get('fresh')))}", err=True)
@@ -75,6 +76,13 @@ def _refuse_a_deleted_folder() -> None:
         ) from error
 
 
+def _tell(error: KdauditError) -> None:
+    if (lines := json_lines()) is not None:
+        lines.error(error)
+    else:
+        say(f"kdaudit: {printable(str(error))}", err=True)
+
+
 def _add_place(error: KdauditError, words: Mapping[str, Any]) -> None:
     """Tell an error about keys of the command's FILE where they are written."""
     if isinstance(error, UsageError) and "overrides" in words:
@@ -93,3 +101,10 @@ SET = click.option(
 )
 FRESH = click.option("--fresh", is_flag=True, help="Start again: forget an earlier run in the directory.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+LOG_JSON = click.option(
+    OPTION,
+    is_flag=True,
+    expose_value=False,
+    help="Write progress, warnings and errors as JSON, one object a line, to standard error.",
+)
+"""For commands that take long; `Program` acts on it, before words are parsed."""

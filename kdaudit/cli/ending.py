@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from kdaudit.cli.json_lines import told_in_json
 from kdaudit.cli.printing import OutputLostError, escaping_streams, say
 from kdaudit.errors import KdauditError, UsageError
 
@@ -43,19 +44,24 @@ class Program(click.Group):
             return super().main(args, prog_name, complete_var, False, **extra)
         name = prog_name or "kdaudit"
 
+        words = list(sys.argv[1:] if args is None else args)
+
         def call() -> Any:  # noqa: ANN401
             self._main_shell_completion(extra, name, complete_var)
-            with self.make_context(name, list(sys.argv[1:] if args is None else args), **extra) as context:
+            with self.make_context(name, words, **extra) as context:
                 return self.invoke(context)
 
         with _stopped_by_signals():
-            code = _code_of(call)
+            _open_streams()
+            with told_in_json(words) as lines:
+                code = _code_of(call)
+                if lines is not None:
+                    lines.end(code)
         sys.exit(code)
 
 
 def _code_of(call: Callable[[], Any]) -> int:
     try:
-        _open_streams()
         with escaping_streams():
             code = _called(call)
             sys.stdout.flush()

@@ -34,11 +34,16 @@ def one_line(text: str) -> str:
     return _escaped(text).replace("\n", "\\n")
 
 
+def without_tokens(text: str) -> str:
+    """Text without tokens of the hub."""
+    return _TOKEN.sub("hf_***", text)
+
+
 def say(text: str, *, err: bool = False) -> None:
     """Print lines that we made; to standard error with `err`, where a reader who has gone ends nothing."""
     stream = sys.stderr if err else sys.stdout
     try:
-        stream.write(f"{_escaped(text)}\n")
+        stream.write(f"{text if hasattr(stream, 'event') else _escaped(text)}\n")
         stream.flush()
     except OSError:
         if not err:
@@ -94,7 +99,8 @@ def escaping_streams() -> Iterator[None]:
     """Let nothing reach standard output and standard error that a terminal would obey."""
     out, err = sys.stdout, sys.stderr
     sys.stdout = _Escaping(out, lossy=False)
-    sys.stderr = _Escaping(err, lossy=True)
+    if not hasattr(err, "event"):  # lines of JSON are escaped by themselves
+        sys.stderr = _Escaping(err, lossy=True)
     try:
         yield
     finally:
@@ -114,7 +120,7 @@ def mute_stderr() -> None:
 
 
 def _escaped(text: str) -> str:
-    return _OBEYED.sub(_escape, _TOKEN.sub("hf_***", text))
+    return _OBEYED.sub(_escape, without_tokens(text))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kdaudit.cli.json_lines import JsonLines, json_lines
 from kdaudit.cli.printing import bare_stderr, one_line, printable, say
 from kdaudit.pipelines.stages.estimate import duration
 
@@ -44,13 +45,18 @@ class _Steps:
     total: int
     printed: float
 
-    def left(self, now: float) -> str:
-        """How long it will still take at its pace so far, once that can be told."""
+    def seconds_left(self, now: float) -> float | None:
+        """How long it will still take at its pace so far; None while that cannot be told."""
         if self.done >= self.total or self.done == self.before or self.stepped - self.began < _LINE_EVERY:
-            return ""
+            return None
         pace = (self.stepped - self.began) / (self.done - self.before)
         seconds = pace * (self.total - self.done) - (now - self.stepped)
-        return f", {duration(seconds)} left" if seconds > 0 else ""  # slower than before: nothing is known
+        return seconds if seconds > 0 else None  # slower than before: nothing is known
+
+    def left(self, now: float) -> str:
+        """The same in words."""
+        seconds = self.seconds_left(now)
+        return "" if seconds is None else f", {duration(seconds)} left"
 
     @property
     def count(self) -> str:
@@ -103,8 +109,7 @@ class ConsoleProgress:
             now = time.monotonic()
             if self._now and now - self._last_line >= _SILENT_AT_MOST:
                 steps = self._works[self._now]
-                since = f"still working, {now - steps.stepped:,.0f} s since its last step"
-                self._print(f"{self._now}{steps.count}{steps.left(now)} ({since})")
+                self._tell(self._now, steps, now, silent=now - steps.stepped)
 
     def __enter__(self) -> Self:
         if self._bars is not None:
@@ -151,7 +156,20 @@ class ConsoleProgress:
         self._now = what
         if first or again or 0 < total == done or now - steps.printed >= _LINE_EVERY:
             steps.printed = now
-            self._print(f"{what}{steps.count}{steps.left(now)}")
+            self._tell(what, steps, now)
+
+    def _tell(self, what: str, steps: _Steps, now: float, silent: float | None = None) -> None:
+        """Print a line of a work.
+
+        Args:
+            what: the work.
+            steps: how far it is.
+            now: by the clock.
+            silent: seconds since its last step, where a silence is broken.
+
+        """
+        since = "" if silent is None else f" (still working, {silent:,.0f} s since its last step)"
+        self._print(f"{what}{steps.count}{steps.left(now)}{since}")
 
     def _print(self, text: str) -> None:
         with self._lock:
@@ -160,6 +178,40 @@ class ConsoleProgress:
                 say(text, err=True)
             else:
                 self._console.print(text, markup=False, soft_wrap=True)
+
+
+class JsonProgress(ConsoleProgress):
+    """The same as events."""
+
+    def __init__(self, lines: JsonLines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+        self._lines.event("warning", text=text)
+
+    def say(self, text: str) -> None:
+        """Write a message."""
+        self._lines.event("message", text=text)
+
+    def _tell(self, what: str, steps: _Steps, now: float, silent: float | None = None) -> None:
+        self._last_line = now
+        left = steps.seconds_left(now)
+        self._lines.event(
+            "progress",
+            work=what,
+            done=steps.done,
+            total=steps.total or None,
+            seconds_left=None if left is None else round(left),
+            **({} if silent is None else {"seconds_since_last_step": round(silent)}),
+        )
+
+
+def shown_progress() -> ConsoleProgress:
+    """What shows progress as the command line asks: for people, or as JSON."""
+    lines = json_lines()
+    return ConsoleProgress() if lines is None else JsonProgress(lines)
 
 
 def _bars(console: Console) -> Progress:

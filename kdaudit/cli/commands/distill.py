@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kdaudit.cli.command import FILE, JSON, SET, for_people
+from kdaudit.cli.command import FILE, JSON, LOG_JSON, SET, for_people
 from kdaudit.cli.printing import say
 
 
@@ -17,6 +17,7 @@ from kdaudit.cli.printing import say
     "--out", type=click.Path(path_type=Path), help="The output folder; distilled/NAME unless given."
 )
 @JSON
+@LOG_JSON
 @for_people
 def command(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Train teacher, baseline and students of FILE, and write the audit.yaml that audits them.
@@ -24,7 +25,7 @@ def command(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
     A model that is trained already is kept; one that was being trained resumes from its last checkpoint.
     Several processes: torchrun --nproc-per-node 2 -m kdaudit distill FILE, or accelerate launch.
     """
-    from kdaudit.cli.progress import ConsoleProgress
+    from kdaudit.cli.progress import shown_progress
     from kdaudit.config.paths import check_paths
     from kdaudit.config.yaml.loading import load_distill
     from kdaudit.distillation.processes import together
@@ -41,7 +42,7 @@ def command(file: Path, overrides: tuple[str, ...], out: Path | None, as_json: b
 
             run_distill(config, folder, progress=_silent, warn=_silent, processes=processes)
             return
-        with ConsoleProgress() as console:
+        with shown_progress() as console:
             preflight(config, hub=True, progress=console)
             console("distill: loading libraries", 0, 0)
             from kdaudit.distillation.lab import run_distill  # seconds, which a wrong file need not cost
