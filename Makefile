@@ -12,7 +12,7 @@ OUT ?= runs/replication
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-PACKAGES = --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(VLLM),lora,dev]'
+PACKAGES = --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[$(VLLM),lora,ray,dev]'
 FIND_LINKS = $(addprefix --find-links ,$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 STAMP := .venv/.ready
 .PHONY: setup demo test check replicate

@@ -56,6 +56,7 @@ NO_USAGE_REPORTS = {
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Environment variables that keep libraries from reporting what is audited. The command line and every worker
 process set them; a program that imports kdaudit decides for itself."""

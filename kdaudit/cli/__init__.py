@@ -36,6 +36,7 @@ from kdaudit.cli.ending import Program
 def main() -> None:
     """Audit a distilled language model: what it memorized, and what it inherited from its teacher."""
     os.environ.update(NO_USAGE_REPORTS)
+    os.environ["RAY_SCHEDULER_EVENTS"] = "0"  # Ray prints them on standard output
     if not sys.stderr.isatty():
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 

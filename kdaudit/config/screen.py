@@ -107,12 +107,13 @@ class ScreenConfig(Section):
 
     def _workers_have_work(self) -> None:
         extracted = self.extraction.engine is not None or self.models.students
-        if not extracted and self.compute.workers != "auto":
+        asked = [key for key, value in self.compute if value != ComputeConfig.model_fields[key].default]
+        if asked and not extracted:
             raise MisfitError(
                 "has no effect where no model is extracted: the scoring pass has teacher and baseline in one "
                 "process",
                 fix="remove it, or set extraction.engine",
-                key="compute.workers",
+                key=f"compute.{asked[0]}",
             )
 
     def _memorized_can_be_told(self) -> None:

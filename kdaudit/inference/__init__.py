@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from numpy.typing import NDArray
-
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
 from kdaudit.inference.base import (
     ABILITIES,
@@ -154,21 +152,21 @@ class RemoteEngine:
     def match(self, prompts: Ragged, targets: Ragged) -> MatchedTokens:
         """See `Engine.match`."""
         with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("match", *_arrays(prompts, targets))
+            answer = self._worker.call("match", *prompts.arrays, *targets.arrays)
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
 
     def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
         """See `Engine.match_text`."""
         with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("match_text", *_arrays(prompts, targets))
+            answer = self._worker.call("match_text", *prompts.arrays, *targets.arrays)
         self.seconds += float(answer.head["seconds"])
         return answer.arrays[0]
 
     def score(self, windows: Ragged, sampling: Sampling | None = None) -> Scores:
         """See `Engine.score`."""
         with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("score", *_arrays(windows), sampling=sampling)
+            answer = self._worker.call("score", *windows.arrays, sampling=sampling)
         self.seconds += float(answer.head["seconds"])
         return Scores(*answer.arrays)
 
@@ -179,7 +177,8 @@ class RemoteEngine:
             self._worker.send(
                 "run",
                 examples.example_ids,
-                *_arrays(examples.prompts, examples.targets),
+                *examples.prompts.arrays,
+                *examples.targets.arrays,
                 task=f"{kind.__module__}:{kind.__qualname__}",
                 settings=dataclasses.asdict(cast("Any", task)),
             )
@@ -214,11 +213,6 @@ class RemoteEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._worker.close()
-
-
-def _arrays(*rows: Ragged) -> list[NDArray[Any]]:
-    """Rows as they travel: values and offsets of each."""
-    return [part for one in rows for part in (one.values, one.offsets)]
 
 
 def prepare(engine: EngineKind) -> None:

@@ -53,6 +53,11 @@ class Ragged:
         """Tokens of each row: int64 (rows,)."""
         return np.diff(self.offsets)
 
+    @property
+    def arrays(self) -> tuple[Tokens, Lengths]:
+        """Values and offsets, as rows travel between processes."""
+        return self.values, self.offsets
+
     def take(self, rows: NDArray[np.intp]) -> Ragged:
         """The named rows, in that order."""
         return _gathered(self.values, self.offsets[rows], self.lengths[rows])

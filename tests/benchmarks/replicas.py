@@ -1,6 +1,6 @@
 """Speed-up of extraction by replicas: one worker against two or more, each one thread on its own core.
 
-    python tests/benchmarks/replicas.py [--model FOLDER] [--engine vllm] [--windows 20000] [--workers 1 2]
+    python tests/benchmarks/replicas.py [--model FOLDER] [--engine vllm] [--workers 1 2] [--ray HOST:PORT]
 
 Windows hold random ids, which a model leaves at their first tokens, as it leaves most text. Seconds are those
 in which shards are mapped, without loading. Without --model one of random weights is made. The last shard
@@ -25,8 +25,9 @@ import numpy as np
 
 from kdaudit.attacks import GREEDY
 from kdaudit.inference import Batch, EngineOptions, Ragged
-from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard
+from kdaudit.inference.executors import Executor, LocalExecutor, ModelJob, Shard
 from kdaudit.inference.executors.places import usable_cores
+from kdaudit.inference.executors.ray import RayExecutor
 
 _PREFIX = _SUFFIX = 50
 _VOCABULARY = 4096
@@ -48,13 +49,16 @@ def main() -> int:
     parser.add_argument("--shard-rows", type=int, default=4096)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ray", help="address of a Ray cluster that holds the workers")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         model = asked.model or _random_model(Path(scratch))
         options = EngineOptions(asked.engine, str(model), _PREFIX + _SUFFIX, "float32")
         shards = [*_shards(asked.windows, asked.shard_rows)]
         runs = [
-            (count, _extract(options, shards, count)) for _ in range(asked.repeats) for count in asked.workers
+            (count, _extract(_executor(asked.ray, count), options, shards))
+            for _ in range(asked.repeats)
+            for count in asked.workers
         ]
     seconds = {
         count: statistics.median(run.seconds for own, run in runs if own == count) for count in asked.workers
@@ -67,10 +71,16 @@ def main() -> int:
     return not equal
 
 
-def _extract(options: EngineOptions, shards: list[Shard], workers: int) -> Timed:
+def _executor(ray: str | None, workers: int) -> Executor:
+    if ray is not None:
+        return RayExecutor(ray, workers, print)
     if workers > len(usable_cores()):
         raise SystemExit(f"{workers} workers need as many cores")
-    with LocalExecutor(workers).load(ModelJob(options, len(shards))) as model:
+    return LocalExecutor(workers)
+
+
+def _extract(executor: Executor, options: EngineOptions, shards: list[Shard]) -> Timed:
+    with executor.load(ModelJob(options, len(shards))) as model:
         began = time.monotonic()
         found = {one.name: one.done.rows["matched_tokens"].to_pylist() for one in model.map(GREEDY, shards)}
         return Timed(time.monotonic() - began, found)

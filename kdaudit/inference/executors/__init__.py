@@ -1,12 +1,25 @@
-"""Where a model's replicas run and share its work: `local` processes of this machine.
+"""Where a model's replicas run and share its work: processes of this machine, or actors of a Ray cluster.
 
-base.py    the protocol, which a cluster can serve too
-local.py   worker processes of this machine
-places.py  the GPUs or cores that each of them has
+base.py      the protocol
+local.py     worker processes of this machine
+places.py    the GPUs or cores that each of them has
+ray/         actors of a cluster
+choosing.py  which of both a configuration asks for
 """
 
 from kdaudit.inference.executors.base import Executor, LoadedModel, ModelJob, Shard
+from kdaudit.inference.executors.choosing import executor_for
 from kdaudit.inference.executors.local import LocalExecutor
 from kdaudit.inference.executors.places import check_replicas
+from kdaudit.inference.executors.ray import check_ray
 
-__all__ = ["Executor", "LoadedModel", "LocalExecutor", "ModelJob", "Shard", "check_replicas"]
+__all__ = [
+    "Executor",
+    "LoadedModel",
+    "LocalExecutor",
+    "ModelJob",
+    "Shard",
+    "check_ray",
+    "check_replicas",
+    "executor_for",
+]

@@ -15,6 +15,10 @@ class ModelJob(NamedTuple):
     options: EngineOptions
     shards: int
     """How many are to come: more replicas than that are of no use."""
+    fingerprint: str = ""
+    """See `ResolvedModel.fingerprint`, of the folder of the options; empty: not taken yet."""
+    hub: tuple[str, str] | None = None
+    """The model's hub id and commit, where it is of the hub."""
 
 
 class Shard(NamedTuple):

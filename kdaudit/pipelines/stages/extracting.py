@@ -185,7 +185,7 @@ class Extracting:
             )
             located = options if folder == member.model.folder else options._replace(path=str(folder))
             work.progress(f"{member.name}: loading", 0, 0)
-            job = ModelJob(located._replace(retries=retries), len(run.shards(layout.EXAMPLES)))
+            job = self._job(member, located._replace(retries=retries))
             with work.executor.load(job) as engine:
                 run.plan(key, engine.sequences)
                 do(member, engine)
@@ -196,6 +196,13 @@ class Extracting:
             if not run.shards(attack_folder(ATTACKS[0], member)):
                 run.plan(key, before)  # a crowded hour must not slow the whole run
             raise
+
+    def _job(self, member: AuditedModel, options: EngineOptions) -> ModelJob:
+        model, shards = member.model, len(self._work.run.shards(layout.EXAMPLES))
+        if options.path != str(model.folder):  # merged or unpacked here
+            return ModelJob(options, shards)
+        hub = None if model.commit is None else (model.name, model.commit)
+        return ModelJob(options, shards, model.fingerprint, hub)
 
     def _options(self, member: AuditedModel, sequences: int) -> EngineOptions:
         """How to load a model, for as many sequences as an earlier call planned."""

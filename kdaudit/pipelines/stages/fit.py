@@ -12,7 +12,7 @@ from kdaudit.config.section import EngineName
 from kdaudit.corpus import ChatFormat, ExampleTokens, JointCutter, Longest, template_of
 from kdaudit.errors import ModelError, UsageError
 from kdaudit.inference import EngineOptions, Split, require
-from kdaudit.inference.executors import check_replicas
+from kdaudit.inference.executors import check_ray, check_replicas
 from kdaudit.inference.quantized import obstacle
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.inference.texts import EMPTY_TOKENS
@@ -27,9 +27,13 @@ def check_machine(config: AuditConfig | ScreenConfig) -> None:
     """Refuse at once what would fail only when the first model is loaded, after the whole corpus was read.
 
     Raises:
-        UsageError: the engine is not installed, or there are fewer GPUs or cores than are asked for.
+        UsageError: the engine is not installed, or there are fewer GPUs or cores than are asked for; or
+            nothing answers where a Ray cluster should be, whose machines are another matter.
 
     """
+    if config.compute.ray is not None:
+        check_ray(config.compute.ray)
+        return
     together = 1
     if config.extraction.engine == "vllm":
         require("vllm")

@@ -14,7 +14,7 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
 from kdaudit.inference import Sampling, prepare
-from kdaudit.inference.executors import LocalExecutor
+from kdaudit.inference.executors import executor_for
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.answers import template_notes
@@ -73,7 +73,7 @@ def opened(
     def make_ready() -> None:
         if runs:
             check_machine(config)
-            prepare(config.extraction.engine or "transformers")
+            prepare((config.compute.ray is None and config.extraction.engine) or "transformers")
 
     def ask(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> None:
         left = [member for member in models.members if runs and member.name not in asked]
@@ -102,6 +102,7 @@ def opened(
     with (
         RunStore(folder, config.name, inputs, fresh=fresh) as run,
         MergedModels(run.scratch, progress) as merged,
+        executor_for(config.compute, warn) as executor,
     ):
         values = pinned(config, sources, models)
         if not run.done("config", values):
@@ -125,7 +126,7 @@ def opened(
             warn,
             merged,
             chats,
-            LocalExecutor(config.compute.replicas),
+            executor,
             scoring_of(config.attacks) if isinstance(config, AuditConfig) else None,
         )
         yield Opened(work, sources)

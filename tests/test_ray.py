@@ -1,0 +1,222 @@
+"""Replicas in Ray find what one worker finds, whatever dies. One cluster of two raylets serves all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+from test_executors import SHARD_ROWS, untimed
+
+from kdaudit.attacks import GREEDY
+from kdaudit.config.models import ModelConfig
+from kdaudit.config.yaml.loading import load_audit
+from kdaudit.errors import ModelError, UsageError, WorkerDiedError
+from kdaudit.inference import Batch, EngineOptions, Ragged
+from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard, check_ray
+from kdaudit.inference.executors.ray import RayExecutor, actor, replicas
+from kdaudit.inference.executors.ray.places import Plan, Room, cores_each, plan_replicas
+from kdaudit.models.resolving import local_fingerprint
+from kdaudit.pipelines.audit import run_audit
+from kdaudit.runs import store
+from kdaudit.runs.layout import RESULTS
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed (kdaudit[ray])"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one core each on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray.cluster_utils import Cluster
+
+        room = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+        started = Cluster(initialize_head=True, head_node_args=room)
+        started.add_node(num_cpus=1, object_store_memory=80 << 20)
+        yield started
+        started.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    toys.save_model(folder, 1)
+    return folder
+
+
+def job(model: Path, **more: Any) -> ModelJob:
+    return ModelJob(EngineOptions("transformers", str(model), 14, "float32"), 8, **more)
+
+
+def shards(model: Path) -> list[Shard]:
+    """Half of the targets are what the model says."""
+    random = np.random.default_rng(3)
+    prompts = Ragged.of(random.integers(2, toys.VOCABULARY, (48, toys.PREFIX)))
+    with LocalExecutor(1).load(job(model)) as loaded:
+        own = loaded.generate(prompts, toys.SUFFIX)
+    other = random.integers(2, toys.VOCABULARY, (48, toys.SUFFIX))
+    targets = Ragged.of(one if row % 2 else other[row] for row, one in enumerate(own))
+    every = Batch(np.arange(48), prompts, targets)
+    return [Shard(str(start), every.take(np.arange(start, start + 6))) for start in range(0, 48, 6)]
+
+
+def found(mapped: Any) -> dict[str, Any]:
+    return {one.name: one.done.rows.to_pydict() for one in mapped}
+
+
+@needs_ray
+def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(store, "SHARD_ROWS", SHARD_ROWS)
+    (tmp_path / "data").mkdir()
+    path = toys.write_audit(tmp_path / "data")
+    soft = tmp_path / "data" / "soft"
+    one = ["models.teacher=null", "models.baseline=null", "predictor.enabled=false", "holdout=null"]
+    one.append(f"models.students=[{{name: soft, path: {soft}, kd: soft}}]")
+    begin, begun, warnings = replicas._begin, [], []
+
+    def killing(task: Any, arrays: Any, actor: Any) -> Any:
+        begun.append(actor)
+        answer = begin(task, arrays, actor)
+        if len(begun) == 4:
+            os.kill(actor.about.pid, signal.SIGKILL)
+        return answer
+
+    monkeypatch.setattr(replicas, "_begin", killing)
+    outcomes = []
+    for name, more in (("alone", []), ("ray", [f"compute.ray={cluster.address}", "compute.workers=2"])):
+        out = tmp_path / name
+        run_audit(
+            load_audit(path, one + more), out, fresh=False, progress=lambda *_: None, warn=warnings.append
+        )
+        tables = {str(part.relative_to(out)): pq.read_table(part) for part in sorted(out.rglob("*.parquet"))}
+        tables.pop("engine_check/soft.parquet", None)
+        outcomes.append((tables, untimed(json.loads((out / RESULTS).read_text()))))
+    (alone, results), (shared, shared_results) = outcomes
+    assert results == shared_results
+    assert alone.keys() == shared.keys()
+    assert all(table.equals(shared[name]) for name, table in alone.items() if name != "leaks.parquet")
+    assert len({one.about.pid for one in begun}) == 2
+    assert [one for one in warnings if "1 are left and do its shards" in one]
+
+
+@needs_ray
+def test_a_lost_nodes_shards_are_done_again_and_nothing_left_is_said(
+    cluster: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Last of those that use the cluster, which is one node then."""
+    given, warnings = shards(model), []
+    with LocalExecutor(1).load(job(model)) as loaded:
+        expected = found(loaded.map(GREEDY, given))
+    assert {one for rows in expected.values() for one in rows["matched_tokens"]} >= {0, toys.SUFFIX}
+    with RayExecutor(cluster.address, 2, warnings.append) as ray, ray.load(job(model)) as loaded:
+        assert len(loaded._actors) == 2
+        mapped = loaded.map(GREEDY, given)
+        first = [next(mapped), next(mapped)]
+        cluster.remove_node(*cluster.worker_nodes, allow_graceful=False)
+        assert found([*first, *mapped]) == expected
+        assert len(warnings) == 1
+        (left,) = loaded._actors
+        mapped = loaded.map(GREEDY, given)
+        next(mapped)
+        os.kill(left.about.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDiedError, match=r"no replica is left.*run again to resume"):
+            list(mapped)
+
+
+def test_an_address_where_nothing_answers_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UsageError) as refused:
+            check_ray(address)
+    assert refused.value.key == "compute.ray"
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'kdaudit\[ray\]'"):
+        check_ray("auto")
+
+
+def wanted(model: Path, fingerprint: str, hub: tuple[str, str] | None = None) -> actor.Wanted:
+    return actor.Wanted(str(model), fingerprint, hub, trust_remote_code=False)
+
+
+def test_a_node_checks_the_models_files(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = local_fingerprint(ModelConfig(path=str(model)), "model")
+    assert actor._folder_of(wanted(model, own)) == str(model)
+    for other in (wanted(model, "sha256:0"), wanted(tmp_path / "absent", own)):
+        with pytest.raises(ModelError):
+            actor._folder_of(other)
+    asked: list[Any] = []
+    monkeypatch.setattr(actor, "find_folder", lambda config, _: asked.append(config) or model)
+    assert actor._folder_of(wanted(tmp_path / "absent", own, ("org/name", "c0ffee"))) == str(model)
+    assert [(one.path, one.revision) for one in asked] == [("org/name", "c0ffee")]
+
+
+GPUS = [Room(16, 8), Room(16, 4)]
+CPUS = [Room(4, 0), Room(2, 0), Room(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("rooms", "replicas", "together", "shards", "expected"),
+    [
+        (GPUS, None, 1, 99, Plan(12, 1, 1)),
+        (GPUS, None, 4, 99, Plan(3, 1, 4)),
+        (GPUS, 5, 2, 99, Plan(5, 1, 2)),
+        (GPUS, None, 1, 3, Plan(3, 1, 1)),
+        (CPUS, None, 1, 99, Plan(2, 2, 0)),
+        (CPUS, 6, 1, 99, Plan(6, 1, 0)),
+        (CPUS, 1, 1, 99, Plan(1, 4, 0)),
+    ],
+)
+def test_a_cluster_is_shared_out(
+    rooms: list[Room], replicas: int | None, together: int, shards: int, expected: Plan
+) -> None:
+    assert plan_replicas(rooms, replicas, together, shards) == expected
+
+
+@pytest.mark.parametrize(
+    ("rooms", "replicas", "together", "message"),
+    [
+        (
+            GPUS,
+            13,
+            1,
+            "asks for 13 replicas, and the Ray cluster holds 12; set it to 12 or fewer, or to auto",
+        ),
+        (GPUS, None, 16, "has no room of 16 GPUs each, and the Ray cluster holds 0; add nodes"),
+        (CPUS, 7, 1, "asks for 7 replicas, and the Ray cluster holds 6"),
+        ([], None, 1, "has no room, and the Ray cluster holds 0"),
+    ],
+)
+def test_more_replicas_than_a_cluster_holds_are_refused(
+    rooms: list[Room], replicas: int | None, together: int, message: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        plan_replicas(rooms, replicas, together, 99)
+    assert str(refused.value).startswith(f"compute.workers: {message}")
+
+
+@pytest.mark.parametrize("count", range(1, 15))
+def test_cores_of_each_replica_are_the_most_that_fit(count: int) -> None:
+    """By trying every number of cores."""
+    rooms = [Room(8, 0), Room(4, 0), Room(3, 0)]
+    fitting = [each for each in range(1, 9) if sum(room.cpus // each for room in rooms) >= count]
+    assert cores_each(rooms, count) == max(fitting)
