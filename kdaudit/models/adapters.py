@@ -17,15 +17,13 @@ from kdaudit.errors import ModelError
 from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, Adapter, is_adapter, read_adapter
 from kdaudit.models.checkpoint.adapter_fit import check_adapter_fit, require_peft
 from kdaudit.models.checkpoint.weights import Weights
+from kdaudit.models.fetching import commit_of, find_folder
+from kdaudit.models.fingerprint import fingerprint_of, stamp_of
 from kdaudit.models.resolving import (
     Adapted,
     ResolvedModel,
-    commit_of,
-    find_folder,
-    fingerprint_of,
     hashed_files,
     resolve_whole,
-    stamp_of,
     tokenizer_of,
     tokenizer_place,
 )

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.config.models import ModelConfig
 from kdaudit.errors import ModelError
-from kdaudit.models.resolving import ResolvedModel, fetch_tokenizer, tokenizer_of
+from kdaudit.models.fetching import fetch_tokenizer
+from kdaudit.models.resolving import ResolvedModel, tokenizer_of
 from kdaudit.models.tokenizer import reading_fingerprint
 from kdaudit.schemas.notes import Note
 

@@ -6,26 +6,23 @@ where `trust_remote_code` allows it.
 
 from __future__ import annotations
 
-import glob
 import math
-import re
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.config.models import ModelConfig
-from kdaudit.config.paths import nearest_name
-from kdaudit.errors import KdauditError, ModelError, reason
-from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, is_adapter
+from kdaudit.errors import ModelError
+from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, Adapter, is_adapter
 from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.checkpoint.files import CONFIG, read_config
 from kdaudit.models.checkpoint.quantized import Quantization, packed_numbers
-from kdaudit.models.checkpoint.weights import INDEX, WHOLE, Tensor, Weights, find_weights, read_index
+from kdaudit.models.checkpoint.weights import Tensor, Weights, find_weights
 from kdaudit.models.checks import check_model
-from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
+from kdaudit.models.fetching import commit_of, find_folder, local_folder
+from kdaudit.models.fingerprint import Stamp, fingerprint_of, stamp_of
 from kdaudit.models.tokenizer import (
     Alike,
     ModelTokenizer,
@@ -34,23 +31,8 @@ from kdaudit.models.tokenizer import (
     reading_fingerprint,
 )
 from kdaudit.models.tokenizer.reading import difference
-from kdaudit.runs.files import sha256_file
 
-_HUB_FILES = ["*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
-"""What is fetched from the hub besides the weights: never a pickle, and code only if asked for."""
-_HUB_LEFT_OUT = ["*/*", "consolidated*"]
-"""Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-
-
-class Stamp(NamedTuple):
-    """A file as the system knows it."""
-
-    device: int
-    inode: int
-    size: int
-    changed: int
-    """Nanoseconds since 1970."""
 
 
 class Adapted(NamedTuple):
@@ -156,28 +138,6 @@ def resolve_whole(folder: Path, config: ModelConfig, key: str, *, hashed: bool) 
     )
 
 
-def find_folder(config: ModelConfig, key: str) -> Path:
-    """A model's folder, which is fetched from the hub if it is not local.
-
-    Raises:
-        ModelError: it does not exist, or cannot be fetched.
-
-    """
-    return _local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
-
-
-def fetch_tokenizer(config: ModelConfig, key: str) -> Path:
-    """A tokenizer's folder, which is fetched from the hub, without weights, if it is not local.
-
-    Raises:
-        ModelError: it does not exist, or cannot be fetched.
-
-    """
-    if Path(config.path).is_absolute():
-        return _local_folder(config, key)
-    return _download(config, key, config.revision, _HUB_FILES)
-
-
 def local_fingerprint(config: ModelConfig, key: str) -> str:
     """The fingerprint of a local model as it stands; nothing else of it is checked.
 
@@ -185,7 +145,7 @@ def local_fingerprint(config: ModelConfig, key: str) -> str:
         ModelError: its weights are missing or cannot be read.
 
     """
-    folder = _local_folder(config, key)
+    folder = local_folder(config, key)
     if is_adapter(folder):
         return resolve_model(config, key).fingerprint
     return fingerprint_of(hashed_files(folder, find_weights(folder, key), config), key)
@@ -216,20 +176,6 @@ def check_model_unchanged(model: ResolvedModel, key: str) -> None:
         )
 
 
-def stamp_of(file: Path) -> Stamp | None:
-    """A file as the system knows it; None where it says nothing."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None  # to read it says why
-    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def commit_of(snapshot: Path) -> str | None:
-    """The commit of a folder of the hub's cache, which is named by it: `snapshots/COMMIT`."""
-    return snapshot.name if re.fullmatch(r"[0-9a-f]{40}", snapshot.name) else None
-
-
 def smaller_teacher_warning(teacher: ResolvedModel, student: ResolvedModel, name: str) -> str | None:
     """A warning when a student is as large as its teacher or larger, else None."""
     if teacher.parameters > student.parameters or teacher.behind is not None:
@@ -248,93 +194,6 @@ def copy_warnings(models: Mapping[str, ResolvedModel]) -> list[str]:
         f"{models[two].name}): to compare them is to compare a model with itself; check the paths"
         for one, two in equal_models(weights)
     ]
-
-
-def _local_folder(config: ModelConfig, key: str) -> Path:
-    folder = Path(config.path)
-    if config.revision is not None:
-        raise ModelError(
-            f"{folder} is a local folder, which has no revisions",
-            fix="remove the revision",
-            key=f"{key}.revision",
-        )
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ModelError(
-            f"{folder} is a file", fix="name the folder that holds config.json", key=f"{key}.path"
-        )
-    near = nearest_name(folder)
-    hint = f"did you mean {near}?" if near else "name a model's folder or a hub id"
-    raise ModelError(f"{folder} does not exist", fix=hint, key=f"{key}.path")
-
-
-def _fetch(config: ModelConfig, key: str) -> Path:
-    """Fetch a model with exactly the weight files that engines load, all of one commit."""
-    first = _download(config, key, config.revision, [INDEX, ADAPTER_CONFIG])
-    commit = first.name if re.fullmatch(r"[0-9a-f]{40}", first.name) else config.revision
-    weights = [WHOLE, "model-*-of-*.safetensors"]
-    if (first / INDEX).exists():
-        weights = [glob.escape(name) for name in sorted({*read_index(first / INDEX, key).values()})]
-    if (first / ADAPTER_CONFIG).exists():
-        weights.append(ADAPTER_WEIGHTS)
-    code = ["*.py"] if config.trust_remote_code else []
-    return _download(config, key, commit, [*_HUB_FILES, *code, *weights])
-
-
-def _download(config: ModelConfig, key: str, revision: str | None, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        found = within(
-            LOOKUP_SECONDS,
-            lambda: snapshot_download(
-                config.path,
-                revision=revision,
-                allow_patterns=patterns,
-                ignore_patterns=_HUB_LEFT_OUT,
-            ),
-            f"{key}.path: {config.path}",
-            progress=lambda: bytes_fetched(config.path),
-        )
-    except KdauditError:
-        raise
-    except Exception as error:  # the hub's client raises errors of four unrelated families
-        raise _hub_error(error, config, key) from error
-    return Path(str(found))
-
-
-def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
-    """The hub client's error as ours; the more special classes come first."""
-    from huggingface_hub import errors
-
-    revision = config.revision or "main"
-    login = "log in with `hf auth login`"
-    failed = f"cannot be fetched from the hub ({reason(error)})"
-    known: list[tuple[type[Exception], str, str]] = [
-        (errors.HFValidationError, "is neither a folder nor a hub id", "write it as ./folder or org/name"),
-        (errors.GatedRepoError, "is gated on the hub", f"ask for access on its page, then {login}"),
-        (
-            errors.RepositoryNotFoundError,
-            "is neither a folder here nor a model on the hub",
-            f"correct it, or if it is private {login}",
-        ),
-        (
-            errors.RevisionNotFoundError,
-            f"has no revision {revision} on the hub",
-            f"correct {key}.revision",
-        ),
-        (
-            errors.LocalEntryNotFoundError,
-            "is not a folder here, is not in the local cache, and the hub cannot be reached (or "
-            "HF_HUB_OFFLINE is set)",
-            "go online or name a folder",
-        ),
-        (errors.HfHubHTTPError, failed, "try again later"),
-        (Exception, failed, "check network and disk, or name a folder"),
-    ]
-    what, fix = next((what, fix) for kind, what, fix in known if isinstance(error, kind))
-    return ModelError(f"{config.path} {what}", fix=fix, key=f"{key}.path")
 
 
 def tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
@@ -380,24 +239,6 @@ def _is_parameter(name: str, tensor: Tensor) -> bool:
     # Older GPT-2 and GPT-NeoX files keep their causal masks, as `attn.bias` of four dimensions.
     is_mask = name.endswith("bias") and len(tensor.shape) > 2
     return tensor.dtype.startswith(("F", "BF")) and not is_mask
-
-
-def fingerprint_of(files: list[Path], key: str) -> str:
-    """`sha256:` over names and contents of files, in their order.
-
-    Raises:
-        ModelError: one cannot be read.
-
-    """
-    digest = sha256()
-    for path in files:
-        try:
-            digest.update(f"{path.name}\0{sha256_file(path)}\n".encode())
-        except OSError as error:
-            raise ModelError(
-                f"{path} cannot be read ({error.strerror})", fix="check it and its disk", key=f"{key}.path"
-            ) from error
-    return f"sha256:{digest.hexdigest()}"
 
 
 def compare_tokenizers(models: Mapping[str, ResolvedModel], *, one: bool) -> dict[str, Alike | None]:
