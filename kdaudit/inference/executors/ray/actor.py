@@ -21,7 +21,8 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.errors import KdauditError, ModelError, UsageError
 from kdaudit.inference.base import Loaded
 from kdaudit.inference.workers.messages import Array
-from kdaudit.models.resolving import find_folder, local_fingerprint
+from kdaudit.models.fetching import find_folder
+from kdaudit.models.resolving import local_fingerprint
 
 
 class Wanted(NamedTuple):
