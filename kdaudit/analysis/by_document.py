@@ -65,18 +65,23 @@ class Documents:
         """The documents of some examples, bool (examples,), alone."""
         return Documents(self._of_example[chosen], self._seed)
 
-    def rate(self, memorized: Flags) -> Interval:
-        """Interval of a share of the examples, bool (examples,): Korn and Graubard's.
+    def rate(self, memorized: Flags, confidence: float = 0.95) -> Interval:
+        """Interval of a share of the examples, bool (examples,): Korn and Graubard's."""
+        total = self.effective(memorized)
+        share = np.count_nonzero(memorized) / len(memorized)
+        return clopper_pearson(share * total, total, confidence)
+
+    def effective(self, memorized: Flags) -> float:
+        """Independent examples that tell as much of a share of the examples, bool (examples,), as these do.
 
         Where no or every example is memorized nothing tells how alike windows of a document are, and each
         document counts as one.
         """
         total, count = len(memorized), int(np.count_nonzero(memorized))
         if not 0 < count < total:
-            return clopper_pearson(self.count if count else 0, self.count)
+            return self.count
         share = count / total
-        effect = self._effect(memorized.astype(np.float64) - share, total * share * (1 - share))
-        return clopper_pearson(count / effect, total / effect)
+        return total / self._effect(memorized.astype(np.float64) - share, total * share * (1 - share))
 
     def difference(self, first: Flags, others: Sequence[Flags]) -> Interval:
         """Interval of a share minus the mean of others', all bool (examples,): Newcombe's."""

@@ -38,7 +38,68 @@ class NearVerbatimResult(Result):
     """Of a student, if teacher and baselines were attacked too."""
 
 
+class MembershipScore(Result):
+    """How well one score tells members from non-members."""
+
+    auc: float
+    """Probability that a member has the higher score; 0.5 is chance."""
+    ci95: Interval
+    """DeLong's, documents being the unit."""
+    tpr_at_fpr: dict[str, tuple[float, float, float] | None]
+    """By the share of non-members that are taken for members, "0.01" and "0.001": the share of members that
+    are recognized then, and the 95% interval's ends. None with too few non-members; a note says so."""
+
+
+class BestScore(Result):
+    """The score that tells most."""
+
+    score: str
+    auc: float
+    ci95: Interval
+    """95% for the highest of all scores: wider than the score's own."""
+    minus_blind: float | None
+    """The AUC less that of the text alone."""
+    minus_blind_ci95: Interval | None
+    """Of the same confidence as `ci95`."""
+
+
+class AgainstTeacher(Result):
+    """A student's AUC against its teacher's under one score, the one whose sum of both is highest."""
+
+    score: str
+    auc: float
+    teacher_auc: float
+    difference: float
+    """The student's minus the teacher's: below 0 where distillation lowers it."""
+    ci95: Interval
+    """Paired: the same examples under both models, documents being the unit."""
+
+
+class MembershipResult(Result):
+    """Whether scores of a model tell training examples from the holdout's."""
+
+    members: int
+    """Training examples compared: a seeded sample of the corpus."""
+    nonmembers: int
+    """Examples of the holdout compared."""
+    member_documents: int
+    nonmember_documents: int
+    blind_auc: float | None
+    """AUC of a classifier on words that saw no model; None with too few documents, and a note says so."""
+    blind_ci95: Interval | None
+    score: dict[str, MembershipScore]
+    """By name."""
+    best: BestScore
+    explained_by_text: bool | None
+    """Whether text alone tells members from the holdout, and the best score is not shown to tell more: then
+    the figures say nothing of membership. None without a blind baseline."""
+    against_teacher: AgainstTeacher | None
+    """Of a student, where the teacher was scored."""
+
+
 class AttackResults(Result):
     """What attacks beside exact greedy extraction found of a model; each None if it was not run."""
 
     near_verbatim: NearVerbatimResult | None = None
+    membership: MembershipResult | None = None
+    """None without a holdout too; a note says so."""

@@ -54,6 +54,10 @@ NoteCode = Literal[
     "accepted_over_broad",
     # Other attacks than exact greedy extraction.
     "attack_not_run",
+    "membership_not_measured",
+    "membership_too_few",
+    "membership_no_blind_baseline",
+    "membership_text_differs",
     # Soft against hard KD.
     "soft_vs_hard_missing",
     "soft_vs_hard_partial",
