@@ -893,7 +893,6 @@ def test_sample_shows_the_defaults(load) -> None:
 
 
 PROMISED = [
-    "attacks.membership",
     "attacks.canaries",
 ]
 """Keys that the contract has and no version reads yet: refused by name, never passed over."""

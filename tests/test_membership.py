@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from oracles import membership as slow
+from sample_results import sample_dict
 from scipy.stats import norm, t
 
 from kdaudit.analysis.blind import blind_scores
@@ -23,6 +24,11 @@ from kdaudit.attacks.membership import (
     own_scores,
     reference_score,
 )
+from kdaudit.reporting.membership import membership_table, score_words
+from kdaudit.reporting.personal_data_counts import count_tags
+from kdaudit.reporting.render import render
+from kdaudit.reporting.view import page
+from kdaudit.schemas.results import AuditResults
 
 # Scores
 
@@ -273,7 +279,7 @@ WORDS = [f"w{number}" for number in range(400)]
 
 
 def texts(dice: random.Random, count: int, extra: str) -> list[str]:
-    return [" ".join([*dice.choices(WORDS, k=30), extra * (dice.random() < 0.5)]) for _ in range(count)]
+    return [" ".join([*dice.choices(WORDS, k=30), extra * (dice.random() < 0.8)]) for _ in range(count)]
 
 
 def blind(extra: str, seed: int) -> tuple[Scored, Separation]:
@@ -378,3 +384,57 @@ def test_a_student_is_compared_with_its_teacher_example_by_example() -> None:
     assert found.ci95[1] < 0
     low, high = auc_interval(*student["loss"])
     assert found.ci95[1] - found.ci95[0] < 0.5 * (high - low)
+
+
+# The page
+
+
+def _shown(results: AuditResults) -> str:
+    text = render("report.html.j2", page=page(results, "a title", [], count_tags(results.leaks))).decode()
+    text = text[text.index('<h3 id="membership"') :]
+    return " ".join(text[: text.index("</section>")].split())
+
+
+def _audit(text: float, **models: float) -> AuditResults:
+    """Results whose models separate members by these shifts, and text alone by another."""
+    rng = np.random.default_rng(11)
+    blind = judged(rng, text, 200, 1000)
+    scores = {name: {"loss": judged(rng, shift, 200, 1000)} for name, shift in models.items()}
+    found = {
+        name: membership_result(one, blind, scores["teacher"] if name in ("soft", "hard") else None)
+        for name, one in scores.items()
+    }
+    attacks = {name: {"membership": one.model_dump(mode="json")} for name, one in found.items()}
+    return AuditResults.model_validate({**sample_dict(), "attacks": attacks})
+
+
+def test_the_page_sets_students_against_the_teacher_and_the_text_alone() -> None:
+    results = _audit(0.0, teacher=2.0, baseline=1.0, soft=0.5, hard=2.0)
+    table = membership_table(results)
+    assert table is not None
+    assert [row.name for row in table.rows] == ["teacher", "baseline", "soft", "hard"]
+    assert table.sentences == [
+        "soft: lower than the teacher's, by loss",
+        "hard: no different from the teacher's within its interval, by loss",
+    ]
+    section = _shown(results)
+    assert "200 examples of the corpus against 1,000 examples of the holdout" in section
+    assert "say nothing of membership" not in section
+    assert "differ in more than membership" not in section
+    best = results.attacks["teacher"].membership
+    assert best is not None
+    assert f'<td class="n strong">{best.best.auc:.3f}</td>' in section
+    assert membership_table(AuditResults.model_validate(sample_dict())) is None
+
+
+def test_the_page_says_where_text_alone_does_as_well() -> None:
+    section = _shown(_audit(1.0, teacher=3.0, baseline=0.5))
+    assert "These figures say nothing of membership for baseline." in section
+    section = _shown(_audit(1.0, teacher=3.0, baseline=3.0))
+    assert "differ in more than membership" in section
+
+
+def test_scores_have_names_for_readers() -> None:
+    assert score_words("min_k_plus_plus") == "Min-K%++"
+    assert score_words("reference_teacher") == "loss against the teacher"
+    assert score_words("ez_base") == "EZ-MIA against the base"

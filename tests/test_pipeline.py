@@ -19,9 +19,11 @@ import pytest
 import torch
 import toys
 from conftest import needs_vllm
+from oracles import membership as slow
 from toys import kdaudit
 from transformers import AutoModelForCausalLM
 
+from kdaudit.analysis.membership import draw
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ModelError
 from kdaudit.pipelines import audit as pipeline
@@ -170,6 +172,59 @@ def test_perplexity_is_that_of_a_plain_forward_pass(toy: Toy) -> None:
     assert toy.results["models"]["hard"]["perplexity"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_membership_is_that_of_plain_forward_passes(toy: Toy) -> None:
+    """Every score of every example compared, by double-precision passes and the papers' formulas."""
+    folders = [toy.run / name for name in ("examples", "holdout/examples")]
+    tables = [pq.read_table([*folder.glob("*.parquet")]).sort_by("example_id") for folder in folders]
+    drawn = draw(*(np.ones(len(table)) for table in tables), 0)
+    rows = [table.take(places) for table, places in zip(tables, drawn, strict=True)]
+    assert len(rows[0]) == len(rows[1]) == 10
+    read = {}
+    for name in ("teacher", "baseline", "soft", "hard"):
+        model = AutoModelForCausalLM.from_pretrained(toy.folder / name).double()
+        read[name] = [[_tokens(model, ids) for ids in table["token_ids"].to_pylist()] for table in rows]
+    texts = [[toys.text_of(ids) for ids in table["token_ids"].to_pylist()] for table in rows]
+    cut = toys.PREFIX - 1  # the first token has no score
+    for name, kinds in read.items():
+        scores: dict[str, Any] = {
+            "loss": lambda kind, n, k=kinds: slow.loss(k[kind][n], []),
+            "zlib": lambda kind, n, k=kinds: slow.zlib_score(k[kind][n], [], texts[kind][n]),
+            "min_k": lambda kind, n, k=kinds: slow.min_k(k[kind][n][cut:]),
+            "min_k_plus_plus": lambda kind, n, k=kinds: slow.min_k_plus_plus(k[kind][n][cut:]),
+        }
+        for role in {"teacher", "baseline"} - {name}:
+            other = read[role]
+            scores[f"reference_{role}"] = lambda kind, n, k=kinds, o=other: slow.reference(
+                k[kind][n], [], o[kind][n], []
+            )
+            if role == "baseline":
+                scores["ez_baseline"] = lambda kind, n, k=kinds, o=other: slow.ez_ratio(
+                    k[kind][n][cut:], o[kind][n][cut:]
+                )
+        found = toy.results["attacks"][name]["membership"]
+        assert (found["members"], found["nonmembers"]) == (10, 10)
+        expected = {
+            key: slow.auc(*([of(kind, n) for n in range(10)] for kind in (0, 1)))
+            for key, of in scores.items()
+        }
+        if (
+            name == "soft"
+        ):  # the same weights as the teacher's: the ratio is 0 but for rounding, of either sign
+            del expected["reference_teacher"], found["score"]["reference_teacher"]
+        assert {key: one["auc"] for key, one in found["score"].items()} == pytest.approx(expected)
+        assert (found["against_teacher"] is None) == (name in ("teacher", "baseline"))
+    soft = toy.results["attacks"]["soft"]["membership"]["against_teacher"]
+    assert soft["difference"] == 0
+    assert "membership_too_few" in {note["code"] for note in toy.results["notes"]}
+    assert "Membership" in (toy.run / "report.public.html").read_text()
+
+
+def _tokens(model: Any, ids: list[int]) -> slow.Text:
+    with torch.inference_mode():
+        rows = model(torch.tensor([ids])).logits[0].softmax(-1).tolist()
+    return [slow.Token(row, token) for row, token in zip(rows, ids[1:], strict=False)]
+
+
 def test_what_rounding_may_decide_is_counted_where_margins_are_known(toy: Toy) -> None:
     table = pq.read_table([*(toy.run / "examples").glob("*.parquet")]).sort_by("example_id")
     for name in ("teacher", "baseline"):
@@ -271,6 +326,7 @@ def test_without_baseline_and_with_one_student_the_rest_stands(toy: Toy, tmp_pat
         ("no_holdout", "holdout"),
         ("soft_vs_hard_missing", "soft_vs_hard"),
         ("no_predictor", "predictor"),
+        ("membership_not_measured", "attacks"),
     ):
         assert note in noted
 

@@ -5,6 +5,7 @@
     greedy.py    exact greedy extraction
     near_verbatim.py  greedy continuations that differ in a few tokens
     scored.py    what the scoring pass keeps of each example, which other attacks follow from
+    membership.py  scores that tell what was trained on, from the scoring pass
 
 An attack is one file, its schema in it, and one line of `ATTACKS`, or of `attacks_of` where it has settings.
 """

@@ -110,8 +110,9 @@ def _standardized(reading: Reading) -> Floats:
     """(ln p - mean) / standard deviation; 0 where the distribution holds one token alone."""
     deviation = np.sqrt(reading.variance)
     distance = reading.log_probability - reading.mean
-    flat = np.where(reading.inside, 0.0, np.nan)
-    return np.divide(distance, deviation, out=flat, where=reading.inside & (deviation > 0))
+    scores = np.where(reading.inside, 0.0, np.nan)
+    np.divide(distance, deviation, out=scores, where=reading.inside & (deviation > 0))
+    return scores
 
 
 def _mean_of_lowest(values: Floats) -> Floats:

@@ -25,6 +25,7 @@ def score_rows(scores: Scores, examples: Batch) -> pa.Table:
     columns = [
         examples.example_ids,
         *(suffixes.lists(values) for values in (scores.log_probability, scores.mean, scores.variance)),
+        suffixes.lists(scores.hit),
         suffixes.sums_before(scores.log_probability),
         drawn,
     ]
@@ -46,12 +47,10 @@ class _Suffixes:
         self._window = np.repeat(np.arange(len(lengths)), np.diff(offsets))
         self._inside = np.arange(offsets[-1]) >= (offsets[1:] - lengths)[self._window]
 
-    def lists(self, values: NDArray[np.float64]) -> pa.ListArray:
-        """Values of each target's tokens: list<float32> (windows,)."""
+    def lists(self, values: NDArray[Any]) -> pa.ListArray:
+        """Values of each target's tokens: lists (windows,)."""
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(self._lengths, dtype=np.int64)])
-        return pa.ListArray.from_arrays(
-            pa.array(ends, pa.int32()), pa.array(values[self._inside], pa.float32())
-        )
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values[self._inside]))
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum over each target's tokens: float64 (windows,)."""

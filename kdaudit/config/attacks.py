@@ -35,6 +35,10 @@ class SampledConfig(Section):
     """For how many samples of an example rates are given: n."""
 
 
+class MembershipConfig(Section):
+    """Membership inference: scores that tell examples of the corpus from the holdout's."""
+
+
 class CanariesConfig(Section):
     """Texts that were planted in the training data, and controls that stayed out of it."""
 
@@ -54,5 +58,7 @@ class AttacksConfig(Section):
     """Continuations that are nearly the suffix."""
     sampled: SampledConfig | None = SampledConfig()
     """Suffixes that sampling is likely to give."""
+    membership: MembershipConfig | None = MembershipConfig()
+    """Whether a text was trained on; it takes a holdout."""
     sample: Annotated[int, Field(ge=1)] | None = 20_000
     """Examples that the scoring pass reads besides those memorized, a seeded sample; null: all."""

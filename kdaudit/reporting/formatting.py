@@ -14,6 +14,7 @@ from kdaudit.schemas.result import Interval
 
 ABSENT = "not available"
 NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
 _MOST_DIGITS = 7
 _CLOSING_ZEROS = re.compile(r"\.0+(?=\D*$)|(\.\d*?)0+(?=\D*$)")
 
@@ -37,7 +38,7 @@ def significant(value: float, digits: int) -> str:
     text = f"{abs(value):,.{decimals}f}"
     if "." in text and math.isclose(round(value, decimals), value, rel_tol=1e-9):
         text = text.rstrip("0").rstrip(".")
-    return f"\N{MINUS SIGN}{text}" if value < 0 else text
+    return f"{MINUS}{text}" if value < 0 else text
 
 
 def percent(share: float | None, digits: int = 2) -> str:
@@ -79,6 +80,14 @@ def score(value: float | None, digits: int = 3) -> str:
     if 0.99995 <= value < 1:
         return "above 0.9999"
     return f"{value:.{max(digits, 4) if 0.999 <= value < 1 else digits}f}"
+
+
+def difference(value: float | None, digits: int = 3) -> str:
+    """A difference of two such figures, signed: three decimals."""
+    if value is None:
+        return ABSENT
+    text = f"{abs(value):.{max(digits, 3)}f}"
+    return text if not float(text) else f"{'+' if value > 0 else MINUS}{text}"
 
 
 def risk(value: float) -> str:
@@ -156,6 +165,16 @@ def times_interval(ends: Interval | None, by_document: Interval | None = None) -
 def points_interval(ends: Interval | None, by_document: Interval | None = None) -> str:
     """An interval of differences in percentage points, as `percent_interval`."""
     return wider_interval(ends, by_document, points)
+
+
+def score_interval(ends: Interval | None) -> str:
+    """An interval of figures between 0 and 1, such as AUCs."""
+    return interval(ends, score)
+
+
+def difference_interval(ends: Interval | None) -> str:
+    """An interval of differences of such figures."""
+    return interval(ends, difference)
 
 
 def listed(words: list[str]) -> str:

@@ -26,6 +26,7 @@ from kdaudit.reporting.asked import given_words, needed_words
 from kdaudit.reporting.charts import bar_width
 from kdaudit.reporting.figures import role_words
 from kdaudit.reporting.leak_cards import full_cards, public_cards, worst_first
+from kdaudit.reporting.membership import score_words
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.public import public_title, without_private_parts
 from kdaudit.reporting.shown_text import visible
@@ -129,11 +130,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    forms = ("count", "percent", "points", "times", "score", "p_value", "risk", "significant")
-    ends = ("percent_interval", "points_interval", "times_interval")
+    forms = ("count", "percent", "points", "times", "score", "difference", "p_value", "risk", "significant")
+    ends = ("percent_interval", "points_interval", "times_interval", "score_interval", "difference_interval")
     for name in (*forms, *ends, "listed", "plural", "quoted"):
         environment.filters[name] = getattr(formatting, name)
     environment.filters["role_words"] = role_words
+    environment.filters["score_words"] = score_words
     environment.filters["drawn"] = _drawn
     environment.globals.update(bar_width=bar_width, ABSENT=formatting.ABSENT)
     environment.globals.update(given_words=given_words, needed_words=needed_words)

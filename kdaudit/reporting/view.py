@@ -13,6 +13,7 @@ from kdaudit.reporting.accepted import AcceptedPart, accepted_part
 from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy_rows
 from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
+from kdaudit.reporting.membership import MembershipTable, membership_table
 from kdaudit.reporting.missing_reasons import has_teacher
 from kdaudit.reporting.other_attacks import AttackRow, attack_rows
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
@@ -66,6 +67,8 @@ class Page(NamedTuple):
     missing: list[MissingFigures]
     attacks: list[AttackRow]
     """Empty if exact greedy extraction alone ran."""
+    membership: MembershipTable | None
+    """None if it was not measured."""
     tagged: Tagged
     accepted: AcceptedPart | None
     """None where the gate names no accepted leaks."""
@@ -104,6 +107,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         entropy_rows=entropy_rows(results.curves),
         missing=_missing(figures),
         attacks=attack_rows(results),
+        membership=membership_table(results),
         tagged=tagged,
         accepted=accepted_part(results, public=isinstance(results, PublicResults)),
         cards=cards,

@@ -319,6 +319,7 @@ SCORES_SCHEMA = pa.schema(
         ("log_probabilities", pa.list_(pa.float32())),  # ln p of the suffix's tokens, as the next two
         ("means", pa.list_(pa.float32())),  # mean of ln p over the next-token distribution
         ("variances", pa.list_(pa.float32())),  # variance of the same
+        ("hits", pa.list_(pa.bool_())),  # whether the suffix's tokens are the argmax
         ("prefix_log_probability", pa.float64()),  # sum over it; without BOS token not its first token
         ("sampled_log_probability", pa.float64()),  # ln p that it is drawn; -inf where a token is outside the
     ]  # top k; null where no sampling was asked for, and of models with other tokenizers

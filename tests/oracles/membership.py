@@ -24,7 +24,8 @@ class Token(NamedTuple):
 
     @property
     def variance(self) -> float:
-        return math.fsum(p * (math.log(p) - self.mean) ** 2 for p in self.probabilities if p)
+        mean = self.mean
+        return math.fsum(p * (math.log(p) - mean) ** 2 for p in self.probabilities if p)
 
 
 Text = list[Token]

@@ -18,6 +18,7 @@
     likelihoods.py   models -> perplexity of the holdout, entropy against log-probability
     nearness.py      baselines -> how near each is to what any model memorizes
     scores.py        models -> what each makes of every token of a sample's suffixes
+    membership.py    scores of corpus and holdout -> how well they tell which was trained on
     predicting.py    features and labels -> predictor, risk of every example
 
     measured.py      everything that was measured, read back

@@ -17,18 +17,28 @@ from kdaudit.schemas.notes import Note
 def attack_results(audited: Audited) -> dict[str, AttackResults]:
     """By model; empty if only exact greedy extraction ran."""
     asked = audited.config.attacks.near_verbatim
-    if asked is None:
+    if asked is None and not audited.membership.results:
         return {}
-    near = NearVerbatim(asked.max_edit_distance)
+    near = None if asked is None else NearVerbatim(asked.max_edit_distance)
     return {
-        name: AttackResults(near_verbatim=_near_verbatim(audited, measured.attacks.get(near.name), near))
+        name: AttackResults(
+            near_verbatim=None
+            if near is None
+            else _near_verbatim(audited, measured.attacks.get(near.name), near),
+            membership=audited.membership.results.get(name),
+        )
         for name, measured in audited.measured.items()
     }
 
 
-def attack_notes(attacks: Mapping[str, AttackResults]) -> list[Note]:
-    """Which models an attack was not run on, and why."""
-    left = [name for name, found in attacks.items() if found.near_verbatim is None]
+def attack_notes(audited: Audited, attacks: Mapping[str, AttackResults]) -> list[Note]:
+    """Which models an attack was not run on, and why, and which figures are not to be relied on."""
+    asked = audited.config.attacks.near_verbatim is not None
+    left = [name for name, found in attacks.items() if asked and found.near_verbatim is None]
+    return [*_not_run(left), *audited.membership.notes]
+
+
+def _not_run(left: list[str]) -> list[Note]:
     if not left:
         return []
     text = (

@@ -29,6 +29,7 @@ from kdaudit.pipelines.stages.likelihoods import (
     read_entropies,
     read_likelihood,
 )
+from kdaudit.pipelines.stages.membership import Membership, find_membership
 from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
@@ -81,6 +82,8 @@ class Audited(NamedTuple):
     """What the predictor was found to be worth, or why there is none."""
     risk: NDArray[np.float64] | None
     """Risk of each example, where there is a predictor: float64 (examples,)."""
+    membership: Membership
+    """Nothing if it was not asked for."""
     entropies: EntropyPoints
     """Entropy against log-probability of a sample of examples, by model."""
     notes: list[Note]
@@ -116,6 +119,7 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
         measured,
         read_prediction(work),
         read_risk(work),
+        Membership({}, []) if config.attacks.membership is None else find_membership(work),
         read_entropies(work),
         work.notes,
         _family(work, measured, suffixes),

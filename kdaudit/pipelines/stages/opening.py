@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.attacks import ATTACKS, attacks_of
-from kdaudit.config.attacks import AttacksConfig
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
@@ -127,13 +126,16 @@ def opened(
             merged,
             chats,
             executor,
-            scoring_of(config.attacks) if isinstance(config, AuditConfig) else None,
+            scoring_of(config) if isinstance(config, AuditConfig) else None,
         )
         yield Opened(work, sources)
 
 
-def scoring_of(attacks: AttacksConfig) -> Scoring | None:
-    """The scoring pass that attacks ask for; None if none does."""
-    if attacks.sampled is None:
+def scoring_of(config: AuditConfig) -> Scoring | None:
+    """The scoring pass that an audit's attacks ask for; None if none does."""
+    attacks = config.attacks
+    membership = attacks.membership is not None and config.holdout is not None
+    if attacks.sampled is None and not membership:
         return None
-    return Scoring(attacks.sample, Sampling(attacks.sampled.temperature, attacks.sampled.top_k))
+    sampled = attacks.sampled
+    return Scoring(attacks.sample, None if sampled is None else Sampling(sampled.temperature, sampled.top_k))

@@ -76,7 +76,7 @@ def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResul
             *accepted_notes(leaked.accepted),
             *notes,
             *_missing(audited),
-            *attack_notes(attacks),
+            *attack_notes(audited, attacks),
             *audited.prediction.notes,
         ],
     )

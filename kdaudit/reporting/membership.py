@@ -1,0 +1,91 @@
+"""Membership inference as the page tells it: a row for each model, and what its figures are worth."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kdaudit.schemas.attacks import AgainstTeacher, MembershipResult
+from kdaudit.schemas.results import AuditResults, ModelResult
+
+_WORDS = {
+    "loss": "loss",
+    "zlib": "loss over zlib size",
+    "min_k": "Min-K%",
+    "min_k_plus_plus": "Min-K%++",
+    "reference": "loss against the",
+    "ez": "EZ-MIA against the",
+}
+
+
+def score_words(name: str) -> str:
+    """A score's name for readers."""
+    kind, _, reference = name.partition("_")
+    return _WORDS[name] if name in _WORDS else f"{_WORDS[kind]} {reference}"
+
+
+class MembershipRow(NamedTuple):
+    """One model."""
+
+    name: str
+    model: ModelResult
+    found: MembershipResult
+
+    @property
+    def true_positives(self) -> list[tuple[float, float, float] | None]:
+        """Share of members that the best score recognizes at 1% and 0.1% false positives, with interval."""
+        rates = self.found.score[self.found.best.score].tpr_at_fpr
+        return [rates["0.01"], rates["0.001"]]
+
+
+class MembershipTable(NamedTuple):
+    """All models."""
+
+    rows: list[MembershipRow]
+    scores: list[str]
+    """Names of all scores, in the order of the first model that has them."""
+
+    @property
+    def first(self) -> MembershipResult:
+        """What holds for every model: how much was compared, and the text alone."""
+        return self.rows[0].found
+
+    @property
+    def text_differs(self) -> bool:
+        """Whether text alone tells members from the holdout."""
+        ends = self.first.blind_ci95
+        return ends is not None and ends[0] is not None and ends[0] > 0.5
+
+    @property
+    def explained(self) -> list[str]:
+        """Models whose figures say nothing of membership."""
+        return [row.name for row in self.rows if row.found.explained_by_text]
+
+    @property
+    def sentences(self) -> list[str]:
+        """For each student, whether distillation lowers what the teacher tells."""
+        return [
+            _against(row.name, row.found.against_teacher)
+            for row in self.rows
+            if row.found.against_teacher is not None
+        ]
+
+
+def membership_table(results: AuditResults) -> MembershipTable | None:
+    """None if membership was not measured of any model."""
+    rows = [
+        MembershipRow(name, model, found.membership)
+        for name, model in results.models.items()
+        if (found := results.attacks.get(name)) is not None and found.membership is not None
+    ]
+    scores = dict.fromkeys(name for row in rows for name in row.found.score)
+    return MembershipTable(rows, [*scores]) if rows else None
+
+
+def _against(name: str, found: AgainstTeacher) -> str:
+    low, high = found.ci95
+    outcome = "no different from the teacher's within its interval"
+    if high is not None and high < 0:
+        outcome = "lower than the teacher's"
+    elif low is not None and low > 0:
+        outcome = "higher than the teacher's"
+    return f"{name}: {outcome}, by {score_words(found.score)}"
