@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from kdaudit.config.distill import DistillConfig
     from kdaudit.config.screen import ScreenConfig
     from kdaudit.errors import KdauditError, RunError, UsageError
-    from kdaudit.pipelines.api import Distillation, Run, Screening, audit, distill, open_run, screen
+    from kdaudit.pipelines.api import (
+        Distillation,
+        Run,
+        Screening,
+        audit,
+        compare,
+        distill,
+        open_run,
+        screen,
+    )
 
 __all__ = [
     "AuditConfig",
@@ -34,6 +43,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "audit",
+    "compare",
     "distill",
     "open_run",
     "screen",

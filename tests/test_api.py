@@ -31,6 +31,7 @@ PROMISED = {
     "UsageError",
     "__version__",
     "audit",
+    "compare",
     "distill",
     "open_run",
     "screen",

@@ -51,6 +51,25 @@ class LeakSpan(NamedTuple):
 _Row = TypeVar("_Row", LeakText, LeakSpan)
 
 
+def read_leak_table(run_dir: Path) -> pa.Table:
+    """What leaks are matched by, of all leaks: ids, places, texts and tags.
+
+    Raises:
+        RunStateError: it is missing or damaged.
+    """
+    path = run_dir / layout.LEAKS
+    try:
+        with open_regular(path) as file:
+            return pq.read_table(
+                file, columns=["example_id", "document_id", "offset", "prefix", "suffix", "tags"]
+            )
+    except (OSError, pa.ArrowException) as error:
+        raise RunStateError(
+            f"{path}: cannot be read ({reason(error)})",
+            fix="run `kdaudit run` again to finish or fix the audit",
+        ) from error
+
+
 def read_leak_texts(run_dir: Path, example_ids: Iterable[int]) -> dict[int, LeakText]:
     """The texts of the named leaks and what each model said, by example id.
 

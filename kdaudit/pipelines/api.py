@@ -31,6 +31,7 @@ from kdaudit.runs.verify import check_files
 from kdaudit.schemas.attacks import AttackResults
 
 if TYPE_CHECKING:
+    from kdaudit.schemas.compared import CompareResults
     from kdaudit.schemas.distillation import DistillRecord
     from kdaudit.schemas.results import AuditResults
     from kdaudit.schemas.screening import ScreenRecord
@@ -300,6 +301,30 @@ def distill(
     from kdaudit.distillation.lab import run_distill  # imports torch and transformers
 
     return Distillation(folder, run_distill(loaded, folder, progress=report, warn=_LOGGER.warning))
+
+
+def compare(old: Run | PathLike, new: Run | PathLike, *, out: PathLike | None = None) -> CompareResults:
+    """Compare two finished audits of one corpus, which may have grown; neither is changed.
+
+    Args:
+        old: the earlier one, or its path.
+        new: the later one.
+        out: a folder for compare.json and both pages; None writes nothing.
+
+    Returns:
+        What changed; `not_accepted` counts new leaks that the new run's accepted.yaml does not name.
+
+    Raises:
+        RunStateError: a run cannot be read, or they cannot be compared.
+
+    """
+    from kdaudit.pipelines.compare import compare_runs, write_compared
+
+    old_dir, new_dir = (one.path if isinstance(one, Run) else Path(one) for one in (old, new))
+    results = compare_runs(old_dir, new_dir)
+    if out is not None:
+        write_compared(results, old_dir, new_dir, Path(out))
+    return results
 
 
 def open_run(path: PathLike) -> Run:

@@ -6,6 +6,7 @@
     a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
     a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
     several audits   trainings.json, trainings.html
+    two audits       compare.json, compare.html, compare.public.html
 
 Names are relative to the folder, with forward slashes. Shard n of a folder belongs to shard n of the
 examples, row by row; scores/ are of a sample and do not. The columns of an attack are its own
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-RUNS, SCREENINGS, DISTILLATIONS = "runs", "screened", "distilled"
+RUNS, SCREENINGS, DISTILLATIONS, COMPARISONS = "runs", "screened", "distilled", "compared"
 """Folders of the working directory in which those that no place is named for are made, by their names."""
 
 MANIFEST = "manifest.json"
@@ -65,6 +66,10 @@ KEPT, KEPT_COUNTS = "kept", "kept.json"
 SCREEN_REPORT, PUBLIC_SCREEN_REPORT = "screen.html", "screen.public.html"
 SCREEN_PAGES = (SCREEN_REPORT, PUBLIC_SCREEN_REPORT)
 
+COMPARISON, COMPARE_REPORT, PUBLIC_COMPARE_REPORT = "compare.json", "compare.html", "compare.public.html"
+COMPARE_FILES = (COMPARISON, COMPARE_REPORT, PUBLIC_COMPARE_REPORT)
+"""What changed between two audits, in a folder of its own."""
+
 TRAININGS, TRAININGS_REPORT = "trainings.json", "trainings.html"
 """What several audits of one corpus show together, in a folder of its own."""
 
@@ -81,7 +86,7 @@ TEACHER, WINDOWS, CHECKPOINTS = "teacher", "windows", "checkpoints"
 """Folders of a distillation; an audit's teacher has the first as its name."""
 
 _PRIVATE = re.compile(
-    r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|screen\.(json|html)"
+    r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|(screen|compare)\.(json|html)"
     r"|((holdout|generated)/)?(examples/.*|summary\.json|part-\d+\.parquet)"
     r"|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
     r"|distill\.json|hard_corpus.*\.parquet"

@@ -52,6 +52,13 @@ NoteCode = Literal[
     "accepted_expired",
     "accepted_unmatched",
     "accepted_over_broad",
+    # A comparison of two runs.
+    "leaks_alone",
+    "no_counterpart",
+    "attack_not_compared",
+    "other_sample",
+    "same_weights_differ",
+    "accepted_as_judged",
     # Other attacks than exact greedy extraction.
     "attack_not_run",
     "membership_not_measured",

@@ -25,6 +25,7 @@
     results.py       that -> results.json
     attack_results.py  the same of attacks beside exact greedy extraction
     leak_table.py    that -> leaks.parquet
+    differences.py   two runs -> settings, versions and models that differ
     judging.py       leaks, accepted ones -> the gate's verdict
     flagging.py      risks -> flagged.parquet of a screening
     tradeoff.py      risks -> what a screening would flag for each recall
