@@ -178,11 +178,11 @@ CASES = {
         [
             "config",
             *(f"{text}scores/{name}" for name in ("teacher", "baseline", "soft", "hard") for text in _TEXTS),
-            "results",
+            *_LAST,
         ],
     ),
     "a smaller sample": Case(
-        lambda config: config.update(attacks={"sample": 5}), ["config", *_SAMPLES, "results"]
+        lambda config: config.update(attacks={"sample": 5}), ["config", *_SAMPLES, *_LAST]
     ),
     "a gate": Case(lambda config: config.update(gate={"max_rate": 0.5}), ["config", *_LAST]),
     "a title": Case(lambda config: config.update(report={"title": "Ours"}), ["config", "report"]),

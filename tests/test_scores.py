@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import toys
 from oracles import sampled as oracle
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
+from kdaudit import open_run
 from kdaudit.attacks.scored import score_rows
+from kdaudit.config.yaml.loading import load_audit
+from kdaudit.errors import RunStateError
 from kdaudit.inference import Batch, EngineOptions, Ragged, Sampling
 from kdaudit.inference.scoring.softmax import Softmax
 from kdaudit.inference.transformers import TransformersEngine
+from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.stages.scores import draw
 from kdaudit.runs.layout import SCORES_SCHEMA
 
@@ -136,3 +143,100 @@ def test_more_that_is_certain_moves_few_others() -> None:
 
 def test_nothing_at_all_is_a_sample_too() -> None:
     assert draw(2, np.array([0, 1]), 5, 1)["weight"].to_pylist() == [1.0, 1.0]
+
+
+class Audit(NamedTuple):
+    """An audit of the toy models with a small sample, and its results."""
+
+    folder: Path
+    run: Path
+    results: Any
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    folder = tmp_path_factory.mktemp("audit")
+    path = toys.write_audit(folder, attacks={"sample": 9, "sampled": {"top_k": 250, "queries": [1, 10**18]}})
+    config = load_audit(path, ["predictor.enabled=false"])
+    run_audit(config, folder / "run", fresh=False, progress=lambda *_: None, warn=lambda _: None)
+    return Audit(folder, folder / "run", json.loads((folder / "run" / "results.json").read_text()))
+
+
+def explicit(audit: Audit, name: str) -> dict[int, float]:
+    """ln of the probability that sampling gives each example's suffix, by a plain pass for each."""
+    model = AutoModelForCausalLM.from_pretrained(audit.folder / name).eval()
+    table = pq.read_table(audit.run / "examples")
+    return {
+        row["example_id"]: sum(
+            oracle.drawn(
+                model,
+                row["token_ids"][: toys.PREFIX],
+                row["token_ids"][toys.PREFIX :],
+                vocabulary=toys.VOCABULARY,
+                temperature=1.0,
+                top_k=250,
+            )
+        )
+        for row in table.to_pylist()
+    }
+
+
+@pytest.mark.parametrize("name", ["teacher", "hard"])
+def test_an_audit_scores_what_is_memorized_and_a_sample_of_the_rest(audit: Audit, name: str) -> None:
+    found, expected = open_run(audit.run).scores(name), explicit(audit, name)
+    ids = found["example_id"].to_pylist()
+    memorized = {
+        row["example_id"]
+        for model in audit.results["models"]
+        for row in open_run(audit.run).attack("greedy", model).to_pylist()
+        if row["memorized"]
+    }
+    assert len(memorized) == 11
+    assert set(ids) >= memorized
+    assert len(ids) == 11 + 9
+    assert sum(found["weight"].to_pylist()) == pytest.approx(len(expected)) == pytest.approx(31)
+    assert found["sampled_log_probability"].to_pylist() == pytest.approx(
+        [expected[one] for one in ids], rel=1e-5
+    )
+    assert open_run(audit.run).scores(name, holdout=True)["weight"].to_pylist() == pytest.approx([10 / 9] * 9)
+
+
+@pytest.mark.parametrize("name", ["teacher", "hard"])
+def test_the_results_hold_the_weighted_rates(audit: Audit, name: str) -> None:
+    scores, sampled = open_run(audit.run).scores(name), audit.results["attacks"][name]["sampled"]
+    p_z = [math.exp(one) for one in scores["sampled_log_probability"].to_pylist()]
+    weights = scores["weight"].to_pylist()
+    assert (sampled["examples"], sampled["scored"]) == (31, 20)
+    assert [(one["p"], one["queries"]) for one in sampled["curve"]] == [
+        (p, queries) for p in (0.1, 0.5, 0.9) for queries in (1, 10**18)
+    ]
+    for one in sampled["curve"]:
+        least = 1 - (1 - one["p"]) ** (1 / one["queries"]) if one["queries"] == 1 else 1e-17
+        rate = sum(weight for weight, p in zip(weights, p_z, strict=True) if p >= least) / 31
+        assert one["rate"] == pytest.approx(rate)
+        assert one["ci95"][0] <= rate <= one["ci95"][1]
+        assert one["ci95_by_document"] is None
+    rates = [one["rate"] for one in sampled["curve"]]
+    assert 0 < max(rates) < 1
+
+
+def test_each_leak_has_its_expected_queries_under_each_model_for_the_owner_alone(audit: Audit) -> None:
+    leaks = open_run(audit.run).leaks().to_pylist()
+    assert leaks
+    for name in ("teacher", "baseline", "soft", "hard"):
+        expected = explicit(audit, name)
+        for leak in leaks:
+            (told,) = [one["expected_queries"] for one in leak["models"] if one["name"] == name]
+            p_z = math.exp(expected[leak["example_id"]])
+            assert told == (pytest.approx(1 / p_z, rel=1e-4) if p_z else math.inf)
+    assert "Samples until one holds the text" in (audit.run / "report.html").read_text()
+    assert "Samples until one holds the text" not in (audit.run / "report.public.html").read_text()
+
+
+def test_what_no_attack_asked_for_is_refused_by_name(audit: Audit, tmp_path: Path) -> None:
+    run = open_run(audit.run)
+    with pytest.raises(ValueError, match="model 'nobody' is not one of this run's: teacher"):
+        run.scores("nobody")
+    bare = shutil.copytree(audit.run, tmp_path / "bare", ignore=shutil.ignore_patterns("scor*"))
+    with pytest.raises(RunStateError, match=r"attacks\.sampled"):
+        open_run(bare).scores("hard")

@@ -27,6 +27,8 @@ class Continuation(NamedTuple):
     """Suffix tokens reproduced before the first difference."""
     continuation: str
     """Greedy."""
+    expected_queries: float | None = None
+    """Samples until one is the suffix, on average; infinite where none can be, None where it is not known."""
 
 
 class LeakText(NamedTuple):

@@ -4,8 +4,9 @@
     examples.py  rows of a run as an attack is given them
     greedy.py    exact greedy extraction
     near_verbatim.py  greedy continuations that differ in a few tokens
-    scored.py    what the scoring pass keeps of each example, which other attacks follow from
-    membership.py  scores that tell what was trained on, from the scoring pass
+    scored.py    what the scoring pass keeps of each example, which the following attacks take
+    sampled.py   sampling instead of greedy decoding
+    membership.py  scores that tell what was trained on
 
 An attack is one file, its schema in it, and one line of `ATTACKS`, or of `attacks_of` where it has settings.
 """

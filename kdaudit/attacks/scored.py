@@ -33,6 +33,20 @@ def score_rows(scores: Scores, examples: Batch) -> pa.Table:
     return pa.table(arrays, schema=SCORES_SCHEMA)
 
 
+def of_sample(rows: pa.Table, sample: pa.Table) -> pa.Table:
+    """Scores of a sample, by example id, with what each example stands for behind the id.
+
+    Args:
+        rows: columns of `SCORES_SCHEMA`, of the sample and maybe of others, in any order.
+        sample: rows of `SCORE_SAMPLE_SCHEMA`, by example id.
+
+    """
+    ids = rows["example_id"].to_numpy()
+    places = np.argsort(ids, kind="stable")
+    found = rows.take(places[np.isin(ids[places], sample["example_id"].to_numpy())])
+    return found.add_column(1, sample.schema.field("weight"), sample["weight"])
+
+
 class _Suffixes:
     """Where the targets' tokens stand among all that have a score.
 

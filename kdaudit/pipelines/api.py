@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.attacks import ATTACKS
+from kdaudit.attacks import ATTACKS, NearVerbatim
+from kdaudit.attacks.scored import of_sample
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.paths import check_paths
@@ -28,7 +29,6 @@ from kdaudit.reporting.screening import read_record
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
 from kdaudit.runs.verify import check_files
-from kdaudit.schemas.attacks import AttackResults
 
 if TYPE_CHECKING:
     from kdaudit.schemas.compared import CompareResults
@@ -115,13 +115,38 @@ class Run(_Folder):
             RunStateError: the run holds no such table, or not all of it.
 
         """
-        others = AttackResults.model_fields if self.results.attacks else ()
+        others = [NearVerbatim.name] if self.results.attacks else []
         names = [*(attack.name for attack in ATTACKS), *others]
         if name not in names:
             raise ValueError(f"attack {name!r} is not one of this run's: {', '.join(names)}")
-        if model not in self.results.models:
-            raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
+        self._check_model(model)
         return self._shards(layout.attack(name, model), _side_text(holdout=holdout, generated=generated))
+
+    def scores(self, model: str, *, holdout: bool = False) -> pa.Table:
+        """What a model makes of each token of a sample's suffixes, by example id.
+
+        Columns: example_id; weight, the examples that it stands for; of the suffix's tokens
+        log_probabilities, means and variances of ln p over the next-token distribution;
+        prefix_log_probability, the sum of ln p over the prefix; sampled_log_probability, ln of the
+        probability that sampling gives the suffix.
+
+        Args:
+            model: "teacher", "baseline" ("baseline-1", ...) or a student's name.
+            holdout: of the holdout instead of the corpus.
+
+        Raises:
+            ValueError: there is no such model.
+            RunStateError: the run holds no such table: no attack that takes it ran on this model.
+
+        """
+        self._check_model(model)
+        text = _side_text(holdout=holdout, generated=False)
+        folder, sample = (
+            name if text is None else layout.beside_corpus(text, name)
+            for name in (layout.scores(model), layout.SCORE_SAMPLE)
+        )
+        asked = self._table(sample, "run the audit with attacks.sampled")
+        return of_sample(self._joined(folder, text), asked)
 
     def leaks(self) -> pa.Table:
         """The examples that a student memorized, with their text, continuations, classes and tags."""
@@ -136,9 +161,24 @@ class Run(_Folder):
         """
         return self._table(layout.RISK, "the run has no risk predictor; results.notes says why")
 
+    def _check_model(self, model: str) -> None:
+        if model not in self.results.models:
+            raise ValueError(f"model {model!r} is not one of this run's: {', '.join(self.results.models)}")
+
     def _shards(self, folder: str, text: str | None) -> pa.Table:
         """All shards of a folder of the corpus, or of a text beside it: a row for each of its examples."""
-        place = self.path / (folder if text is None else layout.beside_corpus(text, folder))
+        place = folder if text is None else layout.beside_corpus(text, folder)
+        table, wanted = self._joined(place, text), self._examples(text)
+        if len(table) != wanted:
+            raise RunStateError(
+                f"{self.path / place}: holds {len(table):,} examples, and the audit had {wanted:,}",
+                fix="`kdaudit verify` says what was changed",
+            )
+        return table
+
+    def _joined(self, folder: str, text: str | None) -> pa.Table:
+        """All shards of a folder, in their order."""
+        place = self.path / folder
         found = [path for path in place.glob("*") if layout.is_shard(path.name)]
         if not found:
             raise RunStateError(
@@ -146,15 +186,8 @@ class Run(_Folder):
                 fix=f"finish the audit with kdaudit.audit{'' if text is None else f', with {text} named'}",
             )
         found.sort(key=lambda path: layout.shard_number(path.name))
-        rows = [_read(path) for path in found]
-        there, wanted = sum(map(len, rows)), self._examples(text)
-        if there != wanted:
-            raise RunStateError(
-                f"{place}: holds {there:,} examples, and the audit had {wanted:,}",
-                fix="`kdaudit verify` says what was changed",
-            )
         try:
-            return pa.concat_tables(rows)
+            return pa.concat_tables(_read(path) for path in found)
         except pa.ArrowException as error:
             raise RunStateError(
                 f"{place}: its shards have different columns", fix="`kdaudit verify` says what was changed"

@@ -7,9 +7,11 @@ The public page's cards are made without the texts at hand: `text` is then None,
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from kdaudit.analysis.leaks import Continuation, LeakText
+from kdaudit.reporting.formatting import count, significant
 from kdaudit.reporting.personal_data_counts import kind_words, tag_words
 from kdaudit.reporting.shown_text import Cut, show_head, show_tail
 from kdaudit.schemas.result import LeakClass
@@ -18,6 +20,8 @@ from kdaudit.schemas.results import Leak
 TEXT_LIMIT = 600
 """Bytes of the page that a prefix or a suffix may take, or a continuation, escapes included, so that no text
 can blow the page up: 200 leaks of an audit of up to seven models stay under 1 MB."""
+_MANY = 1_000_000_000
+"""Samples, of which no reader needs the number."""
 _SAID, _LINE, _LEAST = 2250, 250, 80
 """Bytes for all that models say of a leak; what a line of it takes beside its text; the least for that."""
 
@@ -47,6 +51,13 @@ class NearMiss(NamedTuple):
     other: Cut
 
 
+class Queries(NamedTuple):
+    """How many samples of a model it takes to have the suffix, on average."""
+
+    model: str
+    words: str
+
+
 class QuotedText(NamedTuple):
     """A leak's text and the models' continuations."""
 
@@ -54,6 +65,8 @@ class QuotedText(NamedTuple):
     prefix: Cut
     suffix: Cut
     near_misses: list[NearMiss]
+    queries: list[Queries]
+    """The fewest first; empty if sampling was not measured."""
 
 
 class LeakCard(NamedTuple):
@@ -151,7 +164,19 @@ def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
         show_tail(text.prefix, TEXT_LIMIT),
         show_head(text.suffix, TEXT_LIMIT),
         misses,
+        _queries(text.models),
     )
+
+
+def _queries(models: Sequence[Continuation]) -> list[Queries]:
+    known = [(one.expected_queries, one.name) for one in models if one.expected_queries is not None]
+    return [Queries(name, _queries_words(number)) for number, name in sorted(known, key=lambda one: one[0])]
+
+
+def _queries_words(number: float) -> str:
+    if number == inf:
+        return "never"
+    return significant(number, 2) if number < _MANY else f"over {count(_MANY)}"
 
 
 def _near_miss(continuation: Continuation, suffix: str, limit: int) -> NearMiss:

@@ -15,7 +15,7 @@ from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.membership import MembershipTable, membership_table
 from kdaudit.reporting.missing_reasons import has_teacher
-from kdaudit.reporting.other_attacks import AttackRow, attack_rows
+from kdaudit.reporting.other_attacks import AttackRow, SampledRow, attack_rows, sampled_rows
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
@@ -69,6 +69,8 @@ class Page(NamedTuple):
     """Empty if exact greedy extraction alone ran."""
     membership: MembershipTable | None
     """None if it was not measured."""
+    sampled: list[SampledRow]
+    """A row a model and p; empty if sampling was not measured."""
     tagged: Tagged
     accepted: AcceptedPart | None
     """None where the gate names no accepted leaks."""
@@ -82,6 +84,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
     Its title comes from `public_title`.
     """
     shares, combinations, figures = inheritance(results), regions(results), key_figures(results)
+    attacks = attack_rows(results)
     return Page(
         public=isinstance(results, PublicResults),
         title=_title(title),
@@ -106,7 +109,8 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         entropy_panels=entropy_panels(results.curves),
         entropy_rows=entropy_rows(results.curves),
         missing=_missing(figures),
-        attacks=attack_rows(results),
+        attacks=attacks,
+        sampled=sampled_rows(attacks),
         membership=membership_table(results),
         tagged=tagged,
         accepted=accepted_part(results, public=isinstance(results, PublicResults)),

@@ -352,7 +352,12 @@ LEAKS_SCHEMA = pa.schema(
             "models",  # every audited model, memorizing or not
             pa.list_(
                 pa.struct(
-                    [("name", pa.string()), ("matched_tokens", pa.int16()), ("continuation", pa.string())]
+                    [
+                        ("name", pa.string()),
+                        ("matched_tokens", pa.int16()),
+                        ("continuation", pa.string()),
+                        ("expected_queries", pa.float64()),  # samples until one is the suffix, on average;
+                    ]  # infinite where none can be, null where it is not known
                 )
             ),
         ),

@@ -38,6 +38,38 @@ class NearVerbatimResult(Result):
     """Of a student, if teacher and baselines were attacked too."""
 
 
+class SampledPoint(Result):
+    """Examples of which so many samples hold the suffix with a probability of p or more."""
+
+    queries: int
+    """n."""
+    p: float
+    rate: float
+    """Of all examples; from a sample of them, weighted."""
+    ci95: Interval
+    """Clopper-Pearson where all examples are scored; else that of both strata, combined by squares."""
+    ci95_by_document: Interval | None = None
+    """Only where all examples are scored."""
+
+
+class SampledResult(Result):
+    """(n, p)-discoverable extraction: what sampling gives within some queries."""
+
+    temperature: float
+    top_k: int | None
+    """Tokens that can be drawn; None: all."""
+    examples: int
+    """All that the rates are of."""
+    scored: int
+    """Of these, how many were: all that a model memorizes, and a sample of the others."""
+    curve: list[SampledPoint]
+    """By p, then by queries."""
+
+    def at(self, queries: int, p: float) -> SampledPoint | None:
+        """The point of so many queries and this p."""
+        return next((one for one in self.curve if (one.queries, one.p) == (queries, p)), None)
+
+
 class MembershipScore(Result):
     """How well one score tells members from non-members."""
 
@@ -101,5 +133,6 @@ class AttackResults(Result):
     """What attacks beside exact greedy extraction found of a model; each None if it was not run."""
 
     near_verbatim: NearVerbatimResult | None = None
+    sampled: SampledResult | None = None
     membership: MembershipResult | None = None
     """None without a holdout too; a note says so."""

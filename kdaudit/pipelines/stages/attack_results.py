@@ -2,55 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.strata import Strata
 from kdaudit.attacks import NearVerbatim
+from kdaudit.attacks.sampled import PROBABILITIES, discoverable
+from kdaudit.config.attacks import SampledConfig
 from kdaudit.pipelines.stages.attacked import Attacked
-from kdaudit.pipelines.stages.measured import Audited
-from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult
+from kdaudit.pipelines.stages.measured import Audited, Drawn, Measured
+from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult, SampledPoint, SampledResult
 from kdaudit.schemas.notes import Note
 
 
 def attack_results(audited: Audited) -> dict[str, AttackResults]:
     """By model; empty if only exact greedy extraction ran."""
-    asked = audited.config.attacks.near_verbatim
-    if asked is None and not audited.membership.results:
+    asked = audited.config.attacks
+    if asked.near_verbatim is None and asked.sampled is None and not audited.membership.results:
         return {}
-    near = None if asked is None else NearVerbatim(asked.max_edit_distance)
-    return {
-        name: AttackResults(
-            near_verbatim=None
-            if near is None
-            else _near_verbatim(audited, measured.attacks.get(near.name), near),
-            membership=audited.membership.results.get(name),
-        )
-        for name, measured in audited.measured.items()
-    }
+    return {name: _results(audited, name, one) for name, one in audited.measured.items()}
 
 
 def attack_notes(audited: Audited, attacks: Mapping[str, AttackResults]) -> list[Note]:
     """Which models an attack was not run on, and why, and which figures are not to be relied on."""
-    asked = audited.config.attacks.near_verbatim is not None
-    left = [name for name, found in attacks.items() if asked and found.near_verbatim is None]
-    return [*_not_run(left), *audited.membership.notes]
+    asked = audited.config.attacks
+    near = [name for name, found in attacks.items() if asked.near_verbatim and found.near_verbatim is None]
+    drawn = [name for name, found in attacks.items() if asked.sampled and found.sampled is None]
+    return [*_not_run(near, drawn), *audited.membership.notes]
 
 
-def _not_run(left: list[str]) -> list[Note]:
-    if not left:
-        return []
-    text = (
-        f"Near-verbatim extraction was not run on {', '.join(left)}: it compares token ids, and "
-        "a model behind an endpoint or with a tokenizer of its own gives none that can be compared."
+def _not_run(near: list[str], drawn: list[str]) -> list[Note]:
+    texts = []
+    if near:
+        texts.append(
+            f"Near-verbatim extraction was not run on {', '.join(near)}: it compares token ids, and "
+            "a model behind an endpoint or with a tokenizer of its own gives none that can be compared."
+        )
+    if drawn:
+        texts.append(
+            f"Extraction by sampling was not measured of {', '.join(drawn)}: it takes the probability of "
+            "each of the suffix's tokens. An endpoint gives none, and a model with its own tokenizer may "
+            "write the suffix's text in other tokens too."
+        )
+    return [Note(code="attack_not_run", subject="attacks", text=text) for text in texts]
+
+
+def _results(audited: Audited, name: str, measured: Measured) -> AttackResults:
+    asked = audited.config.attacks
+    near = None if asked.near_verbatim is None else NearVerbatim(asked.near_verbatim.max_edit_distance)
+    found = None if near is None else measured.attacks.get(near.name)
+    return AttackResults(
+        near_verbatim=None if near is None or found is None else _near_verbatim(audited, found, near),
+        sampled=None
+        if asked.sampled is None or measured.drawn is None
+        else _sampled(audited, measured.drawn, asked.sampled),
+        membership=audited.membership.results.get(name),
     )
-    return [Note(code="attack_not_run", subject="attacks", text=text)]
 
 
-def _near_verbatim(audited: Audited, found: Attacked | None, near: NearVerbatim) -> NearVerbatimResult | None:
-    if found is None:
-        return None
+def _near_verbatim(audited: Audited, found: Attacked, near: NearVerbatim) -> NearVerbatimResult:
     count, total = int(found.exposed.sum()), len(found.exposed)
     most = int(near.limits(audited.target_lengths).max())
     distances = found.rows["edit_distance"].drop_null().to_numpy()
@@ -63,3 +75,23 @@ def _near_verbatim(audited: Audited, found: Attacked | None, near: NearVerbatim)
         ci95_by_document=audited.family.documents.rate(found.exposed),
         distances=np.bincount(distances, minlength=most + 1).tolist(),
     )
+
+
+def _sampled(audited: Audited, drawn: Drawn, asked: SampledConfig) -> SampledResult:
+    strata = Strata.of(drawn.weights)
+    return SampledResult(
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        examples=strata.examples,
+        scored=len(drawn.example_ids),
+        curve=list(_curve(audited, drawn, strata, asked)),
+    )
+
+
+def _curve(audited: Audited, drawn: Drawn, strata: Strata, asked: SampledConfig) -> Iterator[SampledPoint]:
+    for p in PROBABILITIES:
+        for queries in sorted({*asked.queries}):
+            found = discoverable(drawn.log_probability, queries, p)
+            rate, ci95 = strata.share(found)
+            by_document = None if strata.left else audited.family.documents.rate(found)
+            yield SampledPoint(queries=queries, p=p, rate=rate, ci95=ci95, ci95_by_document=by_document)

@@ -16,12 +16,13 @@ import pyarrow as pa
 from kdaudit.analysis.inheritance import classes
 from kdaudit.analysis.personal_data import find_tags
 from kdaudit.attacks.examples import windows_of
+from kdaudit.attacks.sampled import expected_queries
 from kdaudit.corpus import Example, read_rows
 from kdaudit.inference import MatchedTokens, Tokens
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import reader_of
 from kdaudit.pipelines.stages.attacked import leaked
-from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
@@ -78,12 +79,13 @@ def leaks_table(run: RunStore, audited: Audited, leaks: Sequence[Leak]) -> pa.Ta
     ids = np.array([leak.example_id for leak in leaks], dtype=np.int64)
     said = {name: _continuations(run, name) for name in audited.measured}
     matched = {name: one.corpus.rows["matched_tokens"].to_numpy() for name, one in audited.measured.items()}
+    queries = {name: _expected_queries(one) for name, one in audited.measured.items()}
     tables, after = [layout.LEAKS_SCHEMA.empty_table()], iter(leaks)
     for table in read_examples(run, layout.EXAMPLES, ids):
         examples = read_rows(table, audited.usual)
         places = table.drop_columns("token_ids").to_pylist()
         rows = [
-            _leak_row(audited, next(after), place, example, said, matched)
+            _leak_row(audited, next(after), place, example, said, matched, queries)
             for place, example in zip(places, examples, strict=True)
         ]
         tables.append(
@@ -99,6 +101,7 @@ def _leak_row(
     row: Example,
     said: Mapping[str, Mapping[int, Tokens]],
     matched: Mapping[str, MatchedTokens],
+    queries: Mapping[str, Mapping[int, float]],
 ) -> dict[str, Any]:
     """A row of layout.LEAKS_SCHEMA; `place` is the example's row without its token ids."""
     example, text = leak.example_id, audited.models.decode(row.target)
@@ -113,6 +116,7 @@ def _leak_row(
                 "continuation": _said(audited, one.member, said[name][example], row.target)
                 if example in said[name]
                 else text,
+                "expected_queries": queries[name].get(example),
             }
             for name, one in audited.measured.items()
         ],
@@ -120,6 +124,15 @@ def _leak_row(
         "risk": leak.risk,
         "tags": leak.tags,
     }
+
+
+def _expected_queries(measured: Measured) -> dict[int, float]:
+    """Samples until one is the suffix, on average, by example id; of a sample with all leaks in it."""
+    drawn = measured.drawn
+    if drawn is None:
+        return {}
+    queries = expected_queries(drawn.log_probability)
+    return dict(zip(drawn.example_ids.tolist(), queries.tolist(), strict=True))
 
 
 def _said(audited: Audited, member: AuditedModel, ids: Tokens, target: Tokens) -> str:

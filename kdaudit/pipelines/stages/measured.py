@@ -32,12 +32,24 @@ from kdaudit.pipelines.stages.likelihoods import (
 from kdaudit.pipelines.stages.membership import Membership, find_membership
 from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
+from kdaudit.pipelines.stages.scores import is_sampled, read_scores
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
+
+
+class Drawn(NamedTuple):
+    """How likely sampling is to give the suffixes of a sample of the examples."""
+
+    example_ids: NDArray[np.int64]
+    """int64 (sample,), ascending."""
+    weights: NDArray[np.float64]
+    """Examples that each stands for: float64 (sample,)."""
+    log_probability: NDArray[np.float64]
+    """ln p_z, see `kdaudit.attacks.sampled`: float64 (sample,)."""
 
 
 class Measured(NamedTuple):
@@ -54,6 +66,8 @@ class Measured(NamedTuple):
     checked: Checked
     below_rounding: Flags | None
     """For which examples rounding may decide whether it memorizes them: bool (examples,); None if unknown."""
+    drawn: Drawn | None
+    """None if it was not asked for, or the model gives no probabilities of these tokens."""
 
     @property
     def corpus(self) -> Attacked:
@@ -154,7 +168,15 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
     holdout, generated = (_beside_corpus(work, member, text) for text in layout.SIDE_TEXTS)
     scored = holdout is not None and member.model.behind is None
     likelihood = read_likelihood(work, member) if scored else None
-    return Measured(member, found, holdout, generated, likelihood, checked, near)
+    return Measured(member, found, holdout, generated, likelihood, checked, near, _drawn(work, member))
+
+
+def _drawn(work: Work, member: AuditedModel) -> Drawn | None:
+    if not is_sampled(work, member):
+        return None
+    columns = ["example_id", "sampled_log_probability"]
+    table = read_scores(work, member, columns=columns)
+    return Drawn(*(table[name].to_numpy() for name in (columns[0], "weight", columns[1])))
 
 
 def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | None:

@@ -13,7 +13,7 @@ do not depend on the sample, so weights stand in a file of their own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.scored import score_rows
+from kdaudit.attacks.scored import of_sample, score_rows
 from kdaudit.inference import EngineInfo, Sampling
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
@@ -141,18 +141,22 @@ def score_table(worker: FeatureWorker, work: Work, member: AuditedModel, table: 
     return score_rows(worker.scores(windows, vocabulary, _sampling(work, member)), batch)
 
 
-def read_scores(work: Work, member: AuditedModel, text: Text = CORPUS) -> pa.Table:
-    """A finished model's scores of the sample, by example id: `SCORES_SCHEMA`, the weight behind the id."""
+def read_scores(
+    work: Work, member: AuditedModel, text: Text = CORPUS, columns: Sequence[str] = SCORES_SCHEMA.names
+) -> pa.Table:
+    """A finished model's scores of the sample, by example id, the weight behind the id.
+
+    Args:
+        work: the run.
+        member: the model.
+        text: which is scored.
+        columns: of `SCORES_SCHEMA`, the id among them.
+
+    """
     run = work.run
-    sample = run.read_table(text.sample)
-    shards = [run.read_table(shard) for shard in run.shards(text.scores(member.name))]
-    rows = pa.concat_tables(
-        [SCORES_SCHEMA.empty_table(), *(shard.replace_schema_metadata() for shard in shards)]
-    )
-    ids = rows["example_id"].to_numpy()
-    places = np.argsort(ids, kind="stable")
-    found = rows.take(places[np.isin(ids[places], sample["example_id"].to_numpy())])
-    return found.add_column(1, SCORE_SAMPLE_SCHEMA.field("weight"), sample["weight"])
+    shards = [run.read_table(shard, [*columns]) for shard in run.shards(text.scores(member.name))]
+    rows = pa.concat_tables(shard.replace_schema_metadata() for shard in shards)
+    return of_sample(rows, run.read_table(text.sample))
 
 
 def _memorized(work: Work) -> NDArray[np.int64]:
@@ -168,6 +172,11 @@ def _memorized(work: Work) -> NDArray[np.int64]:
 
 def _size(work: Work) -> int | None:
     return None if work.scoring is None else work.scoring.sample
+
+
+def is_sampled(work: Work, member: AuditedModel) -> bool:
+    """Whether it is known how likely sampling is to give a suffix."""
+    return member.model.behind is None and _sampling(work, member) is not None
 
 
 def _sampling(work: Work, member: AuditedModel) -> Sampling | None:
