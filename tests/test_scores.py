@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import toys
 from oracles import sampled as oracle
+from scipy import stats
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
 from kdaudit import open_run
@@ -21,7 +21,7 @@ from kdaudit.attacks.scored import score_rows
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import RunStateError
 from kdaudit.inference import Batch, EngineOptions, Ragged, Sampling
-from kdaudit.inference.scoring.softmax import Softmax
+from kdaudit.inference.scoring.softmax import Softmax, largest
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.stages.scores import draw
@@ -86,16 +86,24 @@ def test_all_tokens_that_tie_with_the_kth_can_be_drawn() -> None:
     assert found.tolist() == [pytest.approx(1.5 - math.log(total)), *[tied] * 3, -math.inf, found[0]]
 
 
-@pytest.mark.parametrize("top_k", [1, 2, 7, 40, 299, 300, 500, None])
+@pytest.mark.parametrize("top_k", [1, 2, 7, 40, 2999, 3000, 5000, None])
 def test_many_ties_are_as_in_transformers_own_sampling(top_k: int | None) -> None:
     torch.manual_seed(1)
-    logits = torch.randn(40, 300).mul(2).round()
-    targets = torch.randint(0, 300, (40,))
+    logits = torch.randn(40, 3000).mul(2).round()
+    targets = torch.randint(0, 3000, (40,))
     targets[:20] = logits[:20].argmax(-1)
     whole = logits if top_k is None else oracle.TopKLogitsWarper(top_k)(None, logits / 1.5 * 1.5)
     expected = (whole / 1.5).double().log_softmax(-1).gather(-1, targets[:, None])[:, 0].numpy()
-    found = Softmax(300, "cpu").sampled(logits, targets, Sampling(1.5, top_k))
+    found = Softmax(3000, "cpu").sampled(logits, targets, Sampling(1.5, top_k))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("width", [7, 64, 300, 2600, 2700])
+def test_the_largest_are_those_of_a_whole_sort(width: int) -> None:
+    torch.manual_seed(2)
+    for logits in (torch.randn(30, width), torch.randn(30, width).mul(2).round()):
+        for count in {1, 2, min(41, width), width}:
+            assert torch.equal(largest(logits, count), logits.sort(-1, descending=True).values[:, :count])
 
 
 def test_without_sampling_nothing_is_said_of_it(tmp_path: Path) -> None:
@@ -165,7 +173,7 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 def explicit(audit: Audit, name: str) -> dict[int, float]:
     """ln of the probability that sampling gives each example's suffix, by a plain pass for each."""
     model = AutoModelForCausalLM.from_pretrained(audit.folder / name).eval()
-    table = pq.read_table(audit.run / "examples")
+    table = open_run(audit.run).examples()
     return {
         row["example_id"]: sum(
             oracle.drawn(
@@ -240,3 +248,36 @@ def test_what_no_attack_asked_for_is_refused_by_name(audit: Audit, tmp_path: Pat
     bare = shutil.copytree(audit.run, tmp_path / "bare", ignore=shutil.ignore_patterns("scor*"))
     with pytest.raises(RunStateError, match=r"attacks\.sampled"):
         open_run(bare).scores("hard")
+
+
+def test_a_text_is_sampled_as_often_as_its_probability_says(tmp_path: Path) -> None:
+    """By transformers' own sampling; tests/benchmarks/sampled_continuations.py asks vLLM the same."""
+    model, sampling, samples = toys.save_model(tmp_path, 1), Sampling(0.8, 20), 1500
+    prompts = batch_of([(6, 2)] * 4).prompts
+    torch.manual_seed(7)
+    said = [
+        model.generate(
+            torch.tensor(prompt[None].astype(np.int64)),
+            attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+            do_sample=True,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            max_new_tokens=2,
+            min_new_tokens=2,
+            num_return_sequences=samples + 1,
+            pad_token_id=0,
+            eos_token_id=None,
+        )[:, len(prompt) :].numpy()
+        for prompt in prompts
+    ]
+    targets = Ragged.of(one[-1] for one in said)  # drawn too, and not counted
+    examples = Batch(np.arange(4), prompts, targets)
+    options = EngineOptions("transformers", str(tmp_path), 60, "float32")
+    scores = TransformersEngine(options._asdict()).score(prompts.followed_by(targets), sampling)
+    for log_p, drawn in zip(
+        score_rows(scores, examples)["sampled_log_probability"].to_pylist(), said, strict=True
+    ):
+        count = int((drawn[:-1] == drawn[-1]).all(1).sum())
+        low, high = stats.binom.interval(0.9999, samples, math.exp(log_p))
+        assert low <= count <= high
+        assert count, "an event that never happens tells nothing"

@@ -22,6 +22,10 @@ Floats = NDArray[np.float64]
 _CHUNK, _CHUNK_GPU = 1 << 17, 1 << 25
 """Numbers in one buffer: on a CPU what a core's cache holds, for each core; on a GPU what keeps it busy."""
 _BUFFERS = 4
+_AT_ONCE = 16
+"""Chunks whose top k are taken together: little is written then, and what small steps cost is shared."""
+_BLOCK = 64
+"""Columns that `largest` looks at together."""
 
 
 class Sums(NamedTuple):
@@ -141,27 +145,27 @@ class Softmax:
         import torch
 
         found = torch.empty(len(logits), dtype=self._wide, device=logits.device)
-        for rows in self._chunks(len(logits)):
+        for rows in self._chunks(len(logits), _AT_ONCE if sampling.top_k else 1):
             found[rows] = self._drawn(logits[rows, : self._width], targets[rows, None], sampling)
         return found.cpu().numpy().astype(np.float64)
 
     def _drawn(self, logits: torch.Tensor, targets: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         import torch
 
-        logits = logits.float()
+        logits, top_k = logits.float(), sampling.top_k
         own = logits.gather(-1, targets)
-        if sampling.top_k is None or sampling.top_k >= self._width:
+        if top_k is None or top_k >= self._width:
             return self._log_share(own, logits, sampling.temperature)
-        drawn = torch.full((len(logits),), -np.inf, dtype=self._wide, device=logits.device)
-        inside = (logits > own).sum(-1) < sampling.top_k
-        logits, own = logits[inside], own[inside]
-        best = logits.topk(sampling.top_k).values
-        least = best[:, -1:]
-        drawn[inside] = self._log_share(own, best, sampling.temperature)
-        ties = (logits == least).sum(-1) - (best == least).sum(-1)  # with the k-th, beyond the k
-        share = self._log_share(least, best, sampling.temperature).exp()
-        drawn[inside] -= torch.log1p(ties * share)
-        return drawn
+        best = largest(logits, top_k + 1)
+        best, least, after = best[:, :top_k], best[:, top_k - 1], best[:, top_k]
+        drawn = self._log_share(own, best, sampling.temperature)
+        tied = torch.nonzero(after == least)[:, 0]  # others with the k-th, which can be drawn too
+        if len(tied):
+            kth = least[tied, None]
+            others = (logits[tied] == kth).sum(-1) - (best[tied] == kth).sum(-1)
+            share = self._log_share(kth, best[tied], sampling.temperature).exp()
+            drawn[tied] -= torch.log1p(others * share)
+        return drawn.masked_fill_(own[:, 0] < least, -np.inf)
 
     def _log_share(self, own: torch.Tensor, logits: torch.Tensor, temperature: float) -> torch.Tensor:
         """Ln of a softened logit's share among some: (rows, 1) of (rows, columns), to (rows,)."""
@@ -186,8 +190,9 @@ class Softmax:
         sums = _float64(found)
         return PairSums(Sums(*sums[:3]), Sums(*sums[3:6]), sums[6])
 
-    def _chunks(self, positions: int) -> list[slice]:
-        return [slice(start, min(start + self._rows, positions)) for start in range(0, positions, self._rows)]
+    def _chunks(self, positions: int, times: int = 1) -> list[slice]:
+        rows = self._rows * times
+        return [slice(start, min(start + rows, positions)) for start in range(0, positions, rows)]
 
     def _buffers(self, rows: slice) -> list[torch.Tensor]:
         return list(self._scratch[:, : rows.stop - rows.start])
@@ -209,6 +214,26 @@ class Softmax:
         torch.mul(weights, below, out=spare)
         rest = torch.stack([spare.sum(-1), below.gather(-1, targets[:, None])[:, 0]])
         return torch.cat([weights.sum(-1, dtype=self._wide)[None], rest.to(self._wide)])
+
+
+def largest(logits: torch.Tensor, count: int) -> torch.Tensor:
+    """The largest numbers of each row, descending: (rows, count).
+
+    They are in as many blocks of columns as there are numbers: those with the largest maxima. To look into
+    these alone takes a fifth of the time.
+    """
+    import torch
+
+    blocks = logits.shape[1] // _BLOCK
+    if blocks <= count:
+        return logits.topk(count).values
+    inside, behind = (
+        logits[:, : blocks * _BLOCK].reshape(len(logits), blocks, _BLOCK),
+        logits[:, blocks * _BLOCK :],
+    )
+    best = inside.amax(-1).topk(count).indices
+    found = inside.gather(1, best[..., None].expand(-1, -1, _BLOCK)).flatten(1)
+    return torch.cat([found, behind], dim=1).topk(count).values
 
 
 def _float64(found: torch.Tensor) -> NDArray[np.float64]:
