@@ -67,6 +67,8 @@ NO_USAGE_REPORTS = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
 }
 """Environment variables that keep libraries from reporting what is audited. The command line and every worker
 process set them; a program that imports kdaudit decides for itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,8 @@ def number(cell: str) -> float:
 def shingles(text: str) -> set[str]:
     words = re.findall(r"\w+", text.lower())
     return {" ".join(words[k : k + 5]) for k in range(len(words) - 4)}
+
+
+def bare(html: str) -> str:
+    """Everything that a file holds, comments and values of attributes too, as words."""
+    return re.sub(r"[<>=\"']", " ", unescape(html))

@@ -280,6 +280,19 @@ def test_what_is_public_holds_no_text_id_or_path(form: str, name: str, runs: Pat
         assert shingles(Path("mine").read_text()) & leaked
 
 
+def test_accepted_leaks_are_told_as_such(here: Path) -> None:
+    data = small_dict()
+    data["leaks"][0]["accepted"] = True
+    write_run(here / "run", data)
+    results = sarif_of(here / "run", "--key", "k")["runs"][0]["results"]
+    for one in results:
+        accepted = one["properties"]["example"] == data["leaks"][0]["example_id"]
+        assert (one["level"] == "note") == accepted
+        assert one["suppressions"] == ([{"kind": "external"}] if accepted else [])
+    export("run", "--format", "csv", "--key", "k")
+    assert sorted(row[6] for row in rows_of("kdaudit.csv")[1:]) == ["no"] * (len(data["leaks"]) - 1) + ["yes"]
+
+
 def test_the_run_stays_as_it_is(runs: Path, here: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in (runs / "first").iterdir()}
     for form in FORMATS:

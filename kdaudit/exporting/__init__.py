@@ -5,6 +5,7 @@
     sarif.py         leaks for code scanning
     junit.py         the gate's checks as test cases
     spreadsheet.py   leaks as CSV
+    trackers/        figures and the public page for experiment trackers
 
 What is public is made from `PublicResults`, which cannot hold document ids or paths.
 """

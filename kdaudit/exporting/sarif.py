@@ -158,7 +158,8 @@ def _result(
     return {
         "ruleId": finding.kind,
         "ruleIndex": kinds.index(finding.kind),
-        "level": _RULES[finding.kind].level,
+        "level": "note" if finding.leak.accepted else _RULES[finding.kind].level,
+        "suppressions": [{"kind": "external"}] if finding.leak.accepted else [],
         "message": {"text": _message(finding, examples)},
         "locations": [{"physicalLocation": {"artifactLocation": {"uri": quote(location)}, "region": region}}],
         "partialFingerprints": {"primaryLocationLineHash": known},
@@ -172,6 +173,7 @@ def _message(finding: Finding, examples: int) -> str:
         f"Student {quoted(visible(finding.student))} reproduces example {leak.example_id} of {examples:,} "
         f"word for word. {_RULES[finding.kind].short}. {plural(leak.copies, 'occurrence')} in the corpus."
     )
+    lead += " The owner accepts it (accepted.yaml)." if leak.accepted else ""
     if finding.span is None:
         return lead
     held = f" By its form it holds: {', '.join(map(tag_words, leak.tags))}." if leak.tags else ""

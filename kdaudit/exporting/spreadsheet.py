@@ -16,7 +16,7 @@ from typing import NamedTuple
 from kdaudit.exporting.findings import Finding
 from kdaudit.reporting.shown_text import visible
 
-COLUMNS = ("example_id", "fingerprints", "classes", "copies", "risk", "memorized_by")
+COLUMNS = ("example_id", "fingerprints", "classes", "copies", "risk", "memorized_by", "accepted")
 PRIVATE_COLUMNS = ("document_id", "kinds", "prefix", "suffix")
 _FORMULA = re.compile(r"((?:^|[;\t\r\n|\"])\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
@@ -58,6 +58,7 @@ def _public(row: _Row) -> tuple[object, ...]:
         leak.copies,
         leak.risk,
         " ".join(leak.memorized_by),
+        "yes" if leak.accepted else "no",
     )
 
 

@@ -35,6 +35,7 @@ from kdaudit.pipelines.stages.predicting import (
 from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
 from kdaudit.pipelines.stages.scoring import scored_pair, write_features
+from kdaudit.pipelines.stages.tracking import write_to_trackers
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.reporting.render import read_results, render_pages
 from kdaudit.runs import Progress, layout
@@ -78,6 +79,7 @@ def run_audit(
         _write_prediction(work, config, corpus)
         _write_results(work, config, corpus)
         _write_reports(work, config)
+        write_to_trackers(work, config.report)
         work.run.finish()
         return read_results(folder)
 
@@ -192,7 +194,7 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
 def _write_reports(work: Work, config: AuditConfig) -> None:
     run = work.run
     depends = {
-        "report": config.report.model_dump(mode="json"),
+        "report": config.report.model_dump(mode="json", exclude={"trackers"}),
         "results": [run.hash_of(name) for name in (layout.RESULTS, layout.LEAKS)],
     }
     whole = all(run.has(name) for name in layout.AUDIT_PAGES)

@@ -36,11 +36,21 @@ def command(file: Path, overrides: tuple[str, ...]) -> None:
     else:
         config = load_screen(file, overrides) if kind == "screen" else load_audit(file, overrides)
     check_paths(config)
+    _check_trackers(config)
     skipped = preflight(config, hub=False)
     say(one_line(f"{file}: is a valid {_what(config)}, named {config.name}"))
     say("  checked: keys, values, the texts' first rows, the models' headers; no weights were read")
     for what in skipped:
         say(f"  {one_line(f'not checked: {what}')}")
+
+
+def _check_trackers(config: AuditConfig | ScreenConfig | DistillConfig) -> None:
+    from kdaudit.config.audit import AuditConfig
+
+    if isinstance(config, AuditConfig):
+        from kdaudit.exporting.trackers import refuse_missing
+
+        refuse_missing(config.report.trackers)
 
 
 def _what(config: AuditConfig | ScreenConfig | DistillConfig) -> str:

@@ -27,6 +27,7 @@
     leak_table.py    that -> leaks.parquet
     differences.py   two runs -> settings, versions and models that differ
     judging.py       leaks, accepted ones -> the gate's verdict
+    tracking.py      results, public page -> experiment trackers
     flagging.py      risks -> flagged.parquet of a screening
     tradeoff.py      risks -> what a screening would flag for each recall
 

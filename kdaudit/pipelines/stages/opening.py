@@ -12,6 +12,7 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
+from kdaudit.exporting.trackers import refuse_missing
 from kdaudit.inference import Sampling, prepare
 from kdaudit.inference.executors import executor_for
 from kdaudit.inference.merged import MergedModels
@@ -71,6 +72,8 @@ def opened(
 
     def make_ready() -> None:
         if runs:
+            if isinstance(config, AuditConfig):
+                refuse_missing(config.report.trackers)
             check_machine(config)
             prepare((config.compute.ray is None and config.extraction.engine) or "transformers")
 
