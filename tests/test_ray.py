@@ -18,10 +18,10 @@ from test_executors import SHARD_ROWS, untimed
 from kdaudit.attacks import GREEDY
 from kdaudit.config.models import ModelConfig
 from kdaudit.config.yaml.loading import load_audit
-from kdaudit.errors import ModelError, UsageError, WorkerDiedError
+from kdaudit.errors import EngineError, ModelError, UsageError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference import Batch, EngineOptions, Ragged
 from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard, check_ray
-from kdaudit.inference.executors.ray import RayExecutor, actor, replicas
+from kdaudit.inference.executors.ray import RayExecutor, actor, answers, replicas
 from kdaudit.inference.executors.ray.places import Plan, Room, cores_each, plan_replicas
 from kdaudit.models.resolving import local_fingerprint
 from kdaudit.pipelines.audit import run_audit
@@ -220,3 +220,24 @@ def test_cores_of_each_replica_are_the_most_that_fit(count: int) -> None:
     rooms = [Room(8, 0), Room(4, 0), Room(3, 0)]
     fitting = [each for each in range(1, 9) if sum(room.cpus // each for room in rooms) >= count]
     assert cores_each(rooms, count) == max(fitting)
+
+
+@needs_ray
+def test_what_ray_raises_is_told_as_of_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
+
+    full = "Task was killed due to the node running low on memory."
+    for raised, expected, words in (
+        (RayTaskError("call", "", MemoryError("full")), EngineError, "MemoryError: full"),
+        (OutOfMemoryError(full), WorkerKilledError, "lack of memory; finished shards are kept"),
+        (RayActorError(error_msg="maybe by the OOM killer"), answers.LostError, "maybe by the OOM"),
+        (NodeDiedError("gone"), answers.LostError, "gone"),
+    ):
+
+        def fail(_: Any, error: Exception = raised) -> None:
+            raise error
+
+        monkeypatch.setattr(ray, "get", fail)
+        with pytest.raises(expected, match=words):
+            answers.get(None)

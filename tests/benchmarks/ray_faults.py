@@ -47,9 +47,11 @@ def main() -> int:
         audits.run("two actors", "ray", on_ray)
         audits.run("an actor is killed", "actor", on_ray, _kill_actor)
         audits.run("the driver is killed", "driver", on_ray, _kill_driver)
-        audits.run("... and resumed in Ray", "driver", on_ray, again=True)
+        audits.run("... and resumed in Ray", "driver", on_ray)
         audits.run("the driver is killed", "other", on_ray, _kill_driver)
-        audits.run("... and resumed locally", "other", [], again=True)
+        audits.run("... and resumed locally", "other", [])
+        audits.run("Ctrl-C", "interrupted", on_ray, _interrupt)
+        audits.run("... and resumed in Ray", "interrupted", on_ray)
         audits.run("a raylet is killed", "raylet", on_ray, lambda _: _kill_raylet(cluster))
         cluster.shutdown()
         return not audits.equal
@@ -72,8 +74,6 @@ class Audits:
         out: str,
         words: list[str],
         kill: Callable[[int], None] | None = None,
-        *,
-        again: bool = False,
     ) -> None:
         """One run, or the next of one that was killed."""
         began = time.monotonic()
@@ -93,8 +93,8 @@ class Audits:
             told = "equal results" if same else "OTHER RESULTS"
         else:
             told = f"exit code {driver.returncode}"
-            self.equal &= driver.returncode == -signal.SIGKILL
-            if driver.returncode > 0:
+            if driver.returncode not in (-signal.SIGKILL, 130):
+                self.equal = False
                 print(said)
         left = [line for line in said.splitlines() if "are left" in line]
         print(f"{what}: {seconds:.1f} s, {told} {left[:1] or ''}", flush=True)
@@ -127,6 +127,10 @@ def _kill_actor(driver: int) -> None:
 
 def _kill_driver(driver: int) -> None:
     os.kill(driver, signal.SIGKILL)
+
+
+def _interrupt(driver: int) -> None:
+    os.kill(driver, signal.SIGINT)
 
 
 def _kill_raylet(cluster: Any) -> None:
