@@ -112,7 +112,7 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     assert alone.keys() == shared.keys()
     assert all(table.equals(shared[name]) for name, table in alone.items() if name != "leaks.parquet")
     assert len({one.about.pid for one in begun}) == 2
-    assert [one for one in warnings if "1 are left and do its shards" in one]
+    assert [one for one in warnings if "done again by those that are left: 1" in one]
 
 
 @needs_ray

@@ -133,7 +133,8 @@ class RayReplicas:
             with explained(self._options.path, self._options.engine):
                 raise nothing_left()
         self._warn(
-            f"{self._options.path}: {actor} died ({lost}); {len(self._actors)} are left and do its shards"
+            f"{self._options.path}: {actor} died ({lost}); its shards are done again by those that are left: "
+            f"{len(self._actors)}"
         )
 
 
