@@ -182,3 +182,21 @@ def test_a_leak_says_how_many_samples_it_takes() -> None:
         ("many", "over 1,000,000,000"),
         ("never", "never"),
     ]
+
+
+def test_the_curves_are_drawn_where_there_is_a_line_to_draw() -> None:
+    models = {"teacher": {"sampled": _sampled(0.01)}, "hard": {"sampled": _sampled(0.002)}}
+    results = _results(**models)
+    chart = page(results, "a title", [], count_tags(results.leaks)).queries
+    assert chart is not None
+    assert [tick.label for tick in chart.x_ticks] == ["1", "10", "1,000"]
+    ends = {line.name: line.end for line in chart.lines}
+    assert ends["teacher"][0] == ends["hard"][0] == chart.x_ticks[-1].at
+    assert ends["teacher"][1] < ends["hard"][1], "a larger share is higher up"
+    assert 'id="queries-t"' in _text(results)
+    single = [one for one in _sampled(0.01)["curve"] if one["queries"] == 10]
+    none = [_point(p, n, 0.0) for p in PROBABILITIES for n in (1, 10)]
+    for curve in (single, none):
+        without = _results(hard={"sampled": _sampled(0.01, curve=curve)})
+        assert page(without, "a title", [], count_tags([])).queries is None
+        assert 'id="queries-t"' not in _text(without)

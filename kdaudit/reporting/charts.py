@@ -10,12 +10,14 @@ in grey. A logarithmic axis has no zero: zeros are shown left of it, after a bre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log10
 from typing import NamedTuple
 
 from kdaudit.reporting.formatting import count, percent, percent_interval, wider
 from kdaudit.reporting.overlap import Inheritance
 from kdaudit.reporting.scales import Linear, LogShares, Tick, log_shares
 from kdaudit.reporting.shown_text import keep_head
+from kdaudit.schemas.attacks import SampledPoint
 from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import ModelResult
 
@@ -25,6 +27,8 @@ _ROW = 58
 _LEAST_SEGMENT = 0.8
 _ZERO, _BREAK = 2.0, 6.0
 _TOP, _BOTTOM = 22, 322
+_LEAST_POINTS = 2
+"""Points that a line takes."""
 
 
 class Look(NamedTuple):
@@ -63,7 +67,7 @@ class RateChart(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One model's survival curve."""
+    """One model's curve."""
 
     name: str
     label: str
@@ -74,8 +78,8 @@ class Line(NamedTuple):
     label_y: float
 
 
-class SurvivalChart(NamedTuple):
-    """Shares of examples with at least k matched tokens, on a logarithmic axis."""
+class LineChart(NamedTuple):
+    """Shares of examples, on a logarithmic axis: with at least k matched tokens, or within n samples."""
 
     lines: list[Line]
     x_ticks: list[Tick]
@@ -156,20 +160,46 @@ def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShare
     )
 
 
-def survival_chart(models: Mapping[str, ModelResult]) -> SurvivalChart:
+def survival_chart(models: Mapping[str, ModelResult]) -> LineChart:
     """Every model's share of examples by matched tokens."""
     tokens = max((len(model.survival) for model in models.values()), default=1) - 1
     x_scale = Linear(0, max(tokens, 1), _PLOT_LEFT, _PLOT_RIGHT)
     shares = (share for model in models.values() for share in model.survival)
     y_scale = log_shares(shares, _BOTTOM, _TOP, top=0)
     styles = looks(models)
-    lines = [_line(name, model, styles[name], x_scale, y_scale) for name, model in models.items()]
+    lines = [
+        _line(name, styles[name], list(enumerate(model.survival)), x_scale, y_scale)
+        for name, model in models.items()
+    ]
+    return _line_chart(lines, x_scale.ticks(), y_scale)
+
+
+def queries_chart(
+    models: Mapping[str, ModelResult], curves: Mapping[str, Sequence[SampledPoint]]
+) -> LineChart | None:
+    """Each model's share of examples by number of samples, for one p; None where there is no line to draw."""
+    queries = sorted({point.queries for curve in curves.values() for point in curve})
+    shares = [point.rate for curve in curves.values() for point in curve]
+    if len(queries) < _LEAST_POINTS or not any(shares):
+        return None
+    x_scale = Linear(log10(queries[0]), log10(queries[-1]), _PLOT_LEFT, _PLOT_RIGHT)
+    y_scale, styles = log_shares(shares, _BOTTOM, _TOP), looks(models)
+    lines = [
+        _line(name, styles[name], [(log10(one.queries), one.rate) for one in curve], x_scale, y_scale)
+        for name, curve in curves.items()
+    ]
+    return _line_chart(lines, [Tick(x_scale.at(log10(one)), count(one)) for one in queries], y_scale)
+
+
+def _line_chart(lines: Sequence[Line], x_ticks: list[Tick], y_scale: LogShares) -> LineChart:
     drawn = _spread([line for line in lines if line.points])
-    return SurvivalChart(drawn, x_scale.ticks(), y_scale.ticks(), _PLOT_LEFT, _PLOT_RIGHT, _BOTTOM)
+    return LineChart(drawn, x_ticks, y_scale.ticks(), _PLOT_LEFT, _PLOT_RIGHT, _BOTTOM)
 
 
-def _line(name: str, model: ModelResult, look: Look, x_scale: Linear, y_scale: LogShares) -> Line:
-    places = [(x_scale.at(k), y_scale.at(share)) for k, share in enumerate(model.survival) if share > 0]
+def _line(
+    name: str, look: Look, curve: Sequence[tuple[float, float]], x_scale: Linear, y_scale: LogShares
+) -> Line:
+    places = [(x_scale.at(x), y_scale.at(share)) for x, share in curve if share > 0]
     points = " ".join(f"{x},{y}" for x, y in places)
     end = places[-1] if places else (0.0, 0.0)
     return Line(name, _label(name), look, points, end, end[1])

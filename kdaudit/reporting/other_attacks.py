@@ -86,6 +86,11 @@ def sampled_rows(rows: list[AttackRow]) -> list[SampledRow]:
     ]
 
 
+def even_curves(rows: list[AttackRow]) -> dict[str, list[SampledPoint]]:
+    """Each model's rates by queries, of the p that stands for sampling."""
+    return {row.name: row.points for row in sampled_rows(rows) if row.p == _EVEN}
+
+
 def worst_attack(results: AuditResults) -> KeyFigure | None:
     """Of each student the attack that exposes most; None where no other attack ran on a student."""
     worst = {

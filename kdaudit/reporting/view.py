@@ -15,7 +15,7 @@ from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.membership import MembershipTable, membership_table
 from kdaudit.reporting.missing_reasons import has_teacher
-from kdaudit.reporting.other_attacks import AttackRow, SampledRow, attack_rows, sampled_rows
+from kdaudit.reporting.other_attacks import AttackRow, SampledRow, attack_rows, even_curves, sampled_rows
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
@@ -49,7 +49,7 @@ class Page(NamedTuple):
     """Those that are available."""
     looks: dict[str, charts.Look]
     rates: charts.RateChart
-    survival: charts.SurvivalChart
+    survival: charts.LineChart
     milestones: list[int]
     """Matched tokens that the survival table shows."""
     regions: list[Region]
@@ -71,6 +71,8 @@ class Page(NamedTuple):
     """None if it was not measured."""
     sampled: list[SampledRow]
     """A row a model and p; empty if sampling was not measured."""
+    queries: charts.LineChart | None
+    """Of the p that stands for sampling; None where there is nothing to draw."""
     tagged: Tagged
     accepted: AcceptedPart | None
     """None where the gate names no accepted leaks."""
@@ -111,6 +113,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         missing=_missing(figures),
         attacks=attacks,
         sampled=sampled_rows(attacks),
+        queries=charts.queries_chart(results.models, even_curves(attacks)),
         membership=membership_table(results),
         tagged=tagged,
         accepted=accepted_part(results, public=isinstance(results, PublicResults)),
