@@ -37,7 +37,7 @@ from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
 from kdaudit.pipelines.stages.scoring import scored_pair, write_features
 from kdaudit.pipelines.stages.tracking import write_to_trackers
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
-from kdaudit.reporting.render import read_results, render_pages
+from kdaudit.reporting.render import read_results, render_annex, render_pages
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult
@@ -84,8 +84,8 @@ def run_audit(
         return read_results(folder)
 
 
-def render_reports(folder: Path, config: ReportConfig) -> None:
-    """Write both pages and the card of a run, from results.json and leaks.parquet alone.
+def render_reports(folder: Path, config: ReportConfig, *, annex: bool = False) -> None:
+    """Write both pages and the card of a run, from results.json and leaks.parquet alone; the annex if asked.
 
     Raises:
         RunStateError: results.json or leaks.parquet is missing, damaged, or does not fit the other.
@@ -94,12 +94,15 @@ def render_reports(folder: Path, config: ReportConfig) -> None:
     """
     render_pages(folder, config)
     write_card(folder)
+    if annex:
+        render_annex(folder, config)
 
 
-def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
+def rerender(folder: Path, warn: Callable[[str], None], *, annex: bool = False) -> list[Path]:
     """Render a run's reports again, from results.json and leaks.parquet alone; give their paths.
 
-    Title, length and document ids are those of the run's configuration, where that can still be read.
+    Title, length and document ids are those of the run's configuration, where that can still be read. An
+    annex that is there is rendered again; `annex` makes one.
 
     Raises:
         RunStateError: the folder holds no results, or another process works there.
@@ -116,14 +119,19 @@ def rerender(folder: Path, warn: Callable[[str], None]) -> list[Path]:
         except ConfigError as error:
             said = ": ".join(part for part in (error.where, error.key, error.what) if part)
             warn(f"the report is rendered with default settings: {said}")
+    annex = annex or (folder / layout.ANNEX).exists()
     if not (folder / layout.MANIFEST).exists():
-        render_reports(folder, config)
+        render_reports(folder, config, annex=annex)
     else:
         with RunStore.reopen(folder) as run:
-            with run.rewriting(*layout.AUDIT_PAGES):
-                render_reports(folder, config)
+            with run.rewriting(*layout.AUDIT_PAGES, *_annex(annex)):
+                render_reports(folder, config, annex=annex)
             run.finish()
-    return [folder / name for name in layout.AUDIT_PAGES]
+    return [folder / name for name in (*layout.AUDIT_PAGES, *_annex(annex))]
+
+
+def _annex(wanted: bool) -> tuple[str, ...]:
+    return (layout.ANNEX,) if wanted else ()
 
 
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
@@ -201,5 +209,6 @@ def _write_reports(work: Work, config: AuditConfig) -> None:
     if not (whole and run.done("report", depends)):
         with run.stage("report", depends):
             work.progress("reports: rendering", 0, 0)
-            with run.rewriting(*layout.AUDIT_PAGES):
-                render_reports(run.folder, config.report)
+            annex = run.has(layout.ANNEX)
+            with run.rewriting(*layout.AUDIT_PAGES, *_annex(annex)):
+                render_reports(run.folder, config.report, annex=annex)

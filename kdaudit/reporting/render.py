@@ -25,12 +25,12 @@ from kdaudit.reporting import formatting
 from kdaudit.reporting.asked import given_words, needed_words
 from kdaudit.reporting.charts import bar_width
 from kdaudit.reporting.figures import role_words
-from kdaudit.reporting.leak_cards import full_cards, public_cards, worst_first
+from kdaudit.reporting.leak_cards import LeakCard, full_cards, public_cards, worst_first
 from kdaudit.reporting.membership import score_words
-from kdaudit.reporting.personal_data_counts import count_tags
+from kdaudit.reporting.personal_data_counts import Tagged, count_tags
 from kdaudit.reporting.public import public_title, without_private_parts
 from kdaudit.reporting.shown_text import visible
-from kdaudit.reporting.view import page
+from kdaudit.reporting.view import Page, page
 from kdaudit.runs import layout
 from kdaudit.runs.files import read_bounded, write_file
 from kdaudit.schemas.result import Result
@@ -58,11 +58,26 @@ def render_pages(run_dir: Path, config: ReportConfig) -> None:
     full = page(results, title, full_cards(shown, texts), tagged)
     write_file(run_dir, layout.REPORT, render("report.html.j2", page=full))
 
-    cleared = without_private_parts(results)
-    cards = public_cards(shown, document_ids=config.document_ids)
-    title = public_title(title, results.name, results.corpus.path)
-    public = page(cleared, title, cards, tagged)
+    public = _public_page(results, title, public_cards(shown, document_ids=config.document_ids), tagged)
     write_file(run_dir, layout.PUBLIC_REPORT, render("report.html.j2", page=public))
+
+
+def render_annex(run_dir: Path, config: ReportConfig) -> None:
+    """Write the annex for reviewers, from results.json alone; it is public.
+
+    Raises:
+        RunStateError: results.json is missing or damaged.
+        StorageError: the file could not be written.
+    """
+    results = read_results(run_dir)
+    made = _public_page(results, config.title or results.name, [], count_tags(results.leaks))
+    write_file(run_dir, layout.ANNEX, render("annex.html.j2", page=made))
+
+
+def _public_page(results: AuditResults, title: str, cards: list[LeakCard], tagged: Tagged) -> Page:
+    """A page that is made from what is public alone."""
+    shown = public_title(title, results.name, results.corpus.path)
+    return page(without_private_parts(results), shown, cards, tagged)
 
 
 def read_results(run_dir: Path) -> AuditResults:

@@ -19,6 +19,7 @@ from kdaudit.reporting.other_attacks import AttackRow, SampledRow, attack_rows, 
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
+from kdaudit.reporting.reviewers import Question, questions
 from kdaudit.reporting.scales import round_step
 from kdaudit.reporting.shown_text import show_head
 from kdaudit.reporting.verdict import CheckRow, Verdict, check_rows, close_calls, verdict_of
@@ -74,6 +75,7 @@ class Page(NamedTuple):
     queries: charts.LineChart | None
     """Of the p that stands for sampling; None where there is nothing to draw."""
     tagged: Tagged
+    reviewers: list[Question]
     accepted: AcceptedPart | None
     """None where the gate names no accepted leaks."""
     cards: list[LeakCard]
@@ -116,6 +118,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         queries=charts.queries_chart(results.models, even_curves(attacks)),
         membership=membership_table(results),
         tagged=tagged,
+        reviewers=questions(results, tagged),
         accepted=accepted_part(results, public=isinstance(results, PublicResults)),
         cards=cards,
     )

@@ -59,6 +59,8 @@ PREDICTION = "prediction.json"
 RESULTS, LEAKS = "results.json", "leaks.parquet"
 REPORT, PUBLIC_REPORT, CARD = "report.html", "report.public.html", "card.md"
 AUDIT_PAGES = (REPORT, PUBLIC_REPORT, CARD)
+ANNEX = "annex.html"
+"""For reviewers; public, and written when it is asked for."""
 
 SCREEN, FLAGGED = "screen.json", "flagged.parquet"
 KEPT, KEPT_COUNTS = "kept", "kept.json"
@@ -73,7 +75,7 @@ COMPARE_FILES = (COMPARISON, COMPARE_REPORT, PUBLIC_COMPARE_REPORT)
 TRAININGS, TRAININGS_REPORT = "trainings.json", "trainings.html"
 """What several audits of one corpus show together, in a folder of its own."""
 
-RENDERED = (*AUDIT_PAGES, *SCREEN_PAGES)
+RENDERED = (*AUDIT_PAGES, ANNEX, *SCREEN_PAGES)
 """Files that are made from others of the run alone."""
 
 ACCEPTED = "accepted.yaml"

@@ -18,19 +18,26 @@ from kdaudit.errors import RunStateError
     type=click.Path(path_type=Path),
     help="Folder for the page of several runs; unless given, trainings/ where runs are made.",
 )
+@click.option(
+    "--annex",
+    is_flag=True,
+    help="Also write annex.html: what was measured, by the questions of EDPB Opinion 28/2024. It is public.",
+)
 @for_people
-def command(run_dirs: tuple[Path, ...], out: Path | None) -> None:
+def command(run_dirs: tuple[Path, ...], out: Path | None, annex: bool) -> None:
     """Render the reports and the card of a run again.
 
     Of several runs, which are audits of one corpus after trainings with different seeds: write one page and
     one JSON with each figure's mean and spread over them.
     """
-    for path in _written(run_dirs, out):
+    for path in _written(run_dirs, out, annex=annex):
         say(one_line(str(path)))
 
 
-def _written(run_dirs: tuple[Path, ...], out: Path | None) -> list[Path]:
+def _written(run_dirs: tuple[Path, ...], out: Path | None, *, annex: bool) -> list[Path]:
     if len(run_dirs) > 1:
+        if annex:
+            raise RunStateError("--annex is for one run", fix="name one run, or remove --annex")
         from kdaudit.pipelines.trainings import report_trainings
         from kdaudit.runs.layout import RUNS
 
@@ -41,4 +48,6 @@ def _written(run_dirs: tuple[Path, ...], out: Path | None) -> list[Path]:
         )
     from kdaudit.pipelines.audit import rerender
 
-    return rerender(run_dirs[0], lambda text: say(f"kdaudit: warning: {printable(text)}", err=True))
+    return rerender(
+        run_dirs[0], lambda text: say(f"kdaudit: warning: {printable(text)}", err=True), annex=annex
+    )
