@@ -1,5 +1,5 @@
 # make demo, test, check, replicate: each makes its environment first. With an index of CPU wheels for torch
-# (see "Install" in README.md): make setup TORCH_INDEX=URL. On a GPU machine the GPU build of vLLM is taken.
+# (see docs/start.md): make setup TORCH_INDEX=URL. On a GPU machine the GPU build of vLLM is taken.
 PYTHON ?= python3
 TORCH_INDEX ?=
 # Processes that share the tests; on a GPU, which they would share too, they run in one.

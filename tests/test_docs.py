@@ -141,3 +141,19 @@ def test_jobs_upload_nothing_private() -> None:
         for name in re.findall(r"\baudit/([\w.]+)", text):
             assert name == "results.json" or not is_private(name)
         assert "path: audit\n" not in text
+
+
+DOCS = [page for page in PAGES if page.parent.name == "docs"]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_a_page_says_first_what_the_reader_gets(page: Path) -> None:
+    title, first, *_ = page.read_text(encoding="utf-8").split("\n\n")
+    assert title.startswith("# ")
+    assert first.startswith("You get ")
+
+
+def test_the_index_lists_every_page_once() -> None:
+    listed = re.findall(r"\]\(([\w.]+)\)", (ROOT / "docs" / "README.md").read_text())
+    there = {page.name for page in DOCS} - {"README.md"}
+    assert sorted(listed) == sorted({*there, "python.ipynb"})
