@@ -24,7 +24,7 @@ def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("short")
     write_three_runs(folder)
     for name in ("hostile", "sample", "bare"):
-        render_reports(folder / name, ReportConfig(max_examples=LEAKS))
+        render_reports(folder / name, ReportConfig(max_examples=LEAKS), annex=True)
     return folder
 
 
@@ -32,6 +32,8 @@ def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "page_name", "scheme"),
     [
         *[("sample", page_name, scheme) for page_name in PAGES for scheme in ("light", "dark")],
+        ("sample", "annex.html", "light"),
+        ("hostile", "annex.html", "dark"),
         ("hostile", "report.html", "light"),
         ("hostile", "report.public.html", "dark"),
         ("bare", "report.html", "dark"),
