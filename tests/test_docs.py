@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
 from ruamel.yaml import YAML
+from sample_results import write_run
 
 from kdaudit.cli import json_lines, main
 from kdaudit.cli.command import EXIT_BY_VERDICT
@@ -132,6 +134,22 @@ def test_ci_names_the_events_that_there_are() -> None:
     named = re.search(r"`--log-json` \(([^)]*)\)", page)
     assert named
     assert set(named[1].split(", ")) == long
+
+
+EXPORTS = [call for page, call in CALLS if call.startswith("kdaudit export")]
+
+
+def test_exports_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the jobs too, with their variables."""
+    write_run(tmp_path / "audit")
+    (tmp_path / "audit" / "hmac.key").write_text("ab" * 32)
+    monkeypatch.chdir(tmp_path)
+    assert len(EXPORTS) >= 6
+    for call in EXPORTS:
+        words = shlex.split(re.sub(r"\$KDAUDIT_KEY|\$RUNNER_TEMP/kdaudit.key", "kdaudit.key", call))[1:]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} >= {"kdaudit.sarif", "kdaudit.junit.xml", "kdaudit.csv"}
 
 
 def test_jobs_upload_nothing_private() -> None:

@@ -66,6 +66,25 @@ def test_figures_are_those_of_the_results(data: dict[str, Any], tmp_path: Path) 
     assert tracked.settings["corpus"] == "train.parquet"
 
 
+def test_other_attacks_have_figures_too(tmp_path: Path) -> None:
+    near = {
+        "max_edit_distance": 0.1, "examples": 10, "exposed": 3, "rate": 0.3, "ci95": [0.1, 0.6],
+        "ci95_by_document": [0.05, 0.7], "distances": [1, 2],
+    }  # fmt: skip
+    point = {"queries": 100, "p": 0.5, "rate": 0.2, "ci95": [0.1, 0.3]}
+    sampled = {"temperature": 1.0, "top_k": 40, "examples": 10, "scored": 10, "curve": [point]}
+    data = sample_dict(attacks={"soft": {"near_verbatim": near, "sampled": sampled}})
+    found = tracked_of(without_private_parts(write_run(tmp_path, data))).figures
+    assert found.items() - expected(data).items() == {
+        ("soft/near_verbatim_rate", 0.3),
+        ("soft/near_verbatim_rate_low", 0.05),
+        ("soft/near_verbatim_rate_high", 0.7),
+        ("soft/sampled_rate_p0.5_n100", 0.2),
+        ("soft/sampled_rate_p0.5_n100_low", 0.1),
+        ("soft/sampled_rate_p0.5_n100_high", 0.3),
+    }
+
+
 def leaked_by(data: dict[str, Any]) -> set[str]:
     found: set[str] = set()
     for leak in data["leaks"]:

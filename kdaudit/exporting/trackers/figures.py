@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from kdaudit.reporting.formatting import wider
 from kdaudit.reporting.public import public_title
+from kdaudit.schemas.attacks import AttackResults
 from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import ComparisonResult, ModelResult, PublicResults
 
@@ -60,10 +61,7 @@ def _figures(results: PublicResults) -> Iterator[_Figure]:
         yield f"gate/{verdict}", verdicts.count(verdict)
     for name, model in results.models.items():
         yield from _of_model(name, model)
-        attacks = results.attacks.get(name)
-        if attacks is not None and (near := attacks.near_verbatim) is not None:
-            yield f"{name}/near_verbatim_rate", near.rate
-            yield from _ends(f"{name}/near_verbatim_rate", near.ci95, near.ci95_by_document)
+        yield from _of_attacks(name, results.attacks.get(name, AttackResults()))
     for name, comparison in results.comparison.items():
         yield from _of_student(name, comparison)
 
@@ -73,6 +71,19 @@ def _of_model(name: str, model: ModelResult) -> Iterator[_Figure]:
     yield f"{name}/rate", model.rate
     yield from _ends(f"{name}/rate", model.ci95, model.ci95_by_document)
     yield f"{name}/perplexity", model.perplexity
+
+
+def _of_attacks(name: str, found: AttackResults) -> Iterator[_Figure]:
+    if (near := found.near_verbatim) is not None:
+        yield f"{name}/near_verbatim_rate", near.rate
+        yield from _ends(f"{name}/near_verbatim_rate", near.ci95, near.ci95_by_document)
+    for point in () if found.sampled is None else found.sampled.curve:
+        key = f"{name}/sampled_rate_p{point.p:g}_n{point.queries}"
+        yield key, point.rate
+        yield from _ends(key, point.ci95, point.ci95_by_document)
+    if found.membership is not None:
+        yield f"{name}/membership_auc", found.membership.best.auc
+        yield from _ends(f"{name}/membership_auc", found.membership.best.ci95, None)
 
 
 def _of_student(name: str, found: ComparisonResult) -> Iterator[_Figure]:
