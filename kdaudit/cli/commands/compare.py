@@ -60,10 +60,9 @@ def _lines(results: CompareResults, written: list[Path]) -> Iterator[str]:
         yield f"  new, not accepted (examples of the new run): {shown}{more}"
     yield ""
     for row in rate_rows(results):
-        yield (
-            f"  {one_line(row.name)}, {row.attack}: {row.old} -> {row.new}, {row.difference} (95% interval "
-            f"{row.interval}): {row.reading.word}"
-        )
+        ends = "the same weights" if results.models[row.name].same_weights else f"95% interval {row.interval}"
+        change = f"{row.old} -> {row.new}, {row.difference} ({ends}): {row.reading.word}"
+        yield f"  {one_line(row.name)}, {row.attack}: {change}"
         yield f"    {row.reading.sentence}"
     yield ""
     for one in results.differences[:_SHOWN]:

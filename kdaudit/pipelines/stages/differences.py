@@ -19,6 +19,8 @@ from kdaudit.schemas.results import AuditResults
 
 _SECTIONS = ("gate", "attacks", "predictor", "report")
 """Of config.yaml: what a run's inputs do not record."""
+_UNSET = ("None", "False")
+"""Inputs as runs record a setting that was not made: others do not name it at all."""
 _LONGEST = 200
 _TOKENIZER = "path (its tokenizer)"
 
@@ -56,7 +58,11 @@ def _recorded(run_dir: Path) -> dict[str, str]:
     manifest = _manifest(run_dir)
     if manifest is None:
         return {}
-    inputs = {key: value for key, value in manifest.inputs.items() if not key.endswith("(its content)")}
+    inputs = {
+        key: value
+        for key, value in manifest.inputs.items()
+        if not key.endswith("(its content)") and value not in _UNSET
+    }
     return {**manifest.environment, **inputs}
 
 
