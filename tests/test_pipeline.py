@@ -118,6 +118,22 @@ def last_token_model(folder: Path, seed: int) -> Any:
     return model
 
 
+def test_inheritance_under_near_verbatim_extraction_is_set_logic_on_what_it_wrote(toy: Toy) -> None:
+    exposed: dict[str, set[int]] = {}
+    for name in ("teacher", "baseline", "soft", "hard"):
+        near = pq.read_table(toy.run / "attacks" / "near_verbatim" / name).to_pylist()
+        exposed[name] = {row["example_id"] for row in near if row["edit_distance"] is not None}
+    specific = exposed["teacher"] - exposed["baseline"]
+    assert specific
+    for student in ("soft", "hard"):
+        result = toy.results["attacks"][student]["near_verbatim"]["inheritance"]
+        assert result["teacher_specific"] == len(specific)
+        assert result["inherited"] == len(specific & exposed[student])
+        assert result["inheritance_floor"] is result["excess_inheritance"] is None
+    assert toy.results["attacks"]["teacher"]["near_verbatim"]["inheritance"] is None
+    assert "Inherited under each attack" in (toy.run / "report.html").read_text()
+
+
 def test_what_differs_behind_the_suffix_is_an_occurrence_and_one_suffix_is_one_text(tmp_path: Path) -> None:
     """40 documents under one header are one example; the same suffix behind another prefix is another."""
     toys.write_audit(tmp_path)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from sample_results import sample_dict, sample_leaks
 
+from kdaudit.analysis.by_document import Documents
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.leaks import Continuation, LeakText
 from kdaudit.analysis.strata import Strata
 from kdaudit.attacks.sampled import PROBABILITIES, discoverable, expected_queries
+from kdaudit.pipelines.stages.attack_results import _discovered, _inherited
+from kdaudit.pipelines.stages.measured import Drawn
 from kdaudit.pipelines.stages.scores import draw
 from kdaudit.reporting.formatting import percent
 from kdaudit.reporting.leak_cards import full_cards
@@ -118,6 +122,31 @@ def _results(**attacks: Any) -> AuditResults:
 def _text(results: AuditResults) -> str:
     shown = page(results, "a title", [], count_tags(results.leaks))
     return render("report.html.j2", page=shown).decode()
+
+
+def test_what_is_inherited_takes_all_examples_and_every_model_of_the_family() -> None:
+    def drawn(chances: list[float], weight: float = 1.0) -> SimpleNamespace:
+        found = Drawn(np.arange(4), np.array([1.0, 1.0, 1.0, weight]), np.log(chances))
+        return SimpleNamespace(drawn=found)
+
+    measured = {
+        "teacher": drawn([0.9, 0.01, 0.5, 1e-9]),  # 100 samples hold the first three as likely as not
+        "baseline": drawn([0.9, 1e-9, 1e-9, 1e-9]),
+        "soft": drawn([1e-9, 0.02, 1e-9, 0.9]),
+    }
+    audited: Any = SimpleNamespace(
+        models=SimpleNamespace(
+            teacher=SimpleNamespace(name="teacher"), baselines=[SimpleNamespace(name="baseline")]
+        ),
+        config=SimpleNamespace(attacks=SimpleNamespace(sampled=SimpleNamespace(queries=(1, 100)))),
+        measured=measured,
+        family=SimpleNamespace(documents=Documents(np.arange(4))),
+    )
+    found = _inherited(audited, "soft", _discovered)
+    assert found is not None
+    assert (found.teacher_specific, found.inherited) == (2, 1)
+    measured["baseline"] = drawn([0.9, 1e-9, 1e-9, 1e-9], weight=3.0)
+    assert _inherited(audited, "soft", _discovered) is None
 
 
 def test_the_page_has_a_row_for_each_model_and_p() -> None:

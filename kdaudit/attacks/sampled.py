@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Flags
+from kdaudit.schemas.attacks import EVEN
 
-PROBABILITIES = (0.1, 0.5, 0.9)
+PROBABILITIES = (0.1, EVEN, 0.9)
 """p of the rates that are given: an attacker is lucky, as likely as not to have it, or all but sure to."""
 
 

@@ -6,13 +6,11 @@ from typing import NamedTuple
 
 from kdaudit.reporting.formatting import count, percent, percent_interval, plural, quoted, significant
 from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, ninety_five, whose, worst_of
-from kdaudit.schemas.attacks import NearVerbatimResult, SampledPoint, SampledResult
+from kdaudit.schemas.attacks import EVEN, AttackInheritance, NearVerbatimResult, SampledPoint, SampledResult
 from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import AuditResults, ModelResult
 
 _COLUMNS = 5
-_EVEN = 0.5
-"""p of the rate that stands for sampling: an attacker is as likely as not to have the text."""
 
 
 class AttackRow(NamedTuple):
@@ -44,7 +42,7 @@ class AttackRow(NamedTuple):
         """The rate that stands for sampling: with the most queries."""
         if self.sampled is None:
             return None
-        return self.sampled.at(max(one.queries for one in self.sampled.curve), _EVEN)
+        return self.sampled.at(max(one.queries for one in self.sampled.curve), EVEN)
 
 
 class SampledRow(NamedTuple):
@@ -54,6 +52,14 @@ class SampledRow(NamedTuple):
     model: ModelResult
     p: float
     points: list[SampledPoint]
+
+
+class InheritanceRow(NamedTuple):
+    """What one student inherits under one attack."""
+
+    name: str
+    attack: str
+    found: AttackInheritance
 
 
 class _Exposure(NamedTuple):
@@ -88,7 +94,17 @@ def sampled_rows(rows: list[AttackRow]) -> list[SampledRow]:
 
 def even_curves(rows: list[AttackRow]) -> dict[str, list[SampledPoint]]:
     """Each model's rates by queries, of the p that stands for sampling."""
-    return {row.name: row.points for row in sampled_rows(rows) if row.p == _EVEN}
+    return {row.name: row.points for row in sampled_rows(rows) if row.p == EVEN}
+
+
+def inheritance_rows(rows: list[AttackRow]) -> list[InheritanceRow]:
+    """Each student under each attack that its teacher and the baselines underwent too."""
+    found = []
+    for row in rows:
+        for attack, result in (("near-verbatim", row.near), ("sampled", row.sampled)):
+            if result is not None and result.inheritance is not None:
+                found.append(InheritanceRow(row.name, attack, result.inheritance))
+    return found
 
 
 def worst_attack(results: AuditResults) -> KeyFigure | None:

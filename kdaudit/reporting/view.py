@@ -15,7 +15,15 @@ from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
 from kdaudit.reporting.membership import MembershipTable, membership_table
 from kdaudit.reporting.missing_reasons import has_teacher
-from kdaudit.reporting.other_attacks import AttackRow, SampledRow, attack_rows, even_curves, sampled_rows
+from kdaudit.reporting.other_attacks import (
+    AttackRow,
+    InheritanceRow,
+    SampledRow,
+    attack_rows,
+    even_curves,
+    inheritance_rows,
+    sampled_rows,
+)
 from kdaudit.reporting.overlap import Inheritance, Region, inheritance, regions
 from kdaudit.reporting.personal_data_counts import Tagged
 from kdaudit.reporting.predictor_recall import Caught, Guarantee, caught, guarantee_of, kind_predicted
@@ -67,6 +75,7 @@ class Page(NamedTuple):
     entropy_rows: list[EntropyRow]
     missing: list[MissingFigures]
     attacks: list[AttackRow]
+    inherited_under: list[InheritanceRow]
     """Empty if exact greedy extraction alone ran."""
     membership: MembershipTable | None
     """None if it was not measured."""
@@ -116,6 +125,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         attacks=attacks,
         sampled=sampled_rows(attacks),
         queries=charts.queries_chart(results.models, even_curves(attacks)),
+        inherited_under=inheritance_rows(attacks),
         membership=membership_table(results),
         tagged=tagged,
         reviewers=questions(results, tagged),

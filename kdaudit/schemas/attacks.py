@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kdaudit.schemas.result import Interval, Result
 
+EVEN = 0.5
+"""p of the rate that stands for sampling: an attacker is as likely as not to have the text."""
+
 
 class AttackInheritance(Result):
     """What a student inherits of all that an attack exposes; see the same keys of `comparison`."""
@@ -64,6 +67,8 @@ class SampledResult(Result):
     """Of these, how many were: all that a model memorizes, and a sample of the others."""
     curve: list[SampledPoint]
     """By p, then by queries."""
+    inheritance: AttackInheritance | None = None
+    """Of a student, with the most queries and p = 0.5; None where not all examples are scored."""
 
     def at(self, queries: int, p: float) -> SampledPoint | None:
         """The point of so many queries and this p."""

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.exposed import inherited_under_attack
+from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.strata import Strata
 from kdaudit.attacks import NearVerbatim
 from kdaudit.attacks.sampled import PROBABILITIES, discoverable
 from kdaudit.config.attacks import SampledConfig
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.measured import Audited, Drawn, Measured
-from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult, SampledPoint, SampledResult
+from kdaudit.schemas.attacks import (
+    EVEN,
+    AttackInheritance,
+    AttackResults,
+    NearVerbatimResult,
+    SampledPoint,
+    SampledResult,
+)
 from kdaudit.schemas.notes import Note
+
+_Exposed = Callable[[Audited, str], Flags | None]
 
 
 def attack_results(audited: Audited) -> dict[str, AttackResults]:
@@ -22,7 +33,12 @@ def attack_results(audited: Audited) -> dict[str, AttackResults]:
     asked = audited.config.attacks
     if asked.near_verbatim is None and asked.sampled is None and not audited.membership.results:
         return {}
-    return {name: _results(audited, name, one) for name, one in audited.measured.items()}
+    found = {name: _results(audited, name, one) for name, one in audited.measured.items()}
+    students = {one.name for one in audited.models.students}
+    return {
+        name: one.model_copy(update=_inheritance(audited, name, one)) if name in students else one
+        for name, one in found.items()
+    }
 
 
 def attack_notes(audited: Audited, attacks: Mapping[str, AttackResults]) -> list[Note]:
@@ -60,6 +76,43 @@ def _results(audited: Audited, name: str, measured: Measured) -> AttackResults:
         else _sampled(audited, measured.drawn, asked.sampled),
         membership=audited.membership.results.get(name),
     )
+
+
+def _inheritance(audited: Audited, student: str, found: AttackResults) -> dict[str, Any]:
+    """The attacks of a student with what it inherits under them."""
+    each = {"near_verbatim": _nearly, "sampled": _discovered}
+    return {
+        attack: getattr(found, attack).model_copy(
+            update={"inheritance": _inherited(audited, student, exposed)}
+        )
+        for attack, exposed in each.items()
+        if getattr(found, attack) is not None
+    }
+
+
+def _inherited(audited: Audited, student: str, exposed: _Exposed) -> AttackInheritance | None:
+    """What a student inherits of what an attack exposes; None if it did not run on all of the family."""
+    teacher, baselines = audited.models.teacher, audited.models.baselines
+    if teacher is None or not baselines:
+        return None
+    own, of_teacher = (exposed(audited, name) for name in (student, teacher.name))
+    others = [flags for one in baselines if (flags := exposed(audited, one.name)) is not None]
+    if own is None or of_teacher is None or len(others) < len(baselines):
+        return None
+    return inherited_under_attack(own, of_teacher, others, audited.family.documents)
+
+
+def _nearly(audited: Audited, name: str) -> Flags | None:
+    found = audited.measured[name].attacks.get(NearVerbatim.name)
+    return None if found is None else found.exposed
+
+
+def _discovered(audited: Audited, name: str) -> Flags | None:
+    """Which examples the most queries give as likely as not; None where only a sample is scored."""
+    asked, drawn = audited.config.attacks.sampled, audited.measured[name].drawn
+    if asked is None or drawn is None or Strata.of(drawn.weights).left:
+        return None
+    return discoverable(drawn.log_probability, max(asked.queries), EVEN)
 
 
 def _near_verbatim(audited: Audited, found: Attacked, near: NearVerbatim) -> NearVerbatimResult:
