@@ -159,7 +159,7 @@ def test_the_page_has_a_row_for_each_model_and_p() -> None:
     ]
     assert [point.queries for point in rows[0].points] == [1, 10, 1000]
     text = _text(results)
-    section = text[text.index('aria-labelledby="attacks"') :]
+    section = text[text.index('aria-labelledby="attacks"') :].partition("</section>")[0]
     assert "Sampled 1,000 times, p ≥ 0.5" in section
     assert "each token from the 40 likeliest" in section
     assert "estimated from 21,000 of 1,000,000 examples" in section
