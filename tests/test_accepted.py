@@ -187,7 +187,10 @@ def test_the_gate_alone_disregards_accepted_leaks(audited: Audited, monkeypatch:
     assert rest.returncode == 0, rest.stderr
     assert audited.again().returncode == 0
     assert "7 of 7 leaks are accepted" in audited.again().stdout
+    silent = toys.kdaudit("report", "run", cwd=audited.folder)
+    assert (silent.returncode, silent.stderr) == (0, "")
     monkeypatch.setattr(accepted_module, "today", lambda: LATER + timedelta(1))
+    assert "the accepted leaks changed" in toys.kdaudit("report", "run", cwd=audited.folder).stderr
     late = audited.again()
     assert late.returncode == 1, "a finished run is judged again once an entry has expired"
     assert "expired" in late.stdout

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kdaudit.analysis.accepted import acceptance, match
+from kdaudit.analysis.leaks import read_leak_table
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
@@ -110,12 +112,14 @@ def rerender(folder: Path, warn: Callable[[str], None], *, annex: bool = False) 
     """
     if not folder.is_dir():
         raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
-    read_results(folder)  # before any report is forgotten
+    results = read_results(folder)  # before any report is forgotten
     saved = folder / layout.CONFIG
     config = ReportConfig()
     if saved.exists():
         try:
-            config = load_audit(saved).report
+            whole = load_audit(saved)
+            config = whole.report
+            _tell_of_other_acceptance(folder, whole, results, warn)
         except ConfigError as error:
             said = ": ".join(part for part in (error.where, error.key, error.what) if part)
             warn(f"the report is rendered with default settings: {said}")
@@ -132,6 +136,25 @@ def rerender(folder: Path, warn: Callable[[str], None], *, annex: bool = False) 
 
 def _annex(wanted: bool) -> tuple[str, ...]:
     return (layout.ANNEX,) if wanted else ()
+
+
+def _tell_of_other_acceptance(
+    folder: Path, config: AuditConfig, results: AuditResults, warn: Callable[[str], None]
+) -> None:
+    """Say where the gate would disregard other leaks today than when it judged: a report cannot judge."""
+    if config.gate.accept is None:
+        return
+    try:
+        now = match(acceptance(Path(config.gate.accept)), read_leak_table(folder))
+    except ConfigError as error:
+        warn(f"the accepted leaks cannot be read, and are shown as the gate knew them: {error.what}")
+        return
+    then = set() if results.accepted is None else results.accepted.examples
+    if now.examples != then:
+        warn(
+            "the accepted leaks changed since the gate judged, or some expired: run `kdaudit run` again, "
+            "which repeats the last stages alone"
+        )
 
 
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:

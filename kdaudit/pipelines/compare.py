@@ -23,7 +23,13 @@ from kdaudit.analysis.compared import (
     known_by_text,
     leak_changes,
 )
-from kdaudit.analysis.joined import Joined, RunExamples, join, read_run_examples
+from kdaudit.analysis.joined import (
+    COMPARED_ATTACKS,
+    Joined,
+    RunExamples,
+    join,
+    read_run_examples,
+)
 from kdaudit.analysis.leaks import read_leak_table
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
@@ -216,7 +222,7 @@ def _accepted(new: Side) -> _Accepted:
     except ConfigError:  # it names paths, and pages for everyone show notes
         notes = [] if new.results.accepted is None else [_as_judged()]
         return _Accepted(_still(new.results), notes)
-    return _Accepted({leak for entry in found.in_force for leak in entry.leaks}, [])
+    return _Accepted(found.examples, [])
 
 
 def _still(results: AuditResults) -> set[int]:
@@ -247,6 +253,13 @@ def _notes(old: Side, new: Side, students: Mapping[str, str], joined: Joined | N
                     f"{name} is not compared, nor are its leaks: the {where} run has no student of that name."
                 )
                 yield Note(code="no_counterpart", subject=name, text=text)
+    others = _other_attacks(old.results) & _other_attacks(new.results)
+    if others:
+        names = ", ".join(sorted(others))
+        text = (
+            f"Of {names} each run's own report has the figures: they are not paired example by example here."
+        )
+        yield Note(code="attack_not_compared", subject="attacks", text=text)
     if joined is None:
         text = "A run holds no examples any more: leaks are joined by text, and there are no paired rates."
         yield Note(code="leaks_alone", subject=None, text=text)
@@ -258,3 +271,13 @@ def _notes(old: Side, new: Side, students: Mapping[str, str], joined: Joined | N
             "example that only one run audited may have been there before."
         )
         yield Note(code="other_sample", subject=None, text=text)
+
+
+def _other_attacks(results: AuditResults) -> set[str]:
+    """Attacks that ran and are not compared."""
+    return {
+        name
+        for one in results.attacks.values()
+        for name in type(one).model_fields
+        if getattr(one, name) is not None and name not in COMPARED_ATTACKS
+    }

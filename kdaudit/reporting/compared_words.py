@@ -70,7 +70,7 @@ def verdict_of_change(results: CompareResults) -> Verdict:
         sentence = (
             f"{plural(results.not_accepted, 'new leak')} that {_be(results.not_accepted)} not accepted.{also}"
         )
-        return Verdict("fail", "New leaks", sentence, _basis(results))
+        return Verdict("fail", "New leaks found", sentence, _basis(results))
     if results.new_leaks:
         sentence = f"All {plural(results.new_leaks, 'new leak')} are accepted."
         return Verdict("pass", "No new leak to look at", sentence, _basis(results))

@@ -43,6 +43,11 @@ class AcceptedResult(Result):
     """Rows of matched entries that accept a whole document and name many leaks, or one that seems to hold
     personal data or secrets."""
 
+    @property
+    def examples(self) -> set[int]:
+        """Example ids of the leaks that the gate disregards."""
+        return {example for entry in self.in_force for example in entry.leaks}
+
 
 class PublicAcceptedEntry(AcceptedEntry):
     """An entry as pages for everyone know it: the reason, which may quote anything, is left out."""

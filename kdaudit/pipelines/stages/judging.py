@@ -49,13 +49,9 @@ def leaked_of(run: RunStore, audited: Audited) -> Leaked:
     if file is None:
         return Leaked(leaks, table, None)
     accepted = match(acceptance(Path(file)), table)
-    named = _named(accepted)
+    named = accepted.examples
     marked = [leak.model_copy(update={"accepted": leak.example_id in named}) for leak in leaks]
     return Leaked(marked, table, accepted)
-
-
-def _named(accepted: AcceptedResult) -> set[int]:
-    return {example for entry in accepted.in_force for example in entry.leaks}
 
 
 def accepted_state(gate: GateConfig) -> dict[str, object] | None:
