@@ -245,7 +245,7 @@ def test_no_difference_is_never_said_without_what_could_have_been_seen(tmp_path:
     assert done.returncode == 0, done.stderr
     pages = [(tmp_path / "compared" / "old-new" / name).read_text() for name in layout.COMPARE_FILES[1:]]
     for text in (done.stdout, *(Page(one).text for one in pages)):
-        assert text.count("no difference found") == 2
+        assert text.count("no difference found") >= 2
         assert text.count("The interval excludes a rise of more than") == 2
         assert text.count("could not have been shown") == 2
         assert "may newly leak" in text

@@ -66,7 +66,7 @@ def verdict_of_change(results: CompareResults) -> Verdict:
     whom = "the student" if students == 1 else f"any of the {students} students"
     if results.not_accepted:
         accepted = results.new_leaks - results.not_accepted
-        also = f" {count(accepted)} more are accepted." if accepted else ""
+        also = f" {count(accepted)} more {_be(accepted)} accepted." if accepted else ""
         sentence = (
             f"{plural(results.not_accepted, 'new leak')} that {_be(results.not_accepted)} not accepted.{also}"
         )
