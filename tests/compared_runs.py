@@ -23,6 +23,7 @@ class Text(NamedTuple):
 
     number: int
     document: str = "d"
+    tail: int = 99
 
     @property
     def prefix(self) -> str:
@@ -34,7 +35,8 @@ class Text(NamedTuple):
 
     @property
     def tokens(self) -> list[int]:
-        return [self.number, 7, *range(SUFFIX), 99]  # the last stands behind the suffix
+        """Ten numbers share a prefix; the last token stands behind the suffix."""
+        return [self.number // 10, 7, self.number % 10, 8, 9, self.tail]
 
 
 def write_run(

@@ -74,7 +74,8 @@ def test_leaks_are_new_gone_or_remain_by_student(tmp_path: Path) -> None:
 
 def test_a_corpus_that_grew_is_joined_by_its_examples_wherever_they_stand(tmp_path: Path) -> None:
     old = write_run(tmp_path / "old", TEXTS[:20], OLD, rows=7)
-    grown = [Text(100 + number) for number in range(9)] + TEXTS[2:]
+    later = [one._replace(tail=98) for one in TEXTS[2:]]  # other windows of the same prefix and suffix
+    grown = [Text(100 + number) for number in range(9)] + later
     new = write_run(tmp_path / "new", grown, {**NEW, "soft": NEW["soft"] | {101}}, rows=5)
     results = package.compare(old, new)
     assert results.shared is not None
