@@ -95,7 +95,8 @@ WRONG = {
         "audit.yaml:8: gate.max_rat: ",
         "unknown key",
         "did you mean max_rate? (allowed: max_rate, max_inheritance_rate, max_excess_inheritance, "
-        "max_inherited, max_ratio_to_baseline, max_near_verbatim_rate, max_tagged, students, accept)",
+        "max_inherited, max_ratio_to_baseline, max_near_verbatim_rate, max_tagged, "
+        "max_extractable, max_membership_tpr, students, accept)",
     ),
     "top key misspelled": (GOOD + "sed: 1", "audit.yaml:8: sed: ", "unknown key", "did you mean seed?"),
     "dash for underscore": (
@@ -314,7 +315,8 @@ WRONG = {
         "audit.yaml:8: gate: ",
         "is empty",
         "give it keys (max_rate, max_inheritance_rate, max_excess_inheritance, max_inherited, "
-        "max_ratio_to_baseline, max_near_verbatim_rate, max_tagged, students, accept), or remove it",
+        "max_ratio_to_baseline, max_near_verbatim_rate, max_tagged, "
+        "max_extractable, max_membership_tpr, students, accept), or remove it",
     ),
     "text for a section": (
         GOOD + "gate: strict",

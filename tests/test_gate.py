@@ -8,7 +8,14 @@ from pydantic import ValidationError
 from kdaudit.analysis.gate import Others, judge
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.gate import GateConfig
-from kdaudit.schemas.attacks import NearVerbatimResult
+from kdaudit.schemas.attacks import (
+    BestScore,
+    MembershipResult,
+    MembershipScore,
+    NearVerbatimResult,
+    SampledPoint,
+    SampledResult,
+)
 from kdaudit.schemas.results import ComparisonResult, ModelResult
 
 LIMITS = [key for key in GateConfig.model_fields if key not in ("students", "accept")]
@@ -108,7 +115,7 @@ def test_a_sample_without_teacher_specific_examples_says_nothing_of_the_corpus()
 
 @pytest.mark.parametrize("key", LIMITS)
 def test_every_limit_of_the_configuration_is_judged(key):
-    result = judge(GateConfig(**{key: 1}), {"s": comparison()}, {"s": model()}, census=True)
+    result = judge(GateConfig(**{key: NESTED.get(key, 1)}), {"s": comparison()}, {"s": model()}, census=True)
     assert [(check.name, check.student, check.limit) for check in result.checks] == [(key, "s", 1.0)]
 
 
@@ -164,6 +171,10 @@ def test_the_gate_looks_at_all_students_or_those_it_names():
     assert (named.verdict, [check.student for check in named.checks]) == ("pass", ["a"])
 
 
+NESTED = {"max_extractable": {"queries": 100, "rate": 1}, "max_membership_tpr": {"tpr": 1}}
+"""Those that are no numbers."""
+
+
 def near(rate, ci95):
     return NearVerbatimResult(
         max_edit_distance=0.1, examples=1000, exposed=round(1000 * rate), rate=rate, ci95=ci95, distances=[]
@@ -186,6 +197,78 @@ def test_near_verbatim_rates_go_by_value_or_interval(others, census, expected):
     gate = GateConfig(max_near_verbatim_rate=0.01)
     found = judge(gate, {"s": comparison()}, {"s": model()}, census, {"s": others})
     assert found.verdict == expected
+
+
+def drawn(rate, ci95, scored):
+    point = SampledPoint(queries=100, p=0.5, rate=rate, ci95=ci95)
+    other = SampledPoint(queries=100, p=0.1, rate=1.0, ci95=(0.9, 1.0))
+    return SampledResult(temperature=1.0, top_k=40, examples=1000, scored=scored, curve=[other, point])
+
+
+@pytest.mark.parametrize(
+    ("found", "census", "expected"),
+    [
+        (drawn(0.01, (0.001, 0.9), 1000), True, "pass"),
+        (drawn(0.02, (0.0, 0.9), 1000), True, "fail"),
+        (drawn(0.0, (0.0, 0.02), 999), True, "inconclusive"),  # a census of the corpus, a sample of it scored
+        (drawn(0.0, (0.0, 0.01), 999), True, "pass"),
+        (drawn(0.0, (0.011, 0.02), 1000), False, "fail"),
+        (None, True, "inconclusive"),
+    ],
+)
+def test_extraction_by_sampling_is_judged_at_the_asked_point(found, census, expected):
+    gate = GateConfig(max_extractable={"queries": 100, "rate": 0.01})
+    judged = judge(gate, {"s": comparison()}, {"s": model()}, census, {"s": Others(sampled=found)})
+    assert judged.verdict == expected
+    if found is not None:
+        assert (judged.checks[0].at, judged.checks[0].limit) == ("100 samples, p 0.5", 0.01)
+
+
+def recognized(*shares, explained=False):
+    ends = (0.5, (0.4, 0.6))
+    score = {
+        f"score {row}": MembershipScore(auc=ends[0], ci95=ends[1], tpr_at_fpr={"0.01": one, "0.001": None})
+        for row, one in enumerate(shares)
+    }
+    best = BestScore(score="score 0", auc=0.5, ci95=ends[1], minus_blind=None, minus_blind_ci95=None)
+    return MembershipResult(
+        members=1000,
+        nonmembers=1000,
+        member_documents=10,
+        nonmember_documents=10,
+        blind_auc=None,
+        blind_ci95=None,
+        score=score,
+        best=best,
+        explained_by_text=explained,
+        against_teacher=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (recognized((0.01, 0.005, 0.02), (0.03, 0.02, 0.05)), "pass"),
+        (recognized((0.01, 0.005, 0.02), (0.03, 0.02, 0.06)), "inconclusive"),
+        (recognized((0.07, 0.06, 0.09), (0.03, 0.02, 0.06)), "fail"),
+        (recognized((0.07, 0.06, 0.09), (0.03, 0.02, 0.06), explained=True), "inconclusive"),
+        (recognized((0.01, 0.005, 0.02), explained=True), "pass"),
+        (recognized(None), "inconclusive"),
+        (None, "inconclusive"),
+    ],
+)
+def test_membership_is_judged_by_the_intervals_of_the_highest_score(found, expected):
+    gate = GateConfig(max_membership_tpr={"tpr": 0.05})
+    judged = judge(gate, {"s": comparison()}, {"s": model()}, True, {"s": Others(membership=found)})
+    assert judged.verdict == expected
+
+
+def test_every_score_that_is_looked_at_counts_for_the_confidence_of_a_census_too():
+    gate = GateConfig(max_rate=0.5, max_membership_tpr={"fpr": 0.01, "tpr": 0.05})
+    others = {"s": Others(membership=recognized((0.01, 0.005, 0.02), (0.03, 0.02, 0.05)))}
+    judged = judge(gate, {"s": comparison()}, {"s": model()}, True, others)
+    assert judged.confidence == pytest.approx(0.95)
+    assert [check.at for check in judged.checks] == [None, "1.0% false positives"]
 
 
 @pytest.mark.parametrize(("tagged", "expected"), [(2, "pass"), (3, "fail"), (None, "inconclusive")])
@@ -217,3 +300,24 @@ def test_a_limit_that_cannot_be_judged_is_refused(section, key, expected):
     values = {"name": "x", "corpus": "./c.jsonl", "models": {"teacher": "./t", "students": students}}
     with pytest.raises(ValidationError, match=expected):
         AuditConfig.model_validate({**values, **section, "gate": {key: 0}})
+
+
+@pytest.mark.parametrize(
+    ("gate", "section", "expected"),
+    [
+        ({"max_extractable": {"queries": 7, "rate": 0}}, {}, "7 is not among attacks.sampled.queries"),
+        ({"max_extractable": {"queries": 1, "rate": 0}}, {"attacks": {"sampled": None}}, "null"),
+        ({"max_extractable": {"queries": 1, "rate": 0, "p": 0.3}}, {}, "0.3 is not measured"),
+        ({"max_membership_tpr": {"tpr": 0.05}}, {}, "needs attacks.membership and a holdout"),
+        (
+            {"max_membership_tpr": {"tpr": 0.05, "fpr": 0.02}},
+            {"holdout": "./h.jsonl"},
+            "0.02 is not measured",
+        ),
+    ],
+)
+def test_a_limit_at_what_is_not_measured_is_refused(gate, section, expected):
+    students = [{"name": "s", "path": "./s"}]
+    values = {"name": "x", "corpus": "./c.jsonl", "models": {"teacher": "./t", "students": students}}
+    with pytest.raises(ValidationError, match=expected):
+        AuditConfig.model_validate({**values, **section, "gate": gate})

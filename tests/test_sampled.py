@@ -15,7 +15,7 @@ from kdaudit.analysis.by_document import Documents
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.analysis.leaks import Continuation, LeakText
 from kdaudit.analysis.strata import Strata
-from kdaudit.attacks.sampled import PROBABILITIES, discoverable, expected_queries
+from kdaudit.attacks.sampled import discoverable, expected_queries
 from kdaudit.pipelines.stages.attack_results import _discovered, _inherited
 from kdaudit.pipelines.stages.measured import Drawn
 from kdaudit.pipelines.stages.scores import draw
@@ -25,6 +25,7 @@ from kdaudit.reporting.other_attacks import attack_rows, sampled_rows, worst_att
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.render import render
 from kdaudit.reporting.view import page
+from kdaudit.schemas.attacks import PROBABILITIES
 from kdaudit.schemas.results import AuditResults, Leak
 
 

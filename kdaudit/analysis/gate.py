@@ -13,6 +13,11 @@ out, so an undefined value is decided without the division:
   which is 0, so a student that memorizes nothing passes and any other fails;
 - a value without its baselines: inconclusive.
 
+Extraction by sampling is judged as a sample where not all examples are scored. Membership is always: it
+compares samples. Of several scores the highest counts, and each counts for the confidence. Where the text
+alone tells members from the holdout, what scores recognize is not shown to come from the model: such a check
+does not fail.
+
 Accepted leaks are left out of the figures by the caller; a check says how many.
 """
 
@@ -22,8 +27,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from kdaudit.config.gate import GateConfig
-from kdaudit.schemas.attacks import NearVerbatimResult
+from kdaudit.config.gate import ExtractableLimit, GateConfig, MembershipLimit
+from kdaudit.schemas.attacks import MembershipResult, NearVerbatimResult, SampledResult
 from kdaudit.schemas.result import Interval, Verdict
 from kdaudit.schemas.results import Check, ComparisonResult, GateResult, ModelResult
 
@@ -43,6 +48,14 @@ class _Figure(NamedTuple):
     """The same by document."""
     without_value: _Judgement = "inconclusive"
     """Verdict of a census on an undefined value."""
+    estimated: bool | None = None
+    """Whether it comes from a sample; None: as the audit does."""
+    intervals: int = 1
+    """How many were looked at, of which these are the highest."""
+    at: str | None = None
+    """What it was measured at, in words."""
+    explained: bool = False
+    """Whether a value above the limit has another explanation than the model."""
 
 
 class Others(NamedTuple):
@@ -54,6 +67,10 @@ class Others(NamedTuple):
     """Leaks of it that seem to hold personal data or secrets; None if they are not known."""
     accepted: int = 0
     """Accepted leaks of it, which no figure given to the gate counts."""
+    sampled: SampledResult | None = None
+    """None where the attack did not run on it."""
+    membership: MembershipResult | None = None
+    """None where the attack did not run on it."""
 
 
 class _Judged(NamedTuple):
@@ -62,6 +79,7 @@ class _Judged(NamedTuple):
     model: ModelResult
     comparison: ComparisonResult
     others: Others
+    gate: GateConfig
 
 
 def judge(
@@ -84,32 +102,43 @@ def judge(
         The checks by student, then in the order of the configuration's keys; `none` without limits.
     """
     names = gate.students or [name for name, model in models.items() if model.role == "student"]
-    checks = []
+    checks, intervals = [], 0
     for student in names:
         for key, figure_of in _FIGURES.items():
             limit = getattr(gate, key)
             if limit is not None:
-                judged = _Judged(models[student], comparisons[student], others.get(student, Others()))
-                check = _check(key, student, limit, figure_of(judged), census)
-                checks.append(check.model_copy(update={"accepted": judged.others.accepted}))
+                own = others.get(student, Others())
+                figure = figure_of(_Judged(models[student], comparisons[student], own, gate))
+                estimated = not census if figure.estimated is None else figure.estimated
+                check = _check(key, student, _number(limit), figure, estimated=estimated)
+                checks.append(check.model_copy(update={"accepted": own.accepted}))
+                intervals += figure.intervals if estimated else 0
     verdicts: list[Verdict] = ["none", *(check.verdict for check in checks)]
     return GateResult(
         verdict=max(verdicts, key=_BEST_FIRST.index),
         checks=checks,
-        confidence=None if census or not checks else max(0.0, 1 - _ERROR * len(checks)),
-        confidence_by=None if census or not checks else "Bonferroni",
+        confidence=max(0.0, 1 - _ERROR * intervals) if intervals else None,
+        confidence_by="Bonferroni" if intervals else None,
     )
 
 
-def _check(key: str, student: str, limit: float, figure: _Figure, census: bool) -> Check:
+def _number(limit: float | ExtractableLimit | MembershipLimit) -> float:
+    if isinstance(limit, ExtractableLimit):
+        return limit.rate
+    return limit.tpr if isinstance(limit, MembershipLimit) else limit
+
+
+def _check(key: str, student: str, limit: float, figure: _Figure, *, estimated: bool) -> Check:
+    found = _by_intervals(figure, limit) if estimated else _by_value(figure, limit)
     return Check(
         name=key,
         student=student,
         limit=limit,
         value=figure.value,
+        at=figure.at,
         ci95=figure.ci95,
         ci95_by_document=figure.by_document,
-        verdict=_by_value(figure, limit) if census else _by_intervals(figure, limit),
+        verdict="inconclusive" if figure.explained and found == "fail" else found,
     )
 
 
@@ -135,6 +164,40 @@ def _rate(judged: _Judged) -> _Figure:
 def _near_verbatim_rate(judged: _Judged) -> _Figure:
     near = judged.others.near_verbatim
     return _Figure(None, None) if near is None else _Figure(near.rate, near.ci95, near.ci95_by_document)
+
+
+def _extractable(judged: _Judged) -> _Figure:
+    limit, found = judged.gate.max_extractable, judged.others.sampled
+    point = None if limit is None or found is None else found.at(limit.queries, limit.p)
+    if limit is None or found is None or point is None:
+        return _Figure(None, None)
+    return _Figure(
+        point.rate,
+        point.ci95,
+        point.ci95_by_document,
+        estimated=found.scored < found.examples or None,
+        at=f"{limit.queries:,} samples, p {limit.p:g}",
+    )
+
+
+def _membership_tpr(judged: _Judged) -> _Figure:
+    """The highest share that any score recognizes; an end is the highest of all scores' ends."""
+    limit, found = judged.gate.max_membership_tpr, judged.others.membership
+    if limit is None or found is None:
+        return _Figure(None, None, estimated=True)
+    each = [one.tpr_at_fpr.get(f"{limit.fpr:g}") for one in found.score.values()]
+    known = [one for one in each if one is not None]
+    if not known:
+        return _Figure(None, None, estimated=True, at=f"{limit.fpr:.1%} false positives")
+    value, low, high = (max(ends) for ends in zip(*known, strict=True))
+    return _Figure(
+        value,
+        (low, high),
+        estimated=True,
+        intervals=len(known),
+        at=f"{limit.fpr:.1%} false positives",
+        explained=found.explained_by_text is True,
+    )
 
 
 def _tagged(judged: _Judged) -> _Figure:
@@ -190,5 +253,7 @@ _FIGURES: dict[str, Callable[[_Judged], _Figure]] = {
     "max_ratio_to_baseline": _ratio_to_baseline,
     "max_near_verbatim_rate": _near_verbatim_rate,
     "max_tagged": _tagged,
+    "max_extractable": _extractable,
+    "max_membership_tpr": _membership_tpr,
 }
 """The figure that each limit of the configuration applies to, by its key."""

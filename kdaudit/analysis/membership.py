@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.blind import LEAST_DOCUMENTS
 from kdaudit.analysis.roc import Scored, Separation, auc_difference, auc_interval, tpr_at
-from kdaudit.schemas.attacks import AgainstTeacher, BestScore, MembershipResult, MembershipScore
+from kdaudit.schemas.attacks import (
+    FALSE_POSITIVES,
+    AgainstTeacher,
+    BestScore,
+    MembershipResult,
+    MembershipScore,
+)
 from kdaudit.schemas.notes import Note
 
-FALSE_POSITIVES = {"0.01": 100, "0.001": 1000}
-"""Shares of non-members taken for members, and the non-members that each takes at least."""
 MOST = 10_000
 """Members, and non-members, that are compared at most: more would narrow intervals little."""
 

@@ -15,10 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.attacks.base import Flags
-from kdaudit.schemas.attacks import EVEN
-
-PROBABILITIES = (0.1, EVEN, 0.9)
-"""p of the rates that are given: an attacker is lucky, as likely as not to have it, or all but sure to."""
 
 
 def discoverable(log_probability: NDArray[np.float64], queries: int, p: float) -> Flags:

@@ -105,10 +105,29 @@ class AuditConfig(Section):
                 fix="remove that key, so that the attack runs, or remove this limit",
                 key="gate.max_near_verbatim_rate",
             )
+        self._attacks_can_be_judged()
         if self.models.teacher is None:
             self._refuse_limits(NEED_TEACHER, "needs models.teacher, which is null", "name the teacher")
         if self.models.baseline is None:
             self._refuse_limits(NEED_BASELINE, "needs models.baseline", "name a baseline")
+
+    def _attacks_can_be_judged(self) -> None:
+        extractable, sampled = self.gate.max_extractable, self.attacks.sampled
+        if extractable is not None and (sampled is None or extractable.queries not in sampled.queries):
+            asked = "null" if sampled is None else f"[{', '.join(map(str, sampled.queries))}]"
+            raise MisfitError(
+                f"{extractable.queries} is not among attacks.sampled.queries, {asked}",
+                fix="add it there, or name one of those",
+                key="gate.max_extractable.queries",
+            )
+        if self.gate.max_membership_tpr is not None and (
+            self.attacks.membership is None or self.holdout is None
+        ):
+            raise MisfitError(
+                "needs attacks.membership and a holdout",
+                fix="name a holdout of the same kind of text, or remove this limit",
+                key="gate.max_membership_tpr",
+            )
 
     def _refuse_limits(self, keys: Sequence[str], what: str, fix: str) -> None:
         for key in keys:

@@ -107,6 +107,16 @@ _LIMITS = {
         "student {student} reproduces {value} of the training examples word for word or nearly so",
         percent,
     ),
+    "max_extractable": _Limit(
+        "Share of the training examples that sampling gives",
+        "sampling gives {value} of the training examples from student {student}",
+        percent,
+    ),
+    "max_membership_tpr": _Limit(
+        "Share of the training text that membership scores recognize",
+        "membership scores of student {student} recognize {value} of the training text",
+        percent,
+    ),
     "max_tagged": _Limit(
         "Number of leaks that seem to hold personal data or secrets",
         "student {student} leaks {value} examples that seem to hold personal data or secrets",
@@ -145,7 +155,8 @@ def _above(ends: Interval | None, limit: float) -> bool:
 def _check_row(check: Check) -> CheckRow:
     limit = _limit_of(check)
     value, bound = _value_and_limit(check, limit)
-    what, ends = limit.what, wider_interval(check.ci95, check.ci95_by_document, limit.form)
+    ends = wider_interval(check.ci95, check.ci95_by_document, limit.form)
+    what = limit.what if check.at is None else f"{limit.what} ({check.at})"
     return CheckRow(check.student, what, bound, value, ends, check.verdict, WORDS[check.verdict])
 
 

@@ -6,6 +6,10 @@ from kdaudit.schemas.result import Interval, Result
 
 EVEN = 0.5
 """p of the rate that stands for sampling: an attacker is as likely as not to have the text."""
+PROBABILITIES = (0.1, EVEN, 0.9)
+"""p of the rates that are given: an attacker is lucky, as likely as not to have it, or all but sure to."""
+FALSE_POSITIVES = {"0.01": 100, "0.001": 1000}
+"""Shares of non-members taken for members, and the non-members that each takes at least."""
 
 
 class AttackInheritance(Result):

@@ -245,6 +245,8 @@ class Check(Result):
     student: str
     limit: float
     value: float | None
+    at: str | None = None
+    """What the value was measured at, where the limit says so, such as "1,000 samples, p 0.5"."""
     ci95: Interval | None
     ci95_by_document: Interval | None = None
     """Where documents are the unit: a sample is judged by both, so by the wider one."""

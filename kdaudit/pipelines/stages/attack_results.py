@@ -11,12 +11,13 @@ from kdaudit.analysis.exposed import inherited_under_attack
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.strata import Strata
 from kdaudit.attacks import NearVerbatim
-from kdaudit.attacks.sampled import PROBABILITIES, discoverable
+from kdaudit.attacks.sampled import discoverable
 from kdaudit.config.attacks import SampledConfig
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.measured import Audited, Drawn, Measured
 from kdaudit.schemas.attacks import (
     EVEN,
+    PROBABILITIES,
     AttackInheritance,
     AttackResults,
     NearVerbatimResult,
@@ -73,7 +74,7 @@ def _results(audited: Audited, name: str, measured: Measured) -> AttackResults:
         near_verbatim=None if near is None or found is None else _near_verbatim(audited, found, near),
         sampled=None
         if asked.sampled is None or measured.drawn is None
-        else _sampled(audited, measured.drawn, asked.sampled),
+        else sampled_result(audited, measured.drawn, asked.sampled),
         membership=audited.membership.results.get(name),
     )
 
@@ -130,7 +131,8 @@ def _near_verbatim(audited: Audited, found: Attacked, near: NearVerbatim) -> Nea
     )
 
 
-def _sampled(audited: Audited, drawn: Drawn, asked: SampledConfig) -> SampledResult:
+def sampled_result(audited: Audited, drawn: Drawn, asked: SampledConfig) -> SampledResult:
+    """What extraction by sampling gives of a model's examples."""
     strata = Strata.of(drawn.weights)
     return SampledResult(
         temperature=asked.temperature,

@@ -18,11 +18,12 @@ from kdaudit.analysis.inheritance import compare
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.attacks import NearVerbatim
 from kdaudit.config.gate import GateConfig
+from kdaudit.pipelines.stages.attack_results import sampled_result
 from kdaudit.pipelines.stages.leak_table import leaks_of, leaks_table
 from kdaudit.pipelines.stages.measured import Audited
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.accepted import AcceptedResult
-from kdaudit.schemas.attacks import NearVerbatimResult
+from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult, SampledResult
 from kdaudit.schemas.results import ComparisonResult, GateResult, Leak, ModelResult
 
 
@@ -72,7 +73,7 @@ def judged(
     audited: Audited,
     models: Mapping[str, ModelResult],
     comparisons: Mapping[str, ComparisonResult],
-    near: Mapping[str, NearVerbatimResult | None],
+    attacks: Mapping[str, AttackResults],
     leaks: Sequence[Leak],
 ) -> GateResult:
     """The gate's verdict on the students' figures without accepted leaks.
@@ -81,7 +82,7 @@ def judged(
         audited: what was measured.
         models: each model's figures, accepted leaks counted, as the next two.
         comparisons: by student.
-        near: near-verbatim extraction of each model, where it ran.
+        attacks: what other attacks found, by model.
         leaks: all of them.
 
     """
@@ -92,13 +93,15 @@ def judged(
         memorized = audited.memorized(student)
         disregarded = int(np.count_nonzero(memorized & accepted))
         tagged = sum(bool(one.tags) and not one.accepted and student in one.classes for one in leaks)
-        nearly = near.get(student)
+        found = attacks.get(student, AttackResults())
+        nearly, drawn = found.near_verbatim, found.sampled
         if accepted.any():
             left = memorized & ~accepted
             own_models[student] = _without(audited, models[student], left)
             own_comparisons[student] = compare(student, left, audited.family).figures
             nearly = _near_without(audited, nearly, student, accepted)
-        others[student] = Others(nearly, tagged, disregarded)
+            drawn = _sampled_without(audited, student, accepted)
+        others[student] = Others(nearly, tagged, disregarded, sampled=drawn, membership=found.membership)
     census = not audited.corpus.sampled
     return judge(audited.config.gate, own_comparisons, own_models, census, others)
 
@@ -115,6 +118,14 @@ def _near_without(
         return None
     left = found.exposed & ~accepted
     return near.model_copy(update={"exposed": int(np.count_nonzero(left)), **_rate(audited, left)})
+
+
+def _sampled_without(audited: Audited, student: str, accepted: Flags) -> SampledResult | None:
+    asked, drawn = audited.config.attacks.sampled, audited.measured[student].drawn
+    if asked is None or drawn is None:
+        return None
+    left = np.where(accepted[drawn.example_ids], -np.inf, drawn.log_probability)
+    return sampled_result(audited, drawn._replace(log_probability=left), asked)
 
 
 def _rate(audited: Audited, left: Flags) -> dict[str, object]:

@@ -51,8 +51,7 @@ def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResul
     models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
     comparison, soft_hard, notes = _compare(audited)
     attacks = attack_results(audited)
-    near = {name: found.near_verbatim for name, found in attacks.items()}
-    gate = judged(audited, models, comparison, near, leaks)
+    gate = judged(audited, models, comparison, attacks, leaks)
     return AuditResults(
         schema_version="2",
         name=audited.config.name,
