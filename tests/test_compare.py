@@ -412,3 +412,16 @@ def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
         (run / layout.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(RunStateError, match="another tokenizer"):
         package.compare(old, new)
+
+
+def test_models_of_an_earlier_version_are_known_by_name(tmp_path: Path) -> None:
+    """It named a student's inputs by its place."""
+    old, new = pair(tmp_path)
+    students = {"models.students.0.name": "soft", "models.students.0.path (its tokenizer)": "sha256:0"}
+    for run, inputs in ((old, students), (new, {"models.soft.path (its tokenizer)": "sha256:0"})):
+        manifest = {
+            "name": "x", "created": "", "environment": {}, "batch_plan": {"shard_rows": 4}, "inputs": inputs,
+        }  # fmt: skip
+        (run / layout.MANIFEST).write_text(json.dumps(manifest))
+    keys = {one.key for one in package.compare(old, new).differences}
+    assert not {key for key in keys if "tokenizer" in key or key.endswith(".name")}

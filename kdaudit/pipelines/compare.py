@@ -257,7 +257,8 @@ def _notes(old: Side, new: Side, students: Mapping[str, str], joined: Joined | N
     if others:
         names = ", ".join(sorted(others))
         text = (
-            f"Of {names} each run's own report has the figures: they are not paired example by example here."
+            f"Figures of other attacks ({names}) are in each run's own report: here they are not paired by "
+            "example."
         )
         yield Note(code="attack_not_compared", subject="attacks", text=text)
     if joined is None:

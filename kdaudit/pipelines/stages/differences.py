@@ -13,6 +13,7 @@ from typing import Any
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError, StorageError
 from kdaudit.runs import layout
+from kdaudit.runs.inputs import by_name
 from kdaudit.runs.manifest import Manifest, read_manifest
 from kdaudit.schemas.compared import Difference
 from kdaudit.schemas.results import AuditResults
@@ -60,7 +61,7 @@ def _recorded(run_dir: Path) -> dict[str, str]:
         return {}
     inputs = {
         key: value
-        for key, value in manifest.inputs.items()
+        for key, value in by_name(manifest.inputs).items()
         if not key.endswith("(its content)") and value not in _UNSET
     }
     return {**manifest.environment, **inputs}
