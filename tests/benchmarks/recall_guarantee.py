@@ -51,7 +51,7 @@ _KINDS = {
     "a tenth look like others": Kind((-2.5, -0.2), (0.9, 0.1)),
     "half look like others": Kind((-1.5, 0.0), (0.5, 0.5)),
     "hardly apart": Kind((-0.4,), (1.0,)),
-    "20 features": Kind((-1.5,), (1.0,), noisy=16),
+    "17 features": Kind((-1.5,), (1.0,), noisy=13),
 }
 
 
