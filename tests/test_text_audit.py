@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import text_models
@@ -26,6 +27,7 @@ from text_models import TEXTS
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kdaudit import open_run
 from kdaudit.models.tokenizer import load_tokenizer, uses_bos
 
 PLAIN = ("predictor.enabled=false", "models.baseline=null")
@@ -218,9 +220,13 @@ def test_by_text_greedy_extraction_alone_is_run(learners: Path, found: dict[str,
     folder = learners / "runs" / "toy" / "attacks" / "near_verbatim"
     assert {path.name for path in folder.iterdir()} == set(found["models"]) - set(OWN)
     for name, attacks in found["attacks"].items():
-        assert (attacks["near_verbatim"] is None) == (name in OWN)
-    note = next(note["text"] for note in found["notes"] if note["code"] == "attack_not_run")
-    assert note.startswith("Near-verbatim extraction was not run on baseline, own:")
+        assert (attacks["near_verbatim"] is None) == (attacks["sampled"] is None) == (name in OWN)
+    near, sampled = (note["text"] for note in found["notes"] if note["code"] == "attack_not_run")
+    assert near.startswith("Near-verbatim extraction was not run on baseline, own:")
+    assert sampled.startswith("Extraction by sampling was not measured of baseline, own:")
+    scores = open_run(learners / "runs" / "toy").scores("own")
+    assert scores["sampled_log_probability"].null_count == len(scores) > 0
+    assert pc.sum(scores["weight"]).as_py() == pytest.approx(found["corpus"]["examples"])
 
 
 def test_the_page_and_notes_say_who_is_compared_by_text(learners: Path, found: dict[str, Any]) -> None:
