@@ -17,7 +17,7 @@ from kdaudit.analysis.leaks import Continuation, LeakText
 from kdaudit.analysis.strata import Strata
 from kdaudit.attacks.sampled import discoverable, expected_queries
 from kdaudit.pipelines.stages.attack_results import _discovered, _inherited
-from kdaudit.pipelines.stages.measured import Drawn
+from kdaudit.pipelines.stages.measured import SampleProbabilities
 from kdaudit.pipelines.stages.scores import draw
 from kdaudit.reporting.formatting import percent
 from kdaudit.reporting.leak_cards import full_cards
@@ -127,7 +127,7 @@ def _text(results: AuditResults) -> str:
 
 def test_what_is_inherited_takes_all_examples_and_every_model_of_the_family() -> None:
     def drawn(chances: list[float], weight: float = 1.0) -> SimpleNamespace:
-        found = Drawn(np.arange(4), np.array([1.0, 1.0, 1.0, weight]), np.log(chances))
+        found = SampleProbabilities(np.arange(4), np.array([1.0, 1.0, 1.0, weight]), np.log(chances))
         return SimpleNamespace(drawn=found)
 
     measured = {

@@ -14,7 +14,7 @@ from kdaudit.attacks import NearVerbatim
 from kdaudit.attacks.sampled import discoverable
 from kdaudit.config.attacks import SampledConfig
 from kdaudit.pipelines.stages.attacked import Attacked
-from kdaudit.pipelines.stages.measured import Audited, Drawn, Measured
+from kdaudit.pipelines.stages.measured import Audited, Measured, SampleProbabilities
 from kdaudit.schemas.attacks import (
     EVEN,
     PROBABILITIES,
@@ -131,7 +131,7 @@ def _near_verbatim(audited: Audited, found: Attacked, near: NearVerbatim) -> Nea
     )
 
 
-def sampled_result(audited: Audited, drawn: Drawn, asked: SampledConfig) -> SampledResult:
+def sampled_result(audited: Audited, drawn: SampleProbabilities, asked: SampledConfig) -> SampledResult:
     """What extraction by sampling gives of a model's examples."""
     strata = Strata.of(drawn.weights)
     return SampledResult(
@@ -143,7 +143,9 @@ def sampled_result(audited: Audited, drawn: Drawn, asked: SampledConfig) -> Samp
     )
 
 
-def _curve(audited: Audited, drawn: Drawn, strata: Strata, asked: SampledConfig) -> Iterator[SampledPoint]:
+def _curve(
+    audited: Audited, drawn: SampleProbabilities, strata: Strata, asked: SampledConfig
+) -> Iterator[SampledPoint]:
     for p in PROBABILITIES:
         for queries in sorted({*asked.queries}):
             found = discoverable(drawn.log_probability, queries, p)

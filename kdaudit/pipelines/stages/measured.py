@@ -41,7 +41,7 @@ from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
 
 
-class Drawn(NamedTuple):
+class SampleProbabilities(NamedTuple):
     """How likely sampling is to give the suffixes of a sample of the examples."""
 
     example_ids: NDArray[np.int64]
@@ -66,7 +66,7 @@ class Measured(NamedTuple):
     checked: Checked
     below_rounding: Flags | None
     """For which examples rounding may decide whether it memorizes them: bool (examples,); None if unknown."""
-    drawn: Drawn | None
+    drawn: SampleProbabilities | None
     """None if it was not asked for, or the model gives no probabilities of these tokens."""
 
     @property
@@ -171,12 +171,12 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
     return Measured(member, found, holdout, generated, likelihood, checked, near, _drawn(work, member))
 
 
-def _drawn(work: Work, member: AuditedModel) -> Drawn | None:
+def _drawn(work: Work, member: AuditedModel) -> SampleProbabilities | None:
     if not is_sampled(work, member):
         return None
     columns = ["example_id", "sampled_log_probability"]
     table = read_scores(work, member, columns=columns)
-    return Drawn(*(table[name].to_numpy() for name in (columns[0], "weight", columns[1])))
+    return SampleProbabilities(*(table[name].to_numpy() for name in (columns[0], "weight", columns[1])))
 
 
 def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | None:
