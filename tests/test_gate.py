@@ -10,6 +10,7 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.config.gate import GateConfig
 from kdaudit.schemas.attacks import (
     BestScore,
+    CanariesResult,
     MembershipResult,
     MembershipScore,
     NearVerbatimResult,
@@ -321,3 +322,40 @@ def test_a_limit_at_what_is_not_measured_is_refused(gate, section, expected):
     values = {"name": "x", "corpus": "./c.jsonl", "models": {"teacher": "./t", "students": students}}
     with pytest.raises(ValidationError, match=expected):
         AuditConfig.model_validate({**values, **section, "gate": gate})
+
+
+def planted(extracted, canaries):
+    repeated = {
+        "canaries": canaries,
+        "extracted": extracted,
+        "extracted_ci95": (0.0, 1.0),
+        "exposure": None,
+    }
+    both = {"1": {**repeated, "extracted": 0}, "16": repeated} if canaries else {}
+    return CanariesResult.model_validate(
+        {"controls": 20, "controls_extracted": 9, "highest_exposure": None, "repetitions": both}
+    )
+
+
+@pytest.mark.parametrize("census", [True, False])
+@pytest.mark.parametrize(
+    ("canaries", "expected"),
+    [
+        (planted(4, 20), "pass"),
+        (planted(5, 20), "fail"),
+        (planted(0, 0), "inconclusive"),
+        (None, "inconclusive"),
+    ],
+)
+def test_the_share_of_planted_canaries_decides_as_all_are_measured(canaries, expected, census):
+    others = {"s": Others(canaries=canaries, accepted=7)}
+    found = judge(GateConfig(max_canaries_extracted=0.1), {"s": comparison()}, {"s": model()}, census, others)
+    assert (found.verdict, found.confidence, found.checks[0].accepted) == (expected, None, 0)
+    both = judge(
+        GateConfig(max_canaries_extracted=0.1, max_rate=0.5),
+        {"s": comparison()},
+        {"s": model()},
+        census,
+        others,
+    )
+    assert both.confidence == (None if census else pytest.approx(0.975))

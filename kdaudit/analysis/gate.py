@@ -18,7 +18,8 @@ compares samples. Of several scores the highest counts, and each counts for the 
 alone tells members from the holdout, what scores recognize is not shown to come from the model: such a check
 does not fail.
 
-Accepted leaks are left out of the figures by the caller; a check says how many.
+Accepted leaks are left out of the figures by the caller; a check says how many. Canaries are no leaks, and
+are measured whole, also where the corpus is a sample.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.config.gate import ExtractableLimit, GateConfig, MembershipLimit
-from kdaudit.schemas.attacks import MembershipResult, NearVerbatimResult, SampledResult
+from kdaudit.schemas.attacks import CanariesResult, MembershipResult, NearVerbatimResult, SampledResult
 from kdaudit.schemas.result import Interval, Verdict
 from kdaudit.schemas.results import Check, ComparisonResult, GateResult, ModelResult
 
@@ -36,6 +38,7 @@ _Judgement = Literal["pass", "fail", "inconclusive"]
 
 _ERROR = 0.025
 """Chance that one check of a sample passes or fails wrongly: a verdict goes by one end of a 95% interval."""
+_MAX_CANARIES = "max_canaries_extracted"
 _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 
 
@@ -71,6 +74,8 @@ class Others(NamedTuple):
     """None where the attack did not run on it."""
     membership: MembershipResult | None = None
     """None where the attack did not run on it."""
+    canaries: CanariesResult | None = None
+    """None where none are measured."""
 
 
 class _Judged(NamedTuple):
@@ -111,7 +116,8 @@ def judge(
                 figure = figure_of(_Judged(models[student], comparisons[student], own, gate))
                 estimated = not census if figure.estimated is None else figure.estimated
                 check = _check(key, student, _number(limit), figure, estimated=estimated)
-                checks.append(check.model_copy(update={"accepted": own.accepted}))
+                accepted = 0 if key == _MAX_CANARIES else own.accepted
+                checks.append(check.model_copy(update={"accepted": accepted}))
                 intervals += figure.intervals if estimated else 0
     verdicts: list[Verdict] = ["none", *(check.verdict for check in checks)]
     return GateResult(
@@ -204,6 +210,14 @@ def _tagged(judged: _Judged) -> _Figure:
     return _Figure(judged.others.tagged, None)
 
 
+def _canaries_extracted(judged: _Judged) -> _Figure:
+    found = judged.others.canaries
+    if found is None or not found.planted:
+        return _Figure(None, None, estimated=False)
+    ends = clopper_pearson(found.extracted, found.planted)
+    return _Figure(found.extracted / found.planted, ends, estimated=False)
+
+
 def _inheritance_rate(judged: _Judged) -> _Figure:
     comparison = judged.comparison
     return _Figure(
@@ -255,5 +269,6 @@ _FIGURES: dict[str, Callable[[_Judged], _Figure]] = {
     "max_tagged": _tagged,
     "max_extractable": _extractable,
     "max_membership_tpr": _membership_tpr,
+    _MAX_CANARIES: _canaries_extracted,
 }
 """The figure that each limit of the configuration applies to, by its key."""

@@ -60,5 +60,7 @@ class AttacksConfig(Section):
     """Suffixes that sampling is likely to give."""
     membership: MembershipConfig | None = MembershipConfig()
     """Whether a text was trained on; it takes a holdout."""
+    canaries: CanariesRef | None = None
+    """How well models know texts that were planted in their training data."""
     sample: Annotated[int, Field(ge=1)] | None = 20_000
     """Examples that the scoring pass reads besides those memorized, a seeded sample; null: all."""

@@ -88,7 +88,22 @@ class AuditConfig(Section):
         self._engine_can_share_out()
         self._holdout_is_other_text()
         self._generated_is_other_text()
+        self._canaries_can_be_measured()
         return self
+
+    def _canaries_can_be_measured(self) -> None:
+        if self.attacks.canaries is not None and self.corpus.has_answers:
+            raise MisfitError(
+                "are plain text, and the corpus holds prompts and answers",
+                fix="remove it",
+                key="attacks.canaries",
+            )
+        if self.gate.max_canaries_extracted is not None and self.attacks.canaries is None:
+            raise MisfitError(
+                "needs attacks.canaries",
+                fix="name a canaries.jsonl or remove this limit",
+                key="gate.max_canaries_extracted",
+            )
 
     def _gate_can_be_judged(self) -> None:
         gate = self.gate

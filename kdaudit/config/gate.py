@@ -80,6 +80,9 @@ class GateConfig(Section):
     max_membership_tpr: MembershipLimit | None = None
     """Limit on the share of training text that membership scores recognize (attacks.membership, and a
     holdout). Judged by the intervals; inconclusive where the text alone explains what they recognize."""
+    max_canaries_extracted: Share | None = None
+    """Highest share of the canaries planted in training data that a student reproduces exactly. All of them
+    are measured, also where `corpus.limit` takes a sample."""
     students: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
     """Students that the gate looks at; null means all."""
     accept: LocalFile | None = None

@@ -56,6 +56,7 @@ def write_audit_file(config: DistillConfig, out: Path, seed: int, teacher: Path)
         "corpus": _corpus(path, config.corpus),
         "holdout": _corpus(path, config.holdout),
         "models": {**models, **_base(config, path), "students": students},
+        **_attacks(config, path),
         "extraction": config.extraction.model_dump(mode="json"),
         "seed": SAMPLE_SEED,
     }
@@ -102,6 +103,11 @@ def _adapter_base(config: DistillConfig, path: Path) -> dict[str, str]:
     start = config.student.base
     local = isinstance(start, str) and Path(start).is_absolute()
     return {"base": _from(path, str(start))} if config.student.lora is not None and local else {}
+
+
+def _attacks(config: DistillConfig, path: Path) -> dict[str, Any]:
+    """The canaries that were mixed into the corpus."""
+    return {} if config.canaries is None else {"attacks": {"canaries": _from(path, config.canaries.path)}}
 
 
 def _corpus(path: Path, config: CorpusConfig) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.modelcard.section import write_card
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import exposed_by
+from kdaudit.pipelines.stages.canaries import write_planted
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.judging import accepted_state, leaked_of
@@ -38,7 +39,7 @@ from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
 from kdaudit.pipelines.stages.scoring import scored_pair, write_features
 from kdaudit.pipelines.stages.tracking import write_to_trackers
-from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.render import read_results, render_annex, render_pages
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
@@ -68,9 +69,11 @@ def run_audit(
     """
     with opened(config, folder, layout.RESULTS, fresh=fresh, progress=progress, warn=warn) as (work, sources):
         corpus = write_examples(work, sources["corpus"], "corpus", layout.EXAMPLES)
-        for key, out in ((layout.HOLDOUT, HOLDOUT), (layout.GENERATED, GENERATED)):
+        for text, key in layout.SIDE_TEXTS.items():
             if key in sources:
-                write_examples(work, sources[key], key, out)
+                write_examples(work, sources[key], key, layout.beside_corpus(text, layout.EXAMPLES))
+        if config.attacks.canaries is not None:
+            write_planted(work, config.attacks.canaries)
         Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
         if config.predictor.enabled:
             write_features(work)

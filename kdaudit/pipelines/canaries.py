@@ -64,6 +64,7 @@ def render(out: Path, canaries: Sequence[Canary], seed: int) -> str:
             "",
             "Mix each text into the training data as often as its `repetitions` says, as a document of its",
             "own; `canaries` in distill.yaml does so. Keep controls (repetitions 0) out of it.",
+            f"Then audit with attacks: {{canaries: {out}}}",
         ]
     )
 

@@ -97,6 +97,11 @@ _LIMITS = {
         "student {student} reproduces {value} training examples that only the teacher had memorized",
         _number,
     ),
+    "max_canaries_extracted": _Limit(
+        "Share of the planted canaries reproduced word for word",
+        "student {student} reproduces {value} of the canaries planted in training data word for word",
+        percent,
+    ),
     "max_ratio_to_baseline": _Limit(
         "Memorization relative to the baseline",
         "student {student} memorizes {value} as much as a model of its size trained without the teacher",

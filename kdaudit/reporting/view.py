@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kdaudit.reporting import charts, predictor_charts
 from kdaudit.reporting.accepted import AcceptedPart, accepted_part
+from kdaudit.reporting.canaries import CanaryTable, canary_table
 from kdaudit.reporting.entropy_charts import EntropyRow, entropy_panels, entropy_rows
 from kdaudit.reporting.figures import KeyFigure, key_figures
 from kdaudit.reporting.leak_cards import LeakCard
@@ -83,6 +84,8 @@ class Page(NamedTuple):
     """A row a model and p; empty if sampling was not measured."""
     queries: charts.LineChart | None
     """Of the p that stands for sampling; None where there is nothing to draw."""
+    canaries: CanaryTable | None
+    """None if none are measured."""
     tagged: Tagged
     reviewers: list[Question]
     accepted: AcceptedPart | None
@@ -127,6 +130,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         queries=charts.queries_chart(results.models, even_curves(attacks)),
         inherited_under=inheritance_rows(attacks),
         membership=membership_table(results),
+        canaries=canary_table(results),
         tagged=tagged,
         reviewers=questions(results, tagged),
         accepted=accepted_part(results, public=isinstance(results, PublicResults)),

@@ -1,9 +1,9 @@
 """What a run was made from, by configuration key, and which of its files depend on which key.
 
 Keys are of four parts. `models.NAME.KEY` is about one model, but the teacher, whose tokens all others are
-measured on; `holdout.KEY` and `generated.KEY` about these texts; `vocabulary` about the logits that
-all models share. All other keys are about the whole run: another corpus or extraction makes every figure
-another.
+measured on; `holdout.KEY`, `generated.KEY` and `attacks.canaries.KEY` about these texts; `vocabulary`
+about the logits that all models share. All other keys are about the whole run: another corpus or extraction
+makes every figure another.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def stale(folder: Path, run: State, now: Inputs) -> Stale:
 def _part(key: str) -> str:
     if key == VOCABULARY:
         return VOCABULARY
-    side = next((text for text in layout.SIDE_TEXTS if key.startswith(f"{text}.")), None)
+    side = next((text for text, own in layout.SIDE_TEXTS.items() if key.startswith(f"{own}.")), None)
     if side is not None:
         return side
     model = _MODEL.fullmatch(key)
@@ -129,16 +129,17 @@ def _dependents(part: str) -> re.Pattern[str]:
     """Names of the files and stages that are of a part of the inputs."""
     if part == layout.HOLDOUT:
         return re.compile(rf"{part}(/.*)?|{layout.PERPLEXITY}/.*\.json")
-    if part == layout.GENERATED:
-        return re.compile(rf"{part}(/.*)?")
+    if part in layout.SIDE_TEXTS:
+        return re.compile(rf"({part}|{re.escape(layout.SIDE_TEXTS[part])})(/.*)?")
     if part == VOCABULARY:
         sides = "|".join(layout.SIDE_TEXTS)
         scores = rf"(({sides})/)?{layout.SCORES}/.*"
         return re.compile(rf"{layout.FEATURES}(/.*)?|entropy/.*\.parquet|{scores}")
     name, sides = re.escape(part.removeprefix("models.")), "|".join(layout.SIDE_TEXTS)
+    keys = "|".join(map(re.escape, layout.SIDE_TEXTS.values()))
     own = (
         rf"(({sides})/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+|{layout.SCORES})/{name}(/.*)?"
-        rf"|(corpus|{sides})/{name}"
+        rf"|(corpus|{keys})/{name}"
         rf"|(continuations|{layout.ENGINE_CHECK}|{layout.PERPLEXITY}|entropy|nearness)/{name}(\.parquet|\.json)?"
     )
     pair = rf"|{layout.FEATURES}(/.*)?|{re.escape(layout.entropy(layout.TEACHER))}"  # it is taken from there

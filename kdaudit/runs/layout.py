@@ -1,8 +1,8 @@
 """Every file name and Arrow schema of the folders that kdaudit writes, each spelled here and nowhere else.
 
-    an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ generated/ continuations/
-                     engine_check/ perplexity/ entropy/ nearness/ scoring/ scores/MODEL/ features/
-                     -> results.json, leaks.parquet -> report.html, report.public.html, card.md
+    an audit         examples/ extraction/MODEL/ attacks/NAME/MODEL/ holdout/ generated/ canaries/
+                     continuations/ engine_check/ perplexity/ entropy/ nearness/ scoring/ scores/MODEL/
+                     features/ -> results.json, leaks.parquet -> report.html, report.public.html, card.md
     a screening      the same up to features/ -> risk.parquet, flagged.parquet, kept/ -> screen.json, pages
     a distillation   teacher/, seed-N/NAME/, hard_corpus.parquet -> seed-N/audit.yaml, distill.json
     several audits   trainings.json, trainings.html
@@ -38,9 +38,9 @@ CONFIG = "config.yaml"
 HMAC_KEY = "hmac.key"
 """Of the hashes that public pages show in place of text."""
 
-HOLDOUT, GENERATED = "holdout", "generated"
-SIDE_TEXTS = (HOLDOUT, GENERATED)
-"""Texts that are measured beside the corpus, each in a folder of its name; so named in the configuration."""
+HOLDOUT, GENERATED, CANARIES = "holdout", "generated", "canaries"
+SIDE_TEXTS = {HOLDOUT: HOLDOUT, GENERATED: GENERATED, CANARIES: f"attacks.{CANARIES}"}
+"""Texts that are measured beside the corpus, each in a folder of its name, with their configuration keys."""
 
 EXAMPLES = "examples"
 FEATURES = "features"
@@ -48,7 +48,9 @@ EXTRACTION, ATTACKS, ENGINE_CHECK, PERPLEXITY = "extraction", "attacks", "engine
 """Folders of what is told of each model."""
 SCORES = "scores"
 SCORE_SAMPLE = "scoring/sample.parquet"
-"""Examples that the scoring pass reads, of the corpus and of the holdout."""
+"""Examples that the scoring pass reads, of the corpus and of texts beside it."""
+PLANTED = f"{CANARIES}/planted.parquet"
+"""How often training data hold each canary."""
 SUFFIX_COPIES = "suffix_copies.parquet"
 ENTROPY_LOGPROB = "entropy_logprob.parquet"
 """All models' rows, by example and model."""
@@ -89,7 +91,7 @@ TEACHER, WINDOWS, CHECKPOINTS = "teacher", "windows", "checkpoints"
 
 _PRIVATE = re.compile(
     r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|(screen|compare)\.(json|html)"
-    r"|((holdout|generated)/)?(examples/.*|summary\.json|part-\d+\.parquet)"
+    r"|((holdout|generated|canaries)/)?(examples/.*|summary\.json|part-\d+\.parquet)"
     r"|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
     r"|distill\.json|hard_corpus.*\.parquet"
 )
@@ -249,6 +251,15 @@ ENDS_COLUMNS = ("prompt_end", "target_end")
 
 CUT_COLUMNS = ("prefix_tokens", "suffix_tokens")
 """Columns of EXAMPLES_SCHEMA that runs of earlier versions lack: there they are the run's settings."""
+
+PLANTED_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),  # of canaries/examples/
+        ("family", pa.string()),
+        ("repetitions", pa.int32()),  # 0 for a control
+    ]
+)
+"""A row a canary or control that is an example, by example id."""
 
 SUFFIX_COPIES_SCHEMA = pa.schema(
     [

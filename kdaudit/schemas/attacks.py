@@ -138,6 +138,50 @@ class MembershipResult(Result):
     """Of a student, where the teacher was scored."""
 
 
+class ExposureResult(Result):
+    """Exposure of canaries with equal repetitions, in bits; see `kdaudit.analysis.exposure`."""
+
+    median: float
+    low: float | None
+    """Of an interval of 95% for other canaries and controls that are drawn alike."""
+    high: float | None
+    """None where it is open: no control is as likely, and more of them would tell more."""
+
+
+class RepetitionsResult(Result):
+    """Canaries that training data hold equally often."""
+
+    canaries: int
+    extracted: int
+    """Whose suffix greedy decoding reproduces exactly."""
+    extracted_ci95: Interval
+    """Clopper-Pearson, of the share extracted."""
+    exposure: ExposureResult | None
+    """None where the model gives no probabilities; a note says so."""
+
+
+class CanariesResult(Result):
+    """What a model knows of texts that were planted in training data."""
+
+    controls: int
+    """Texts that are drawn alike and stayed out of training data."""
+    controls_extracted: int
+    highest_exposure: float | None
+    """The largest exposure that so many controls can show, in bits; None as `exposure`."""
+    repetitions: dict[str, RepetitionsResult]
+    """By how often training data hold a canary, ascending."""
+
+    @property
+    def planted(self) -> int:
+        """Canaries, however often they were planted."""
+        return sum(one.canaries for one in self.repetitions.values())
+
+    @property
+    def extracted(self) -> int:
+        """Those of them that are extracted."""
+        return sum(one.extracted for one in self.repetitions.values())
+
+
 class AttackResults(Result):
     """What attacks beside exact greedy extraction found of a model; each None if it was not run."""
 
@@ -145,3 +189,4 @@ class AttackResults(Result):
     sampled: SampledResult | None = None
     membership: MembershipResult | None = None
     """None without a holdout too; a note says so."""
+    canaries: CanariesResult | None = None

@@ -65,6 +65,8 @@ NoteCode = Literal[
     "membership_too_few",
     "membership_no_blind_baseline",
     "membership_text_differs",
+    "canaries_left_out",
+    "no_exposure",
     # Soft against hard KD.
     "soft_vs_hard_missing",
     "soft_vs_hard_partial",

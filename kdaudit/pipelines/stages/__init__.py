@@ -8,6 +8,7 @@
     work.py          what every stage is given
 
     examples.py      corpus -> distinct examples, and where else their suffixes stand
+    canaries.py      canaries as examples, and how often training data hold each
     answers.py       what there is to say of prompts and answers beside their counts
     readings.py      examples as a model with a tokenizer of its own reads them
     engine_check.py  model, reference -> whether the engine says what the model says
@@ -23,6 +24,7 @@
 
     measured.py      everything that was measured, read back
     results.py       that -> results.json
+    canary_results.py  what models know of canaries
     attack_results.py  the same of attacks beside exact greedy extraction
     leak_table.py    that -> leaks.parquet
     differences.py   two runs -> settings, versions and models that differ

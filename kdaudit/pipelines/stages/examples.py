@@ -21,7 +21,7 @@ from kdaudit.corpus import (
 from kdaudit.inference import Lengths
 from kdaudit.pipelines.stages.answers import count_answers
 from kdaudit.pipelines.stages.fit import check_longest, joint_cutter
-from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import CANARIES, GENERATED, HOLDOUT, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_shard
@@ -149,7 +149,9 @@ def read_cuts(work: Work, examples: str = layout.EXAMPLES) -> tuple[Lengths, Len
 
 def longest_sequence(work: Work) -> int:
     """Tokens of the longest prompt and target of all texts, without a BOS token."""
-    folders = [examples for examples in (layout.EXAMPLES, HOLDOUT, GENERATED) if work.run.shards(examples)]
+    folders = [
+        examples for examples in (layout.EXAMPLES, HOLDOUT, GENERATED, CANARIES) if work.run.shards(examples)
+    ]
     return max(int(np.add(*read_cuts(work, examples)).max()) for examples in folders)
 
 

@@ -36,7 +36,7 @@ from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.examples import longest_sequence
 from kdaudit.pipelines.stages.fit import engine_options, most_tokens
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, longest_of
-from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_examples
 
@@ -154,7 +154,8 @@ class Extracting:
         for one in passes(attacks):
             outs = [attack_folder(attack, member) for attack in one.attacks]
             write_attacks(work, engine, one, member, layout.EXAMPLES, outs, self._estimating(member))
-            for text, examples in zip(layout.SIDE_TEXTS, (HOLDOUT, GENERATED), strict=True):
+            for text in layout.SIDE_TEXTS:
+                examples = layout.beside_corpus(text, layout.EXAMPLES)
                 if run.shards(examples):
                     beside = [layout.beside_corpus(text, out) for out in outs]
                     write_attacks(work, engine, one, member, examples, beside, work.progress)

@@ -75,7 +75,8 @@ def pinned(
     """
     values: dict[str, Any] = config.model_dump(mode="json")
     for key, source in sources.items():
-        values[key]["revision"] = source.config.revision
+        if key in values:  # canaries are a file
+            values[key]["revision"] = source.config.revision
     for member in models.members:
         _, role, *row = member.key.split(".")
         section = values["models"][role]

@@ -101,7 +101,9 @@ def judged(
             own_comparisons[student] = compare(student, left, audited.family).figures
             nearly = _near_without(audited, nearly, student, accepted)
             drawn = _sampled_without(audited, student, accepted)
-        others[student] = Others(nearly, tagged, disregarded, sampled=drawn, membership=found.membership)
+        others[student] = Others(
+            nearly, tagged, disregarded, drawn, membership=found.membership, canaries=found.canaries
+        )
     census = not audited.corpus.sampled
     return judge(audited.config.gate, own_comparisons, own_models, census, others)
 

@@ -21,6 +21,7 @@ from kdaudit.inference import Lengths, Split
 from kdaudit.inference.agreement import within_rounding
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, is_done, read_attack
+from kdaudit.pipelines.stages.canary_results import measured_canaries
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
 from kdaudit.pipelines.stages.likelihoods import (
@@ -37,6 +38,7 @@ from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.attacks import CanariesResult
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
 
@@ -68,6 +70,8 @@ class Measured(NamedTuple):
     """For which examples rounding may decide whether it memorizes them: bool (examples,); None if unknown."""
     drawn: SampleProbabilities | None
     """None if it was not asked for, or the model gives no probabilities of these tokens."""
+    canaries: CanariesResult | None
+    """None where none are measured."""
 
     @property
     def corpus(self) -> Attacked:
@@ -109,6 +113,11 @@ class Audited(NamedTuple):
     def usual(self) -> ExampleTokens:
         """Tokens of prompt and target where an example does not say them."""
         return ExampleTokens(self.split.prefix_tokens, self.split.suffix_tokens)
+
+    @property
+    def canaries(self) -> dict[str, CanariesResult]:
+        """What models know of canaries, by name; empty where none are measured."""
+        return {name: one.canaries for name, one in self.measured.items() if one.canaries is not None}
 
     def memorized(self, name: str) -> Flags:
         """Which examples a model memorizes: bool (examples,)."""
@@ -165,10 +174,13 @@ def _measured(work: Work, member: AuditedModel) -> Measured:
     near = _below_rounding(work, member, checked)
     ran = [attack for attack in work.attacks if is_done(work, attack, member)]
     found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ran}
-    holdout, generated = (_beside_corpus(work, member, text) for text in layout.SIDE_TEXTS)
+    holdout, generated = (_beside_corpus(work, member, text) for text in (layout.HOLDOUT, layout.GENERATED))
     scored = holdout is not None and member.model.behind is None
     likelihood = read_likelihood(work, member) if scored else None
-    return Measured(member, found, holdout, generated, likelihood, checked, near, _drawn(work, member))
+    canaries = measured_canaries(work, member)
+    return Measured(
+        member, found, holdout, generated, likelihood, checked, near, _drawn(work, member), canaries
+    )
 
 
 def _drawn(work: Work, member: AuditedModel) -> SampleProbabilities | None:

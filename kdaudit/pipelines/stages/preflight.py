@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.analysis.accepted import acceptance
+from kdaudit.config.attacks import CanariesConfig
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import DistillConfig
@@ -25,8 +26,10 @@ from kdaudit.corpus import (
     open_documents,
     template_of,
 )
+from kdaudit.corpus.canaries import read_canaries
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.models.audited import AuditedModels, find_models
+from kdaudit.pipelines.stages.canaries import KEY, texts_of
 from kdaudit.pipelines.stages.fit import chat_of, check_quantized, split_of
 from kdaudit.runs import Progress, layout
 
@@ -75,6 +78,8 @@ def preflight(
         acceptance(Path(config.gate.accept))
     skipped: list[str] = []
     heads: dict[str, _Head] = {}
+    if (canaries := _canaries(config)) is not None:
+        read_canaries(Path(canaries.config.path), canaries.key)
     tokens = ExampleTokens.of(config.extraction)
     for key, corpus in corpora_of(config).items():
         progress(f"{key}: reading the first rows", 0, 0)
@@ -98,8 +103,27 @@ def preflight(
 
 def corpora_of(config: AuditConfig | ScreenConfig | DistillConfig) -> dict[str, CorpusConfig]:
     """The texts by configuration key."""
-    named = {key: getattr(config, key, None) for key in layout.SIDE_TEXTS}
+    named = {key: getattr(config, key, None) for key in (layout.HOLDOUT, layout.GENERATED)}
+    if (canaries := _canaries(config)) is not None:
+        named[canaries.key] = texts_of(canaries.config)
     return {"corpus": config.corpus} | {key: text for key, text in named.items() if text is not None}
+
+
+class _Canaries(NamedTuple):
+    key: str
+    config: CanariesConfig
+
+
+def _canaries(config: AuditConfig | ScreenConfig | DistillConfig) -> _Canaries | None:
+    """The canaries that a configuration names, and under which key."""
+    if isinstance(config, ScreenConfig):
+        return None
+    key, found = (
+        (KEY, config.attacks.canaries)
+        if isinstance(config, AuditConfig)
+        else (layout.CANARIES, config.canaries)
+    )
+    return None if found is None else _Canaries(key, found)
 
 
 def chats_of(config: AuditConfig | ScreenConfig, models: AuditedModels) -> dict[str, ChatFormat]:

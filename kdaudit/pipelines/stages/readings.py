@@ -19,7 +19,7 @@ from kdaudit.inference import Batch, Ragged
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import reader_of
 from kdaudit.models.tokenizer.texts import TextExample
-from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import CANARIES, GENERATED, HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_shard
 
@@ -84,7 +84,7 @@ def token_sizes(work: Work, table: pa.Table) -> Ragged:
 def longest_of(work: Work, member: AuditedModel) -> Longest:
     """The most that a model is given of all texts of the run; `is_by_text` holds for it."""
     found = Longest()
-    for examples in (layout.EXAMPLES, HOLDOUT, GENERATED):
+    for examples in (layout.EXAMPLES, HOLDOUT, GENERATED, CANARIES):
         if work.run.shards(examples):
             read = work.run.read_json(layout.longest(examples), _LongestOf)
             found = found.and_(Longest(*read[member.name]))

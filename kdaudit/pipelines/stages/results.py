@@ -17,6 +17,7 @@ from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.answers import answer_notes
 from kdaudit.pipelines.stages.attack_results import attack_notes, attack_results
 from kdaudit.pipelines.stages.attacked import Attacked
+from kdaudit.pipelines.stages.canary_results import canary_notes, with_canaries
 from kdaudit.pipelines.stages.engine_check import engine_notes
 from kdaudit.pipelines.stages.judging import Leaked, judged
 from kdaudit.pipelines.stages.likelihoods import likelihood_notes
@@ -50,7 +51,7 @@ def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResul
     leaks = leaked.leaks
     models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
     comparison, soft_hard, notes = _compare(audited)
-    attacks = attack_results(audited)
+    attacks = with_canaries(attack_results(audited), audited.canaries)
     gate = judged(audited, models, comparison, attacks, leaks)
     return AuditResults(
         schema_version="2",
@@ -76,6 +77,7 @@ def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResul
             *notes,
             *_missing(audited),
             *attack_notes(audited, attacks),
+            *canary_notes(run, audited.canaries),
             *audited.prediction.notes,
         ],
     )

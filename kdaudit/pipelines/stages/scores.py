@@ -28,7 +28,7 @@ from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.work import CANARIES, HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.layout import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
@@ -54,13 +54,14 @@ class Text(NamedTuple):
 
 CORPUS = Text(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
 OF_HOLDOUT = Text(HOLDOUT, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
+OF_CANARIES = Text(CANARIES, layout.beside_corpus(layout.CANARIES, layout.SCORE_SAMPLE), layout.CANARIES)
+"""All of them are scored, as their exposure follows from it."""
 
 
 def texts_scored(work: Work) -> list[Text]:
     """Texts that the scoring pass reads; none where nothing that is asked for follows from it."""
-    if work.scoring is None:
-        return []
-    return [text for text in (CORPUS, OF_HOLDOUT) if work.run.shards(text.examples)]
+    texts = [OF_CANARIES] if work.scoring is None else [CORPUS, OF_HOLDOUT, OF_CANARIES]
+    return [text for text in texts if work.run.shards(text.examples)]
 
 
 def write_score_samples(work: Work) -> None:
@@ -68,11 +69,12 @@ def write_score_samples(work: Work) -> None:
     run = work.run
     for text in texts_scored(work):
         certain = _memorized(work) if text is CORPUS else np.empty(0, np.int64)
-        depends = {"sample": _size(work), "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
+        size = None if text is OF_CANARIES else _size(work)
+        depends = {"sample": size, "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
         if not run.done(text.sample, depends):
             with run.stage(text.sample, depends):
                 total = run.read_json(layout.summary(text.examples), CorpusResult).examples
-                run.write_table(text.sample, draw(total, certain, _size(work), work.seed))
+                run.write_table(text.sample, draw(total, certain, size, work.seed))
 
 
 def draw(total: int, certain: NDArray[np.int64], size: int | None, seed: int) -> pa.Table:
@@ -122,7 +124,7 @@ def scores_in(worker: FeatureWorker, work: Work, member: AuditedModel) -> None:
 
 def scores_files(work: Work, member: AuditedModel) -> list[str]:
     """What is written for a model."""
-    folders = [text.scores(member.name) for text in (CORPUS, OF_HOLDOUT)]
+    folders = [text.scores(member.name) for text in (CORPUS, OF_HOLDOUT, OF_CANARIES)]
     return [shard for folder in folders for shard in work.run.shards(folder)]
 
 

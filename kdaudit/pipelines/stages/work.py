@@ -22,9 +22,8 @@ from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 
-HOLDOUT = layout.holdout(layout.EXAMPLES)
-GENERATED = layout.beside_corpus(layout.GENERATED, layout.EXAMPLES)
-"""Folders of the examples of both texts beside the corpus."""
+HOLDOUT, GENERATED, CANARIES = (layout.beside_corpus(text, layout.EXAMPLES) for text in layout.SIDE_TEXTS)
+"""Folders of the examples of the texts beside the corpus."""
 
 
 class Scoring(NamedTuple):
