@@ -12,9 +12,11 @@ import toys
 from test_distill_members import FAMILY, family
 
 from kdaudit.config.corpus import CorpusConfig
+from kdaudit.config.yaml.loading import load_audit
 from kdaudit.corpus import ExampleTokens
 from kdaudit.corpus.canaries import Numbers, made_canaries, read_canaries, write_canaries
 from kdaudit.corpus.canary_texts import drawing
+from kdaudit.distillation.audit_file import write_audit_file
 from kdaudit.distillation.planting import planted_in
 from kdaudit.distillation.windows import WindowFile, cut_windows
 from kdaudit.errors import ConfigError, CorpusError
@@ -216,6 +218,17 @@ def test_controls_stay_out_of_training(tmp_path: Path) -> None:
     config = family(tmp_path, "canaries=./c.jsonl")
     assert [one.id for one in planted_in(config)] == ["x", "y"]
     assert planted_in(family(tmp_path)) == []
+
+
+def test_the_audit_that_is_written_measures_the_canaries_that_were_mixed_in(tmp_path: Path) -> None:
+    config, out = family(tmp_path, "canaries=./c.jsonl"), tmp_path / "out"
+    (out / "seed-0").mkdir(parents=True)
+    write_audit_file(config, out, 0, out / "teacher")
+    audit = load_audit(out / "seed-0" / "audit.yaml")
+    assert audit.attacks.canaries is not None
+    assert Path(audit.attacks.canaries.path) == tmp_path / "c.jsonl"
+    write_audit_file(family(tmp_path), out, 0, out / "teacher")
+    assert load_audit(out / "seed-0" / "audit.yaml").attacks.canaries is None
 
 
 def test_canaries_beside_prompts_and_answers_are_refused(tmp_path: Path) -> None:
