@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import toys
@@ -17,7 +18,7 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
 from kdaudit import open_run
-from kdaudit.attacks.scored import score_rows
+from kdaudit.attacks.scored import of_sample, score_rows
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import RunStateError
 from kdaudit.inference import Batch, EngineOptions, Ragged, Sampling
@@ -281,3 +282,14 @@ def test_a_text_is_sampled_as_often_as_its_probability_says(tmp_path: Path) -> N
         low, high = stats.binom.interval(0.9999, samples, math.exp(log_p))
         assert low <= count <= high
         assert count, "an event that never happens tells nothing"
+
+
+def test_scores_of_a_sample_come_by_example_with_their_weights_and_without_those_of_others() -> None:
+    sample = draw(50, np.array([7]), 9, 2)
+    ids = sample["example_id"].to_numpy()
+    shuffled = np.random.default_rng(1).permutation(50).astype(np.int64)
+    found = of_sample(pa.table({"example_id": shuffled, "prefix_log_probability": shuffled / 2}), sample)
+    assert found["example_id"].to_pylist() == ids.tolist()
+    assert found["prefix_log_probability"].to_pylist() == (ids / 2).tolist()
+    weights = dict(zip(found["example_id"].to_pylist(), found["weight"].to_pylist(), strict=True))
+    assert weights == {one: 1.0 if one == 7 else 49 / 9 for one in ids.tolist()}
