@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from oracles import membership as slow
+from report_page import Page
 from sample_results import sample_dict
 from scipy.stats import norm, t
 
 from kdaudit.analysis.blind import blind_scores
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.membership import Judged, draw, membership_notes, membership_result
+from kdaudit.analysis.membership import Judged, membership_notes, membership_result, plain_samples
 from kdaudit.analysis.roc import Scored, Separation, auc_difference, auc_interval, tpr_at
 from kdaudit.attacks.membership import (
-    Reading,
-    Sizes,
+    SuffixTokens,
+    TextSizes,
     compressed_bytes,
     ez_score,
     own_scores,
     reference_score,
 )
+from kdaudit.reporting.formatting import percent, percent_interval
 from kdaudit.reporting.membership import membership_table, score_words
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.render import render
@@ -60,7 +63,7 @@ def examples(seed: int, count: int = 200) -> list[Example]:
     return [Example(dice) for _ in range(count)]
 
 
-def reading(prefixes: list[slow.Text], suffixes: list[slow.Text]) -> Reading:
+def reading(prefixes: list[slow.Text], suffixes: list[slow.Text]) -> SuffixTokens:
     longest = max(map(len, suffixes))
 
     def padded(name: str) -> NDArray[np.float64]:
@@ -69,7 +72,7 @@ def reading(prefixes: list[slow.Text], suffixes: list[slow.Text]) -> Reading:
         )
 
     hit = [[max(one.probabilities) == one.probabilities[one.token] for one in text] for text in suffixes]
-    return Reading(
+    return SuffixTokens(
         padded("ln_p"),
         padded("mean"),
         padded("variance"),
@@ -78,9 +81,9 @@ def reading(prefixes: list[slow.Text], suffixes: list[slow.Text]) -> Reading:
     )
 
 
-def read(rows: list[Example]) -> tuple[Reading, Reading, Sizes]:
+def read(rows: list[Example]) -> tuple[SuffixTokens, SuffixTokens, TextSizes]:
     tokens = np.array([len(one.prefix) + len(one.suffix) for one in rows])
-    sizes = Sizes(tokens, np.array([compressed_bytes(one.text) for one in rows]))
+    sizes = TextSizes(tokens, np.array([compressed_bytes(one.text) for one in rows]))
     own = reading([one.prefix for one in rows], [one.suffix for one in rows])
     return own, reading([one.other_prefix for one in rows], [one.other_suffix for one in rows]), sizes
 
@@ -257,7 +260,7 @@ def test_a_sample_of_strata_becomes_a_plain_one() -> None:
     certain = others = 0
     for seed in range(300):
         order = rng.permutation(200)
-        found = draw(weights[order], np.ones(500), seed)
+        found = plain_samples(weights[order], np.ones(500), seed)
         kinds = weights[order][found.members]
         certain, others = certain + int((kinds == 1).sum()), others + int((kinds == 9).sum())
         assert found.nonmembers.tolist() == [*range(500)]
@@ -266,10 +269,10 @@ def test_a_sample_of_strata_becomes_a_plain_one() -> None:
 
 
 def test_members_are_no_more_than_non_members() -> None:
-    found = draw(np.ones(5000), np.ones(120), 0)
+    found = plain_samples(np.ones(5000), np.ones(120), 0)
     assert len(found.members) == len(set(found.members.tolist())) == 120
-    assert len(draw(np.ones(20_000), np.ones(30_000), 0).nonmembers) == 10_000
-    assert draw(np.ones(5000), np.ones(120), 0).members.tolist() == found.members.tolist()
+    assert len(plain_samples(np.ones(20_000), np.ones(30_000), 0).nonmembers) == 10_000
+    assert plain_samples(np.ones(5000), np.ones(120), 0).members.tolist() == found.members.tolist()
 
 
 # The blind baseline
@@ -389,8 +392,12 @@ def test_a_student_is_compared_with_its_teacher_example_by_example() -> None:
 # The page
 
 
+def _rendered(results: AuditResults) -> str:
+    return render("report.html.j2", page=page(results, "a title", [], count_tags(results.leaks))).decode()
+
+
 def _shown(results: AuditResults) -> str:
-    text = render("report.html.j2", page=page(results, "a title", [], count_tags(results.leaks))).decode()
+    text = _rendered(results)
     text = text[text.index('<h3 id="membership"') :]
     return " ".join(text[: text.index("</section>")].split())
 
@@ -421,10 +428,36 @@ def test_the_page_sets_students_against_the_teacher_and_the_text_alone() -> None
     assert "200 examples of the corpus against 1,000 examples of the holdout" in section
     assert "say nothing of membership" not in section
     assert "differ in more than membership" not in section
-    best = results.attacks["teacher"].membership
-    assert best is not None
-    assert f'<td class="n strong">{best.best.auc:.3f}</td>' in section
     assert membership_table(AuditResults.model_validate(sample_dict())) is None
+
+
+def test_every_cell_of_the_tables_is_what_results_hold() -> None:
+    results = _audit(0.2, teacher=2.0, baseline=1.0, soft=0.5, hard=2.0)
+    shown = Page(_rendered(results))
+    best, every = shown.table("The score that tells most"), shown.table("AUC of every score")
+    assert every[0] == ["Score", *results.attacks]
+    for cells, (name, found) in zip(best[2:-1], results.attacks.items(), strict=True):
+        one = found.membership
+        assert one is not None
+        assert name in cells[0]
+        assert cells[1:4] == ["loss", f"{one.best.auc:.3f}", _between(one.best.ci95)]
+        rates = [
+            percent(rate[0]) + percent_interval(rate[1:])
+            for rate in one.score["loss"].tpr_at_fpr.values()
+            if rate
+        ]
+        assert cells[4:6] == rates
+        if (against := one.against_teacher) is not None:
+            sign = "+" if against.difference > 0 else "\N{MINUS SIGN}"
+            assert cells[6] == f"{sign}{abs(against.difference):.3f}loss"
+        assert every[1][1 + [*results.attacks].index(name)] == f"{one.score['loss'].auc:.3f}"
+    first = results.attacks["teacher"].membership
+    assert first is not None
+    assert best[-1][2:4] == [f"{first.blind_auc:.3f}", _between(first.blind_ci95)]
+
+
+def _between(ends: Any) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def test_the_page_says_where_text_alone_does_as_well() -> None:

@@ -23,7 +23,7 @@ from oracles import membership as slow
 from toys import kdaudit
 from transformers import AutoModelForCausalLM
 
-from kdaudit.analysis.membership import draw
+from kdaudit.analysis.membership import plain_samples
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ModelError
 from kdaudit.pipelines import audit as pipeline
@@ -192,7 +192,7 @@ def test_membership_is_that_of_plain_forward_passes(toy: Toy) -> None:
     """Every score of every example compared, by double-precision passes and the papers' formulas."""
     folders = [toy.run / name for name in ("examples", "holdout/examples")]
     tables = [pq.read_table([*folder.glob("*.parquet")]).sort_by("example_id") for folder in folders]
-    drawn = draw(*(np.ones(len(table)) for table in tables), 0)
+    drawn = plain_samples(*(np.ones(len(table)) for table in tables), 0)
     rows = [table.take(places) for table, places in zip(tables, drawn, strict=True)]
     assert len(rows[0]) == len(rows[1]) == 10
     read = {}

@@ -39,18 +39,18 @@ class Judged(NamedTuple):
         return cls(scored, Separation.of(scored))
 
 
-Scores = Mapping[str, Judged]
+ModelScores = Mapping[str, Judged]
 """A model's scores by name; all of the same examples."""
 
 
-class Drawn(NamedTuple):
+class PlainSamples(NamedTuple):
     """Places in the samples of what is compared: int64, ascending."""
 
     members: NDArray[np.int64]
     nonmembers: NDArray[np.int64]
 
 
-def draw(members: NDArray[np.float64], nonmembers: NDArray[np.float64], seed: int) -> Drawn:
+def plain_samples(members: NDArray[np.float64], nonmembers: NDArray[np.float64], seed: int) -> PlainSamples:
     """Draw plain samples from weighted ones: at most `MOST` of each, and no more members than non-members.
 
     Args:
@@ -61,7 +61,7 @@ def draw(members: NDArray[np.float64], nonmembers: NDArray[np.float64], seed: in
     """
     rng = np.random.default_rng(seed)
     others = _plain(nonmembers, MOST, rng)
-    return Drawn(_plain(members, len(others), rng), others)
+    return PlainSamples(_plain(members, len(others), rng), others)
 
 
 def _plain(weights: NDArray[np.float64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -73,7 +73,9 @@ def _plain(weights: NDArray[np.float64], size: int, rng: np.random.Generator) ->
     return np.sort(rng.permutation(kept)[:size]).astype(np.int64)
 
 
-def membership_result(scores: Scores, blind: Judged | None, teacher: Scores | None) -> MembershipResult:
+def membership_result(
+    scores: ModelScores, blind: Judged | None, teacher: ModelScores | None
+) -> MembershipResult:
     """What results.json says of a model.
 
     Args:
@@ -124,7 +126,7 @@ def _score(judged: Judged) -> MembershipScore:
     )
 
 
-def _best(scores: Scores, blind: Judged | None) -> BestScore:
+def _best(scores: ModelScores, blind: Judged | None) -> BestScore:
     """The highest AUC, with intervals that hold for all scores together (Bonferroni)."""
     name, judged = max(scores.items(), key=lambda pair: pair[1].separation.auc)
     scored, found = judged
@@ -150,7 +152,7 @@ def _is_explained(blind_ci95: tuple[float | None, float | None] | None, best: Be
 _CHANCE = 0.5
 
 
-def _against(scores: Scores, teacher: Scores) -> AgainstTeacher:
+def _against(scores: ModelScores, teacher: ModelScores) -> AgainstTeacher:
     """A student against its teacher.
 
     The score is chosen by the sum of both AUCs, which says next to nothing of their difference; the best

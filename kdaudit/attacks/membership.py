@@ -31,7 +31,7 @@ _LOWEST_SHARE = 5
 """Min-K% takes the mean of one in so many tokens: 20%, at least one."""
 
 
-class Reading(NamedTuple):
+class SuffixTokens(NamedTuple):
     """What one model makes of some examples; natural logarithms.
 
     Arrays but the last are (examples, tokens), of the suffixes' tokens; what stands behind the end of a
@@ -61,11 +61,11 @@ class Reading(NamedTuple):
         return total
 
 
-class Sizes(NamedTuple):
+class TextSizes(NamedTuple):
     """How much text each example has: int64 (examples,) each."""
 
     tokens: Lengths
-    """Tokens that `Reading.total` adds up, in the run's tokenizer."""
+    """Tokens that `SuffixTokens.total` adds up, in the run's tokenizer."""
     compressed: Lengths
     """Bytes of their text's zlib stream, see `compressed_bytes`."""
 
@@ -75,7 +75,7 @@ def compressed_bytes(text: str) -> int:
     return len(zlib.compress(text.encode()))
 
 
-def own_scores(reading: Reading, sizes: Sizes) -> dict[str, Floats]:
+def own_scores(reading: SuffixTokens, sizes: TextSizes) -> dict[str, Floats]:
     """The scores that take no other model, by name: float64 (examples,) each."""
     loss = reading.total / sizes.tokens
     return {
@@ -86,18 +86,19 @@ def own_scores(reading: Reading, sizes: Sizes) -> dict[str, Floats]:
     }
 
 
-def reference_score(reading: Reading, reference: Reading, sizes: Sizes) -> Floats:
+def reference_score(reading: SuffixTokens, reference: SuffixTokens, sizes: TextSizes) -> Floats:
     """`reference_NAME`: the models may read the text as different tokens."""
     ratio: Floats = (reading.total - reference.total) / sizes.tokens
     return ratio
 
 
-def ez_score(reading: Reading, reference: Reading) -> Floats:
+def ez_score(reading: SuffixTokens, reference: SuffixTokens) -> Floats:
     """`ez_NAME`: both models read the same tokens.
 
     The paper's score is up / down, sums over the error zone; this is up / (up + down), which ranks examples
     equally and stays finite. Without an error, or with none that went down, up / down is not defined or
-    infinite, and the example ranks highest; where nothing changed in either direction it is 1/2.
+    infinite: the example ranks highest. (The authors' code ranks it lowest, and so one with a single error;
+    what a model knows by heart would be no member then.) Where nothing changed in either direction it is 1/2.
     """
     change = np.where(reading.inside & ~reading.hit, reading.log_probability - reference.log_probability, 0.0)
     up, moved = np.maximum(change, 0.0).sum(1), np.abs(change).sum(1)
@@ -106,7 +107,7 @@ def ez_score(reading: Reading, reference: Reading) -> Floats:
     return score
 
 
-def _standardized(reading: Reading) -> Floats:
+def _standardized(reading: SuffixTokens) -> Floats:
     """(ln p - mean) / standard deviation; 0 where the distribution holds one token alone."""
     deviation = np.sqrt(reading.variance)
     distance = reading.log_probability - reading.mean

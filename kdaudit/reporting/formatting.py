@@ -82,7 +82,7 @@ def score(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(digits, 4) if 0.999 <= value < 1 else digits}f}"
 
 
-def difference(value: float | None, digits: int = 3) -> str:
+def score_difference(value: float | None, digits: int = 3) -> str:
     """A difference of two such figures, signed: three decimals."""
     if value is None:
         return ABSENT
@@ -168,13 +168,13 @@ def points_interval(ends: Interval | None, by_document: Interval | None = None) 
 
 
 def score_interval(ends: Interval | None) -> str:
-    """An interval of figures between 0 and 1, such as AUCs."""
-    return interval(ends, score)
+    """An interval of figures between 0 and 1, such as AUCs: three decimals."""
+    return interval(ends, lambda value, digits: score(value, max(digits, 3)))
 
 
 def difference_interval(ends: Interval | None) -> str:
     """An interval of differences of such figures."""
-    return interval(ends, difference)
+    return interval(ends, score_difference)
 
 
 def listed(words: list[str]) -> str:

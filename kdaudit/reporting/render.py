@@ -145,7 +145,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    forms = ("count", "percent", "points", "times", "score", "difference", "p_value", "risk", "significant")
+    forms = (
+        "count",
+        "percent",
+        "points",
+        "times",
+        "score",
+        "score_difference",
+        "p_value",
+        "risk",
+        "significant",
+    )
     ends = ("percent_interval", "points_interval", "times_interval", "score_interval", "difference_interval")
     for name in (*forms, *ends, "listed", "plural", "quoted"):
         environment.filters[name] = getattr(formatting, name)

@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.blind import LEAST_DOCUMENTS, blind_scores
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.membership import Drawn, Judged, draw, membership_notes, membership_result
+from kdaudit.analysis.membership import (
+    Judged,
+    PlainSamples,
+    membership_notes,
+    membership_result,
+    plain_samples,
+)
 from kdaudit.analysis.roc import Scored
 from kdaudit.attacks.membership import (
-    Reading,
-    Sizes,
+    SuffixTokens,
+    TextSizes,
     compressed_bytes,
     ez_score,
     own_scores,
@@ -56,7 +62,7 @@ class _Kind(NamedTuple):
     """In the text's sample, ascending."""
     texts: list[str]
     """Of prefix and suffix."""
-    sizes: Sizes
+    sizes: TextSizes
     documents: NDArray[np.int64]
     """Equal for examples of one document: int64 (examples,)."""
 
@@ -65,7 +71,7 @@ def find_membership(work: Work) -> Membership:
     """Compare members with the holdout under every model; without a holdout a note says why not."""
     if not work.run.shards(HOLDOUT):
         return _nothing("It takes a holdout: text of the same kind that no model was trained on.")
-    drawn = _draw(work)
+    drawn = _samples(work)
     fewest = min(map(len, drawn))
     if fewest < _LEAST:
         return _nothing(f"It takes {_LEAST} examples of corpus and holdout; of one there are {fewest}.")
@@ -89,11 +95,11 @@ def _without_weights(work: Work) -> list[Note]:
     return [Note(code="membership_not_measured", subject="attacks", text=text)] if left else []
 
 
-def _draw(work: Work) -> Drawn:
+def _samples(work: Work) -> PlainSamples:
     corpus, holdout = (
         work.run.read_table(text.sample, ["weight"])["weight"].to_numpy() for text in (CORPUS, OF_HOLDOUT)
     )
-    return draw(corpus, holdout, work.seed)
+    return plain_samples(corpus, holdout, work.seed)
 
 
 def _kind(work: Work, text: Text, places: NDArray[np.int64]) -> _Kind:
@@ -109,7 +115,7 @@ def _kind(work: Work, text: Text, places: NDArray[np.int64]) -> _Kind:
             tokens.append(len(counted) - _unscored(work))
             documents.append(row.document)
     numbers = np.unique(documents, return_inverse=True)[1].astype(np.int64)
-    return _Kind(text, places, texts, Sizes(np.array(tokens), np.array(compressed)), numbers)
+    return _Kind(text, places, texts, TextSizes(np.array(tokens), np.array(compressed)), numbers)
 
 
 def _unscored(work: Work) -> int:
@@ -131,7 +137,7 @@ class _Comparison:
         self._work = work
         self._kinds = (members, nonmembers)
         self._documents = [Documents(kind.documents) for kind in self._kinds]
-        self._sizes = Sizes(
+        self._sizes = TextSizes(
             *(np.concatenate(arrays) for arrays in zip(members.sizes, nonmembers.sizes, strict=True))
         )
 
@@ -151,13 +157,13 @@ class _Comparison:
             blind_scores([*members.texts, *nonmembers.texts], member, documents, self._work.seed)
         )
 
-    def reading(self, member: AuditedModel) -> Reading:
+    def reading(self, member: AuditedModel) -> SuffixTokens:
         """What a model makes of the examples."""
         tables = [read_scores(self._work, member, kind.text).take(kind.places) for kind in self._kinds]
         return _reading(pa.concat_tables(tables), with_prefix=not self._work.chats)
 
     def scores(
-        self, member: AuditedModel, references: Mapping[str, tuple[AuditedModel, Reading]]
+        self, member: AuditedModel, references: Mapping[str, tuple[AuditedModel, SuffixTokens]]
     ) -> Iterator[tuple[str, Floats]]:
         """A model's scores, by name.
 
@@ -199,10 +205,10 @@ def _results(work: Work, compared: _Comparison) -> dict[str, MembershipResult]:
     }
 
 
-def _reading(table: pa.Table, *, with_prefix: bool) -> Reading:
+def _reading(table: pa.Table, *, with_prefix: bool) -> SuffixTokens:
     """Rows of `SCORES_SCHEMA` as arrays."""
     prefix: Floats = table["prefix_log_probability"].to_numpy()
-    return Reading(
+    return SuffixTokens(
         log_probability=_padded(table["log_probabilities"]),
         mean=_padded(table["means"]),
         variance=_padded(table["variances"]),
