@@ -27,7 +27,7 @@ from kdaudit.attacks.membership import (
     reference_score,
 )
 from kdaudit.reporting.formatting import percent, percent_interval
-from kdaudit.reporting.membership import membership_table, score_words
+from kdaudit.reporting.membership import membership_figure, membership_table, score_words
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.render import render
 from kdaudit.reporting.view import page
@@ -193,6 +193,10 @@ def test_a_perfect_score_has_an_interval_of_its_pairs() -> None:
     values = scored(np.arange(20) + 100.0, np.arange(15) * 1.0)
     low, high = auc_interval(values, Separation.of(values))
     assert (low, high) == (pytest.approx(0.025 ** (1 / 15)), 1.0)
+    found = Separation.of(values)
+    assert auc_difference(values, found, found) == pytest.approx((low - 1, 1 - low))
+    nearly = values._replace(members=np.append(values.members[1:], 13.5))
+    assert auc_interval(nearly, Separation.of(nearly))[0] <= low
     one = Scored(
         values.members, values.nonmembers, Documents(np.zeros(20, np.int64)), Documents(np.arange(15))
     )
@@ -461,8 +465,15 @@ def _between(ends: Any) -> str:
 
 
 def test_the_page_says_where_text_alone_does_as_well() -> None:
-    section = _shown(_audit(1.0, teacher=3.0, baseline=0.5))
-    assert "These figures say nothing of membership for baseline." in section
+    results = _audit(1.0, teacher=3.0, baseline=0.5, soft=0.6, hard=3.0)
+    section = _shown(results)
+    assert "These figures say nothing of membership for baseline and soft." in section
+    figure = membership_figure(results)
+    assert figure is not None
+    assert figure.lead is not None
+    assert "hard" in figure.lead.of
+    assert "0.5 is chance" in figure.lead.sentence
+    assert "says nothing of student" in figure.others[0].sentence
     section = _shown(_audit(1.0, teacher=3.0, baseline=3.0))
     assert "differ in more than membership" in section
 

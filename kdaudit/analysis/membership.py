@@ -175,7 +175,7 @@ def _too_few(found: MembershipResult) -> list[Note]:
     shares = [fpr for fpr, least in FALSE_POSITIVES.items() if found.nonmembers < least]
     if not shares:
         return []
-    takes = " and ".join(f"at {100 * float(fpr):g}% {FALSE_POSITIVES[fpr]:,}" for fpr in shares)
+    takes = " and ".join(f"{FALSE_POSITIVES[fpr]:,} at {100 * float(fpr):g}%" for fpr in shares)
     text = (
         "Membership: how many members are recognized at few false positives is not given with too few "
         f"examples of the holdout. It takes {takes}; there are {found.nonmembers:,}."

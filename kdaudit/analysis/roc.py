@@ -67,18 +67,20 @@ class _Spread(NamedTuple):
 def auc_interval(scored: Scored, found: Separation, confidence: float = 0.95) -> Interval:
     """Interval of the AUC, symmetric in its log odds; open where one document holds all of either kind.
 
-    Where members and non-members do not overlap, the parts do not vary. Then each pair of a document of
-    either kind counts as one trial of the AUC, and the interval is Clopper and Pearson's.
+    Where members and non-members hardly overlap, the parts hardly vary, and DeLong's interval is too short.
+    So it always reaches as far as `_unseen` does from a perfect score.
     """
     from scipy.special import expit, logit
 
     if _fewest(scored) < 2:
         return (None, None)
-    spread = _spread(scored, found.of_members, found.of_nonmembers)
+    spread, unseen = _spread(scored, found.of_members, found.of_nonmembers), _unseen(scored, confidence)
     if spread.variance == 0:
-        return clopper_pearson(found.auc * _fewest(scored), _fewest(scored), confidence)
-    centre, reach = logit(found.auc), spread.reach(confidence) / (found.auc * (1 - found.auc))
-    return (float(expit(centre - reach)), float(expit(centre + reach)))
+        low = high = found.auc
+    else:
+        centre, reach = logit(found.auc), spread.reach(confidence) / (found.auc * (1 - found.auc))
+        low, high = float(expit(centre - reach)), float(expit(centre + reach))
+    return (max(0.0, min(low, 1 - unseen)), min(1.0, max(high, unseen)))
 
 
 def auc_difference(
@@ -97,7 +99,8 @@ def auc_difference(
         return (None, None)
     of_members = first.of_members - second.of_members
     spread = _spread(scored, of_members, first.of_nonmembers - second.of_nonmembers)
-    gap, reach = first.auc - second.auc, spread.reach(confidence)
+    gap = first.auc - second.auc
+    reach = spread.reach(confidence) if spread.variance else _unseen(scored, confidence)
     return (max(gap - reach, -1.0), min(gap + reach, 1.0))
 
 
@@ -185,6 +188,16 @@ def _spread(scored: Scored, of_members: Floats, of_nonmembers: Floats) -> _Sprea
     variance = sum(part for part, _ in parts)
     freedom = sum(part**2 / free for part, free in parts)
     return _Spread(variance, variance**2 / freedom if freedom else 1.0)
+
+
+def _unseen(scored: Scored, confidence: float) -> float:
+    """The most that an AUC may be from 1 where no member scores below any non-member.
+
+    Each pair of a document of either kind is one trial of the AUC, and the bound is Clopper and Pearson's.
+    """
+    _, high = clopper_pearson(0, _fewest(scored), confidence)
+    assert high is not None  # noqa: S101 - a share's interval has no open end
+    return high
 
 
 def _fewest(scored: Scored) -> int:

@@ -126,7 +126,7 @@ class Run(_Folder):
         """What a model makes of each token of a sample's suffixes, by example id.
 
         Columns: example_id; weight, the examples that it stands for; of the suffix's tokens
-        log_probabilities, means and variances of ln p over the next-token distribution;
+        log_probabilities, means and variances of ln p over the next-token distribution, hits (the argmax);
         prefix_log_probability, the sum of ln p over the prefix; sampled_log_probability, ln of the
         probability that sampling gives the suffix.
 
@@ -145,7 +145,9 @@ class Run(_Folder):
             name if text is None else layout.beside_corpus(text, name)
             for name in (layout.scores(model), layout.SCORE_SAMPLE)
         )
-        asked = self._table(sample, "run the audit with attacks.sampled")
+        asked = self._table(
+            sample, "run the audit with attacks.sampled, or attacks.membership for the holdout"
+        )
         return of_sample(self._joined(folder, text), asked)
 
     def leaks(self) -> pa.Table:

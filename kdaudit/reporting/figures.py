@@ -25,6 +25,7 @@ from kdaudit.reporting.formatting import (
     wider,
 )
 from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, ninety_five, whose, worst_of
+from kdaudit.reporting.membership import membership_figure
 from kdaudit.reporting.missing_reasons import why_no_comparison, why_no_inheritance, why_no_soft_vs_hard
 from kdaudit.reporting.other_attacks import worst_attack
 from kdaudit.reporting.predictor_figure import predictor_figure
@@ -35,8 +36,7 @@ __all__ = ["KeyFigure", "key_figures", "role_words"]
 
 def key_figures(results: AuditResults) -> list[KeyFigure]:
     """Those of each student, other attacks, soft against hard, the predictor; in this order."""
-    other = worst_attack(results)
-    others = [] if other is None else [other]
+    others = [one for one in (worst_attack(results), membership_figure(results)) if one is not None]
     return [*student_figures(results), *others, _hard_against_soft(results), predictor_figure(results)]
 
 

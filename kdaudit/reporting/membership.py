@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kdaudit.reporting.formatting import count, quoted, score, score_interval
+from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, ninety_five, whose, worst_of
 from kdaudit.schemas.attacks import AgainstTeacher, MembershipResult
 from kdaudit.schemas.results import AuditResults, ModelResult
 
@@ -79,6 +81,32 @@ def membership_table(results: AuditResults) -> MembershipTable | None:
     ]
     scores = dict.fromkeys(name for row in rows for name in row.found.score)
     return MembershipTable(rows, [*scores]) if rows else None
+
+
+def membership_figure(results: AuditResults) -> KeyFigure | None:
+    """Of each student the best score; None where membership was measured of no student."""
+    table = membership_table(results)
+    rows = [row for row in table.rows if row.model.role == "student"] if table else []
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -row.found.best.auc)
+    readings = [_reading(results, row) for row in rows]
+    equals = sum(row.found.best.auc == rows[0].found.best.auc for row in rows)
+    lead = readings[0]._replace(of=f"{readings[0].of}{worst_of(len(rows), equals)}")
+    return KeyFigure("Membership: AUC of the best score", lead, readings[1:], None)
+
+
+def _reading(results: AuditResults, row: MembershipRow) -> Reading:
+    found, name = row.found, quoted(row.name)
+    sentence = (
+        f"A score of student {name} ranks an example of the corpus above one of the holdout so often; 0.5 is "
+        "chance."
+    )
+    if found.explained_by_text:
+        sentence = f"It says nothing of student {name}: text alone tells corpus and holdout apart as well."
+    counts = f"{examples_in(results, found.members)} against {count(found.nonmembers)} of the holdout"
+    ends = ninety_five(score_interval(found.best.ci95))
+    return Reading(whose(results, row.name), score(found.best.auc), ends, counts, sentence)
 
 
 def _against(name: str, found: AgainstTeacher) -> str:

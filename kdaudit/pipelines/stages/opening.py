@@ -141,4 +141,5 @@ def scoring_of(config: AuditConfig) -> Scoring | None:
     if attacks.sampled is None and not membership:
         return None
     sampled = attacks.sampled
-    return Scoring(attacks.sample, None if sampled is None else Sampling(sampled.temperature, sampled.top_k))
+    sampling = None if sampled is None else Sampling(sampled.temperature, sampled.top_k)
+    return Scoring(attacks.sample, sampling, holdout=membership)

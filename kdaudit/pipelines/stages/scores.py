@@ -60,8 +60,9 @@ OF_CANARIES = Text(CANARIES, layout.beside_corpus(layout.CANARIES, layout.SCORE_
 
 def texts_scored(work: Work) -> list[Text]:
     """Texts that the scoring pass reads; none where nothing that is asked for follows from it."""
-    texts = [OF_CANARIES] if work.scoring is None else [CORPUS, OF_HOLDOUT, OF_CANARIES]
-    return [text for text in texts if work.run.shards(text.examples)]
+    asked = work.scoring
+    of_corpus = [] if asked is None else [CORPUS, OF_HOLDOUT] if asked.holdout else [CORPUS]
+    return [text for text in (*of_corpus, OF_CANARIES) if work.run.shards(text.examples)]
 
 
 def write_score_samples(work: Work) -> None:

@@ -33,6 +33,8 @@ class Scoring(NamedTuple):
     """Examples that it reads besides those that a model memorizes; None: all."""
     sampling: Sampling | None
     """How tokens would be drawn, where that is asked."""
+    holdout: bool
+    """Whether a sample of the holdout is read too."""
 
 
 class Work(NamedTuple):
