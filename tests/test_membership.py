@@ -393,6 +393,20 @@ def test_a_student_is_compared_with_its_teacher_example_by_example() -> None:
     assert found.ci95[1] - found.ci95[0] < 0.5 * (high - low)
 
 
+def test_the_choice_of_the_score_favours_neither_student_nor_teacher() -> None:
+    """Both tell equally much, under scores of which the one chosen is the best by chance."""
+    rng = np.random.default_rng(12)
+    inside, gaps = 0, []
+    for _ in range(200):
+        teacher, student = ({name: judged(rng, 0.5, 80, 80) for name in "abcde"} for _ in range(2))
+        found = membership_result(student, None, teacher).against_teacher
+        assert found is not None
+        inside += found.ci95[0] <= 0 <= found.ci95[1]
+        gaps.append(found.difference)
+    assert inside >= 182
+    assert abs(np.mean(gaps)) < 3 * np.std(gaps) / math.sqrt(len(gaps))
+
+
 # The page
 
 
