@@ -153,7 +153,9 @@ CASES = {
     "a removed student": Case(
         _students(0), ["config", "continuations", "scoring/sample.parquet", "entropy", *_LAST]
     ),
-    "reordered students": Case(_students(1, 0), ["config", "entropy", "predictor", *_LAST]),
+    "reordered students": Case(
+        _students(1, 0), ["config", "scoring/features.parquet", "entropy", "predictor", *_LAST]
+    ),
     "another holdout": Case(
         lambda config: config["holdout"].update(path="./other-holdout.jsonl"),
         ["config", *_OF_HOLDOUT, *_PERPLEXITIES, *_LAST],
@@ -182,7 +184,8 @@ CASES = {
         ],
     ),
     "a smaller sample": Case(
-        lambda config: config.update(attacks={"sample": 5}), ["config", *_SAMPLES, *_LAST]
+        lambda config: config.update(attacks={"sample": 5}),
+        ["config", *_SAMPLES, "scoring/features.parquet", *_LAST],
     ),
     "a gate": Case(lambda config: config.update(gate={"max_rate": 0.5}), ["config", *_LAST]),
     "a title": Case(lambda config: config.update(report={"title": "Ours"}), ["config", "report"]),

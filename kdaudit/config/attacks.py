@@ -63,4 +63,5 @@ class AttacksConfig(Section):
     canaries: CanariesRef | None = None
     """How well models know texts that were planted in their training data."""
     sample: Annotated[int, Field(ge=1)] | None = 20_000
-    """Examples that the scoring pass reads besides those memorized, a seeded sample; null: all."""
+    """Examples that the scoring pass, and the predictor's features, are taken of besides those memorized: a
+    seeded sample; null: all."""

@@ -155,7 +155,12 @@ class Run(_Folder):
         return self._table(layout.LEAKS, "finish the audit with kdaudit.audit or `kdaudit run`")
 
     def risk(self) -> pa.Table:
-        """Each example's risk: example_id, risk, flagged.
+        """The risk of what was scored, by example id: example_id, risk, flagged, and what it follows from.
+
+        That is every example that any model memorizes, and a sample of the others (`attacks.sample`).
+        `weight` says how many examples of the corpus each stands for: weighted sums estimate those over all.
+        Then come document_id and the features. Without a predictor, and in runs of earlier versions, there is
+        a row for every example, of the first three columns alone.
 
         Raises:
             RunStateError: the run has no predictor; `results.notes` says why.

@@ -1,7 +1,8 @@
 """The way of the data, top to bottom: `run_audit` is the map of the program.
 
-    config -> preflight -> models, corpus windows -> extraction per model -> features -> perplexity, entropy
-    -> nearness of baselines -> scores of a sample -> predictor -> comparison -> results -> report
+    config -> preflight -> models, corpus windows -> extraction per model -> a sample, and its features
+    -> perplexity, entropy -> nearness of baselines -> scores of the sample -> predictor -> comparison
+    -> results -> report
 
 Each stage (`kdaudit.pipelines.stages`) reads the files of the one before, writes its own, and is skipped
 when an earlier call finished it.
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kdaudit.analysis.accepted import acceptance, match
+from kdaudit.analysis.intervals import Flags
 from kdaudit.analysis.leaks import read_leak_table
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import load_audit
@@ -23,6 +25,7 @@ from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.canaries import write_planted
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
+from kdaudit.pipelines.stages.featured import scored_examples, write_feature_sample
 from kdaudit.pipelines.stages.judging import accepted_state, leaked_of
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
@@ -30,12 +33,14 @@ from kdaudit.pipelines.stages.nearness import write_nearness
 from kdaudit.pipelines.stages.opening import opened
 from kdaudit.pipelines.stages.predicting import (
     absent,
+    is_underpowered,
     label_flags,
     origin_of,
     write_found,
     write_prediction,
 )
 from kdaudit.pipelines.stages.results import build_results
+from kdaudit.pipelines.stages.risks import add_features
 from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
 from kdaudit.pipelines.stages.scoring import scored_pair, write_features
 from kdaudit.pipelines.stages.tracking import write_to_trackers
@@ -75,9 +80,8 @@ def run_audit(
         if config.attacks.canaries is not None:
             write_planted(work, config.attacks.canaries)
         Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
-        if config.predictor.enabled:
-            write_features(work)
         write_score_samples(work)
+        _write_features(work, config)
         write_likelihoods(work, corpus.examples)
         write_nearness(work)
         write_scores(work)
@@ -160,15 +164,36 @@ def _tell_of_other_acceptance(
         )
 
 
+def _write_features(work: Work, config: AuditConfig) -> None:
+    """Score what a predictor is fitted on, where extraction shows that there will be one."""
+    if config.predictor.enabled and scored_pair(work.models) is not None:
+        labels = _labels(work, config)
+        write_feature_sample(work, labels, underpowered=lambda: is_underpowered(work, labels))
+        write_features(work)
+
+
+def _labels(work: Work, config: AuditConfig) -> Flags:
+    """The prediction target: bool (examples,)."""
+    memorized = exposed_by(work, work.models.members)
+    return label_flags(config.predictor.labels, memorized, _labelled(work, config))
+
+
+def _labelled(work: Work, config: AuditConfig) -> str | None:
+    """Whose memorized examples are the labels, for those of that kind."""
+    asked = config.predictor
+    return (asked.student or work.models.students[0].name) if asked.labels == "student" else None
+
+
 def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
     """Fit the risk predictor, where it is asked for and teacher and baseline make it possible."""
     run, asked = work.run, config.predictor
-    student = (asked.student or work.models.students[0].name) if asked.labels == "student" else None
+    student = _labelled(work, config)
     depends = {
         **asked.model_dump(mode="json"),
         "labelled": work.fingerprints(student),
         "scored": work.fingerprints(*(one.name for one in _features_of(work.models))),
         "vocabulary": work.vocabulary,
+        **scored_examples(work).depends,
     }
     if run.done("predictor", depends):
         return
@@ -184,8 +209,9 @@ def _write_prediction(work: Work, config: AuditConfig, corpus: CorpusResult) -> 
                 work, absent(f"There is no risk predictor: its features need {_lacking(work.models)}.")
             )
         else:
-            flags = label_flags(asked.labels, exposed_by(work, work.models.members), student)
-            write_prediction(work, flags, origin_of(work, asked.labels, student, corpus.fingerprint))
+            origin = origin_of(work, asked.labels, student, corpus.fingerprint)
+            write_prediction(work, _labels(work, config), origin)
+            add_features(work)
 
 
 def _lacking(models: AuditedModels) -> str:

@@ -27,6 +27,7 @@ from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_at
 from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
+from kdaudit.pipelines.stages.featured import scored_examples
 from kdaudit.pipelines.stages.flagging import (
     Flagged,
     feature_spreads,
@@ -42,8 +43,8 @@ from kdaudit.pipelines.stages.predicting import (
     write_found,
     write_prediction,
     write_risk,
-    write_risks,
 )
+from kdaudit.pipelines.stages.risks import write_risks
 from kdaudit.pipelines.stages.scoring import features_done, read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.tradeoff import levels_of, tradeoff_of
 from kdaudit.pipelines.stages.work import Work
@@ -83,7 +84,7 @@ def run_screen(
     with opened(config, folder, layout.SCREEN, fresh=fresh, progress=progress, warn=warn) as (work, sources):
         source = sources["corpus"]
         screening = _Screening(config, work, source, _given_predictor(config))
-        if not features_done(work.run):
+        if not features_done(work):
             progress("corpus: checking that kept/ can hold its rows", 0, 0)
             check_writable(source.config, config.format)
         corpus = write_examples(work, source, "corpus", layout.EXAMPLES)
@@ -176,7 +177,7 @@ def _write_prediction(screening: _Screening) -> None:
         if given is None:
             write_prediction(work, _labels(screening), origin)
             return
-        risk = write_risk(work, given, read_features(work, given.features))
+        risk = write_risk(work, given, read_features(work, given.features), scored_examples(work))
         work.run.write_text(layout.PREDICTOR, given.model_dump_json(indent=1) + "\n")
         notes = [predictor_note("predictor_from_elsewhere", said) for said in family_warnings(given, origin)]
         if screening.config.predictor.model_fields_set & {"recall", "confidence", "features"}:
@@ -188,9 +189,7 @@ def _write_prediction(screening: _Screening) -> None:
         if given.promise is not None:
             text = guarantee_elsewhere(given.promise, given.origin)
             notes.append(predictor_note("recall_guarantee", text))
-        result = PredictorResult(
-            status="ok", labels=given.labels, positives=given.positives, **facts_of(given, risk)
-        )
+        result = PredictorResult(status="ok", positives=given.positives, **facts_of(given, risk))
         text = (
             "The risk predictor was not tried on this corpus: AUC, recall and precision are not known here."
         )

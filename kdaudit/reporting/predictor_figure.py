@@ -41,10 +41,11 @@ def _caught_reading(results: AuditResults, lead: Caught, which: str) -> Reading:
     name = "the students" if lead.student is None else quoted(lead.student)
     verb = "memorize" if lead.student is None else "memorizes"
     counts = f"{count(lead.flagged)} of {plural(lead.leaks, 'leaked example')}; "
-    counts += f"{count(flagged)} of {examples_in(results, examples)} flagged in all"
+    about = "" if found.sample is None else "about "
+    counts += f"{about}{count(flagged)} of {examples_in(results, examples)} flagged in all"
     whole = "sampled" if results.corpus.sampled else "all"
     sentence = (
-        f"The predictor flags {percent(flagged / examples)} of {whole} examples, and with them "
+        f"The predictor flags {about}{percent(flagged / examples)} of {whole} examples, and with them "
         f"{count(lead.flagged)} of the {count(lead.leaks)} that {name} {verb}. It was fitted on "
         f"{kind_predicted(results)}."
     )
@@ -75,7 +76,8 @@ def _auc_reading(results: AuditResults, auc: Trials) -> Reading:
     found, kind = results.predictor, kind_predicted(results)
     of = f"AUC for {kind}, mean of {plural(found.trials or 0, 'trial')}"
     counts = f"{count(found.positives)} of {examples_in(results, results.corpus.examples)} are {kind}"
-    counts += "" if found.flagged is None else f"; {count(found.flagged)} flagged as risky"
+    about = "" if found.sample is None else "about "
+    counts += "" if found.flagged is None else f"; {about}{count(found.flagged)} flagged as risky"
     sentence = (
         f"Shown one example of {kind} and one that is not, the predictor rates the first as riskier "
         f"{percent(auc.mean)} of the time."

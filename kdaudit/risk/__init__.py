@@ -13,7 +13,14 @@ from __future__ import annotations
 
 from kdaudit.risk.curves import risk_histogram
 from kdaudit.risk.feature_sets import features_for
-from kdaudit.risk.fit import Fitted, PredictorSettings, Table, fit_predictor, predictor_note
+from kdaudit.risk.fit import (
+    Fitted,
+    PredictorSettings,
+    Table,
+    find_underpowered,
+    fit_predictor,
+    predictor_note,
+)
 from kdaudit.risk.model import Predictor, load_predictor
 from kdaudit.risk.terms import FEATURES
 from kdaudit.risk.units import Units, find_units
@@ -35,6 +42,7 @@ __all__ = [
     "Units",
     "family_warnings",
     "features_for",
+    "find_underpowered",
     "find_units",
     "fit_predictor",
     "guarantee_clause",

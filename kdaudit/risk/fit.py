@@ -49,6 +49,9 @@ class Table(NamedTuple):
     """int64 (n,): rows with an equal group are never on both sides of a split."""
     unit: Unit = "texts"
     """What a group is, in the guarantee's words."""
+    weight: Floats | None = None
+    """Examples of the corpus that each row stands for, float64 (n,): one over its probability to be in the
+    table, and 1 of every positive. None where the table is the corpus."""
 
 
 class PredictorSettings(NamedTuple):
@@ -105,7 +108,8 @@ def fit_predictor(
     """Fit, calibrate and test a predictor.
 
     Args:
-        table: all examples of the corpus.
+        table: all examples of the corpus, or all positives and a weighted sample of the others. Then
+            intercept, figures and curves are estimates of those of the corpus.
         settings: the recall guarantee asked for, trials and seed; equal ones give an equal predictor.
         origin: recorded in predictor.json, and names the kind of positives.
         features: the names of the table's columns.
@@ -118,26 +122,41 @@ def fit_predictor(
     from scipy.special import expit
 
     terms, positive = to_terms(table.features, features), table.positive
-    groups, positives = find_groups(table.groups, positive), int(positive.sum())
-    missing = _why_underpowered(groups, positives, len(positive))
-    if missing:
-        notes = [predictor_note("no_predictor", missing)]
-        return Fitted("underpowered", None, None, None, positives, [], notes)
+    groups = find_groups(table.groups, positive, table.weight)
+    if (without := find_underpowered(positive, table.groups, sampled=table.weight is not None)) is not None:
+        return without
     fold_draws, trial_draws = np.random.default_rng(settings.seed).spawn(2)
-    model = fit_logistic(terms, positive)
+    model = fit_logistic(terms, positive, table.weight)
     unseen = expit(_out_of_fold(terms, positive, groups, fold_draws))
     scores = groups.lowest(unseen, positive)
     calibrated = _calibrate(scores, settings, table.unit)
     figures = run_trials(terms, positive, groups, settings.trials, trial_draws, step)
     return Fitted(
         "ok",
-        _predictor(model, calibrated, positive, origin, features),
+        _predictor(model, calibrated, table, origin, features),
         figures,
-        draw_curves(unseen, positive),
-        positives,
+        draw_curves(unseen, positive, table.weight),
+        int(positive.sum()),
         _thresholds(scores, calibrated, settings.confidence),
         _notes(model, calibrated, groups, settings, origin, features),
     )
+
+
+def find_underpowered(positive: Flags, groups: NDArray[np.int64], *, sampled: bool = False) -> Fitted | None:
+    """What `fit_predictor` gives where there are too few examples of a kind; None where there are enough.
+
+    Args:
+        positive: whether memorized: bool (n,).
+        groups: as in `Table`.
+        sampled: whether these are a sample of the corpus.
+
+    """
+    positives = int(positive.sum())
+    missing = _why_underpowered(find_groups(groups, positive), positives, len(positive), sampled)
+    if missing is None:
+        return None
+    notes = [predictor_note("no_predictor", missing)]
+    return Fitted("underpowered", None, None, None, positives, [], notes)
 
 
 def predictor_note(code: NoteCode, text: str) -> Note:
@@ -145,7 +164,7 @@ def predictor_note(code: NoteCode, text: str) -> Note:
     return Note(code=code, subject="predictor", text=text)
 
 
-def _why_underpowered(groups: Groups, positives: int, examples: int) -> str | None:
+def _why_underpowered(groups: Groups, positives: int, examples: int, sampled: bool) -> str | None:
     found, others = groups.with_positive, groups.with_other
     if found >= LEAST_GROUPS and others >= LEAST_GROUPS:
         return None
@@ -155,6 +174,7 @@ def _why_underpowered(groups: Groups, positives: int, examples: int) -> str | No
         what = f"it needs {LEAST_GROUPS} distinct memorized texts, and there {_are(found)}"
     else:
         what = f"it needs {LEAST_GROUPS} distinct texts that are not memorized, and there {_are(others)}"
+        what += " in the sample that is scored (attacks.sample)" if sampled else ""
     return (
         f"There is no risk predictor: {what}. Examples that the models were observed to memorize are still "
         "flagged; no example has a risk."
@@ -206,7 +226,7 @@ def _thresholds(scores: Floats, calibrated: _Calibrated, confidence: float) -> l
 
 
 def _predictor(
-    model: Logistic, calibrated: _Calibrated, positive: Flags, origin: Origin, features: tuple[str, ...]
+    model: Logistic, calibrated: _Calibrated, table: Table, origin: Origin, features: tuple[str, ...]
 ) -> Predictor:
     def named(values: Floats) -> dict[str, float]:
         return dict(zip(features, values.tolist(), strict=True))
@@ -222,8 +242,8 @@ def _predictor(
         intercept=model.intercept,
         threshold=calibrated.threshold,
         promise=calibrated.guarantee,
-        positives=int(positive.sum()),
-        examples=len(positive),
+        positives=int(table.positive.sum()),
+        examples=len(table.positive) if table.weight is None else round(table.weight.sum()),
         origin=origin,
     )
 

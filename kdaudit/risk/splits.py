@@ -34,6 +34,8 @@ class Groups(NamedTuple):
     """Whether each row is positive: (n,)."""
     strata: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
     """Indices of the groups that hold others alone, positives alone, and both."""
+    weight: NDArray[np.float64] | None = None
+    """Rows of the corpus that each row stands for: (n,); None for one each."""
 
     @property
     def total(self) -> int:
@@ -74,20 +76,24 @@ class Trial(NamedTuple):
 
     train: NDArray[np.int64]
     """Rows to fit on."""
+    train_weight: NDArray[np.float64] | None
+    """Rows of the corpus that each of them stands for; None where they are fitted on as they are."""
     test: NDArray[np.int64]
     """Rows to test on."""
     weight: NDArray[np.float64]
     """How many rows of the corpus each row of `test` stands for, up to a common factor."""
 
 
-def find_groups(groups: NDArray[np.int64], positive: Flags) -> Groups:
+def find_groups(
+    groups: NDArray[np.int64], positive: Flags, weight: NDArray[np.float64] | None = None
+) -> Groups:
     """Number the groups: `groups` int64 (n,) holds equal values for rows of one group."""
     distinct, of_row = np.unique(groups, return_inverse=True)
     holds = np.zeros((2, len(distinct)), dtype=np.int8)
     holds[0, of_row[~positive]] = 1
     holds[1, of_row[positive]] = 2
     others, positives, both = (np.flatnonzero(holds.sum(axis=0) == kind) for kind in (1, 2, 3))
-    return Groups(of_row, positive, (others, positives, both))
+    return Groups(of_row, positive, (others, positives, both), weight)
 
 
 def draw_folds(groups: Groups, rng: np.random.Generator) -> list[Fold]:
@@ -118,15 +124,17 @@ def draw_trial(groups: Groups, rng: np.random.Generator) -> Trial:
         count = max(1, round(TEST_SHARE * len(members)))
         tested[rng.permutation(members)[:count]] = True
     weight, of_row = _weights(groups, rng), tested[groups.of_row]
-    test = np.flatnonzero(of_row & (weight > 0))
-    return Trial(np.flatnonzero(~of_row & (weight > 0)), test, weight[test])
+    train, test = (np.flatnonzero(rows & (weight > 0)) for rows in (~of_row, of_row))
+    return Trial(train, None if groups.weight is None else weight[train], test, weight[test])
 
 
 def _weights(groups: Groups, rng: np.random.Generator) -> NDArray[np.float64]:
     """Rows that each row stands for where `TRIAL_OTHERS` of the others are drawn; 0 if it is not drawn."""
     others = np.flatnonzero(~groups.positive)
-    weight = np.ones(len(groups.positive))
+    weight = np.ones(len(groups.positive)) if groups.weight is None else groups.weight.copy()
     if len(others) > TRIAL_OTHERS:
+        drawn = rng.choice(others, TRIAL_OTHERS, replace=False, shuffle=False)
+        kept = weight[drawn] * (len(others) / TRIAL_OTHERS)
         weight[others] = 0
-        weight[rng.choice(others, TRIAL_OTHERS, replace=False, shuffle=False)] = len(others) / TRIAL_OTHERS
+        weight[drawn] = kept
     return weight

@@ -4,7 +4,7 @@ Each trial draws a stratified split by groups, fits on one side and tests on the
 are taken at a risk equal to the share of positives among the rows of the fit, where an example is equally
 likely in both classes (a score of 0.5 of a class-balanced model), not at the threshold of the recall
 guarantee. Precision and average precision are those of the whole corpus: tested rows are
-weighted back to it where a trial draws only some of the negatives.
+weighted back to it where a trial draws only some of the negatives, or the table is a sample.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def _score(terms: Floats, positive: NDArray[np.bool_], trial: Trial) -> _Scores:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     known = positive[trial.train]
-    scores = fit_logistic(terms[trial.train], known).logit(terms[trial.test])
+    scores = fit_logistic(terms[trial.train], known, trial.train_weight).logit(terms[trial.test])
     truth, weight = positive[trial.test], trial.weight
-    flagged = scores >= logit(known.mean())
+    flagged = scores >= logit(np.average(known, weights=trial.train_weight))
     hit, all_flagged = weight[flagged & truth].sum(), weight[flagged].sum()
     return _Scores(
         auc=float(roc_auc_score(truth, scores, sample_weight=weight)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -24,3 +24,15 @@ def read_examples(run: RunStore, examples: str, wanted: NDArray[np.int64]) -> It
         places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
         if len(places):
             yield run.read_table(shard).take(places)
+
+
+def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows, so many a table."""
+    kept: list[pa.Table] = []
+    for table in tables:
+        kept.append(table)
+        while (together := pa.concat_tables(kept)).num_rows >= rows:
+            yield together.slice(0, rows).combine_chunks()
+            kept = [together.slice(rows)]
+    if kept and kept[0].num_rows + sum(one.num_rows for one in kept[1:]):
+        yield pa.concat_tables(kept).combine_chunks()

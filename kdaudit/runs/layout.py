@@ -51,6 +51,8 @@ SCORE_SAMPLE = "scoring/sample.parquet"
 """Examples that the scoring pass reads, of the corpus and of texts beside it."""
 PLANTED = f"{CANARIES}/planted.parquet"
 """How often training data hold each canary."""
+FEATURE_SAMPLE = "scoring/features.parquet"
+"""Examples that an audit takes features of."""
 SUFFIX_COPIES = "suffix_copies.parquet"
 ENTROPY_LOGPROB = "entropy_logprob.parquet"
 """All models' rows, by example and model."""
@@ -90,7 +92,8 @@ TEACHER, WINDOWS, CHECKPOINTS = "teacher", "windows", "checkpoints"
 """Folders of a distillation; an audit's teacher has the first as its name."""
 
 _PRIVATE = re.compile(
-    r"config\.yaml|results\.json|leaks\.parquet|report\.html|hmac\.key|flagged\.parquet|(screen|compare)\.(json|html)"
+    r"config\.yaml|results\.json|(leaks|risk)\.parquet|report\.html|hmac\.key|flagged\.parquet"
+    r"|(screen|compare)\.(json|html)"
     r"|((holdout|generated|canaries)/)?(examples/.*|summary\.json|part-\d+\.parquet)"
     r"|(continuations|engine_check|kept)/.*\.(parquet|jsonl)"
     r"|distill\.json|hard_corpus.*\.parquet"
@@ -331,6 +334,15 @@ SCORE_SAMPLE_SCHEMA = pa.schema(
 )
 """A row an example that the scoring pass reads, by example id."""
 
+FEATURE_SAMPLE_SCHEMA = pa.schema(
+    [
+        ("example_id", pa.int64()),
+        ("weight", pa.float64()),  # as in SCORE_SAMPLE_SCHEMA; 0 where only its entropy is wanted
+        ("whole", pa.bool_()),  # whether its window is read to the end; else to the end of its suffix
+    ]
+)
+"""A row an example that features are taken of, by example id."""
+
 SCORES_SCHEMA = pa.schema(
     [
         ("example_id", pa.int64()),
@@ -351,6 +363,16 @@ RISK_SCHEMA = pa.schema(
         ("flagged", pa.bool_()),
     ]
 )
+
+SCORED_RISK_SCHEMA = pa.schema(
+    [
+        *RISK_SCHEMA,
+        ("weight", pa.float64()),  # examples of the corpus that it stands for
+        ("document_id", pa.string()),
+        *(field for field in FEATURES_SCHEMA if field.name != "example_id"),
+    ]
+)
+"""The same of an audit with a predictor: a row an example that was scored."""
 
 LEAKS_SCHEMA = pa.schema(
     [

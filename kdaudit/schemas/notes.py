@@ -78,6 +78,7 @@ NoteCode = Literal[
     "guarantee_units",
     "constant_feature",
     "sampled_trials",
+    "sampled_scores",
     "more_features",  # of earlier versions
     "calibration_undefined",
     "precision_undefined",

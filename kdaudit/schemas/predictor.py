@@ -64,6 +64,20 @@ class Origin(Result):
     suffix_tokens: PositiveInt
 
 
+class ScoredSample(Result):
+    """Which examples a predictor was fitted on where these are not all."""
+
+    certain: int
+    """Examples that any model memorizes, exactly or under another attack: all are scored."""
+    drawn: int
+    """Examples that were drawn of the others."""
+    others: int
+    """How many others there are."""
+    flagged_ci95: tuple[float, float]
+    """Confidence interval of `flagged`: that of the share of the drawn ones, times `others`, and those
+    flagged among the certain ones."""
+
+
 class PredictorResult(Result):
     """The risk predictor; figures are None unless `status` is ok."""
 
@@ -87,3 +101,6 @@ class PredictorResult(Result):
     threshold: float | None = None
     promise: RecallGuarantee | None = None
     flagged: int | None = None
+    """Examples of the corpus whose risk reaches the threshold; an estimate where there is a sample."""
+    sample: ScoredSample | None = None
+    """None where all examples were scored."""

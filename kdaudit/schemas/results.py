@@ -78,7 +78,7 @@ class BelowRounding(Result):
     memorized: int
     """Memorized examples that it may not reproduce."""
     others: int
-    """Other examples, of which it may memorize some."""
+    """Other examples, of which it may memorize some; an estimate where features were taken of a sample."""
     share: float | None
     """`memorized` over all memorized examples; None without any."""
 

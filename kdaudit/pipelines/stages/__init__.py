@@ -15,12 +15,14 @@
     extracting.py    models -> what each attack finds; what they say after leaked prefixes
     attacked.py      what attacks wrote, and how it is read back
     estimate.py      how long the models will take
-    scoring.py       teacher and baseline -> features of every example
+    featured.py      which examples features are taken of
+    scoring.py       teacher and baseline -> features of these
     likelihoods.py   models -> perplexity of the holdout, entropy against log-probability
     nearness.py      baselines -> how near each is to what any model memorizes
     scores.py        models -> what each makes of every token of a sample's suffixes
     membership.py    scores of corpus and holdout -> how well they tell which was trained on
-    predicting.py    features and labels -> predictor, risk of every example
+    predicting.py    features and labels -> predictor, risk of what was scored
+    risks.py         that -> risk.parquet, and how many examples are flagged
 
     measured.py      everything that was measured, read back
     results.py       that -> results.json

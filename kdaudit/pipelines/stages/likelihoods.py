@@ -23,6 +23,7 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import ModelTokenizer, reader_of
+from kdaudit.pipelines.stages.featured import entropy_sample
 from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.readings import read_for, windows_for
 from kdaudit.pipelines.stages.scores import scores_files, scores_in
@@ -38,8 +39,6 @@ EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
 
 _AXES = layout.ENTROPY_SCHEMA.names[2:]
-_SAMPLE = 2000
-"""Examples whose entropy is taken: enough to see a cloud of points, and cheap beside the features."""
 
 
 class Likelihood(Result):
@@ -64,7 +63,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
     run, members = work.run, work.models.with_weights
     if not members or not (run.shards(HOLDOUT) or work.predictor.enabled):
         return
-    sample = _sample(work.seed, examples)
+    sample = entropy_sample(work.seed, examples)
     for number, member in enumerate(members):
         stage, files = likelihood_of(member), _files(work, member)
         if not run.done(stage):  # they may be of a model that was changed before it was checked
@@ -90,11 +89,6 @@ def _files(work: Work, member: AuditedModel) -> list[str]:
     """What is written for a model."""
     wanted = [layout.perplexity(member.name)] if work.run.shards(HOLDOUT) else []
     return [*wanted, layout.entropy(member.name)] if work.predictor.enabled else wanted
-
-
-def _sample(seed: int, examples: int) -> NDArray[np.int64]:
-    chosen = np.random.default_rng(seed).choice(examples, min(_SAMPLE, examples), replace=False)
-    return np.sort(chosen).astype(np.int64)
 
 
 def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> None:
@@ -124,7 +118,7 @@ def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> Non
 
 
 def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:
-    entropy, perplexity = read_features(work, (f"{role}_entropy", f"{role}_perplexity"))[sample].T
+    entropy, perplexity = read_features(work, (f"{role}_entropy", f"{role}_perplexity"), sample).T
     return _points(member, sample, entropy, -np.log(perplexity))
 
 

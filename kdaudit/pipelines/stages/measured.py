@@ -24,6 +24,7 @@ from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, is_done, 
 from kdaudit.pipelines.stages.canary_results import measured_canaries
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
+from kdaudit.pipelines.stages.featured import scored_examples
 from kdaudit.pipelines.stages.likelihoods import (
     EntropyPoints,
     Likelihood,
@@ -32,7 +33,8 @@ from kdaudit.pipelines.stages.likelihoods import (
 )
 from kdaudit.pipelines.stages.membership import Membership, find_membership
 from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
-from kdaudit.pipelines.stages.predicting import Prediction, read_prediction, read_risk
+from kdaudit.pipelines.stages.predicting import Prediction, read_prediction
+from kdaudit.pipelines.stages.risks import read_risk
 from kdaudit.pipelines.stages.scores import is_sampled, read_scores
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
@@ -66,8 +68,9 @@ class Measured(NamedTuple):
     likelihood: Likelihood | None
     """Of the holdout."""
     checked: Checked
-    below_rounding: Flags | None
-    """For which examples rounding may decide whether it memorizes them: bool (examples,); None if unknown."""
+    below_rounding: NDArray[np.float64] | None
+    """For how many examples like this one rounding may decide whether it memorizes them: float64 (examples,),
+    the example's weight, or 0; None if unknown."""
     drawn: SampleProbabilities | None
     """None if it was not asked for, or the model gives no probabilities of these tokens."""
     canaries: CanariesResult | None
@@ -99,7 +102,7 @@ class Audited(NamedTuple):
     prediction: Prediction
     """What the predictor was found to be worth, or why there is none."""
     risk: NDArray[np.float64] | None
-    """Risk of each example, where there is a predictor: float64 (examples,)."""
+    """Risk of each example, where there is a predictor: float64 (examples,); NaN of what was not scored."""
     membership: Membership
     """Nothing if it was not asked for."""
     entropies: EntropyPoints
@@ -198,10 +201,16 @@ def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | No
     return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, member)))
 
 
-def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> Flags | None:
+def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> NDArray[np.float64] | None:
     role = role_in_features(work, member)
     # Features that an earlier call left in the folder do not count: a run says what its configuration asks.
     if role is None or checked.check is None or not work.predictor.enabled:
         return None
-    margins, spreads = read_features(work, (f"{role}_suffix_margin", f"{role}_suffix_spread")).T
-    return within_rounding(margins, spreads, checked.check.tolerance)
+    scored = scored_examples(work)
+    names = (f"{role}_suffix_margin", f"{role}_suffix_spread")
+    margins, spreads = read_features(work, names, scored.ids).T
+    near = np.zeros(len(read_copies(work)))
+    near[scored.ids] = within_rounding(margins, spreads, checked.check.tolerance)
+    if scored.weights is not None:
+        near[scored.ids] *= scored.weights
+    return near

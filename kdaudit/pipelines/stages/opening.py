@@ -130,6 +130,7 @@ def opened(
             chats,
             executor,
             scoring_of(config) if isinstance(config, AuditConfig) else None,
+            config.attacks.sample if isinstance(config, AuditConfig) else None,
         )
         yield Opened(work, sources)
 
@@ -142,4 +143,4 @@ def scoring_of(config: AuditConfig) -> Scoring | None:
         return None
     sampled = attacks.sampled
     sampling = None if sampled is None else Sampling(sampled.temperature, sampled.top_k)
-    return Scoring(attacks.sample, sampling, holdout=membership)
+    return Scoring(sampling, holdout=membership)

@@ -1,4 +1,4 @@
-"""From features and labels to a predictor, and from that to every example's risk.
+"""From features and labels to a predictor, and from that to the risk of what was scored.
 
 `prediction.json` keeps what the predictor was found to be worth, so that results can be made again without
 fitting again.
@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.predictor import LabelKind
 from kdaudit.models.checkpoint.files import read_config
+from kdaudit.pipelines.stages.featured import Scored, scored_examples
+from kdaudit.pipelines.stages.risks import estimate_flagged, sample_words, write_risks
 from kdaudit.pipelines.stages.scoring import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
@@ -27,6 +28,7 @@ from kdaudit.risk import (
     Table,
     Units,
     features_for,
+    find_underpowered,
     find_units,
     fit_predictor,
     predictor_note,
@@ -34,7 +36,6 @@ from kdaudit.risk import (
 )
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_shard
-from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note, Notes, text_of
 from kdaudit.schemas.predictor import Origin, PredictorResult, RecallThreshold
 from kdaudit.schemas.result import Result
@@ -113,7 +114,7 @@ def origin_of(work: Work, kind: LabelKind, student: str | None, corpus: str) -> 
 
 
 def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
-    """Fit a predictor; write predictor.json, every example's risk, and what the predictor is worth.
+    """Fit a predictor; write predictor.json, the risk of what was scored, and what the predictor is worth.
 
     Without one, where too few examples are memorized, no example has a risk; what is memorized is flagged.
 
@@ -123,9 +124,15 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         origin: what it is fitted on.
 
     """
+    units = _units(work, labels)
+    without = find_underpowered(labels, units.of_row)
+    if without is not None:
+        _write_without(work, labels, origin, without)
+        return
     one_vocabulary = not scored_apart(work)
     names = features_for(work.predictor.features, origin.labels, one_vocabulary=one_vocabulary)
-    features, units = read_features(work, names), _units(work, labels)
+    scored = scored_examples(work)
+    positive, features = labels[scored.ids], read_features(work, names, scored.ids)
     settings = PredictorSettings(
         work.predictor.trials, work.predictor.recall, work.predictor.confidence, work.seed
     )
@@ -134,29 +141,44 @@ def write_prediction(work: Work, labels: Flags, origin: Origin) -> None:
         work.progress("predictor: trials", trials, settings.trials)
 
     step(0)
-    table = Table(features, labels, units.of_row, units.name)
+    table = Table(features, positive, units.of_row[scored.ids], units.name, scored.weights)
     fitted = fit_predictor(table, settings, origin, names, step=step)
     if fitted.predictor is None:
-        found = PredictorResult(
-            status="underpowered",
-            reason=text_of(fitted.notes, "no_predictor"),
-            labels=origin.labels,
-            student=origin.student,
-            positives=fitted.positives,
-        )
-        write_found(work, Prediction(result=found, curves=Curves(), notes=fitted.notes))
-        write_risks(work.run, None, labels)
+        _write_without(work, labels, origin, fitted)
         return
-    risk = write_risk(work, fitted.predictor, features)
+    risk = write_risk(work, fitted.predictor, features, scored)
     work.run.write_text(layout.PREDICTOR, fitted.predictor.model_dump_json(indent=1) + "\n")
     caveat = [] if units.caveat is None else [predictor_note("guarantee_units", units.caveat)]
     divergence = [] if one_vocabulary else [predictor_note("kl_undefined", _NO_DIVERGENCE)]
     notes = [*fitted.notes, *caveat, *divergence, *_what_is_missing(fitted)]
-    result = _result(fitted, fitted.predictor, settings.trials, risk)
-    curves = _curves(fitted, risk, labels)
+    facts = facts_of(fitted.predictor, risk)
+    if scored.weights is not None:
+        estimate = estimate_flagged(fitted.predictor.flagged(risk), scored.weights)
+        facts |= {"flagged": estimate.flagged, "sample": estimate.sample}
+        notes.append(predictor_note("sampled_scores", sample_words(estimate)))
+    result = _result(fitted, settings.trials, facts)
+    curves = _curves(fitted, risk, positive, scored.weights)
     write_found(
         work, Prediction(result=result, curves=curves, thresholds=tuple(fitted.thresholds), notes=notes)
     )
+
+
+def is_underpowered(work: Work, labels: Flags) -> bool:
+    """Whether too few examples are memorized, or too few are not: then no predictor needs features."""
+    return find_underpowered(labels, _units(work, labels).of_row) is not None
+
+
+def _write_without(work: Work, labels: Flags, origin: Origin, fitted: Fitted) -> None:
+    """Write why there is no predictor; no example has a risk, and what is memorized is flagged."""
+    found = PredictorResult(
+        status="underpowered",
+        reason=text_of(fitted.notes, "no_predictor"),
+        labels=origin.labels,
+        student=origin.student,
+        positives=fitted.positives,
+    )
+    write_found(work, Prediction(result=found, curves=Curves(), notes=fitted.notes))
+    write_risks(work.run, None, labels)
 
 
 def _what_is_missing(fitted: Fitted) -> list[Note]:
@@ -174,21 +196,15 @@ def _what_is_missing(fitted: Fitted) -> list[Note]:
     return notes
 
 
-def _result(fitted: Fitted, predictor: Predictor, trials: int, risk: Floats) -> PredictorResult:
+def _result(fitted: Fitted, trials: int, facts: dict[str, Any]) -> PredictorResult:
     figures = {} if fitted.figures is None else fitted.figures._asdict()
-    return PredictorResult(
-        status="ok",
-        labels=predictor.labels,
-        positives=fitted.positives,
-        trials=trials,
-        **figures,
-        **facts_of(predictor, risk),
-    )
+    return PredictorResult(status="ok", positives=fitted.positives, trials=trials, **figures, **facts)
 
 
 def facts_of(predictor: Predictor, risk: Floats) -> dict[str, Any]:
     """The fields of a `PredictorResult` that a fitted predictor alone determines."""
     return {
+        "labels": predictor.labels,
         "student": predictor.origin.student,
         "coefficients": predictor.coefficients,
         "intercept": predictor.intercept,
@@ -198,31 +214,17 @@ def facts_of(predictor: Predictor, risk: Floats) -> dict[str, Any]:
     }
 
 
-def _curves(fitted: Fitted, risk: Floats, labels: Flags) -> Curves:
+def _curves(fitted: Fitted, risk: Floats, positive: Flags, weights: Floats | None) -> Curves:
     drawn = {} if fitted.curves is None else fitted.curves._asdict()
-    return Curves(**drawn, risk_histogram=risk_histogram(risk, {"memorized": labels, "other": ~labels}))
+    groups = {"memorized": positive, "other": ~positive}
+    return Curves(**drawn, risk_histogram=risk_histogram(risk, groups, weights))
 
 
-def write_risk(work: Work, predictor: Predictor, features: Floats) -> Floats:
-    """Write risk.parquet; give each example's risk, float64 (examples,)."""
+def write_risk(work: Work, predictor: Predictor, features: Floats, scored: Scored) -> Floats:
+    """Write risk.parquet; give the risk of what was scored, float64 (scored,)."""
     risk = predictor.risk(features)
-    write_risks(work.run, risk, predictor.flagged(risk))
+    write_risks(work.run, risk, predictor.flagged(risk), scored.ids)
     return risk
-
-
-def write_risks(run: RunStore, risk: Floats | None, flagged: Flags) -> None:
-    """Write risk.parquet.
-
-    Args:
-        run: the run.
-        risk: (examples,); None, which is written as null, without a predictor.
-        flagged: (examples,).
-
-    """
-    risks = pa.nulls(len(flagged), pa.float64()) if risk is None else risk
-    columns = {"example_id": np.arange(len(flagged)), "risk": risks, "flagged": flagged}
-    table = pa.table(columns, schema=layout.RISK_SCHEMA)
-    run.write_table(layout.RISK, table)
 
 
 def write_found(work: Work, prediction: Prediction) -> None:
@@ -233,14 +235,6 @@ def write_found(work: Work, prediction: Prediction) -> None:
 def read_prediction(work: Work) -> Prediction:
     """What was kept by `write_found`."""
     return work.run.read_json(layout.PREDICTION, Prediction)
-
-
-def read_risk(work: Work) -> Floats | None:
-    """Each example's risk, float64 (examples,); None where there is no predictor."""
-    if not work.run.has(layout.PREDICTOR):
-        return None
-    risk: Floats = work.run.read_table(layout.RISK)["risk"].to_numpy()
-    return risk
 
 
 def _units(work: Work, labels: Flags) -> Units:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.analysis.accepted import accepted_notes
@@ -176,12 +177,12 @@ def _model_result(audited: Audited, measured: Measured) -> ModelResult:
     )
 
 
-def _below_rounding(memorized: Flags, near: Flags | None) -> BelowRounding | None:
+def _below_rounding(memorized: Flags, near: NDArray[np.float64] | None) -> BelowRounding | None:
     if near is None:
         return None
-    lost, count = int((near & memorized).sum()), int(memorized.sum())
+    lost, count = round(near[memorized].sum()), int(memorized.sum())
     return BelowRounding(
-        memorized=lost, others=int((near & ~memorized).sum()), share=lost / count if count else None
+        memorized=lost, others=round(near[~memorized].sum()), share=lost / count if count else None
     )
 
 

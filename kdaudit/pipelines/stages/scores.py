@@ -13,7 +13,7 @@ do not depend on the sample, so weights stand in a file of their own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
 from kdaudit.pipelines.stages.work import CANARIES, HOLDOUT, Work
 from kdaudit.runs import layout
-from kdaudit.runs.examples import read_examples
+from kdaudit.runs.examples import read_examples, regrouped
 from kdaudit.runs.layout import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
 from kdaudit.schemas.corpus import CorpusResult
 
@@ -66,11 +66,14 @@ def texts_scored(work: Work) -> list[Text]:
 
 
 def write_score_samples(work: Work) -> None:
-    """Draw the sample of each text, where the one that was drawn before is another."""
+    """Draw the sample of each text, where the one that was drawn before is another.
+
+    That of the corpus is drawn for the predictor's features too.
+    """
     run = work.run
-    for text in texts_scored(work):
+    for text in dict.fromkeys((CORPUS, *texts_scored(work))):
         certain = _memorized(work) if text is CORPUS else np.empty(0, np.int64)
-        size = None if text is OF_CANARIES else _size(work)
+        size = None if text is OF_CANARIES else work.sample
         depends = {"sample": size, "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
         if not run.done(text.sample, depends):
             with run.stage(text.sample, depends):
@@ -173,10 +176,6 @@ def _memorized(work: Work) -> NDArray[np.int64]:
     return leaked(flags)
 
 
-def _size(work: Work) -> int | None:
-    return None if work.scoring is None else work.scoring.sample
-
-
 def is_sampled(work: Work, member: AuditedModel) -> bool:
     """Whether it is known how likely sampling is to give a suffix."""
     return member.model.behind is None and _sampling(work, member) is not None
@@ -225,7 +224,7 @@ def _write_pending(worker: FeatureWorker, work: Work, member: AuditedModel, text
     number = layout.shard_number(shards[-1])[0] + 1 if shards else 0
     label, done = f"{member.name}: scores", 0
     work.progress(label, done, len(pending))
-    for table in _regrouped(read_examples(run, text.examples, pending), run.shard_rows):
+    for table in regrouped(read_examples(run, text.examples, pending), run.shard_rows):
         before = worker.seconds
         rows = score_table(worker, work, member, table)
         notes = _notes(worker.info, worker.seconds - before, _sampling(work, member))
@@ -246,15 +245,3 @@ def _drawn_as(work: Work, shard: str) -> str:
     """What a shard was written for, see `_noted`."""
     notes: dict[bytes, bytes] = work.run.read_table(shard, ["example_id"]).schema.metadata
     return notes[_SAMPLING.encode()].decode()
-
-
-def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows, so many a table."""
-    kept: list[pa.Table] = []
-    for table in tables:
-        kept.append(table)
-        while (together := pa.concat_tables(kept)).num_rows >= rows:
-            yield together.slice(0, rows).combine_chunks()
-            kept = [together.slice(rows)]
-    if kept and kept[0].num_rows + sum(one.num_rows for one in kept[1:]):
-        yield pa.concat_tables(kept).combine_chunks()

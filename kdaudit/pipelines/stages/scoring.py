@@ -1,38 +1,48 @@
-"""Features of every example under teacher and baseline, shard by shard.
+"""Features of examples under teacher and baseline, a shard's worth at a time.
 
-Both models are in one worker process and meet each window once. Shard n holds the features of the examples
-of shard n, in their order.
+Both models are in one worker process and meet each window once. Where all examples are scored, shard n holds
+the features of the examples of shard n, in their order. Else shards hold those of a sample, in no order; what
+an earlier sample had is among them, and of an example that was read again the last row counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks.examples import examples_of, windows_of
+from kdaudit.attacks.examples import cuts_of, windows_of
 from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
+from kdaudit.pipelines.stages.featured import Group, Groups, Wanted, due_groups, wanted_features
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_for
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
-from kdaudit.runs.examples import read_shard
 from kdaudit.runs.store import RunStore
 
 _COLUMNS = layout.FEATURES_SCHEMA.names
+_OF_WHOLE = (
+    "teacher_perplexity",
+    "baseline_perplexity",
+    "kl_divergence",
+    "teacher_entropy",
+    "baseline_entropy",
+)
+"""Columns that are null where a window was not read to its end."""
 
 
 def write_features(work: Work, *, measures: bool = False) -> None:
-    """Score every example, going on where an earlier call stopped; nothing without teacher and baseline.
+    """Score what `wanted_features` says, resuming an earlier call; nothing without teacher and baseline.
 
     Args:
         work: the run.
@@ -41,22 +51,28 @@ def write_features(work: Work, *, measures: bool = False) -> None:
 
     """
     run, pair = work.run, scored_pair(work.models)
-    if pair is None or features_done(run):
+    if pair is None or features_done(work):
         return
+    wanted = wanted_features(work)
     stamps = {**work.stamps(*pair), "columns": _COLUMNS}
     if run.done(layout.FEATURES) or run.begun_otherwise(layout.FEATURES, stamps):
         run.discard(*run.shards(layout.FEATURES))
     for member in pair if measures else ():
         write_reference(work, member)
-    with run.stage(layout.FEATURES, _COLUMNS, with_=stamps):
-        retry_on_oom("features", lambda retries: _write_shards(work, pair, measures, retries), work.warn)
+    with run.stage(layout.FEATURES, _depends(wanted), with_=stamps):
+        retry_on_oom("features", lambda retries: _write_due(work, pair, wanted, measures, retries), work.warn)
         for member in pair:
             work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
 
 
-def features_done(run: RunStore) -> bool:
-    """Whether every example is scored, with all columns: an earlier version wrote fewer."""
-    return run.done(layout.FEATURES, _COLUMNS)
+def features_done(work: Work) -> bool:
+    """Whether all that is wanted is scored, with all columns: an earlier version wrote fewer."""
+    there = work.run.has(layout.summary(layout.EXAMPLES))
+    return there and work.run.done(layout.FEATURES, _depends(wanted_features(work)))
+
+
+def _depends(wanted: Wanted) -> list[Any]:
+    return _COLUMNS if wanted.depends is None else [*_COLUMNS, wanted.depends]
 
 
 class ScoredPair(NamedTuple):
@@ -76,22 +92,22 @@ def scored_pair(models: AuditedModels) -> ScoredPair | None:
 def role_in_features(work: Work, member: AuditedModel) -> str | None:
     """What the features call a model that they were taken under; None for any other."""
     pair = scored_pair(work.models)
-    if pair is None or not features_done(work.run):
+    if pair is None or not features_done(work):
         return None
     return next((role for role, one in pair._asdict().items() if one is member), None)
 
 
-def _write_shards(work: Work, pair: ScoredPair, measures: bool, retries: int) -> None:
-    run = work.run
-    shards = run.shards(layout.EXAMPLES)
-    pending = [shard for shard in shards if not run.has(layout.beside(shard, layout.FEATURES))]
-    if not pending:
-        return
-    if scored_apart(work):
-        _write_apart(work, pair, pending, retries)
-        return
-    suffix_copies = _suffix_copies(run)
+def _write_due(work: Work, pair: ScoredPair, wanted: Wanted, measures: bool, retries: int) -> None:
+    groups = due_groups(work, wanted)
+    if groups.total:
+        write = _write_apart if scored_apart(work) else partial(_write_together, measures=measures)
+        write(work, pair, groups, retries=retries)
+
+
+def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: bool, retries: int) -> None:
+    """Score examples with both models, each window once."""
     teacher, baseline = pair
+    suffix_copies = _suffix_copies(work.run)
     work.progress("features: loading teacher and baseline", 0, 0)
     with PairWorker(
         work.files(teacher),
@@ -103,17 +119,20 @@ def _write_shards(work: Work, pair: ScoredPair, measures: bool, retries: int) ->
     ) as worker:
         for role, member in enumerate((teacher, baseline) if measures else ()):
             check_loaded(work, member, Asking(worker.info, _matcher(work, worker, member, role), None))
-        work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
-        for shard in pending:
-            examples = read_shard(run, shard, ["example_id", "text", "token_ids", "copies"])
-            before = worker.seconds
-            cut = examples_of(examples, work.split._replace(bos=None))
-            lengths = cut.prompts.lengths, cut.targets.lengths
-            scores = worker.scores(windows_of(examples), *lengths)
-            notes = {**worker.info._asdict(), "seconds": repr(worker.seconds - before)}
-            table = _table(examples, scores._asdict(), suffix_copies).replace_schema_metadata(notes)
-            run.write_table(layout.beside(shard, layout.FEATURES), table)
-            work.progress("features", len(run.shards(layout.FEATURES)), len(shards))
+        for group in _with_progress(work, groups):
+            before, examples = worker.seconds, group.examples
+            prompts, targets = cuts_of(examples, work.split)
+            windows = windows_of(examples)
+            read = windows.head(np.where(group.whole, windows.lengths, prompts + targets))
+            scores = worker.scores(read, prompts, targets)
+            _write(work, group, scores._asdict(), suffix_copies, worker.info, worker.seconds - before)
+
+
+def _with_progress(work: Work, groups: Groups) -> Iterator[Group]:
+    for done, group in enumerate(groups.each):
+        work.progress("features", done, groups.total)
+        yield group
+    work.progress("features", groups.total, groups.total)
 
 
 def _matcher(
@@ -136,35 +155,45 @@ def scored_apart(work: Work) -> bool:
     return pair is not None and any(is_by_text(work, member) for member in pair)
 
 
-def _write_apart(work: Work, pair: ScoredPair, pending: Sequence[str], retries: int) -> None:
-    """Score shards with teacher and baseline by themselves, each on its own tokens of the same text."""
-    run, suffix_copies = work.run, _suffix_copies(work.run)
-    count = len(run.shards(layout.EXAMPLES))
+def _write_apart(work: Work, pair: ScoredPair, groups: Groups, *, retries: int) -> None:
+    """Score examples with teacher and baseline by themselves, each on its own tokens of the same text."""
+    suffix_copies = _suffix_copies(work.run)
     with ExitStack() as stack:
         work.progress("features: loading teacher and baseline", 0, 0)
         workers = {
             role: stack.enter_context(FeatureWorker(*work.files(member), retries))
             for role, member in pair._asdict().items()
         }
-        for shard in pending:
+        for group in _with_progress(work, groups):
             before = sum(worker.seconds for worker in workers.values())
-            examples = run.read_table(shard)
             scores: dict[str, NDArray[Any]] = {}
             for role, member in pair._asdict().items():
-                found = _solo(work, member, workers[role], examples)
+                found = _solo(work, member, workers[role], group)
                 scores |= {f"{role}_{name}": values for name, values in found._asdict().items()}
             seconds = sum(worker.seconds for worker in workers.values()) - before
-            notes = {**workers["teacher"].info._asdict(), "seconds": repr(seconds)}
-            table = _table(examples, scores, suffix_copies).replace_schema_metadata(notes)
-            run.write_table(layout.beside(shard, layout.FEATURES), table)
-            work.progress("features", len(run.shards(layout.FEATURES)), count)
+            _write(work, group, scores, suffix_copies, workers["teacher"].info, seconds)
 
 
-def _solo(work: Work, member: AuditedModel, worker: FeatureWorker, examples: pa.Table) -> SoloScores:
+def _solo(work: Work, member: AuditedModel, worker: FeatureWorker, group: Group) -> SoloScores:
     bos, vocabulary = work.split_of(member).bos, work.models.vocabulary_of(member)
-    cut = examples_for(work, member, examples)
-    prompts = cut.prompts.lengths - (bos is not None)
-    return worker.solo(windows_for(work, member, examples), prompts, cut.targets.lengths, bos, vocabulary)
+    cut = examples_for(work, member, group.examples)
+    prompts, targets = cut.prompts.lengths - (bos is not None), cut.targets.lengths
+    windows = windows_for(work, member, group.examples)
+    read = windows.head(np.where(group.whole, windows.lengths, prompts + targets))
+    return worker.solo(read, prompts, targets, bos, vocabulary)
+
+
+def _write(
+    work: Work,
+    group: Group,
+    scores: Mapping[str, NDArray[Any]],
+    suffix_copies: NDArray[np.int64],
+    info: EngineInfo,
+    seconds: float,
+) -> None:
+    notes = {**info._asdict(), "seconds": repr(seconds)}
+    table = _table(group, scores, suffix_copies).replace_schema_metadata(notes)
+    work.run.write_table(group.name, table)
 
 
 def _suffix_copies(run: RunStore) -> NDArray[np.int64]:
@@ -173,10 +202,9 @@ def _suffix_copies(run: RunStore) -> NDArray[np.int64]:
     return counts
 
 
-def _table(
-    examples: pa.Table, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]
-) -> pa.Table:
-    """A shard of features; null where the scores lack a column."""
+def _table(group: Group, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]) -> pa.Table:
+    """A shard of features; null where the scores lack a column, or the window was not read to its end."""
+    examples = group.examples
     ids = examples["example_id"].to_numpy()
     columns = {
         **{name: pa.nulls(len(ids), layout.FEATURES_SCHEMA.field(name).type) for name in _COLUMNS},
@@ -189,14 +217,39 @@ def _table(
         "copies": examples["copies"],
         "tokens": examples["token_ids"].combine_chunks().value_lengths(),
     }
+    for name in _OF_WHOLE:
+        if name == "kl_divergence" and name not in scores:
+            continue
+        columns[name] = pa.array(columns[name], mask=~group.whole)
     return pa.table(columns, schema=layout.FEATURES_SCHEMA)
 
 
-def read_features(work: Work, names: tuple[str, ...]) -> NDArray[np.float64]:
-    """Columns of the features: float64 (examples, names)."""
-    tables = [work.run.read_table(shard, list(names)) for shard in work.run.shards(layout.FEATURES)]
-    columns = [np.concatenate([table[name].to_numpy() for table in tables]) for name in names]
-    return np.stack(columns, axis=1).astype(np.float64)
+def read_features(
+    work: Work, names: tuple[str, ...], ids: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Columns of the features: float64 (examples, names); NaN for null.
+
+    Args:
+        work: the run.
+        names: of the columns.
+        ids: which examples; None for all, by ascending id.
+
+    """
+    table = features_table(work, ids, names)
+    return np.stack([table[name].to_numpy() for name in names], axis=1).astype(np.float64)
+
+
+def features_table(
+    work: Work, ids: NDArray[np.int64] | None = None, names: tuple[str, ...] = tuple(_COLUMNS)
+) -> pa.Table:
+    """The same as a table, nulls as they are."""
+    run, columns = work.run, [*dict.fromkeys(["example_id", *names])]
+    shards = [run.read_table(shard, columns) for shard in run.shards(layout.FEATURES)]
+    rows = pa.concat_tables(shard.replace_schema_metadata() for shard in shards)
+    there = rows["example_id"].to_numpy()
+    places = np.full(there.max(initial=-1) + 1, -1)
+    places[there] = np.arange(len(there))  # of an example that was read again the last row counts
+    return rows.take(places if ids is None else places[ids])
 
 
 def read_scoring(work: Work) -> EngineInfo:

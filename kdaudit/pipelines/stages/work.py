@@ -29,8 +29,6 @@ HOLDOUT, GENERATED, CANARIES = (layout.beside_corpus(text, layout.EXAMPLES) for 
 class Scoring(NamedTuple):
     """The scoring pass, which attacks beside greedy decoding follow from."""
 
-    sample: int | None
-    """Examples that it reads besides those that a model memorizes; None: all."""
     sampling: Sampling | None
     """How tokens would be drawn, where that is asked."""
     holdout: bool
@@ -61,6 +59,8 @@ class Work(NamedTuple):
     """Where models are extracted."""
     scoring: Scoring | None = None
     """None where nothing that is asked for follows from it."""
+    sample: int | None = None
+    """Examples that are scored besides those that a model memorizes; None: all."""
 
     @property
     def vocabulary(self) -> int:
