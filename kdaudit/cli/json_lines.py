@@ -41,7 +41,7 @@ class JsonLines:
     def event(self, kind: str, **fields: object) -> None:
         """Write one event."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = without_tokens(json.dumps({"time": now, "event": kind, **fields})).replace("\x7f", "\\u007f")
+        line = without_tokens(json.dumps({"time": now, "event": kind, **fields}))
         with self._lock:
             try:
                 self._stream.write(f"{line}\n")
