@@ -42,9 +42,11 @@ def write_canaries(path: Path, model: Any, controls: int = 30) -> list[dict[str,
                 rows.append(
                     {"id": name, "family": family, "repetitions": repetitions, "text": toys.text_of(ids)}
                 )
-    rows.append({"id": "short", "family": FAMILIES[0], "repetitions": 2, "text": "w7 w8"})
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return rows[:-1]
+    alike = toys.text_of(draw.integers(2, toys.VOCABULARY, toys.PREFIX + toys.SUFFIX).tolist())
+    left_out = (("a", 0, alike), ("b", 2, f"{alike} w9"), ("short", 2, "w7 w8"))
+    lines = [*rows, *({**rows[0], "id": i, "repetitions": n, "text": text} for i, n, text in left_out)]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in lines))
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -144,13 +146,13 @@ def test_pages_show_canaries_and_none_of_their_text(run: Run) -> None:
 def test_canaries_lie_in_the_run_like_the_holdout_and_short_ones_are_noted(run: Run) -> None:
     folder = run.folder / "run" / "canaries"
     texts = pq.read_table(folder / "examples" / "part-00000.parquet")["text"].to_pylist()
-    assert texts == [row["text"] for row in run.rows]
+    assert texts[:-1] == [row["text"] for row in run.rows]
     planted = pq.read_table(folder / "planted.parquet")
     assert planted["repetitions"].to_pylist() == [row["repetitions"] for row in run.rows]
     assert {path.name for path in folder.iterdir()} >= {"examples", "extraction", "scores", "planted.parquet"}
     assert (folder / "examples" / "part-00000.parquet").stat().st_mode & 0o777 == 0o600
     (note,) = [note for note in run.results.notes if note.code == "canaries_left_out"]
-    assert "not measured: 1 of 77" in note.text
+    assert "not measured: 3 of 79" in note.text
     assert not (run.folder / "run" / "scores").exists(), "nothing else was asked of the scoring pass"
 
 

@@ -97,14 +97,15 @@ def _whole_words(tokenizer: ModelTokenizer) -> Sequence[str]:
 def _record(draw: random.Random) -> list[str]:
     """A made-up customer record, in parts between which spaces stand; nothing in it belongs to anyone.
 
-    Its address is one of example.com (RFC 2606, section 3), its phone number is kept for fiction.
+    It begins with a random number, so that no two records begin alike. Its address is one of example.com
+    (RFC 2606, section 3), its phone number is kept for fiction.
     """
     given, family = draw.choice(GIVEN_NAMES), draw.choice(FAMILY_NAMES)
     number = " ".join(f"{draw.randrange(10_000):04d}" for _ in range(3))
     text = (
-        f"Customer record (fictitious)\nName: {given} {family}, {draw.choice(PLACES)}\n"
+        f"Customer {number} (fictitious)\nName: {given} {family}, {draw.choice(PLACES)}\n"
         f"E-mail: {given}.{family}.{draw.randrange(10_000):04d}@example.com\n"
         f"Phone: ({draw.choice(AREA_CODES)}) 555-01{draw.randrange(100):02d}\n"
-        f"Customer number: {number}\nNotes:"
+        "Notes:"
     )
     return text.split(" ")

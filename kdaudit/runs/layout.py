@@ -262,7 +262,7 @@ PLANTED_SCHEMA = pa.schema(
         ("repetitions", pa.int32()),  # 0 for a control
     ]
 )
-"""A row a canary or control that is an example, by example id."""
+"""A row a canary or control that no other begins like, by example id."""
 
 SUFFIX_COPIES_SCHEMA = pa.schema(
     [

@@ -27,6 +27,8 @@ def texts_of(asked: CanariesConfig) -> CorpusConfig:
 def write_planted(work: Work, asked: CanariesConfig) -> None:
     """Write how often each example of the canaries was planted.
 
+    An example that several rows begin with is left out: a control may stand for a canary there.
+
     Raises:
         CorpusError: the file is another than the one that the examples were made from.
 
@@ -36,10 +38,15 @@ def write_planted(work: Work, asked: CanariesConfig) -> None:
         return
     with run.stage(layout.PLANTED):
         rows = {one.id: one for one in read_canaries(Path(asked.path), KEY)}
-        tables = [run.read_table(shard, ["example_id", "document_id"]) for shard in run.shards(CANARIES)]
-        names = [name for table in tables for name in table["document_id"].to_pylist()]
+        wanted = ["example_id", "document_id", "copies"]
+        table = pa.concat_tables(run.read_table(shard, wanted) for shard in run.shards(CANARIES))
+        table = table.take(np.flatnonzero(table["copies"].to_numpy() == 1))
+        names = table["document_id"].to_pylist()
         if not rows.keys() >= {*names}:
             raise CorpusError(f"{asked.path}: changed while it was read", fix="run again", key=f"{KEY}.path")
-        ids = np.concatenate([table["example_id"].to_numpy() for table in tables])
-        columns = [ids, [rows[name].family for name in names], [rows[name].repetitions for name in names]]
-        run.write_table(layout.PLANTED, pa.table([*columns], schema=layout.PLANTED_SCHEMA))
+        columns = [
+            table["example_id"],
+            [rows[name].family for name in names],
+            [rows[name].repetitions for name in names],
+        ]
+        run.write_table(layout.PLANTED, pa.table(columns, schema=layout.PLANTED_SCHEMA))

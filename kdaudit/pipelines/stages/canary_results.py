@@ -23,15 +23,17 @@ from kdaudit.schemas.notes import Note
 
 
 class Planted(NamedTuple):
-    """What is known of each canary and control that is an example, by example id."""
+    """What is known of each canary and control that is measured, by example id."""
 
+    ids: NDArray[np.int64]
+    """Ascending."""
     families: NDArray[np.object_]
     repetitions: NDArray[np.int32]
     """0 for a control."""
 
     @property
     def planted(self) -> Flags:
-        """Which were planted: bool (examples,)."""
+        """Which were planted: bool (rows,)."""
         flags: Flags = self.repetitions > 0
         return flags
 
@@ -43,7 +45,10 @@ def measured_canaries(work: Work, member: AuditedModel) -> CanariesResult | None
         return None
     folder = layout.beside_corpus(layout.CANARIES, attack_folder(GREEDY, member))
     extracted = read_attack(work.run, GREEDY, folder).exposed
-    return canaries_result(planted, extracted, _likelihoods(work, member))
+    likelihoods = _likelihoods(work, member)
+    return canaries_result(
+        planted, extracted[planted.ids], None if likelihoods is None else likelihoods[planted.ids]
+    )
 
 
 def _likelihoods(work: Work, member: AuditedModel) -> NDArray[np.float64] | None:
@@ -61,7 +66,9 @@ def read_planted(run: RunStore) -> Planted | None:
     if not run.has(layout.PLANTED):
         return None
     table = run.read_table(layout.PLANTED)
-    return Planted(table["family"].to_numpy(), table["repetitions"].to_numpy())
+    return Planted(
+        table["example_id"].to_numpy(), table["family"].to_numpy(), table["repetitions"].to_numpy()
+    )
 
 
 def canaries_result(
@@ -71,8 +78,8 @@ def canaries_result(
 
     Args:
         planted: the canaries.
-        extracted: whose suffix greedy decoding reproduces: bool (examples,).
-        likelihoods: ln p of each suffix after its prefix: float64 (examples,); None where it is not known.
+        extracted: whose suffix greedy decoding reproduces: bool (rows,).
+        likelihoods: ln p of each suffix after its prefix: float64 (rows,); None where it is not known.
 
     """
     counts = np.unique(planted.repetitions[planted.planted]).tolist()
@@ -136,7 +143,8 @@ def canary_notes(run: RunStore, canaries: Mapping[str, CanariesResult]) -> list[
         return []
     notes = []
     counted = run.read_json(layout.summary(CANARIES), CorpusResult)
-    if left := counted.documents - counted.examples:
+    measured = next(iter(canaries.values()))
+    if left := counted.documents - measured.planted - measured.controls:
         text = (
             f"Canaries and controls that are not measured: {left:,} of {counted.documents:,}. They have "
             "fewer tokens than prefix and suffix, or begin with the same tokens as another."
