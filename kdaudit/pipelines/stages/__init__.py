@@ -2,7 +2,8 @@
 
     opening.py       configuration -> models and texts found, an open run
     preflight.py     what is checked before anything costs time
-    fit.py           where examples are cut for each model; whether its context and the machine suffice
+    machine.py       whether the machine can run the models as they are asked for
+    fit.py           where examples are cut for each model; whether its context suffices
     endpoints.py     models behind endpoints, asked before anything costs time
     inputs.py        what a run is made from
     work.py          what every stage is given

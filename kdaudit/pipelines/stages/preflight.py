@@ -30,7 +30,8 @@ from kdaudit.corpus.canaries import read_canaries
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.models.audited import AuditedModels, find_models
 from kdaudit.pipelines.stages.canaries import KEY, texts_of
-from kdaudit.pipelines.stages.fit import chat_of, check_quantized, split_of
+from kdaudit.pipelines.stages.fit import chat_of, split_of
+from kdaudit.pipelines.stages.machine import check_quantized
 from kdaudit.runs import Progress, layout
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
