@@ -193,7 +193,7 @@ def test_a_line_of_gigabytes_takes_bounded_memory(name: str, tmp_path: Path) -> 
             handle.write(piece)
     script = (
         "import resource, sys\n"
-        "from kdaudit.config.audit import CorpusConfig\n"
+        "from kdaudit.config.corpus import CorpusConfig\n"
         "from kdaudit.corpus import open_documents\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: open_documents(CorpusConfig(path=sys.argv[1]))\n"

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from toys import PREFIX, SUFFIX, write_audit
 
 from kdaudit.cli import main
-from kdaudit.models import resolving as models
+from kdaudit.models import fingerprint as models
 
 KINDS = ("audit", "screen", "distill")
 COMMANDS = {"audit": "run", "screen": "screen", "distill": "distill"}

@@ -243,8 +243,8 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
     }
     if not run.done("results", depends):
         with run.stage("results", depends):
-            work.progress("results: comparing, and tagging leaks", 0, 0)
             audited = gather(config, work, corpus)
+            work.progress("results: comparing, and tagging leaks", 0, 0)
             leaked = leaked_of(run, audited)
             results = build_results(run, audited, leaked)
             run.write_table(layout.LEAKS, leaked.table)
