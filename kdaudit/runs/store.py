@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-SHARD_ROWS = 4096
+SHARD_ROWS = 2048
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
 
 _GONE, _AGAIN = "gone", ""
