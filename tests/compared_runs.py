@@ -130,13 +130,14 @@ def _leak(
 def _row(leak: Mapping[str, Any], texts: Sequence[Text]) -> dict[str, Any]:
     text = texts[leak["example_id"]]
     return {
-        **{key: leak[key] for key in ("example_id", "document_id", "copies", "risk", "tags")},
+        **{key: value for key, value in leak.items() if key != "classes"},
         "offset": 0,
         "text": f"{text.prefix} {text.suffix}",
         "prefix": text.prefix,
         "suffix": text.suffix,
         "models": [],
-        "classes": [],
+        "accepted": leak.get("accepted", False),
+        "classes": [{"student": name, "class": kind} for name, kind in leak["classes"].items()],
     }
 
 

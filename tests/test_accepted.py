@@ -70,19 +70,19 @@ def test_entries_name_leaks_by_hash_place_and_document() -> None:
         entry(place("three")),
         entry(place("one", 9), until=date(2020, 1, 1)),
     ]
-    found = match(Acceptance(listed, KEY, date(2031, 5, 6)), table)
+    found = match(Acceptance(listed, KEY, date(2031, 5, 6)), table.to_batches())
     assert [(one.row, one.leaks) for one in found.in_force] == [(1, [2]), (2, [1]), (3, [0, 1])]
     assert [one.row for one in found.unmatched] == [4]
     assert [(one.row, one.leaks, one.until) for one in found.expired] == [(5, [1], "2020-01-01")]
     assert (found.entries, found.matched, found.leaks) == (5, 3, 3)
     assert found.over_broad == [3], "a document with a leak that seems to hold an address"
-    assert match(Acceptance(listed, KEY, LATER + timedelta(1)), table).leaks == 0
+    assert match(Acceptance(listed, KEY, LATER + timedelta(1)), table.to_batches()).leaks == 0
 
 
 def test_a_document_with_many_leaks_is_over_broad() -> None:
     for number, expected in ((MANY_LEAKS, []), (MANY_LEAKS + 1, [1])):
         table = leaks(*({"offset": at} for at in range(number)))
-        assert match(Acceptance([entry(place("d"))], None, LATER), table).over_broad == expected
+        assert match(Acceptance([entry(place("d"))], None, LATER), table.to_batches()).over_broad == expected
 
 
 FILES = {

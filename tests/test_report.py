@@ -390,7 +390,7 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
     run = Rendered(tmp_path, data, rows=[leak_row(leak, [], **long, models=said) for leak in data["leaks"]])
     for name, page in (("report.html", run.full), ("report.public.html", run.public)):
         assert (tmp_path / name).stat().st_size < 1_000_000
-        assert "Shown: the first 200. The other 100 are in the audit’s results.json" in page.text
+        assert "Shown: the first 200. The other 100 are in the audit’s leaks.parquet" in page.text
 
 
 @pytest.mark.parametrize(

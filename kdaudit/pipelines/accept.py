@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.analysis.accepted import hash_of, make_key, read_key, today
-from kdaudit.analysis.leaks import LeakText, read_leak_texts
+from kdaudit.analysis.leak_counts import leak_counts_of
+from kdaudit.analysis.leaks import LeakSpan, LeakWithSpan, read_leaks_with_spans
 from kdaudit.analysis.personal_data import find_tags
 from kdaudit.config.accepted import (
     MOST_BYTES,
@@ -86,9 +87,9 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
 
     """
     results = read_results(run_dir)
-    leaks = _chosen(results, wanted)
-    texts = read_leak_texts(run_dir, [leak.example_id for leak in leaks])
-    model = _entry(words, texts.values())
+    leaks = _chosen(run_dir, results, wanted)
+    spans = [span for _, span in leaks]
+    model = _entry(words, spans)
     named = _named_by(run_dir)
     file = Path(os.path.abspath(out or named or run_dir.absolute().parent / layout.ACCEPTED))  # noqa: PTH100
     _refuse_place(file)
@@ -96,7 +97,7 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
         before = {one.example for one in read_accepted(file)} if os.path.lexists(file) else set()
         new_key = _needs_key(file, before)
         key = make_key(file) if new_key else read_key(file)
-        hashes = dict.fromkeys(hash_of(key, one.prefix, one.suffix) for one in texts.values())
+        hashes = dict.fromkeys(hash_of(key, one.prefix, one.suffix) for one in spans)
         entries = [model.model_copy(update={"example": hashed}) for hashed in hashes]
         _write(file, with_entries(file, entries))
     renewed = len(before & hashes.keys())
@@ -106,29 +107,33 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
         new_key,
         len(hashes) - renewed,
         renewed,
-        [leak.example_id for leak in leaks if leak.tags],
+        [leak.example_id for leak, _ in leaks if leak.tags],
         named is not None and os.path.realpath(named) == os.path.realpath(file),
     )
 
 
-def _chosen(results: AuditResults, wanted: Wanted) -> list[Leak]:
+def _chosen(run_dir: Path, results: AuditResults, wanted: Wanted) -> list[LeakWithSpan]:
     if wanted == Wanted():
         raise UsageError(
             "no leak is named",
             fix="name leaks with --leak N, or choose some with --class, --min-duplicates or --document",
         )
-    missing = sorted(wanted.examples - {leak.example_id for leak in results.leaks})
+    found: list[LeakWithSpan] = []
+    there: set[int] = set()
+    for one in read_leaks_with_spans(run_dir, results):
+        there |= wanted.examples & {one.leak.example_id}
+        found += [one] if _is_wanted(one.leak, wanted) else []
+    missing = sorted(wanted.examples - there)
     if missing:
         more = f" (nor are {len(missing) - 1} others)" if len(missing) > 1 else ""
         raise UsageError(
             f"example {missing[0]} is not a leak of this run{more}",
-            fix="take the numbers from the full report or from `leaks` in results.json",
+            fix="take the numbers from the full report or from leaks.parquet",
             where="--leak",
         )
-    found = [leak for leak in results.leaks if _is_wanted(leak, wanted)]
     if not found:
         raise UsageError(
-            f"none of the run's {len(results.leaks):,} leaks meets all that is asked",
+            f"none of the run's {leak_counts_of(results).leaks:,} leaks meets all that is asked",
             fix="ask for less: an example, class, number of duplicates or document that the report shows",
         )
     return found
@@ -143,7 +148,7 @@ def _is_wanted(leak: Leak, wanted: Wanted) -> bool:
     )
 
 
-def _entry(words: Words, texts: Iterable[LeakText]) -> AcceptedLeak:
+def _entry(words: Words, texts: Iterable[LeakSpan]) -> AcceptedLeak:
     """An entry with these words; refuse words that a file for others must not hold, or a day that is over."""
     reason: str = _of_option("--reason", checked_reason, words.reason)
     until: date = _of_option("--until", day_of, words.until)

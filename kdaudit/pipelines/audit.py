@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kdaudit.analysis.accepted import acceptance, match
 from kdaudit.analysis.intervals import Flags
-from kdaudit.analysis.leaks import read_leak_table
+from kdaudit.analysis.leaks import PLACES, leak_batches
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
@@ -26,7 +26,8 @@ from kdaudit.pipelines.stages.canaries import write_planted
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
 from kdaudit.pipelines.stages.featured import scored_examples, write_feature_sample
-from kdaudit.pipelines.stages.judging import accepted_state, leaked_of
+from kdaudit.pipelines.stages.judging import accepted_state
+from kdaudit.pipelines.stages.leaked import write_leaks
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
 from kdaudit.pipelines.stages.nearness import write_nearness
@@ -152,7 +153,7 @@ def _tell_of_other_acceptance(
     if config.gate.accept is None:
         return
     try:
-        now = match(acceptance(Path(config.gate.accept)), read_leak_table(folder))
+        now = match(acceptance(Path(config.gate.accept)), leak_batches(folder, PLACES))
     except ConfigError as error:
         warn(f"the accepted leaks cannot be read, and are shown as the gate knew them: {error.what}")
         return
@@ -240,14 +241,13 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         "notes": [note.text for note in work.notes],
         "measured": run.digest(),
         "predictor": run.hash_of(layout.PREDICTION),
+        "listed": config.report.max_examples,
     }
     if not run.done("results", depends):
         with run.stage("results", depends):
             audited = gather(config, work, corpus)
             work.progress("results: comparing, and tagging leaks", 0, 0)
-            leaked = leaked_of(run, audited)
-            results = build_results(run, audited, leaked)
-            run.write_table(layout.LEAKS, leaked.table)
+            results = build_results(run, audited, write_leaks(run, audited))
             run.write_text(layout.RESULTS, results.model_dump_json(indent=1) + "\n")
 
 

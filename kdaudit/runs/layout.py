@@ -399,9 +399,14 @@ LEAKS_SCHEMA = pa.schema(
         ("classes", pa.list_(pa.struct([("student", pa.string()), ("class", pa.string())]))),
         ("risk", pa.float64()),
         ("tags", pa.list_(pa.string())),  # kinds of personal data found in it
+        ("memorized_by", pa.list_(pa.string())),  # all models; this and all below: not in old runs
+        ("suffix_hmac", pa.string()),  # under the run's key
+        ("prefix_tokens", pa.int32()),  # null where all examples have as many, as the next
+        ("suffix_tokens", pa.int32()),
+        ("accepted", pa.bool_()),  # whether the gate disregards it
     ]
 )
-"""A row an example that a student memorizes."""
+"""A row an example that a student memorizes, by example id."""
 
 FLAGGED_SCHEMA = pa.schema(
     [

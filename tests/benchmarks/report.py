@@ -28,7 +28,7 @@ from kdaudit.runs.layout import PUBLIC_REPORT, REPORT
 
 _SECONDS, _BYTES, _TURNS = 5.0, 1_000_000, 5
 _GROUPS = ({"hard": "inherited"}, {"soft": "easy_core", "hard": "easy_core"}, {"hard": "easy_core"})
-_CUT = re.compile(r"Shown: the first [\d,]+\.</strong> The other [\d,]+ are in the audit.s results\.json")
+_CUT = re.compile(r"Shown: the first [\d,]+\.</strong> The other [\d,]+ are in the audit.s leaks\.parquet")
 
 
 def main() -> int:

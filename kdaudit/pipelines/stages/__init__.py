@@ -29,7 +29,8 @@
     results.py       that -> results.json
     canary_results.py  what models know of canaries
     attack_results.py  the same of attacks beside exact greedy extraction
-    leak_table.py    that -> leaks.parquet
+    leaks.py         that -> leaks with their text, one by one
+    leaked.py        these -> leaks.parquet, their counts, the worst of them
     differences.py   two runs -> settings, versions and models that differ
     judging.py       leaks, accepted ones -> the gate's verdict
     tracking.py      results, public page -> experiment trackers

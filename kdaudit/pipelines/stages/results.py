@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,7 +20,8 @@ from kdaudit.pipelines.stages.attack_results import attack_notes, attack_results
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.canary_results import canary_notes, with_canaries
 from kdaudit.pipelines.stages.engine_check import engine_notes
-from kdaudit.pipelines.stages.judging import Leaked, judged
+from kdaudit.pipelines.stages.judging import judged
+from kdaudit.pipelines.stages.leaked import Leaked
 from kdaudit.pipelines.stages.likelihoods import likelihood_notes
 from kdaudit.pipelines.stages.measured import Audited, Measured
 from kdaudit.runs.store import RunStore
@@ -33,8 +34,6 @@ from kdaudit.schemas.results import (
     Curves,
     ExtractionResult,
     Floor,
-    Leak,
-    LeakSuffixes,
     ModelResult,
     Point,
     Repeated,
@@ -49,11 +48,10 @@ _CLOUD = 400
 
 def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResults:
     """Everything in results.json."""
-    leaks = leaked.leaks
     models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
     comparison, soft_hard, notes = _compare(audited)
     attacks = with_canaries(attack_results(audited), audited.canaries)
-    gate = judged(audited, models, comparison, attacks, leaks)
+    gate = judged(audited, models, comparison, attacks, leaked)
     return AuditResults(
         schema_version="2",
         name=audited.config.name,
@@ -68,8 +66,9 @@ def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResul
         predictor=audited.prediction.result,
         curves=_curves(audited),
         gate=gate,
-        leaks=leaks,
-        leak_suffixes=_count_suffixes(audited, leaks),
+        leaks=leaked.worst,
+        leak_counts=leaked.counts,
+        leak_suffixes=leaked.suffixes,
         generated=audited.generated,
         attacks=attacks,
         accepted=leaked.accepted,
@@ -212,14 +211,6 @@ class _Compared(NamedTuple):
     comparison: dict[str, ComparisonResult]
     soft_vs_hard: SoftVsHard | None
     notes: list[Note]
-
-
-def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
-    own = {
-        student.name: len({leak.suffix_hmac for leak in leaks if student.name in leak.memorized_by})
-        for student in audited.models.students
-    }
-    return LeakSuffixes(leaks=len({leak.suffix_hmac for leak in leaks}), students=own)
 
 
 def _compare(audited: Audited) -> _Compared:
