@@ -1,11 +1,11 @@
 """Which examples features are taken of, how far each of their windows is read, and what is left to do.
 
-A screening scores every example. An audit scores what the scoring pass reads: every example that a model
-memorizes and a seeded sample of the others, each with a weight. Where too few are memorized for a predictor,
-it takes the features of what teacher and baseline memorize, and of the examples whose entropy is shown: they
-tell what rounding may decide. What a predictor needs of a window ends with its suffix, unless it uses the
-paper's features, which are means over whole windows. Windows whose entropy is shown are read to their ends:
-it comes from this pass.
+A screening scores every example. An audit scores every example that a model memorizes and a seeded sample of
+the others, each with a weight: those of the scoring pass, as far as the predictor has use for them. Where too
+few are memorized for a predictor, it takes the features of what teacher and baseline memorize, and of the
+examples whose entropy is shown: they tell what rounding may decide. What a predictor needs of a window ends
+with its suffix, unless it uses the paper's features, which are means over whole windows. Windows whose
+entropy is shown are read to their ends: it comes from this pass.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import cuts_of, windows_of
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import exposed_by, leaked
+from kdaudit.pipelines.stages.scores import draw, memorized, seeded_order
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples, regrouped
@@ -30,6 +31,11 @@ from kdaudit.schemas.corpus import CorpusResult
 
 _ENTROPIES = 2000
 """Examples whose entropy is taken: enough to see a cloud of points, and cheap beside the features."""
+
+
+_OTHERS_A_POSITIVE, _LEAST_OTHERS = 100, 4000
+"""Examples without the label that a predictor is fitted on, at most: with so many for each that has it, more
+change neither its AUC nor its calibration, also where both kinds are nearly separable."""
 
 
 class Scored(NamedTuple):
@@ -77,19 +83,23 @@ def write_feature_sample(work: Work, labels: Flags, *, underpowered: Callable[[]
         "labels": _digest(labels),
         "features": work.predictor.features,
         "pair": work.fingerprints(*(one.name for one in _pair(work))),
+        "shown": _digest(entropy_sample(work.seed, _total(work))),
     }
     if not run.done(layout.FEATURE_SAMPLE, depends):
         with run.stage(layout.FEATURE_SAMPLE, depends):
-            run.write_table(layout.FEATURE_SAMPLE, _sample(work, powered=not underpowered()))
+            positives = 0 if underpowered() else int(labels.sum())
+            run.write_table(layout.FEATURE_SAMPLE, _sample(work, positives))
 
 
-def _sample(work: Work, *, powered: bool) -> pa.Table:
-    """Rows of FEATURE_SAMPLE_SCHEMA."""
+def _sample(work: Work, positives: int) -> pa.Table:
+    """Rows of FEATURE_SAMPLE_SCHEMA; 0 positives where there will be no predictor."""
     total = _total(work)
     shown = entropy_sample(work.seed, total)
     weight = np.zeros(total)
-    if powered:
-        ids, weights = (column.to_numpy() for column in work.run.read_table(layout.SCORE_SAMPLE).columns)
+    if positives:
+        enough = max(_LEAST_OTHERS, _OTHERS_A_POSITIVE * positives)
+        size = None if work.sample is None else min(work.sample, enough)
+        ids, weights = (column.to_numpy() for column in draw(total, memorized(work), size, work.seed).columns)
         weight[ids] = weights
     else:
         certain = leaked([*exposed_by(work, _pair(work)).values()])
@@ -213,13 +223,14 @@ def _read_so_far(run: RunStore, name: str) -> tuple[NDArray[np.int64], NDArray[n
 def entropy_sample(seed: int, examples: int) -> NDArray[np.int64]:
     """Ids of the examples whose entropy is taken under every model, ascending.
 
+    They are the first of the order in which others are drawn, so that most are scored for the predictor too.
+
     Args:
-        seed: of the draw.
+        seed: of the order.
         examples: how many there are.
 
     """
-    chosen = np.random.default_rng(seed).choice(examples, min(_ENTROPIES, examples), replace=False)
-    return np.sort(chosen).astype(np.int64)
+    return np.sort(seeded_order(examples, seed)[:_ENTROPIES])
 
 
 def _digest(values: NDArray[Any]) -> str:

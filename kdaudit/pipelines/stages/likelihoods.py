@@ -31,6 +31,7 @@ from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.result import Result
 
@@ -68,6 +69,8 @@ def write_likelihoods(work: Work, examples: int) -> None:
         stage, files = likelihood_of(member), _files(work, member)
         if not run.done(stage):  # they may be of a model that was changed before it was checked
             run.discard(*files)
+        elif _is_of_others(run, layout.entropy(member.name), sample):
+            run.discard(layout.entropy(member.name))
         if not all(run.has(name) for name in files):
             work.progress(f"{member.name}: perplexity and entropy", 0, 0)
             with run.stage(stage):
@@ -83,6 +86,11 @@ def _write_all_entropies(work: Work) -> None:
     if not run.done("entropy", depends):
         with run.stage("entropy", depends):
             run.write_table(layout.ENTROPY_LOGPROB, pa.concat_tables(map(run.read_table, names)))
+
+
+def _is_of_others(run: RunStore, name: str, sample: NDArray[np.int64]) -> bool:
+    """Whether entropies are there, of other examples: earlier versions drew another sample."""
+    return run.has(name) and not np.array_equal(run.read_table(name)["example_id"].to_numpy(), sample)
 
 
 def _files(work: Work, member: AuditedModel) -> list[str]:

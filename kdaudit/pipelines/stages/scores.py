@@ -68,11 +68,11 @@ def texts_scored(work: Work) -> list[Text]:
 def write_score_samples(work: Work) -> None:
     """Draw the sample of each text, where the one that was drawn before is another.
 
-    That of the corpus is drawn for the predictor's features too.
+    The corpus's is always drawn: it tells whether the predictor's features have to be.
     """
     run = work.run
     for text in dict.fromkeys((CORPUS, *texts_scored(work))):
-        certain = _memorized(work) if text is CORPUS else np.empty(0, np.int64)
+        certain = memorized(work) if text is CORPUS else np.empty(0, np.int64)
         size = None if text is OF_CANARIES else work.sample
         depends = {"sample": size, "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
         if not run.done(text.sample, depends):
@@ -94,13 +94,29 @@ def draw(total: int, certain: NDArray[np.int64], size: int | None, seed: int) ->
         seed: of the order.
 
     """
-    order = np.random.default_rng(seed).permutation(total)
+    order = seeded_order(total, seed)
     others = order[~np.isin(order, certain)]
     taken = others[:size]
     ids = np.concatenate([certain, taken]).astype(np.int64)
     weights = np.repeat([1.0, len(others) / max(1, len(taken))], [len(certain), len(taken)])
     places = np.argsort(ids)
     return pa.table([ids[places], weights[places]], schema=SCORE_SAMPLE_SCHEMA)
+
+
+def seeded_order(total: int, seed: int) -> NDArray[np.int64]:
+    """Ids of all examples in the order in which samples take them: int64 (total,)."""
+    return np.random.default_rng(seed).permutation(total)
+
+
+def memorized(work: Work) -> NDArray[np.int64]:
+    """Examples that some model memorizes, exactly or under another attack that ran on it: ascending ids."""
+    flags = [
+        exposed_by(work, [member], attack)[member.name]
+        for attack in work.attacks
+        for member in work.models.members
+        if is_done(work, attack, member)
+    ]
+    return leaked(flags)
 
 
 def write_scores(work: Work) -> None:
@@ -163,17 +179,6 @@ def read_scores(
     shards = [run.read_table(shard, [*columns]) for shard in run.shards(text.scores(member.name))]
     rows = pa.concat_tables(shard.replace_schema_metadata() for shard in shards)
     return of_sample(rows, run.read_table(text.sample))
-
-
-def _memorized(work: Work) -> NDArray[np.int64]:
-    """Examples that some model memorizes, exactly or under another attack that ran on it: ascending ids."""
-    flags = [
-        exposed_by(work, [member], attack)[member.name]
-        for attack in work.attacks
-        for member in work.models.members
-        if is_done(work, attack, member)
-    ]
-    return leaked(flags)
 
 
 def is_sampled(work: Work, member: AuditedModel) -> bool:
