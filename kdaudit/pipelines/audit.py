@@ -80,7 +80,7 @@ def run_audit(
                 write_examples(work, sources[key], key, layout.beside_corpus(text, layout.EXAMPLES))
         if config.attacks.canaries is not None:
             write_planted(work, config.attacks.canaries)
-        Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
+        Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.all, leaks=True)
         write_score_samples(work)
         _write_features(work, config)
         write_likelihoods(work, corpus.examples)
@@ -175,7 +175,7 @@ def _write_features(work: Work, config: AuditConfig) -> None:
 
 def _labels(work: Work, config: AuditConfig) -> Flags:
     """The prediction target: bool (examples,)."""
-    memorized = exposed_by(work, work.models.members)
+    memorized = exposed_by(work, work.models.all)
     return label_flags(config.predictor.labels, memorized, _labelled(work, config))
 
 
@@ -225,7 +225,7 @@ def _lacking(models: AuditedModels) -> str:
 
 def _features_of(models: AuditedModels) -> list[AuditedModel]:
     """Models that the predictor depends on: teacher and baselines, as far as there are any."""
-    return [member for member in models.members if member.role in ("teacher", "baseline")]
+    return [audited for audited in models.all if audited.role in ("teacher", "baseline")]
 
 
 def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
@@ -236,8 +236,8 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         "accepted": accepted_state(config.gate),
         "name": config.name,
         "attacks": config.attacks.model_dump(mode="json"),
-        "models": [[one.name, one.role, one.kd] for one in work.models.members],
-        "fingerprints": work.fingerprints(*(one.name for one in work.models.members)),
+        "models": [[one.name, one.role, one.kd] for one in work.models.all],
+        "fingerprints": work.fingerprints(*(one.name for one in work.models.all)),
         "notes": [note.text for note in work.notes],
         "measured": run.digest(),
         "predictor": run.hash_of(layout.PREDICTION),
@@ -245,9 +245,9 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
     }
     if not run.done("results", depends):
         with run.stage("results", depends):
-            audited = gather(config, work, corpus)
+            measurements = gather(config, work, corpus)
             work.progress("results: comparing, and tagging leaks", 0, 0)
-            results = build_results(run, audited, write_leaks(run, audited))
+            results = build_results(run, measurements, write_leaks(run, measurements))
             run.write_text(layout.RESULTS, results.model_dump_json(indent=1) + "\n")
 
 

@@ -125,12 +125,12 @@ class _Screening(NamedTuple):
     def depends(self) -> dict[str, Any]:
         """What decides which examples are flagged."""
         given = None if self.given is None else self.given.model_dump(mode="json")
-        members = self.work.models.members
+        audited_models = self.work.models.all
         return {
             "predictor": self.config.predictor.model_dump(mode="json"),
             "given": given,
             "student": self.student,
-            "models": [[one.name, self.work.fingerprints(one.name)] for one in members],
+            "models": [[one.name, self.work.fingerprints(one.name)] for one in audited_models],
             "vocabulary": self.work.vocabulary,
         }
 
@@ -146,14 +146,14 @@ def _extract(screening: _Screening, examples: int) -> None:
     if engine is None and work.models.students:
         Extracting(work, "transformers", examples).extract(work.models.students, leaks=False)
     elif engine is not None:
-        Extracting(work, engine, examples).extract(work.models.members, leaks=False)
+        Extracting(work, engine, examples).extract(work.models.all, leaks=False)
 
 
 def _memorized(screening: _Screening) -> dict[str, Flags]:
     """Which examples each model memorizes, by its name: bool (examples,)."""
     work = screening.work
     if screening.config.extraction.engine is not None:
-        return exposed_by(work, work.models.members)
+        return exposed_by(work, work.models.all)
     ids, *matched = read_features(work, ("example_id", "teacher_matched", "baseline_matched")).T
     lengths = read_cuts(work)[1]
     both = [
@@ -305,7 +305,7 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
     found, predictor, prediction = _found(screening), _predictor(screening), read_prediction(work)
     kept = work.run.read_json(layout.KEPT_COUNTS, KeptCounts)
     copies, labels = read_copies(work), _labels(screening)
-    checked = {member.name: read_checked(work, member) for member in work.models.members}
+    checked = {audited.name: read_checked(work, audited) for audited in work.models.all}
     return ScreenRecord(
         schema_version="2",
         name=config.name,
@@ -315,14 +315,14 @@ def _record(screening: _Screening, corpus: CorpusResult) -> ScreenRecord:
         corpus=corpus,
         extraction=_extraction(screening),
         models={
-            member.name: ScreenedModel(
-                role=member.role,
+            audited.name: ScreenedModel(
+                role=audited.role,
                 examples=corpus.examples,
-                memorized=int(found.memorized[member.name].sum()),
-                fingerprint=member.model.fingerprint,
-                engine_check=checked[member.name].check,
+                memorized=int(found.memorized[audited.name].sum()),
+                fingerprint=audited.model.fingerprint,
+                engine_check=checked[audited.name].check,
             )
-            for member in work.models.members
+            for audited in work.models.all
         },
         labels=screening.kind if screening.given is None else screening.given.labels,
         origin=None if predictor is None else predictor.origin,

@@ -89,9 +89,10 @@ def _other_template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]
     if not any(chat.template.name == "chat" for chat in chats.values()):
         return []
     others = [
-        member.name
-        for member in models.with_weights
-        if member is not models.cutter and _own_template(member) not in (None, models.tokenizer.chat_template)
+        audited.name
+        for audited in models.with_weights
+        if audited is not models.cutter
+        and _own_template(audited) not in (None, models.tokenizer.chat_template)
     ]
     if not others:
         return []
@@ -103,9 +104,9 @@ def _other_template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]
     return [_note("chat_template", text)]
 
 
-def _own_template(member: AuditedModel) -> str | None:
+def _own_template(audited: AuditedModel) -> str | None:
     """The chat template in a model's own folder: models that read text alike share a tokenizer."""
-    folder, trusted = member.model.tokenizer_folder, member.config.trust_remote_code
+    folder, trusted = audited.model.tokenizer_folder, audited.config.trust_remote_code
     return load_tokenizer(folder, trust_remote_code=trusted).chat_template
 
 

@@ -42,9 +42,9 @@ class Attacked(NamedTuple):
     engine: EngineInfo
 
 
-def attack_folder(attack: Attack, member: AuditedModel) -> str:
+def attack_folder(attack: Attack, audited: AuditedModel) -> str:
     """A model's attack: its stage, and its folder in the run."""
-    return layout.attack(attack.name, member.name)
+    return layout.attack(attack.name, audited.name)
 
 
 def settings_of(attack: Attack) -> dict[str, Any] | None:
@@ -67,16 +67,16 @@ def _noted(attack: Attack) -> str | None:
     return None if settings is None else json.dumps(settings)
 
 
-def is_done(work: Work, attack: Attack, member: AuditedModel) -> bool:
+def is_done(work: Work, attack: Attack, audited: AuditedModel) -> bool:
     """Whether an attack on a model is finished with these settings."""
-    return work.run.done(attack_folder(attack, member), settings_of(attack))
+    return work.run.done(attack_folder(attack, audited), settings_of(attack))
 
 
 def write_attacks(
     work: Work,
     engine: LoadedModel,
     pass_: Pass,
-    member: AuditedModel,
+    audited: AuditedModel,
     examples: str,
     outs: Sequence[str],
     progress: Progress,
@@ -90,13 +90,13 @@ def write_attacks(
         work: the run.
         engine: the model, loaded.
         pass_: what is done with it.
-        member: the model.
+        audited: the model.
         examples: their folder.
         outs: the folder of each of the pass's attacks.
         progress: told how many shards are done, under the first folder's name.
 
     """
-    run, by_text = work.run, is_by_text(work, member)
+    run, by_text = work.run, is_by_text(work, audited)
     for out in outs:
         if done := run.shards(out):
             _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
@@ -105,7 +105,7 @@ def write_attacks(
     before = len(shards) - len(todo)
     progress(outs[0], before, len(shards))
     asked = texts_for if by_text else examples_for
-    waiting = (Shard(shard, asked(work, member, read_for(work, member, shard))) for shard in todo)
+    waiting = (Shard(shard, asked(work, audited, read_for(work, audited, shard))) for shard in todo)
     found = engine.map(GREEDY_TEXT if by_text else pass_.task, waiting)
     for number, (shard, finished) in enumerate(found, before + 1):
         whole = _in_tokens(work, shard, finished) if by_text else finished
@@ -153,11 +153,13 @@ def _engine_of(table: pa.Table) -> EngineInfo:
     return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
 
 
-def exposed_by(work: Work, members: Sequence[AuditedModel], attack: Attack = GREEDY) -> dict[str, Flags]:
+def exposed_by(
+    work: Work, audited_models: Sequence[AuditedModel], attack: Attack = GREEDY
+) -> dict[str, Flags]:
     """Which examples an attack exposes in each model, by its name: bool (examples,)."""
     return {
-        member.name: read_attack(work.run, attack, attack_folder(attack, member)).exposed
-        for member in members
+        audited.name: read_attack(work.run, attack, attack_folder(attack, audited)).exposed
+        for audited in audited_models
     }
 
 

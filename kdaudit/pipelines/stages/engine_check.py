@@ -68,45 +68,45 @@ def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
     ]
 
 
-def write_reference(work: Work, member: AuditedModel) -> None:
+def write_reference(work: Work, audited: AuditedModel) -> None:
     """Let the reference say what the model says; where it cannot, note why, and warn.
 
     Nothing is said of a model behind an endpoint: it has no weights here, and a note of its own says so.
     """
-    if member.model.behind is not None:
+    if audited.model.behind is not None:
         return
-    run, stamps = work.run, work.stamps(member)
+    run, stamps = work.run, work.stamps(audited)
     depends = {"transformers": version("transformers"), "windows": WINDOWS, "files": stamps}
-    if run.done(_stage(member), depends) and any(map(run.has, check_files(member))):
+    if run.done(_stage(audited), depends) and any(map(run.has, check_files(audited))):
         return
-    with run.stage(_stage(member), depends):
-        run.discard(*check_files(member))
-        work.progress(f"{member.name}: engine check, the reference writes", 0, 0)
-        sample = _sample(work, member)
+    with run.stage(_stage(audited), depends):
+        run.discard(*check_files(audited))
+        work.progress(f"{audited.name}: engine check, the reference writes", 0, 0)
+        sample = _sample(work, audited)
 
         def attempt(retries: int) -> None:
             began = time.monotonic()
-            said = ask_reference(_model(work, member), sample.prompts, sample.targets.lengths, retries)
+            said = ask_reference(_model(work, audited), sample.prompts, sample.targets.lengths, retries)
             table = _table(said, sample.example_ids, time.monotonic() - began)
-            run.write_table(layout.reference(member.name), table)
+            run.write_table(layout.reference(audited.name), table)
 
         try:
-            retry_on_oom(member.name, attempt, work.warn)
+            retry_on_oom(audited.name, attempt, work.warn)
         except NO_REFERENCE as error:
             note = (
-                f"{member.name}: what the engine says was not checked against a plain forward pass in "
+                f"{audited.name}: what the engine says was not checked against a plain forward pass in "
                 f"transformers: {reason(error)}"
             )
             work.warn(note)
-            _write_outcome(work, member, Checked(check=None, engine=(), note=note))
+            _write_outcome(work, audited, Checked(check=None, engine=(), note=note))
 
 
-def check_remote(work: Work, member: AuditedModel, engine: LoadedModel) -> None:
+def check_remote(work: Work, audited: AuditedModel, engine: LoadedModel) -> None:
     """Check an engine of extraction, see `check_loaded`."""
-    check_loaded(work, member, Asking(engine.info, engine.match, engine.generate))
+    check_loaded(work, audited, Asking(engine.info, engine.match, engine.generate))
 
 
-def check_loaded(work: Work, member: AuditedModel, asking: Asking) -> None:
+def check_loaded(work: Work, audited: AuditedModel, asking: Asking) -> None:
     """Check a loaded model, unless this very engine was checked or there is no reference.
 
     Raises:
@@ -115,12 +115,14 @@ def check_loaded(work: Work, member: AuditedModel, asking: Asking) -> None:
 
     """
     run = work.run
-    if not run.has(layout.reference(member.name)) or read_checked(work, member).engine == tuple(asking.info):
+    if not run.has(layout.reference(audited.name)) or read_checked(work, audited).engine == tuple(
+        asking.info
+    ):
         return
     began = time.monotonic()
-    table = run.read_table(layout.reference(member.name))
+    table = run.read_table(layout.reference(audited.name))
     said, names = _said(table), table["example_id"].to_numpy()
-    found = check_engine(_model(work, member), said, asking, names, work.seed)
+    found = check_engine(_model(work, audited), said, asking, names, work.seed)
     check = EngineCheck(
         windows=found.windows,
         positions=found.positions,
@@ -130,36 +132,36 @@ def check_loaded(work: Work, member: AuditedModel, asking: Asking) -> None:
         seconds=round(float(table.schema.metadata[b"seconds"]) + time.monotonic() - began, 3),
         reference=said.about,
     )
-    note = _weakness(member, share_of_ties(said.continuations, said.rounding))
+    note = _weakness(audited, share_of_ties(said.continuations, said.rounding))
     if note is not None:
         work.warn(note)
-    _write_outcome(work, member, Checked(check=check, engine=tuple(asking.info), note=note))
+    _write_outcome(work, audited, Checked(check=check, engine=tuple(asking.info), note=note))
 
 
-def _weakness(member: AuditedModel, ties: float) -> str | None:
+def _weakness(audited: AuditedModel, ties: float) -> str | None:
     """What a check is worth at whose positions so large a share are near ties; None if it shows enough."""
     if ties <= _WEAK:
         return None
     return (
-        f"{member.name}: the engine check shows little. At {ties:.0%} of its positions the two likeliest "
+        f"{audited.name}: the engine check shows little. At {ties:.0%} of its positions the two likeliest "
         "tokens are closer than what rounding changes in this model, so that the tokens of another model "
         "would pass as near ties. In float32, or with weights that are not quantized, it would show more."
     )
 
 
-def read_checked(work: Work, member: AuditedModel) -> Checked:
+def read_checked(work: Work, audited: AuditedModel) -> Checked:
     """What came of a model's check."""
-    if not work.run.has(layout.engine_check(member.name)):
+    if not work.run.has(layout.engine_check(audited.name)):
         return Checked(check=None, engine=(), note=None)
-    return work.run.read_json(layout.engine_check(member.name), Checked)
+    return work.run.read_json(layout.engine_check(audited.name), Checked)
 
 
-def _sample(work: Work, member: AuditedModel) -> Batch:
+def _sample(work: Work, audited: AuditedModel) -> Batch:
     """A few dozen examples with different prompts, in random order."""
     random = np.random.default_rng(work.seed)
     shards = random.permutation(work.run.shards(layout.EXAMPLES))[:_SHARDS]
-    table = pa.concat_tables(read_for(work, member, str(shard)) for shard in shards)
-    examples = examples_for(work, member, table)
+    table = pa.concat_tables(read_for(work, audited, str(shard)) for shard in shards)
+    examples = examples_for(work, audited, table)
     first = {tuple(prompt.tolist()): row for row, prompt in reversed([*enumerate(examples.prompts)])}
     chosen = random.permutation([row for _, row in sorted(first.items())])[:WINDOWS]
     return examples.take(chosen)
@@ -197,19 +199,19 @@ def _said(table: pa.Table) -> Said:
     )
 
 
-def _model(work: Work, member: AuditedModel) -> Model:
-    files = work.files(member)
-    return Model(member.name, *files, member.model.parameters)
+def _model(work: Work, audited: AuditedModel) -> Model:
+    files = work.files(audited)
+    return Model(audited.name, *files, audited.model.parameters)
 
 
-def _write_outcome(work: Work, member: AuditedModel, checked: Checked) -> None:
-    work.run.write_text(layout.engine_check(member.name), checked.model_dump_json(indent=1) + "\n")
+def _write_outcome(work: Work, audited: AuditedModel, checked: Checked) -> None:
+    work.run.write_text(layout.engine_check(audited.name), checked.model_dump_json(indent=1) + "\n")
 
 
-def check_files(member: AuditedModel) -> list[str]:
+def check_files(audited: AuditedModel) -> list[str]:
     """What a model's check is kept in; where it is discarded, the check is made again."""
-    return [layout.reference(member.name), layout.engine_check(member.name)]
+    return [layout.reference(audited.name), layout.engine_check(audited.name)]
 
 
-def _stage(member: AuditedModel) -> str:
-    return f"{layout.ENGINE_CHECK}/{member.name}"
+def _stage(audited: AuditedModel) -> str:
+    return f"{layout.ENGINE_CHECK}/{audited.name}"

@@ -18,7 +18,7 @@ from kdaudit.attacks import NearVerbatim
 from kdaudit.config.gate import GateConfig
 from kdaudit.pipelines.stages.attack_results import sampled_result
 from kdaudit.pipelines.stages.leaked import Leaked
-from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.pipelines.stages.measured import Measurements
 from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult, SampledResult
 from kdaudit.schemas.results import ComparisonResult, GateResult, ModelResult
 
@@ -38,7 +38,7 @@ def accepted_state(gate: GateConfig) -> dict[str, object] | None:
 
 
 def judged(
-    audited: Audited,
+    measurements: Measurements,
     models: Mapping[str, ModelResult],
     comparisons: Mapping[str, ComparisonResult],
     attacks: Mapping[str, AttackResults],
@@ -47,28 +47,28 @@ def judged(
     """The gate's verdict on the students' figures without accepted leaks.
 
     Args:
-        audited: what was measured.
+        measurements: what was measured.
         models: each model's figures, accepted leaks counted, as the next two.
         comparisons: by student.
         attacks: what other attacks found, by model.
         leaked: all leaks.
 
     """
-    accepted: Flags = np.zeros(len(audited.copies), dtype=np.bool_)
+    accepted: Flags = np.zeros(len(measurements.copies), dtype=np.bool_)
     if leaked.accepted is not None:
         accepted[[*leaked.accepted.examples]] = True
     own_models, own_comparisons, others = dict(models), dict(comparisons), {}
     for student in comparisons:
-        memorized = audited.memorized(student)
+        memorized = measurements.memorized(student)
         disregarded = int(np.count_nonzero(memorized & accepted))
         found = attacks.get(student, AttackResults())
         nearly, drawn = found.near_verbatim, found.sampled
         if accepted.any():
             left = memorized & ~accepted
-            own_models[student] = _without(audited, models[student], left)
-            own_comparisons[student] = compare(student, left, audited.family).figures
-            nearly = _near_without(audited, nearly, student, accepted)
-            drawn = _sampled_without(audited, student, accepted)
+            own_models[student] = _without(measurements, models[student], left)
+            own_comparisons[student] = compare(student, left, measurements.family).figures
+            nearly = _near_without(measurements, nearly, student, accepted)
+            drawn = _sampled_without(measurements, student, accepted)
         others[student] = Others(
             nearly,
             leaked.tagged[student],
@@ -77,37 +77,37 @@ def judged(
             membership=found.membership,
             canaries=found.canaries,
         )
-    census = not audited.corpus.sampled
-    return judge(audited.config.gate, own_comparisons, own_models, census, others)
+    census = not measurements.corpus.sampled
+    return judge(measurements.config.gate, own_comparisons, own_models, census, others)
 
 
-def _without(audited: Audited, model: ModelResult, left: Flags) -> ModelResult:
-    return model.model_copy(update={"memorized": int(np.count_nonzero(left)), **_rate(audited, left)})
+def _without(measurements: Measurements, model: ModelResult, left: Flags) -> ModelResult:
+    return model.model_copy(update={"memorized": int(np.count_nonzero(left)), **_rate(measurements, left)})
 
 
 def _near_without(
-    audited: Audited, near: NearVerbatimResult | None, student: str, accepted: Flags
+    measurements: Measurements, near: NearVerbatimResult | None, student: str, accepted: Flags
 ) -> NearVerbatimResult | None:
-    found = audited.measured[student].attacks.get(NearVerbatim.name)
+    found = measurements.by_model[student].attacks.get(NearVerbatim.name)
     if near is None or found is None:
         return None
     left = found.exposed & ~accepted
-    return near.model_copy(update={"exposed": int(np.count_nonzero(left)), **_rate(audited, left)})
+    return near.model_copy(update={"exposed": int(np.count_nonzero(left)), **_rate(measurements, left)})
 
 
-def _sampled_without(audited: Audited, student: str, accepted: Flags) -> SampledResult | None:
-    asked, drawn = audited.config.attacks.sampled, audited.measured[student].drawn
+def _sampled_without(measurements: Measurements, student: str, accepted: Flags) -> SampledResult | None:
+    asked, drawn = measurements.config.attacks.sampled, measurements.by_model[student].drawn
     if asked is None or drawn is None:
         return None
     left = np.where(accepted[drawn.example_ids], -np.inf, drawn.log_probability)
-    return sampled_result(audited, drawn._replace(log_probability=left), asked)
+    return sampled_result(measurements, drawn._replace(log_probability=left), asked)
 
 
-def _rate(audited: Audited, left: Flags) -> dict[str, object]:
+def _rate(measurements: Measurements, left: Flags) -> dict[str, object]:
     """Share of the examples where these count, bool (examples,), with its intervals."""
     count, total = int(np.count_nonzero(left)), len(left)
     return {
         "rate": count / total,
         "ci95": clopper_pearson(count, total),
-        "ci95_by_document": audited.family.documents.rate(left),
+        "ci95_by_document": measurements.family.documents.rate(left),
     }

@@ -15,7 +15,7 @@ from kdaudit.analysis.leak_counts import LeakCounter
 from kdaudit.analysis.leaks import BATCH_ROWS
 from kdaudit.analysis.severity import Worst, severity
 from kdaudit.pipelines.stages.leaks import LeakRow, leak_rows, parquet_row
-from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.pipelines.stages.measured import Measurements
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.accepted import AcceptedResult
@@ -36,14 +36,14 @@ class Leaked(NamedTuple):
     """None where the gate names no file of accepted leaks."""
 
 
-def write_leaks(run: RunStore, audited: Audited) -> Leaked:
+def write_leaks(run: RunStore, measurements: Measurements) -> Leaked:
     """Write leaks.parquet.
 
     Raises:
         ConfigError: the file of accepted leaks cannot be used.
 
     """
-    tally, rows = _Tally(audited), leak_rows(run, audited)
+    tally, rows = _Tally(measurements), leak_rows(run, measurements)
     with (
         run.writing(layout.LEAKS) as partial,
         pq.ParquetWriter(partial, layout.LEAKS_SCHEMA, compression="zstd") as writer,
@@ -62,14 +62,14 @@ def _groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 class _Tally:
     """Takes leaks one by one."""
 
-    def __init__(self, audited: Audited) -> None:
-        students = [student.name for student in audited.models.students]
-        self._counter = LeakCounter(students, audited.prediction.result.threshold)
-        self._worst = Worst(audited.config.report.max_examples, severity)
+    def __init__(self, measurements: Measurements) -> None:
+        students = [student.name for student in measurements.models.students]
+        self._counter = LeakCounter(students, measurements.prediction.result.threshold)
+        self._worst = Worst(measurements.config.report.max_examples, severity)
         self._suffixes: set[bytes] = set()
         self._own_suffixes: dict[str, set[bytes]] = {name: set() for name in students}
         self._tagged = dict.fromkeys(students, 0)
-        file = audited.config.gate.accept
+        file = measurements.config.gate.accept
         self._matcher = None if file is None else Matcher(acceptance(Path(file)))
 
     def add(self, row: LeakRow) -> Leak:

@@ -23,7 +23,7 @@ from kdaudit.corpus import Example, read_rows
 from kdaudit.inference import MatchedTokens, Tokens
 from kdaudit.models.tokenizer import reader_of
 from kdaudit.pipelines.stages.attacked import leaked
-from kdaudit.pipelines.stages.measured import Audited, Measured
+from kdaudit.pipelines.stages.measured import Measured, Measurements
 from kdaudit.runs import layout
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
@@ -42,11 +42,11 @@ class LeakRow(NamedTuple):
     """The other columns of layout.LEAKS_SCHEMA."""
 
 
-def leak_rows(run: RunStore, audited: Audited) -> Iterator[LeakRow]:
+def leak_rows(run: RunStore, measurements: Measurements) -> Iterator[LeakRow]:
     """All leaks by example id."""
-    flags = {name: audited.memorized(name) for name in audited.measured}
-    ids = leaked([flags[student.name] for student in audited.models.students])
-    maker = _Maker(run, audited)
+    flags = {name: measurements.memorized(name) for name in measurements.by_model}
+    ids = leaked([flags[student.name] for student in measurements.models.students])
+    maker = _Maker(run, measurements)
     for shard in read_examples(run, layout.EXAMPLES, ids):
         for start in range(0, len(shard), _ROWS):
             yield from maker.rows(shard.slice(start, _ROWS))
@@ -55,11 +55,11 @@ def leak_rows(run: RunStore, audited: Audited) -> Iterator[LeakRow]:
 class _Maker:
     """Makes leaks of examples."""
 
-    def __init__(self, run: RunStore, audited: Audited) -> None:
-        self._audited, self._key = audited, run.key()
-        self._flags = {name: audited.memorized(name) for name in audited.measured}
-        self._classes = _classes(audited)
-        self._models = [_Said(run, audited, one) for one in audited.measured.values()]
+    def __init__(self, run: RunStore, measurements: Measurements) -> None:
+        self._audited, self._key = measurements, run.key()
+        self._flags = {name: measurements.memorized(name) for name in measurements.by_model}
+        self._classes = _classes(measurements)
+        self._models = [_Said(run, measurements, one) for one in measurements.by_model.values()]
 
     def rows(self, table: pa.Table) -> Iterator[LeakRow]:
         """The leaks of these examples, which all are some."""
@@ -74,19 +74,19 @@ class _Maker:
             yield self._row(place, row, models)
 
     def _row(self, place: Mapping[str, Any], row: Example, models: list[dict[str, Any]]) -> LeakRow:
-        audited, example = self._audited, place["example_id"]
-        prefix, suffix = audited.models.decode(row.prompt), audited.models.decode(row.target)
+        measurements, example = self._audited, place["example_id"]
+        prefix, suffix = measurements.models.decode(row.prompt), measurements.models.decode(row.target)
         kinds = {name: _at(found.examples, example) for name, found in self._classes.items()}
         leak = Leak(
             example_id=example,
             document_id=row.document,
             memorized_by=[name for name, flag in self._flags.items() if flag[example]],
             classes={name: self._classes[name].classes[at] for name, at in kinds.items() if at is not None},
-            copies=int(audited.copies[example]),
-            risk=None if audited.risk is None else float(audited.risk[example]),
-            tags=find_tags(audited.models.decode([*row.prompt, *row.target])),
+            copies=int(measurements.copies[example]),
+            risk=None if measurements.risk is None else float(measurements.risk[example]),
+            tags=find_tags(measurements.models.decode([*row.prompt, *row.target])),
             suffix_hmac=hmac.new(self._key, suffix.encode(), hashlib.sha256).hexdigest(),
-            **_lengths(audited, row),
+            **_lengths(measurements, row),
         )
         text = {"offset": place["offset"], "text": place["text"], "prefix": prefix, "suffix": suffix}
         return LeakRow(leak, {**text, "models": models})
@@ -104,20 +104,20 @@ def parquet_row(row: LeakRow, leak: Leak) -> dict[str, Any]:
     return {**dict(leak), **row.text, "classes": kinds}
 
 
-def _lengths(audited: Audited, row: Example) -> dict[str, Any]:
+def _lengths(measurements: Measurements, row: Example) -> dict[str, Any]:
     """How long prefix and suffix are, where examples differ in that."""
-    if audited.corpus.answers is None and not audited.models.by_text:
+    if measurements.corpus.answers is None and not measurements.models.by_text:
         return {}
     return {"prefix_tokens": len(row.prompt), "suffix_tokens": len(row.target)}
 
 
-def _classes(audited: Audited) -> dict[str, Classes]:
+def _classes(measurements: Measurements) -> dict[str, Classes]:
     """For each student, the class of each example that it memorizes."""
-    teacher = audited.family.teacher
-    baselines = [audited.memorized(one.name) for one in audited.models.baselines]
+    teacher = measurements.family.teacher
+    baselines = [measurements.memorized(one.name) for one in measurements.models.baselines]
     return {
-        student.name: classes(audited.memorized(student.name), teacher, baselines)
-        for student in audited.models.students
+        student.name: classes(measurements.memorized(student.name), teacher, baselines)
+        for student in measurements.models.students
     }
 
 
@@ -130,10 +130,10 @@ def _at(ids: NDArray[np.integer[Any]], example: int) -> int | None:
 class _Said:
     """What one model says after the prefixes of leaks."""
 
-    def __init__(self, run: RunStore, audited: Audited, measured: Measured) -> None:
-        self._audited, self._member = audited, measured.member
+    def __init__(self, run: RunStore, measurements: Measurements, measured: Measured) -> None:
+        self._audited, self._member = measurements, measured.audited
         self._matched: MatchedTokens = measured.corpus.rows["matched_tokens"].to_numpy()
-        continuations = run.read_table(layout.continuations(measured.member.name))
+        continuations = run.read_table(layout.continuations(measured.audited.name))
         self._ids, self._tokens = continuations["example_id"].to_numpy(), windows_of(continuations)
         self._drawn = measured.drawn
 
@@ -164,9 +164,9 @@ class _Said:
 
         Where decoding drops the space before the suffix, as SentencePiece does, it is dropped here too.
         """
-        member, models = self._member, self._audited.models
-        if member.name not in models.by_text:
-            return member.tokenizer.decode(ids)
-        said = reader_of(member.tokenizer).write(ids.tolist())
+        audited, models = self._member, self._audited.models
+        if audited.name not in models.by_text:
+            return audited.tokenizer.decode(ids)
+        said = reader_of(audited.tokenizer).write(ids.tolist())
         shown, whole = models.decode(target), reader_of(models.tokenizer).write(target.tolist())
         return said.removeprefix(" ") if whole == f" {shown}" else said

@@ -59,7 +59,7 @@ class SampleProbabilities(NamedTuple):
 class Measured(NamedTuple):
     """What was found of one model."""
 
-    member: AuditedModel
+    audited: AuditedModel
     attacks: Mapping[str, Attacked]
     """On the corpus, by the attack's name; without those that the model's engine has no way to do."""
     holdout: Attacked | None
@@ -82,7 +82,7 @@ class Measured(NamedTuple):
         return self.attacks[GREEDY.name]
 
 
-class Audited(NamedTuple):
+class Measurements(NamedTuple):
     """Everything that was measured."""
 
     config: AuditConfig
@@ -97,8 +97,8 @@ class Audited(NamedTuple):
     """Tokens of all prompts, without BOS tokens."""
     target_lengths: Lengths
     """Tokens of each example's target: int64 (examples,)."""
-    measured: Mapping[str, Measured]
-    """By model name, in the models' order."""
+    by_model: Mapping[str, Measured]
+    """By name, in the models' order."""
     prediction: Prediction
     """What the predictor was found to be worth, or why there is none."""
     risk: NDArray[np.float64] | None
@@ -120,19 +120,19 @@ class Audited(NamedTuple):
     @property
     def canaries(self) -> dict[str, CanariesResult]:
         """What models know of canaries, by name; empty where none are measured."""
-        return {name: one.canaries for name, one in self.measured.items() if one.canaries is not None}
+        return {name: one.canaries for name, one in self.by_model.items() if one.canaries is not None}
 
     def memorized(self, name: str) -> Flags:
         """Which examples a model memorizes: bool (examples,)."""
-        return self.measured[name].corpus.exposed
+        return self.by_model[name].corpus.exposed
 
 
-def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
+def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Measurements:
     """Read every stage's files back."""
     run = work.run
-    measured = {member.name: _measured(work, member) for member in work.models.members}
+    measured = {audited.name: _measured(work, audited) for audited in work.models.all}
     prefixes, suffixes = read_cuts(work)
-    return Audited(
+    return Measurements(
         config,
         work.models,
         corpus,
@@ -159,7 +159,7 @@ def _text(run: RunStore, examples: str) -> CorpusResult | None:
 
 def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> Family:
     """Teacher, baselines and documents, as inheritance takes them."""
-    each = [one.corpus.exposed for one in measured.values() if one.member.role != "base"]
+    each = [one.corpus.exposed for one in measured.values() if one.audited.role != "base"]
     compared: Flags = np.logical_or.reduce(each)
     teacher = work.models.teacher
     baselines = [
@@ -172,37 +172,37 @@ def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> 
     return Family(flags, baselines, Documents(read_documents(work), work.seed))
 
 
-def _measured(work: Work, member: AuditedModel) -> Measured:
-    run, checked = work.run, read_checked(work, member)
-    near = _below_rounding(work, member, checked)
-    ran = [attack for attack in work.attacks if is_done(work, attack, member)]
-    found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ran}
-    holdout, generated = (_beside_corpus(work, member, text) for text in (layout.HOLDOUT, layout.GENERATED))
-    scored = holdout is not None and member.model.behind is None
-    likelihood = read_likelihood(work, member) if scored else None
-    canaries = measured_canaries(work, member)
+def _measured(work: Work, audited: AuditedModel) -> Measured:
+    run, checked = work.run, read_checked(work, audited)
+    near = _below_rounding(work, audited, checked)
+    ran = [attack for attack in work.attacks if is_done(work, attack, audited)]
+    found = {one.name: read_attack(run, one, attack_folder(one, audited)) for one in ran}
+    holdout, generated = (_beside_corpus(work, audited, text) for text in (layout.HOLDOUT, layout.GENERATED))
+    scored = holdout is not None and audited.model.behind is None
+    likelihood = read_likelihood(work, audited) if scored else None
+    canaries = measured_canaries(work, audited)
     return Measured(
-        member, found, holdout, generated, likelihood, checked, near, _drawn(work, member), canaries
+        audited, found, holdout, generated, likelihood, checked, near, _drawn(work, audited), canaries
     )
 
 
-def _drawn(work: Work, member: AuditedModel) -> SampleProbabilities | None:
-    if not is_sampled(work, member):
+def _drawn(work: Work, audited: AuditedModel) -> SampleProbabilities | None:
+    if not is_sampled(work, audited):
         return None
     columns = ["example_id", "sampled_log_probability"]
-    table = read_scores(work, member, columns=columns)
+    table = read_scores(work, audited, columns=columns)
     return SampleProbabilities(*(table[name].to_numpy() for name in (columns[0], "weight", columns[1])))
 
 
-def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | None:
+def _beside_corpus(work: Work, audited: AuditedModel, text: str) -> Attacked | None:
     """What was found on a text of `layout.SIDE_TEXTS`; None where it was not named."""
     if not work.run.shards(layout.beside_corpus(text, layout.EXAMPLES)):
         return None
-    return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, member)))
+    return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, audited)))
 
 
-def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> NDArray[np.float64] | None:
-    role = role_in_features(work, member)
+def _below_rounding(work: Work, audited: AuditedModel, checked: Checked) -> NDArray[np.float64] | None:
+    role = role_in_features(work, audited)
     # Features that an earlier call left in the folder do not count: a run says what its configuration asks.
     if role is None or checked.check is None or not work.predictor.enabled:
         return None

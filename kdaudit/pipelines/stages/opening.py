@@ -73,7 +73,7 @@ def opened(
             prepare((config.compute.ray is None and config.extraction.engine) or "transformers")
 
     def ask(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> None:
-        left = [member for member in models.members if runs and member.name not in asked]
+        left = [audited for audited in models.all if runs and audited.name not in asked]
         asked.update(ask_endpoints(config.extraction, left, chats, progress))
 
     preflight(config, hub=True, progress=progress, meanwhile=make_ready, ask=ask)

@@ -57,12 +57,12 @@ def write_features(work: Work, *, measures: bool = False) -> None:
     stamps = {**work.stamps(*pair), "columns": _COLUMNS}
     if run.done(layout.FEATURES) or run.begun_otherwise(layout.FEATURES, stamps):
         run.discard(*run.shards(layout.FEATURES))
-    for member in pair if measures else ():
-        write_reference(work, member)
+    for audited in pair if measures else ():
+        write_reference(work, audited)
     with run.stage(layout.FEATURES, _depends(wanted), with_=stamps):
         retry_on_oom("features", lambda retries: _write_due(work, pair, wanted, measures, retries), work.warn)
-        for member in pair:
-            work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
+        for audited in pair:
+            work.check_unchanged(audited, lambda: run.shards(layout.FEATURES))
 
 
 def features_done(work: Work) -> bool:
@@ -89,12 +89,12 @@ def scored_pair(models: AuditedModels) -> ScoredPair | None:
     return ScoredPair(*found) if len(found) == len(ScoredPair._fields) else None
 
 
-def role_in_features(work: Work, member: AuditedModel) -> str | None:
+def role_in_features(work: Work, audited: AuditedModel) -> str | None:
     """What the features call a model that they were taken under; None for any other."""
     pair = scored_pair(work.models)
     if pair is None or not features_done(work):
         return None
-    return next((role for role, one in pair._asdict().items() if one is member), None)
+    return next((role for role, one in pair._asdict().items() if one is audited), None)
 
 
 def _write_due(work: Work, pair: ScoredPair, wanted: Wanted, measures: bool, retries: int) -> None:
@@ -117,8 +117,8 @@ def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: b
         baseline_bos=work.split_of(baseline).bos,
         retries=retries,
     ) as worker:
-        for role, member in enumerate((teacher, baseline) if measures else ()):
-            check_loaded(work, member, Asking(worker.info, _matcher(work, worker, member, role), None))
+        for role, audited in enumerate((teacher, baseline) if measures else ()):
+            check_loaded(work, audited, Asking(worker.info, _matcher(work, worker, audited, role), None))
         for group in _with_progress(work, groups):
             before, examples = worker.seconds, group.examples
             prompts, targets = cuts_of(examples, work.split)
@@ -136,10 +136,10 @@ def _with_progress(work: Work, groups: Groups) -> Iterator[Group]:
 
 
 def _matcher(
-    work: Work, worker: PairWorker, member: AuditedModel, role: int
+    work: Work, worker: PairWorker, audited: AuditedModel, role: int
 ) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
     """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
-    begin = int(work.split_of(member).bos is not None)  # which the passes add themselves
+    begin = int(work.split_of(audited).bos is not None)  # which the passes add themselves
 
     def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         read = prompts.tail(begin)
@@ -152,7 +152,7 @@ def _matcher(
 def scored_apart(work: Work) -> bool:
     """Whether teacher and baseline read different tokens: each is scored by itself, and there is no KL."""
     pair = scored_pair(work.models)
-    return pair is not None and any(is_by_text(work, member) for member in pair)
+    return pair is not None and any(is_by_text(work, audited) for audited in pair)
 
 
 def _write_apart(work: Work, pair: ScoredPair, groups: Groups, *, retries: int) -> None:
@@ -161,24 +161,24 @@ def _write_apart(work: Work, pair: ScoredPair, groups: Groups, *, retries: int) 
     with ExitStack() as stack:
         work.progress("features: loading teacher and baseline", 0, 0)
         workers = {
-            role: stack.enter_context(FeatureWorker(*work.files(member), retries))
-            for role, member in pair._asdict().items()
+            role: stack.enter_context(FeatureWorker(*work.files(audited), retries))
+            for role, audited in pair._asdict().items()
         }
         for group in _with_progress(work, groups):
             before = sum(worker.seconds for worker in workers.values())
             scores: dict[str, NDArray[Any]] = {}
-            for role, member in pair._asdict().items():
-                found = _solo(work, member, workers[role], group)
+            for role, audited in pair._asdict().items():
+                found = _solo(work, audited, workers[role], group)
                 scores |= {f"{role}_{name}": values for name, values in found._asdict().items()}
             seconds = sum(worker.seconds for worker in workers.values()) - before
             _write(work, group, scores, suffix_copies, workers["teacher"].info, seconds)
 
 
-def _solo(work: Work, member: AuditedModel, worker: FeatureWorker, group: Group) -> SoloScores:
-    bos, vocabulary = work.split_of(member).bos, work.models.vocabulary_of(member)
-    cut = examples_for(work, member, group.examples)
+def _solo(work: Work, audited: AuditedModel, worker: FeatureWorker, group: Group) -> SoloScores:
+    bos, vocabulary = work.split_of(audited).bos, work.models.vocabulary_of(audited)
+    cut = examples_for(work, audited, group.examples)
     prompts, targets = cut.prompts.lengths - (bos is not None), cut.targets.lengths
-    windows = windows_for(work, member, group.examples)
+    windows = windows_for(work, audited, group.examples)
     read = windows.head(np.where(group.whole, windows.lengths, prompts + targets))
     return worker.solo(read, prompts, targets, bos, vocabulary)
 
