@@ -15,7 +15,7 @@ from sample_results import (
 )
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 BLOCKS = {

@@ -44,7 +44,7 @@ from kdaudit.inference.checking import Asking, Model, ask_reference, check_engin
 from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.pipelines.stages import engine_check, extracting, scoring
-from kdaudit.pipelines.stages.fit import engine_options
+from kdaudit.pipelines.stages.engine_options import engine_options
 from kdaudit.runs.verify import check_files
 
 _WIDTH = 50

@@ -25,7 +25,7 @@ from sample_results import (
 from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.reporting.formatting import (
     apart,
     interval,

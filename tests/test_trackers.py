@@ -21,7 +21,7 @@ from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, UsageError
 from kdaudit.exporting.trackers import log_to, refuse_missing
 from kdaudit.exporting.trackers.figures import tracked_of
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.pipelines.stages.tracking import write_to_trackers
 from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.render import read_results

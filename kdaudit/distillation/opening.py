@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.config.distill import DistillConfig, HardStudent, LabStudent, SoftStudent
+from kdaudit.config.distill import DistillConfig
 from kdaudit.config.models import ModelConfig
+from kdaudit.config.students import HardStudent, LabStudent, SoftStudent
 from kdaudit.corpus import ChatFormat, ExampleTokens, first_texts, template_of
 from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base, shortest_context
 from kdaudit.distillation.lora import check_lora

@@ -9,15 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.config.distill import (
-    DistillConfig,
-    HardStudent,
-    LabStudent,
-    LearnerConfig,
-    LoraSection,
-    SoftStudent,
-)
+from kdaudit.config.distill import DistillConfig
+from kdaudit.config.learners import LearnerConfig, LoraSection
 from kdaudit.config.models import ModelConfig
+from kdaudit.config.students import HardStudent, LabStudent, SoftStudent
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, read_hard_windows, write_hard_corpus
 from kdaudit.distillation.hard import TokenHardTrainer

@@ -4,6 +4,8 @@
     preflight.py     what is checked before anything costs time
     machine.py       whether the machine can run the models as they are asked for
     fit.py           where examples are cut for each model; whether its context suffices
+    tokenizer_notes.py  what readers should know where tokenizers differ
+    engine_options.py  how an engine loads a model
     endpoints.py     models behind endpoints, asked before anything costs time
     inputs.py        what a run is made from
     work.py          what every stage is given

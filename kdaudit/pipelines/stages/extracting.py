@@ -32,9 +32,10 @@ from kdaudit.pipelines.stages.attacked import (
     write_attacks,
 )
 from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
+from kdaudit.pipelines.stages.engine_options import engine_options
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.examples import longest_sequence
-from kdaudit.pipelines.stages.fit import engine_options, most_tokens
+from kdaudit.pipelines.stages.fit import most_tokens
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, longest_of
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout

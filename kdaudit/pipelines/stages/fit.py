@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.extraction import ExtractionBase
-from kdaudit.config.section import EngineName
 from kdaudit.corpus import ChatFormat, ExampleTokens, JointCutter, Longest, template_of
 from kdaudit.errors import ModelError, UsageError
-from kdaudit.inference import EngineOptions, Split
+from kdaudit.inference import Split
 from kdaudit.inference.texts import EMPTY_TOKENS
 from kdaudit.models.audited import AuditedModel, AuditedModels, embedding_rows
 from kdaudit.models.context import read_context_length
 from kdaudit.models.tokenizer import bos_token_id, reader_of, uses_bos
-from kdaudit.schemas.notes import Note
 
 
 def split_of(
@@ -164,62 +162,6 @@ def most_tokens(extraction: ExtractionBase, audited: AuditedModel, longest: Long
     return wanted if most is None else min(wanted, most + 1)
 
 
-def tokenizer_notes(
-    extraction: ExtractionBase, models: AuditedModels, *, answers: bool = False
-) -> list[Note]:
-    """What a reader of the results should know where the models' tokenizers differ."""
-    notes = list(models.notes)
-    begun = {
-        audited.name: split_of_model(extraction, audited, answers=answers).bos is not None
-        for audited in models.all
-    }
-    if len({*begun.values()}) > 1:
-        with_bos, without = (
-            ", ".join(name for name, does in begun.items() if does is kind) for kind in (True, False)
-        )
-        text = (
-            "A BOS token stands before each prefix where a model's own tokenizer puts one: it does for "
-            f"{with_bos}, not for {without}. extraction.bos is the {_whose(models)}."
-        )
-        notes.append(Note(code="bos_tokens_differ", subject=None, text=text))
-    if models.by_text:
-        notes += _text_notes(models)
-    if models.alike:
-        text = (
-            f"Tokenizers that differ from the {_whose(models)} and read every text as the same tokens: "
-            f"those of {', '.join(models.alike)}."
-        )
-        notes.append(Note(code="tokenizers_differ", subject=None, text=text))
-    return notes
-
-
-def _text_notes(models: AuditedModels) -> Iterator[Note]:
-    """What it means that models are compared by text."""
-    own = [audited for audited in models.all if audited.name in models.by_text]
-    names = ", ".join(audited.name for audited in own)
-    text = (
-        f"Compared by text: {names}. Each has a tokenizer of its own, reads the text of a prefix with it, "
-        "and memorizes an example if the text of its greedy continuation begins with the text of the suffix. "
-        "Prefix and suffix end where the tokenizers of all models have a boundary, so their lengths vary a "
-        f"little; windows without such boundaries are left out. Matched tokens are the {_whose(models)}."
-    )
-    yield Note(code="compared_by_text", subject=own[0].name if len(own) == 1 else None, text=text)
-    changing = [audited.name for audited in own if reader_of(audited.tokenizer).changed]
-    if changing:
-        yield Note(
-            code="text_normalized",
-            subject=changing[0] if len(changing) == 1 else None,
-            text=f"Tokenizers that change text, as by Unicode normalization or unknown characters: those of "
-            f"{', '.join(changing)}. What these models write is compared with the text as their tokenizer "
-            "would write it; text with characters that it does not know is never reproduced.",
-        )
-
-
-def _whose(models: AuditedModels) -> str:
-    """Whose tokenizer cuts the texts."""
-    return "teacher's" if models.teacher is not None else f"first model's ({models.cutter.name})"
-
-
 def _check_fit(
     models: AuditedModels,
     audited: AuditedModel,
@@ -271,50 +213,3 @@ def _check_fit(
             fix="save the model after model.resize_token_embeddings(len(tokenizer))",
             key=place,
         )
-
-
-def engine_options(
-    extraction: ExtractionBase,
-    engine: EngineName,
-    audited: AuditedModel,
-    tokens: int,
-    examples: int,
-    sequences: int = 0,
-    *,
-    by_text: bool = False,
-) -> EngineOptions:
-    """How to load a model for extraction; a model's own settings come before the audit's.
-
-    An adapter's path is its base model's: the caller puts the merged model's in its place.
-
-    Args:
-        extraction: what counts as memorized.
-        engine: what runs it.
-        audited: the model.
-        tokens: of the longest sequence to come, as `EngineOptions.max_tokens`.
-        examples: how many will come.
-        sequences: as in `EngineOptions`.
-        by_text: whether the engine is asked to `match_text`.
-
-    """
-    behind = audited.model.behind
-    return EngineOptions(
-        engine=engine if behind is None else "endpoint",
-        endpoint=None if behind is None else tuple(behind),
-        path=str(audited.model.folder),
-        max_tokens=tokens,
-        dtype=audited.config.dtype or extraction.dtype,
-        tensor_parallel=audited.config.tensor_parallel or extraction.tensor_parallel,
-        trust_remote_code=audited.config.trust_remote_code,
-        expected_examples=examples,
-        sequences=sequences,
-        vocabulary=len(audited.tokenizer),
-        unused_ids=audited.tokenizer.unused_ids,
-        pieces=_pieces(audited) if by_text else (),
-    )
-
-
-def _pieces(audited: AuditedModel) -> list[str | None]:
-    """What each token writes, see `EngineOptions.pieces`."""
-    pieces = reader_of(audited.tokenizer).pieces
-    return [None if piece is None else piece.decode("latin-1") for piece in pieces]

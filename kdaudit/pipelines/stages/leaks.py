@@ -56,7 +56,7 @@ class _Maker:
     """Makes leaks of examples."""
 
     def __init__(self, run: RunStore, measurements: Measurements) -> None:
-        self._audited, self._key = measurements, run.key()
+        self._measurements, self._key = measurements, run.key()
         self._flags = {name: measurements.memorized(name) for name in measurements.by_model}
         self._classes = _classes(measurements)
         self._models = [_Said(run, measurements, one) for one in measurements.by_model.values()]
@@ -68,13 +68,13 @@ class _Maker:
         said = [[*one.rows(ids)] for one in self._models]
         places = table.drop_columns("token_ids").to_pylist()
         for number, (place, row) in enumerate(
-            zip(places, read_rows(table, self._audited.usual), strict=True)
+            zip(places, read_rows(table, self._measurements.usual), strict=True)
         ):
             models = [one.shown(row, *what[number]) for one, what in zip(self._models, said, strict=True)]
             yield self._row(place, row, models)
 
     def _row(self, place: Mapping[str, Any], row: Example, models: list[dict[str, Any]]) -> LeakRow:
-        measurements, example = self._audited, place["example_id"]
+        measurements, example = self._measurements, place["example_id"]
         prefix, suffix = measurements.models.decode(row.prompt), measurements.models.decode(row.target)
         kinds = {name: _at(found.examples, example) for name, found in self._classes.items()}
         leak = Leak(
@@ -131,7 +131,7 @@ class _Said:
     """What one model says after the prefixes of leaks."""
 
     def __init__(self, run: RunStore, measurements: Measurements, measured: Measured) -> None:
-        self._audited, self._member = measurements, measured.audited
+        self._measurements, self._member = measurements, measured.audited
         self._matched: MatchedTokens = measured.corpus.rows["matched_tokens"].to_numpy()
         continuations = run.read_table(layout.continuations(measured.audited.name))
         self._ids, self._tokens = continuations["example_id"].to_numpy(), windows_of(continuations)
@@ -151,7 +151,7 @@ class _Said:
 
     def shown(self, row: Example, matched: int, said: Tokens | None, queries: float | None) -> dict[str, Any]:
         """An entry of the column `models`."""
-        text = self._audited.models.decode(row.target) if said is None else self._text(said, row.target)
+        text = self._measurements.models.decode(row.target) if said is None else self._text(said, row.target)
         return {
             "name": self._member.name,
             "matched_tokens": matched,
@@ -164,7 +164,7 @@ class _Said:
 
         Where decoding drops the space before the suffix, as SentencePiece does, it is dropped here too.
         """
-        audited, models = self._member, self._audited.models
+        audited, models = self._member, self._measurements.models
         if audited.name not in models.by_text:
             return audited.tokenizer.decode(ids)
         said = reader_of(audited.tokenizer).write(ids.tolist())

@@ -19,10 +19,11 @@ from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.pipelines.stages.endpoints import ask_endpoints
-from kdaudit.pipelines.stages.fit import split_of, tokenizer_notes
+from kdaudit.pipelines.stages.fit import split_of
 from kdaudit.pipelines.stages.inputs import chat_inputs, pinned, run_inputs
 from kdaudit.pipelines.stages.machine import check_machine, check_quantized, quantization_notes
 from kdaudit.pipelines.stages.preflight import chats_of, corpora_of, preflight, read_whole
+from kdaudit.pipelines.stages.tokenizer_notes import tokenizer_notes
 from kdaudit.pipelines.stages.work import Scoring, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.opening import check_folder

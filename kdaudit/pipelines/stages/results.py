@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.analysis.accepted import accepted_notes
-from kdaudit.analysis.inheritance import NO_TEACHER, compare, soft_vs_hard, survival
+from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
+from kdaudit.analysis.inheritance_notes import NO_TEACHER
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
