@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.runs.layout import LEAKS_SCHEMA
+from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
 from kdaudit.schemas.results import AuditResults
 
 EXAMPLES = 1_000_000

@@ -25,6 +25,7 @@ from kdaudit.config.accepted import AcceptedLeak, read_accepted, with_entries
 from kdaudit.errors import ConfigError
 from kdaudit.pipelines import accept as accept_module
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
 
 KEY = bytes(range(32))
 LATER = date(2031, 5, 6)
@@ -38,7 +39,7 @@ def leaks(*rows: dict[str, Any]) -> pa.Table:
     plain = {"document_id": "d", "offset": 0, "prefix": "p", "suffix": "s", "tags": []}
     return pa.Table.from_pylist(
         [{**plain, "example_id": number, **row} for number, row in enumerate(rows)],
-        schema=layout.LEAKS_SCHEMA,
+        schema=LEAKS_SCHEMA,
     )
 
 

@@ -22,7 +22,7 @@ from kdaudit.corpus import Document, ExampleTokens, build_examples
 from kdaudit.corpus.distinct import SLACK, Ledger
 from kdaudit.corpus.windows import BATCH_CHARACTERS, BATCH_DOCUMENTS, Cutter, batched, cut
 from kdaudit.errors import CorpusError, ModelError, StorageError
-from kdaudit.runs.layout import EXAMPLES_SCHEMA
+from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
 
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K"
 END = "<|endoftext|>"

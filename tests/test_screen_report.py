@@ -27,6 +27,7 @@ from kdaudit.pipelines.stages.predicting import write_risks
 from kdaudit.reporting.screening import render_screen
 from kdaudit.risk import Predictor
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import ENDS_COLUMNS, EXAMPLES_SCHEMA, FEATURES_SCHEMA, FLAGGED_SCHEMA
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.predictor import Origin
 from kdaudit.schemas.screening import ScreenRecord
@@ -180,7 +181,7 @@ class Screened:
         self.record = ScreenRecord.model_validate(data).model_dump(mode="json")
         (folder / "screen.json").write_text(json.dumps(data), encoding="utf-8")
         self.rows = [flagged_row(3 * k) for k in range(FLAGGED)] if rows is None else rows
-        pq.write_table(pa.Table.from_pylist(self.rows, schema=layout.FLAGGED_SCHEMA), folder / layout.FLAGGED)
+        pq.write_table(pa.Table.from_pylist(self.rows, schema=FLAGGED_SCHEMA), folder / layout.FLAGGED)
         render_screen(folder, **options)
         self.html = (folder / "screen.html").read_text(encoding="utf-8")
         self.public_html = (folder / "screen.public.html").read_text(encoding="utf-8")
@@ -534,16 +535,16 @@ def run(tmp_path: Path):
                 "copies": [1 + k % 3 for k in ids],
                 "prefix_tokens": np.ones(len(ids), np.int32),
                 "suffix_tokens": np.full(len(ids), 2, np.int32),
-                **{name: pa.nulls(len(ids), pa.int32()) for name in layout.ENDS_COLUMNS},
+                **{name: pa.nulls(len(ids), pa.int32()) for name in ENDS_COLUMNS},
             }
             features = {
                 field.name: rng.uniform(1, 8, len(ids)).astype(field.type.to_pandas_dtype())
-                for field in layout.FEATURES_SCHEMA
+                for field in FEATURES_SCHEMA
             }
             features |= {"example_id": ids, "copies": examples["copies"]}
             for folder, columns, schema in (
-                ("examples", examples, layout.EXAMPLES_SCHEMA),
-                ("features", features, layout.FEATURES_SCHEMA),
+                ("examples", examples, EXAMPLES_SCHEMA),
+                ("features", features, FEATURES_SCHEMA),
             ):
                 store.write_table(f"{folder}/part-{number:05d}.parquet", pa.table(columns, schema=schema))
         yield store
@@ -569,7 +570,7 @@ def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: 
     write_flagged(run, found, PREDICTOR if predictor else None)
     path = run.folder / layout.FLAGGED
     table = pq.read_table(path)
-    assert table.schema == layout.FLAGGED_SCHEMA
+    assert table.schema == FLAGGED_SCHEMA
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert run.has(layout.FLAGGED)
     rows = table.to_pylist()
@@ -581,7 +582,7 @@ def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: 
         k = row["example_id"]
         for name in ("document_id", "offset", "text", "copies"):
             assert row[name] == examples[k][name]
-        for name in layout.FLAGGED_SCHEMA.names[8:]:
+        for name in FLAGGED_SCHEMA.names[8:]:
             assert row[name] == features[k][name]
         assert row["risk"] == (None if found.risk is None else found.risk[k])
         memorized = [name for name, every in (("teacher", 5), ("baseline", 10)) if k % every == 0]
@@ -618,7 +619,7 @@ def test_features_are_spread_over_flagged_and_kept(run: RunStore) -> None:
     found = found_in(run, predictor=True)
     features = rows_of(run, "features")
     spreads = feature_spreads(run, found.flags)
-    assert list(spreads) == ["copies", *layout.FLAGGED_SCHEMA.names[8:]]
+    assert list(spreads) == ["copies", *FLAGGED_SCHEMA.names[8:]]
     for name, one in spreads.items():
         for group, flag in ((one.flagged, True), (one.kept, False)):
             values = [row[name] for row in features if found.flags[row["example_id"]] == flag]

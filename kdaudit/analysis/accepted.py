@@ -136,7 +136,7 @@ def match(accepted: Acceptance, leaks: Iterable[pa.RecordBatch]) -> AcceptedResu
 
     Args:
         accepted: the entries.
-        leaks: batches of rows of layout.LEAKS_SCHEMA.
+        leaks: batches of rows of LEAKS_SCHEMA.
 
     """
     matcher = Matcher(accepted)

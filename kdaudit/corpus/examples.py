@@ -28,7 +28,7 @@ from kdaudit.corpus.token_file import TokenFile
 from kdaudit.corpus.windows import Cutter, ExampleTokens, Window
 from kdaudit.errors import CorpusError
 from kdaudit.models.tokenizer import plain_tokenizer
-from kdaudit.runs.layout import EXAMPLES_SCHEMA
+from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
 from kdaudit.schemas.corpus import Skipped
 
 

@@ -21,6 +21,7 @@ from kdaudit.inference.agreement import WINDOWS
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
 from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import HARD_SCHEMA
 from kdaudit.runs.files import replacing
 
 _APART = 1_000_003
@@ -91,7 +92,7 @@ def write_hard_corpus(
     if _recorded(path) == wanted:
         return
     progress("the teacher writes", 0, len(windows))
-    schema = layout.HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
+    schema = HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
     sample = np.random.default_rng(0).permutation(len(windows))[:WINDOWS].astype(np.int64)
     said = _reference(windows, sample, teacher, settings, warn)
     with (
@@ -206,7 +207,7 @@ def _written(
             "prefix_token_ids": pa.array(prefixes, pa.list_(pa.int32())),
             "generated_token_ids": pa.array(own, pa.list_(pa.int32())),
         },
-        schema=layout.HARD_SCHEMA,
+        schema=HARD_SCHEMA,
     )
 
 

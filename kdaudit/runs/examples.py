@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.runs.layout import CUT_COLUMNS
+from kdaudit.runs.arrow_schemas import CUT_COLUMNS
 from kdaudit.runs.store import RunStore
 
 

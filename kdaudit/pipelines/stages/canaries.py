@@ -13,6 +13,7 @@ from kdaudit.corpus.canaries import read_canaries
 from kdaudit.errors import CorpusError
 from kdaudit.pipelines.stages.work import CANARIES, Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import PLANTED_SCHEMA
 
 KEY = layout.SIDE_TEXTS[layout.CANARIES]
 _WINDOW = 1 << 20
@@ -49,4 +50,4 @@ def write_planted(work: Work, asked: CanariesConfig) -> None:
             [rows[name].family for name in names],
             [rows[name].repetitions for name in names],
         ]
-        run.write_table(layout.PLANTED, pa.table(columns, schema=layout.PLANTED_SCHEMA))
+        run.write_table(layout.PLANTED, pa.table(columns, schema=PLANTED_SCHEMA))

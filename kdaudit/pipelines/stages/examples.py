@@ -24,6 +24,7 @@ from kdaudit.pipelines.stages.fit import check_longest, joint_cutter
 from kdaudit.pipelines.stages.work import CANARIES, GENERATED, HOLDOUT, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import SUFFIX_COPIES_SCHEMA
 from kdaudit.runs.examples import read_shard
 from kdaudit.schemas.corpus import CorpusResult
 
@@ -130,7 +131,7 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
             work.progress("corpus: counting suffixes", read, examples.counts.documents)
     counts = counter.counts
     ids = pa.array(np.arange(len(counts), dtype=np.int64))
-    table = pa.table([ids, pa.array(counts)], schema=layout.SUFFIX_COPIES_SCHEMA)
+    table = pa.table([ids, pa.array(counts)], schema=SUFFIX_COPIES_SCHEMA)
     run.write_table(layout.SUFFIX_COPIES, table)
 
 

@@ -39,6 +39,7 @@ from kdaudit.pipelines.stages.fit import most_tokens
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, longest_of
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
+from kdaudit.runs.arrow_schemas import CONTINUATIONS_SCHEMA
 from kdaudit.runs.examples import read_examples
 
 
@@ -229,7 +230,7 @@ class Extracting:
         lengths = [int(length) for part in parts for length in part.targets.lengths]
         tokens = engine.generate(prompts, np.array(lengths, np.int64)) if len(missed) else prompts
         columns = {"example_id": missed, "token_ids": list(tokens)}
-        table = pa.table(columns, schema=layout.CONTINUATIONS_SCHEMA)
+        table = pa.table(columns, schema=CONTINUATIONS_SCHEMA)
         run.write_table(layout.continuations(audited.name), table)
 
     def _missed_leaks(self, audited: AuditedModel) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from kdaudit.pipelines.stages.attacked import exposed_by, leaked
 from kdaudit.pipelines.stages.scores import draw, memorized, seeded_order
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import FEATURE_SAMPLE_SCHEMA
 from kdaudit.runs.examples import read_examples, regrouped
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult
@@ -108,7 +109,7 @@ def _sample(work: Work, positives: int) -> pa.Table:
         weight[certain] = 1
     ids = np.union1d(np.flatnonzero(weight), shown)
     whole = np.isin(ids, shown, assume_unique=True) | (work.predictor.features == "paper")
-    return pa.table([ids, weight[ids], whole], schema=layout.FEATURE_SAMPLE_SCHEMA)
+    return pa.table([ids, weight[ids], whole], schema=FEATURE_SAMPLE_SCHEMA)
 
 
 def _pair(work: Work) -> list[AuditedModel]:

@@ -17,6 +17,7 @@ from kdaudit.analysis.severity import Worst, severity
 from kdaudit.pipelines.stages.leaks import LeakRow, leak_rows, parquet_row
 from kdaudit.pipelines.stages.measured import Measurements
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.accepted import AcceptedResult
 from kdaudit.schemas.leak_counts import LeakCounts
@@ -46,10 +47,10 @@ def write_leaks(run: RunStore, measurements: Measurements) -> Leaked:
     tally, rows = _Tally(measurements), leak_rows(run, measurements)
     with (
         run.writing(layout.LEAKS) as partial,
-        pq.ParquetWriter(partial, layout.LEAKS_SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(partial, LEAKS_SCHEMA, compression="zstd") as writer,
     ):
         for group in _groups(parquet_row(row, tally.add(row)) for row in rows):
-            writer.write_table(pa.Table.from_pylist(group, schema=layout.LEAKS_SCHEMA))
+            writer.write_table(pa.Table.from_pylist(group, schema=LEAKS_SCHEMA))
     return tally.leaked()
 
 

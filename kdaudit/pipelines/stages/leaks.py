@@ -39,7 +39,7 @@ class LeakRow(NamedTuple):
     leak: Leak
     """Not accepted."""
     text: dict[str, Any]
-    """The other columns of layout.LEAKS_SCHEMA."""
+    """The other columns of LEAKS_SCHEMA."""
 
 
 def leak_rows(run: RunStore, measurements: Measurements) -> Iterator[LeakRow]:
@@ -93,7 +93,7 @@ class _Maker:
 
 
 def parquet_row(row: LeakRow, leak: Leak) -> dict[str, Any]:
-    """A row of layout.LEAKS_SCHEMA.
+    """A row of LEAKS_SCHEMA.
 
     Args:
         row: of the leak.

@@ -30,6 +30,7 @@ from kdaudit.pipelines.stages.scores import scores_files, scores_in
 from kdaudit.pipelines.stages.scoring import read_features, role_in_features
 from kdaudit.pipelines.stages.work import HOLDOUT, Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import ENTROPY_SCHEMA
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
@@ -39,7 +40,7 @@ Floats = NDArray[np.float64]
 EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
 
-_AXES = layout.ENTROPY_SCHEMA.names[2:]
+_AXES = ENTROPY_SCHEMA.names[2:]
 
 
 class Likelihood(Result):
@@ -188,7 +189,7 @@ def _points(
     audited: AuditedModel, sample: NDArray[np.int64], entropy: Floats, log_probability: Floats
 ) -> pa.Table:
     columns = [sample, [audited.name] * len(sample), entropy, log_probability]
-    return pa.table([pa.array(column) for column in columns], schema=layout.ENTROPY_SCHEMA)
+    return pa.table([pa.array(column) for column in columns], schema=ENTROPY_SCHEMA)
 
 
 def read_entropies(work: Work) -> EntropyPoints:

@@ -24,6 +24,7 @@ from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import NEARNESS_SCHEMA
 from kdaudit.runs.examples import read_examples
 
 
@@ -82,14 +83,14 @@ def _scores(
             _, suffixes = cuts_of(table, work.split)
             wrong = np.ceil(wrong * suffixes / batch.targets.lengths)
         columns = [batch.example_ids, wrong.astype(np.int32), log_probability]
-        yield pa.table(columns, schema=layout.NEARNESS_SCHEMA)
+        yield pa.table(columns, schema=NEARNESS_SCHEMA)
 
 
 def _write(work: Work, audited: AuditedModel, rows: Iterable[pa.Table]) -> None:
     name = layout.nearness(audited.name)
     work.run.discard(name)
     with work.run.stage(name, work.fingerprints(audited.name)):
-        work.run.write_table(name, pa.concat_tables([layout.NEARNESS_SCHEMA.empty_table(), *rows]))
+        work.run.write_table(name, pa.concat_tables([NEARNESS_SCHEMA.empty_table(), *rows]))
 
 
 def read_baseline(

@@ -21,9 +21,10 @@ from kdaudit.models.tokenizer import reader_of
 from kdaudit.models.tokenizer.texts import TextExample
 from kdaudit.pipelines.stages.work import CANARIES, GENERATED, HOLDOUT, Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import ENDS_COLUMNS
 from kdaudit.runs.examples import read_shard
 
-_TEXT = ["text", *layout.ENDS_COLUMNS]
+_TEXT = ["text", *ENDS_COLUMNS]
 _LongestOf = dict[str, tuple[int, ...]]
 
 
@@ -69,7 +70,7 @@ def _batch(
 
 def _read(audited: AuditedModel, table: pa.Table) -> Iterator[TextExample]:
     reader, texts = reader_of(audited.tokenizer), table["text"].to_pylist()
-    ends = (table[name].to_pylist() for name in layout.ENDS_COLUMNS)
+    ends = (table[name].to_pylist() for name in ENDS_COLUMNS)
     for text, spans, prompt_end, target_end in zip(texts, reader.read(texts), *ends, strict=True):
         yield reader.example(text, spans, prompt_end, target_end)
 

@@ -16,8 +16,8 @@ from kdaudit.pipelines.stages.featured import Scored, scored_examples
 from kdaudit.pipelines.stages.scoring import features_table
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import RISK_SCHEMA, SCORED_RISK_SCHEMA
 from kdaudit.runs.examples import read_examples
-from kdaudit.runs.layout import RISK_SCHEMA, SCORED_RISK_SCHEMA
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.predictor import ScoredSample

@@ -30,8 +30,8 @@ from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
 from kdaudit.pipelines.stages.work import CANARIES, HOLDOUT, Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
 from kdaudit.runs.examples import read_examples, regrouped
-from kdaudit.runs.layout import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
 from kdaudit.schemas.corpus import CorpusResult
 
 _SAMPLING = "sampling"

@@ -28,9 +28,10 @@ from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import FEATURES_SCHEMA
 from kdaudit.runs.store import RunStore
 
-_COLUMNS = layout.FEATURES_SCHEMA.names
+_COLUMNS = FEATURES_SCHEMA.names
 _OF_WHOLE = (
     "teacher_perplexity",
     "baseline_perplexity",
@@ -207,7 +208,7 @@ def _table(group: Group, scores: Mapping[str, NDArray[Any]], suffix_copies: NDAr
     examples = group.examples
     ids = examples["example_id"].to_numpy()
     columns = {
-        **{name: pa.nulls(len(ids), layout.FEATURES_SCHEMA.field(name).type) for name in _COLUMNS},
+        **{name: pa.nulls(len(ids), FEATURES_SCHEMA.field(name).type) for name in _COLUMNS},
         **{name: scores[name] for name in _COLUMNS if name in scores},
         "example_id": ids,
         "zlib_entropy": [zlib_entropy(text) for text in examples["text"].to_pylist()],
@@ -221,7 +222,7 @@ def _table(group: Group, scores: Mapping[str, NDArray[Any]], suffix_copies: NDAr
         if name == "kl_divergence" and name not in scores:
             continue
         columns[name] = pa.array(columns[name], mask=~group.whole)
-    return pa.table(columns, schema=layout.FEATURES_SCHEMA)
+    return pa.table(columns, schema=FEATURES_SCHEMA)
 
 
 def read_features(
