@@ -43,7 +43,7 @@ from kdaudit.inference.base import Masking
 from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.transformers import TransformersEngine
-from kdaudit.pipelines.stages import engine_check, extracting, scoring
+from kdaudit.pipelines.stages import engine_check, extracting, features
 from kdaudit.pipelines.stages.engine_options import engine_options
 from kdaudit.runs.verify import check_files
 
@@ -518,7 +518,7 @@ def test_a_screening_by_forward_passes_of_another_model_stops(
         return PairWorker(teacher, baseline._replace(folder=tmp_path / "other"), **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "PairWorker", moved)
+        patch.setattr(features, "PairWorker", moved)
         stopped = CliRunner().invoke(main, words)
     assert stopped.exit_code == 4, stopped.output
     assert "kdaudit: baseline: transformers 5." in stopped.stderr

@@ -18,7 +18,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 import kdaudit
-from kdaudit.pipelines.stages import featured
+from kdaudit.pipelines.stages import feature_sample
 from kdaudit.pipelines.stages.risks import estimate_flagged
 from kdaudit.pipelines.stages.scores import draw
 from kdaudit.risk import FEATURES, PredictorSettings, Table, fit_predictor
@@ -199,7 +199,7 @@ class Family:
         with path.open("w") as handle:
             YAML().dump({**self.config, "attacks": {"sampled": None, **attacks}}, handle)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(featured, "_ENTROPIES", SHOWN)
+            patch.setattr(feature_sample, "_ENTROPIES", SHOWN)
             return kdaudit.audit(path, out=self.folder / name)
 
 

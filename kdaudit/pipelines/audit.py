@@ -21,7 +21,8 @@ from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.canaries import write_planted
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
-from kdaudit.pipelines.stages.featured import scored_examples, write_feature_sample
+from kdaudit.pipelines.stages.feature_sample import scored_examples, write_feature_sample
+from kdaudit.pipelines.stages.features import scored_pair, write_features
 from kdaudit.pipelines.stages.judging import accepted_state
 from kdaudit.pipelines.stages.leaked import write_leaks
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
@@ -39,7 +40,6 @@ from kdaudit.pipelines.stages.predicting import (
 from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.risks import add_features
 from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
-from kdaudit.pipelines.stages.scoring import scored_pair, write_features
 from kdaudit.pipelines.stages.tracking import write_to_trackers
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.render import read_results

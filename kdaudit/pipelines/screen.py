@@ -27,7 +27,8 @@ from kdaudit.pipelines.stages.attacked import attack_folder, exposed_by, read_at
 from kdaudit.pipelines.stages.engine_check import engine_notes, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
-from kdaudit.pipelines.stages.featured import scored_examples
+from kdaudit.pipelines.stages.feature_sample import scored_examples
+from kdaudit.pipelines.stages.features import features_done, read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.flagging import (
     Flagged,
     feature_spreads,
@@ -45,7 +46,6 @@ from kdaudit.pipelines.stages.predicting import (
     write_risk,
 )
 from kdaudit.pipelines.stages.risks import write_risks
-from kdaudit.pipelines.stages.scoring import features_done, read_features, read_scoring, write_features
 from kdaudit.pipelines.stages.tradeoff import levels_of, tradeoff_of
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.screening import read_record, render_screen

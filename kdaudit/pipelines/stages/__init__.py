@@ -18,8 +18,8 @@
     extracting.py    models -> what each attack finds; what they say after leaked prefixes
     attacked.py      what attacks wrote, and how it is read back
     estimate.py      how long the models will take
-    featured.py      which examples features are taken of
-    scoring.py       teacher and baseline -> features of these
+    feature_sample.py  which examples features are taken of
+    features.py      teacher and baseline -> features of these
     likelihoods.py   models -> perplexity of the holdout, entropy against log-probability
     nearness.py      baselines -> how near each is to what any model memorizes
     scores.py        models -> what each makes of every token of a sample's suffixes

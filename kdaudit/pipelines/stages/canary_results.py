@@ -14,7 +14,7 @@ from kdaudit.attacks import GREEDY
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import attack_folder, read_attack
 from kdaudit.pipelines.stages.scores import OF_CANARIES, read_scores
-from kdaudit.pipelines.stages.work import CANARIES, Work
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.attacks import AttackResults, CanariesResult, ExposureResult, RepetitionsResult
@@ -142,7 +142,7 @@ def canary_notes(run: RunStore, canaries: Mapping[str, CanariesResult]) -> list[
     if not canaries:
         return []
     notes = []
-    counted = run.read_json(layout.summary(CANARIES), CorpusResult)
+    counted = run.read_json(layout.summary(CANARY_EXAMPLES), CorpusResult)
     measured = next(iter(canaries.values()))
     if left := counted.documents - measured.planted - measured.controls:
         text = (

@@ -23,12 +23,12 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import ModelTokenizer, reader_of
-from kdaudit.pipelines.stages.featured import entropy_sample
+from kdaudit.pipelines.stages.feature_sample import entropy_sample
+from kdaudit.pipelines.stages.features import read_features, role_in_features
 from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.readings import read_for, windows_for
 from kdaudit.pipelines.stages.scores import scores_files, scores_in
-from kdaudit.pipelines.stages.scoring import read_features, role_in_features
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import ENTROPY_SCHEMA
 from kdaudit.runs.examples import read_examples
@@ -63,7 +63,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
 
     """
     run, audited_models = work.run, work.models.with_weights
-    if not audited_models or not (run.shards(HOLDOUT) or work.predictor.enabled):
+    if not audited_models or not (run.shards(HOLDOUT_EXAMPLES) or work.predictor.enabled):
         return
     sample = entropy_sample(work.seed, examples)
     for number, audited in enumerate(audited_models):
@@ -96,7 +96,7 @@ def _is_of_others(run: RunStore, name: str, sample: NDArray[np.int64]) -> bool:
 
 def _files(work: Work, audited: AuditedModel) -> list[str]:
     """What is written for a model."""
-    wanted = [layout.perplexity(audited.name)] if work.run.shards(HOLDOUT) else []
+    wanted = [layout.perplexity(audited.name)] if work.run.shards(HOLDOUT_EXAMPLES) else []
     return [*wanted, layout.entropy(audited.name)] if work.predictor.enabled else wanted
 
 
@@ -110,7 +110,7 @@ def _measure(work: Work, audited: AuditedModel, sample: NDArray[np.int64]) -> No
 
     def attempt(retries: int) -> None:
         with FeatureWorker(*work.files(audited), retries) as worker:
-            if run.shards(HOLDOUT) and not run.has(layout.perplexity(audited.name)):
+            if run.shards(HOLDOUT_EXAMPLES) and not run.has(layout.perplexity(audited.name)):
                 found = _likelihood(work, audited, worker)
                 run.write_text(layout.perplexity(audited.name), found.model_dump_json() + "\n")
             if work.predictor.enabled and not run.has(layout.entropy(audited.name)):
@@ -137,7 +137,7 @@ def _likelihood(work: Work, audited: AuditedModel, worker: FeatureWorker) -> Lik
 
     def windows() -> Iterator[list[Tokens]]:
         nonlocal tokens, size
-        for shard in work.run.shards(HOLDOUT):
+        for shard in work.run.shards(HOLDOUT_EXAMPLES):
             read = list(windows_for(work, audited, read_for(work, audited, shard)))
             tokens += sum(len(window) - 1 for window in read)
             size += 0 if lengths is None else sum(int(lengths[window[1:]].sum()) for window in read)

@@ -24,7 +24,8 @@ from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, is_done, 
 from kdaudit.pipelines.stages.canary_results import measured_canaries
 from kdaudit.pipelines.stages.engine_check import Checked, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
-from kdaudit.pipelines.stages.featured import scored_examples
+from kdaudit.pipelines.stages.feature_sample import scored_examples
+from kdaudit.pipelines.stages.features import read_features, role_in_features
 from kdaudit.pipelines.stages.likelihoods import (
     EntropyPoints,
     Likelihood,
@@ -36,8 +37,7 @@ from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction
 from kdaudit.pipelines.stages.risks import read_risk
 from kdaudit.pipelines.stages.scores import is_sampled, read_scores
-from kdaudit.pipelines.stages.scoring import read_features, role_in_features
-from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import GENERATED_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.attacks import CanariesResult
@@ -136,8 +136,8 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Measurement
         config,
         work.models,
         corpus,
-        _text(run, HOLDOUT),
-        _text(run, GENERATED),
+        _text(run, HOLDOUT_EXAMPLES),
+        _text(run, GENERATED_EXAMPLES),
         work.split,
         read_copies(work),
         int(prefixes.sum()),

@@ -34,7 +34,7 @@ from kdaudit.corpus import ExampleTokens, read_rows
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import is_by_text
 from kdaudit.pipelines.stages.scores import CORPUS, OF_HOLDOUT, Text, read_scores
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
 from kdaudit.runs.examples import read_examples
 from kdaudit.schemas.attacks import MembershipResult
 from kdaudit.schemas.notes import Note
@@ -69,7 +69,7 @@ class _Kind(NamedTuple):
 
 def find_membership(work: Work) -> Membership:
     """Compare members with the holdout under every model; without a holdout a note says why not."""
-    if not work.run.shards(HOLDOUT):
+    if not work.run.shards(HOLDOUT_EXAMPLES):
         return _nothing("It takes a holdout: text of the same kind that no model was trained on.")
     drawn = _samples(work)
     fewest = min(map(len, drawn))

@@ -17,9 +17,9 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.predictor import LabelKind
 from kdaudit.models.checkpoint.files import read_config
-from kdaudit.pipelines.stages.featured import Scored, scored_examples
+from kdaudit.pipelines.stages.feature_sample import Scored, scored_examples
+from kdaudit.pipelines.stages.features import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.risks import estimate_flagged, sample_words, write_risks
-from kdaudit.pipelines.stages.scoring import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
     Fitted,

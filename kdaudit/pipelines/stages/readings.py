@@ -19,7 +19,7 @@ from kdaudit.inference import Batch, Ragged
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import reader_of
 from kdaudit.models.tokenizer.texts import TextExample
-from kdaudit.pipelines.stages.work import CANARIES, GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, GENERATED_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import ENDS_COLUMNS
 from kdaudit.runs.examples import read_shard
@@ -85,7 +85,7 @@ def token_sizes(work: Work, table: pa.Table) -> Ragged:
 def longest_of(work: Work, audited: AuditedModel) -> Longest:
     """The most that a model is given of all texts of the run; `is_by_text` holds for it."""
     found = Longest()
-    for examples in (layout.EXAMPLES, HOLDOUT, GENERATED, CANARIES):
+    for examples in (layout.EXAMPLES, HOLDOUT_EXAMPLES, GENERATED_EXAMPLES, CANARY_EXAMPLES):
         if work.run.shards(examples):
             read = work.run.read_json(layout.longest(examples), _LongestOf)
             found = found.and_(Longest(*read[audited.name]))

@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags, clopper_pearson
-from kdaudit.pipelines.stages.featured import Scored, scored_examples
-from kdaudit.pipelines.stages.scoring import features_table
+from kdaudit.pipelines.stages.feature_sample import Scored, scored_examples
+from kdaudit.pipelines.stages.features import features_table
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import RISK_SCHEMA, SCORED_RISK_SCHEMA

@@ -28,7 +28,7 @@ from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
-from kdaudit.pipelines.stages.work import CANARIES, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
 from kdaudit.runs.examples import read_examples, regrouped
@@ -53,8 +53,10 @@ class Text(NamedTuple):
 
 
 CORPUS = Text(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
-OF_HOLDOUT = Text(HOLDOUT, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
-OF_CANARIES = Text(CANARIES, layout.beside_corpus(layout.CANARIES, layout.SCORE_SAMPLE), layout.CANARIES)
+OF_HOLDOUT = Text(HOLDOUT_EXAMPLES, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
+OF_CANARIES = Text(
+    CANARY_EXAMPLES, layout.beside_corpus(layout.CANARIES, layout.SCORE_SAMPLE), layout.CANARIES
+)
 """All of them are scored, as their exposure follows from it."""
 
 

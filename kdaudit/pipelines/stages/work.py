@@ -22,7 +22,9 @@ from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 
-HOLDOUT, GENERATED, CANARIES = (layout.beside_corpus(text, layout.EXAMPLES) for text in layout.SIDE_TEXTS)
+HOLDOUT_EXAMPLES, GENERATED_EXAMPLES, CANARY_EXAMPLES = (
+    layout.beside_corpus(text, layout.EXAMPLES) for text in layout.SIDE_TEXTS
+)
 """Folders of the examples of the texts beside the corpus."""
 
 

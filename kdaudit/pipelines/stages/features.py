@@ -23,7 +23,7 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
-from kdaudit.pipelines.stages.featured import Group, Groups, Wanted, due_groups, wanted_features
+from kdaudit.pipelines.stages.feature_sample import Group, Groups, Wanted, due_groups, wanted_features
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_for
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
