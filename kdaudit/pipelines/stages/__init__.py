@@ -9,6 +9,7 @@
     endpoints.py     models behind endpoints, asked before anything costs time
     inputs.py        what a run is made from
     work.py          what every stage is given
+    shard_notes.py   what a shard says of how it was made
 
     examples.py      corpus -> distinct examples, and where else their suffixes stand
     canaries.py      canaries as examples, and how often training data hold each

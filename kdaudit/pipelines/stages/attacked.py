@@ -21,6 +21,7 @@ from kdaudit.inference import Done, EngineInfo
 from kdaudit.inference.executors import LoadedModel, Shard
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, read_for, texts_for, token_sizes
+from kdaudit.pipelines.stages.shard_notes import engine_of, seconds_of, setting_of, shard_notes
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_shard
@@ -57,8 +58,7 @@ def has_other_settings(run: RunStore, attack: Attack, folder: str) -> bool:
     shards = run.shards(folder)
     if not shards:
         return False
-    settings: bytes | None = run.read_table(shards[0], ["example_id"]).schema.metadata.get(_SETTINGS.encode())
-    return (None if settings is None else settings.decode()) != _noted(attack)
+    return setting_of(run.read_table(shards[0], ["example_id"]), _SETTINGS) != _noted(attack)
 
 
 def _noted(attack: Attack) -> str | None:
@@ -99,7 +99,7 @@ def write_attacks(
     run, by_text = work.run, is_by_text(work, audited)
     for out in outs:
         if done := run.shards(out):
-            _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
+            _refuse_another_engine(engine_of(run.read_table(done[0], ["example_id"])), engine.info)
     shards = run.shards(examples)
     todo = [shard for shard in shards if not all(run.has(layout.beside(shard, out)) for out in outs)]
     before = len(shards) - len(todo)
@@ -123,9 +123,8 @@ def _in_tokens(work: Work, shard: str, found: Done) -> Done:
 def _write(run: RunStore, attack: Attack, done: Done, engine: EngineInfo, name: str) -> None:
     """Write an attack's own columns of what a pass gave."""
     if not run.has(name):  # else written before a kill between two attacks of one pass
-        notes: dict[str, str] = {**engine._asdict(), "seconds": repr(done.seconds)}
-        if (settings := _noted(attack)) is not None:
-            notes[_SETTINGS] = settings
+        settings = _noted(attack)
+        notes = shard_notes(engine, done.seconds, **({} if settings is None else {_SETTINGS: settings}))
         run.write_table(name, done.rows.select(attack.columns.names).replace_schema_metadata(notes))
 
 
@@ -144,13 +143,7 @@ def read_attack(run: RunStore, attack: Attack, out: str) -> Attacked:
     columns = attack.columns.names[1:]
     tables = [run.read_table(shard, columns) for shard in run.shards(out)]
     rows = pa.concat_tables(table.replace_schema_metadata() for table in tables)
-    seconds = sum(float(table.schema.metadata[b"seconds"]) for table in tables)
-    return Attacked(rows, attack.exposed(rows), seconds, _engine_of(tables[0]))
-
-
-def _engine_of(table: pa.Table) -> EngineInfo:
-    notes = table.schema.metadata
-    return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
+    return Attacked(rows, attack.exposed(rows), sum(map(seconds_of, tables)), engine_of(tables[0]))
 
 
 def exposed_by(

@@ -26,9 +26,8 @@ from kdaudit.pipelines.stages.scores import draw, memorized, seeded_order
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import FEATURE_SAMPLE_SCHEMA
-from kdaudit.runs.examples import read_examples, regrouped
+from kdaudit.runs.examples import next_shard, read_examples, regrouped
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.corpus import CorpusResult
 
 _ENTROPIES = 2000
 """Examples whose entropy is taken: enough to see a cloud of points, and cheap beside the features."""
@@ -84,7 +83,7 @@ def write_feature_sample(work: Work, labels: Flags, *, underpowered: Callable[[]
         "labels": _digest(labels),
         "features": work.predictor.features,
         "pair": work.fingerprints(*(one.name for one in _pair(work))),
-        "shown": _digest(entropy_sample(work.seed, _total(work))),
+        "shown": _digest(entropy_sample(work.seed, work.total_examples())),
     }
     if not run.done(layout.FEATURE_SAMPLE, depends):
         with run.stage(layout.FEATURE_SAMPLE, depends):
@@ -94,7 +93,7 @@ def write_feature_sample(work: Work, labels: Flags, *, underpowered: Callable[[]
 
 def _sample(work: Work, positives: int) -> pa.Table:
     """Rows of FEATURE_SAMPLE_SCHEMA; 0 positives where there will be no predictor."""
-    total = _total(work)
+    total = work.total_examples()
     shown = entropy_sample(work.seed, total)
     weight = np.zeros(total)
     if positives:
@@ -119,7 +118,7 @@ def _pair(work: Work) -> list[AuditedModel]:
 
 def scored_examples(work: Work) -> Scored:
     """Examples that stand for the corpus: what a predictor is fitted on."""
-    total, found = _total(work), _read_sample(work)
+    total, found = work.total_examples(), _read_sample(work)
     if found is None:
         return Scored(np.arange(total), None)
     ids, weights, _ = found
@@ -129,7 +128,7 @@ def scored_examples(work: Work) -> Scored:
 
 def wanted_features(work: Work) -> Wanted:
     """The examples that features are taken of: those that are scored, and those whose entropy is shown."""
-    total, found = _total(work), _read_sample(work)
+    total, found = work.total_examples(), _read_sample(work)
     if found is None:
         return Wanted(np.arange(total), np.ones(total, np.bool_), is_corpus=True)
     ids, _, whole = found
@@ -169,7 +168,9 @@ def due_groups(work: Work, wanted: Wanted) -> Groups:
         beside = ((layout.beside(one, layout.FEATURES), work.run.read_table(one)) for one in shards)
         return Groups(len(shards), (_group(work, wanted, *one) for one in beside))
     due, rows = _due_ids(work.run, wanted), work.run.shard_rows
-    tables = enumerate(regrouped(read_examples(work.run, layout.EXAMPLES, due), rows), _next_shard(work.run))
+    tables = enumerate(
+        regrouped(read_examples(work.run, layout.EXAMPLES, due), rows), next_shard(work.run, layout.FEATURES)
+    )
     named = ((layout.shard(layout.FEATURES, number), table) for number, table in tables)
     return Groups(-(-len(due) // rows), (_group(work, wanted, *one) for one in named))
 
@@ -179,11 +180,6 @@ def _group(work: Work, wanted: Wanted, name: str, examples: pa.Table) -> Group:
     places = np.searchsorted(wanted.ids, examples["example_id"].to_numpy())
     nothing_more = windows_of(examples).lengths == prompts + targets
     return Group(name, examples, wanted.whole[places] | nothing_more)
-
-
-def _next_shard(run: RunStore) -> int:
-    there = run.shards(layout.FEATURES)
-    return layout.shard_number(there[-1])[0] + 1 if there else 0
 
 
 def _due_shards(run: RunStore, wanted: Wanted) -> list[str]:
@@ -236,7 +232,3 @@ def entropy_sample(seed: int, examples: int) -> NDArray[np.int64]:
 
 def _digest(values: NDArray[Any]) -> str:
     return hashlib.sha256(values.tobytes()).hexdigest()
-
-
-def _total(work: Work) -> int:
-    return work.run.read_json(layout.summary(layout.EXAMPLES), CorpusResult).examples

@@ -25,6 +25,7 @@ from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
 from kdaudit.pipelines.stages.feature_sample import Group, Groups, Wanted, due_groups, wanted_features
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_for
+from kdaudit.pipelines.stages.shard_notes import engine_of, shard_notes
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
@@ -192,8 +193,7 @@ def _write(
     info: EngineInfo,
     seconds: float,
 ) -> None:
-    notes = {**info._asdict(), "seconds": repr(seconds)}
-    table = _table(group, scores, suffix_copies).replace_schema_metadata(notes)
+    table = _table(group, scores, suffix_copies).replace_schema_metadata(shard_notes(info, seconds))
     work.run.write_table(group.name, table)
 
 
@@ -255,5 +255,4 @@ def features_table(
 
 def read_scoring(work: Work) -> EngineInfo:
     """What the teacher's forward passes ran on."""
-    notes = work.run.read_table(work.run.shards(layout.FEATURES)[0], ["example_id"]).schema.metadata
-    return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
+    return engine_of(work.run.read_table(work.run.shards(layout.FEATURES)[0], ["example_id"]))

@@ -132,23 +132,24 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Measurement
     run = work.run
     measured = {audited.name: _measured(work, audited) for audited in work.models.all}
     prefixes, suffixes = read_cuts(work)
+    membership = Membership({}, []) if config.attacks.membership is None else find_membership(work)
     return Measurements(
-        config,
-        work.models,
-        corpus,
-        _text(run, HOLDOUT_EXAMPLES),
-        _text(run, GENERATED_EXAMPLES),
-        work.split,
-        read_copies(work),
-        int(prefixes.sum()),
-        suffixes,
-        measured,
-        read_prediction(work),
-        read_risk(work),
-        Membership({}, []) if config.attacks.membership is None else find_membership(work),
-        read_entropies(work),
-        work.notes,
-        _family(work, measured, suffixes),
+        config=config,
+        models=work.models,
+        corpus=corpus,
+        holdout=_text(run, HOLDOUT_EXAMPLES),
+        generated=_text(run, GENERATED_EXAMPLES),
+        split=work.split,
+        copies=read_copies(work),
+        prompt_tokens=int(prefixes.sum()),
+        target_lengths=suffixes,
+        by_model=measured,
+        prediction=read_prediction(work),
+        risk=read_risk(work),
+        membership=membership,
+        entropies=read_entropies(work),
+        notes=work.notes,
+        family=_family(work, measured, suffixes),
     )
 
 
@@ -182,7 +183,15 @@ def _measured(work: Work, audited: AuditedModel) -> Measured:
     likelihood = read_likelihood(work, audited) if scored else None
     canaries = measured_canaries(work, audited)
     return Measured(
-        audited, found, holdout, generated, likelihood, checked, near, _drawn(work, audited), canaries
+        audited=audited,
+        attacks=found,
+        holdout=holdout,
+        generated=generated,
+        likelihood=likelihood,
+        checked=checked,
+        below_rounding=near,
+        drawn=_drawn(work, audited),
+        canaries=canaries,
     )
 
 

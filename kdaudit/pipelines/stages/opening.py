@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdaudit.attacks import ATTACKS, attacks_of
 from kdaudit.config.audit import AuditConfig
@@ -112,26 +112,32 @@ def opened(
             *quantization_notes(models),
         ]
         work = Work(
-            run,
-            models,
-            split,
-            config.extraction,
-            config.predictor,
-            attacks_of(config.attacks) if isinstance(config, AuditConfig) else ATTACKS,
-            config.seed,
-            notes,
-            progress,
-            warn,
-            merged,
-            chats,
-            executor,
-            scoring_of(config) if isinstance(config, AuditConfig) else None,
-            config.attacks.sample if isinstance(config, AuditConfig) else None,
+            run=run,
+            models=models,
+            split=split,
+            extraction=config.extraction,
+            predictor=config.predictor,
+            seed=config.seed,
+            notes=notes,
+            progress=progress,
+            warn=warn,
+            merged=merged,
+            chats=chats,
+            executor=executor,
+            **_of_attacks(config),
         )
         yield Opened(work, sources)
 
 
-def scoring_of(config: AuditConfig) -> Scoring | None:
+def _of_attacks(config: AuditConfig | ScreenConfig) -> dict[str, Any]:
+    """The fields of `Work` that an audit's attacks decide."""
+    if isinstance(config, ScreenConfig):
+        return {"attacks": ATTACKS}
+    attacks = config.attacks
+    return {"attacks": attacks_of(attacks), "scoring": _scoring_of(config), "sample": attacks.sample}
+
+
+def _scoring_of(config: AuditConfig) -> Scoring | None:
     """The scoring pass that an audit's attacks ask for; None if none does."""
     attacks = config.attacks
     membership = attacks.membership is not None and config.holdout is not None

@@ -19,7 +19,6 @@ from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import RISK_SCHEMA, SCORED_RISK_SCHEMA
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.predictor import ScoredSample
 
 Floats = NDArray[np.float64]
@@ -72,8 +71,7 @@ def read_risk(work: Work) -> Floats | None:
     if not work.run.has(layout.PREDICTOR):
         return None
     table = work.run.read_table(layout.RISK, ["example_id", "risk"])
-    total = work.run.read_json(layout.summary(layout.EXAMPLES), CorpusResult).examples
-    risk = np.full(total, np.nan)
+    risk = np.full(work.total_examples(), np.nan)
     risk[table["example_id"].to_numpy()] = table["risk"].to_numpy()
     return risk
 

@@ -22,17 +22,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.attacks.scored import of_sample, score_rows
-from kdaudit.inference import EngineInfo, Sampling
+from kdaudit.inference import Sampling
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
+from kdaudit.pipelines.stages.shard_notes import setting_of, shard_notes
 from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
-from kdaudit.runs.examples import read_examples, regrouped
-from kdaudit.schemas.corpus import CorpusResult
+from kdaudit.runs.examples import next_shard, read_examples, regrouped
 
 _SAMPLING = "sampling"
 """Key of a shard's metadata."""
@@ -79,7 +79,7 @@ def write_score_samples(work: Work) -> None:
         depends = {"sample": size, "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
         if not run.done(text.sample, depends):
             with run.stage(text.sample, depends):
-                total = run.read_json(layout.summary(text.examples), CorpusResult).examples
+                total = work.total_examples(text.examples)
                 run.write_table(text.sample, draw(total, certain, size, work.seed))
 
 
@@ -219,36 +219,28 @@ def _discard_others(work: Work, audited: AuditedModel, text: Text) -> None:
     """Discard scores of another sampling, or that may be of weights which were here meanwhile."""
     run, folder = work.run, text.scores(audited.name)
     shards = run.shards(folder)
-    of_others = shards and _drawn_as(work, shards[0]) != _noted(_sampling(work, audited))
+    of_others = shards and setting_of(run.read_table(shards[0], ["example_id"]), _SAMPLING) != _noted(
+        _sampling(work, audited)
+    )
     if of_others or run.begun_otherwise(folder, _begun_with(work, audited)):
         run.discard(*shards)
 
 
 def _write_pending(worker: FeatureWorker, work: Work, audited: AuditedModel, text: Text) -> None:
     """Score what has no scores yet, a shard's worth at a time."""
-    run, folder = work.run, text.scores(audited.name)
-    pending, shards = _pending(work, audited, text), run.shards(folder)
-    number = layout.shard_number(shards[-1])[0] + 1 if shards else 0
+    run, folder, pending = work.run, text.scores(audited.name), _pending(work, audited, text)
+    number = next_shard(run, folder)
     label, done = f"{audited.name}: scores", 0
     work.progress(label, done, len(pending))
     for table in regrouped(read_examples(run, text.examples, pending), run.shard_rows):
         before = worker.seconds
         rows = score_table(worker, work, audited, table)
-        notes = _notes(worker.info, worker.seconds - before, _sampling(work, audited))
+        sampling = _noted(_sampling(work, audited))
+        notes = shard_notes(worker.info, worker.seconds - before, **{_SAMPLING: sampling})
         run.write_table(layout.shard(folder, number), rows.replace_schema_metadata(notes))
         number, done = number + 1, done + len(rows)
         work.progress(label, done, len(pending))
 
 
-def _notes(info: EngineInfo, seconds: float, sampling: Sampling | None) -> dict[str, str]:
-    return {**info._asdict(), "seconds": repr(seconds), _SAMPLING: _noted(sampling)}
-
-
 def _noted(sampling: Sampling | None) -> str:
     return repr(None if sampling is None else tuple(sampling))
-
-
-def _drawn_as(work: Work, shard: str) -> str:
-    """What a shard was written for, see `_noted`."""
-    notes: dict[bytes, bytes] = work.run.read_table(shard, ["example_id"]).schema.metadata
-    return notes[_SAMPLING.encode()].decode()

@@ -20,6 +20,7 @@ from kdaudit.models.resolving import check_model_unchanged
 from kdaudit.pipelines.stages.fit import split_of_model
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
 
 HOLDOUT_EXAMPLES, GENERATED_EXAMPLES, CANARY_EXAMPLES = (
@@ -72,6 +73,10 @@ class Work(NamedTuple):
     def split_of(self, audited: AuditedModel) -> Split:
         """Where examples are cut for a model, with its own BOS token."""
         return split_of_model(self.extraction, audited, answers=bool(self.chats))
+
+    def total_examples(self, examples: str = layout.EXAMPLES) -> int:
+        """How many examples a text has, by their folder."""
+        return self.run.read_json(layout.summary(examples), CorpusResult).examples
 
     def check_unchanged(self, audited: AuditedModel, written: Callable[[], Iterable[str]]) -> None:
         """Check at the end of a stage that a model is what was fingerprinted; else discard what was written.
