@@ -168,10 +168,9 @@ def due_groups(work: Work, wanted: Wanted) -> Groups:
         beside = ((layout.beside(one, layout.FEATURES), work.run.read_table(one)) for one in shards)
         return Groups(len(shards), (_group(work, wanted, *one) for one in beside))
     due, rows = _due_ids(work.run, wanted), work.run.shard_rows
-    tables = enumerate(
-        regrouped(read_examples(work.run, layout.EXAMPLES, due), rows), next_shard(work.run, layout.FEATURES)
-    )
-    named = ((layout.shard(layout.FEATURES, number), table) for number, table in tables)
+    tables = regrouped(read_examples(work.run, layout.EXAMPLES, due), rows)
+    numbered = enumerate(tables, next_shard(work.run, layout.FEATURES))
+    named = ((layout.shard(layout.FEATURES, number), table) for number, table in numbered)
     return Groups(-(-len(due) // rows), (_group(work, wanted, *one) for one in named))
 
 
