@@ -30,7 +30,7 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import ExampleTokens, build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, RunStateError, UsageError
-from kdaudit.pipelines.screen import much_text_dropped
+from kdaudit.pipelines.stages.screen_record import much_text_dropped
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import KeptCounts
 from kdaudit.screening import writers as sinks

@@ -37,7 +37,10 @@
     differences.py   two runs -> settings, versions and models that differ
     judging.py       leaks, accepted ones -> the gate's verdict
     tracking.py      results, public page -> experiment trackers
+    screened.py      what a screening works with, and knows of each example
+    given_predictor.py  a predictor from elsewhere, used on this corpus
     flagging.py      risks -> flagged.parquet of a screening
+    screen_record.py  all of that -> screen.json
     tradeoff.py      risks -> what a screening would flag for each recall
 
 A stage reads the files of those before it, writes its own, and does nothing where an earlier call
