@@ -41,7 +41,7 @@ class SoftSettings(NamedTuple):
     """Share of cross-entropy on the text in the loss, 0 to 1."""
 
 
-def softened_divergence(student: Tensor, teacher: Tensor, settings: SoftSettings) -> Tensor:
+def _softened_divergence(student: Tensor, teacher: Tensor, settings: SoftSettings) -> Tensor:
     """T² · divergence of softened distributions: logits (..., vocabulary) twice to (...), in nats."""
     temperature = settings.temperature
     log_student = log_softmax(student.float() / temperature, dim=-1)
@@ -123,7 +123,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def _chunk_loss(student: Tensor, teacher: Tensor, next_tokens: Tensor, settings: SoftSettings) -> Tensor:
     # Entries of the student beyond the teacher's logits only pad its output layer.
-    divergences = softened_divergence(student[:, : teacher.shape[-1]], teacher, settings)
+    divergences = _softened_divergence(student[:, : teacher.shape[-1]], teacher, settings)
     soft = (divergences * (next_tokens != IGNORED)).sum()
     if settings.alpha == 0:  # the usual case skips the cost of the other term
         return soft

@@ -67,7 +67,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
         return
     sample = entropy_sample(work.seed, examples)
     for number, audited in enumerate(audited_models):
-        stage, files = likelihood_of(audited), _files(work, audited)
+        stage, files = _likelihood_of(audited), _files(work, audited)
         if not run.done(stage):  # they may be of a model that was changed before it was checked
             run.discard(*files)
         elif _is_of_others(run, layout.entropy(audited.name), sample):
@@ -203,6 +203,6 @@ def read_entropies(work: Work) -> EntropyPoints:
     return points
 
 
-def likelihood_of(audited: AuditedModel) -> str:
+def _likelihood_of(audited: AuditedModel) -> str:
     """The stage of a model's perplexity and entropy."""
     return f"{layout.PERPLEXITY}/{audited.name}"

@@ -227,7 +227,7 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
             from kdaudit.distillation.bases import check_architecture, resolve_base
 
             check_architecture(resolve_base(start.model_dump(mode="json"), key))
-        elif is_local(ModelConfig(path=start)):
+        elif _is_local(ModelConfig(path=start)):
             found = resolve_model(ModelConfig(path=start), key, hashed=False)
             refuse_unfit_start(found, key)
             if key == "student.base":
@@ -248,7 +248,7 @@ def _check_template(config: DistillConfig) -> None:
         template_of(config.corpus, load_tokenizer(first))
 
 
-def is_local(config: ModelConfig) -> bool:
+def _is_local(config: ModelConfig) -> bool:
     """Whether a model lies on this machine; a hub id is never absolute."""
     return Path(config.path).is_absolute()
 

@@ -60,7 +60,7 @@ OF_CANARIES = Text(
 """All of them are scored, as their exposure follows from it."""
 
 
-def texts_scored(work: Work) -> list[Text]:
+def _texts_scored(work: Work) -> list[Text]:
     """Texts that the scoring pass reads; none where nothing that is asked for follows from it."""
     asked = work.scoring
     of_corpus = [] if asked is None else [CORPUS, OF_HOLDOUT] if asked.holdout else [CORPUS]
@@ -73,7 +73,7 @@ def write_score_samples(work: Work) -> None:
     The corpus's is always drawn: it tells whether the predictor's features have to be.
     """
     run = work.run
-    for text in dict.fromkeys((CORPUS, *texts_scored(work))):
+    for text in dict.fromkeys((CORPUS, *_texts_scored(work))):
         certain = memorized(work) if text is CORPUS else np.empty(0, np.int64)
         size = None if text is OF_CANARIES else work.sample
         depends = {"sample": size, "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
@@ -150,7 +150,7 @@ def scores_files(work: Work, audited: AuditedModel) -> list[str]:
     return [shard for folder in folders for shard in work.run.shards(folder)]
 
 
-def score_table(worker: FeatureWorker, work: Work, audited: AuditedModel, table: pa.Table) -> pa.Table:
+def _score_table(worker: FeatureWorker, work: Work, audited: AuditedModel, table: pa.Table) -> pa.Table:
     """Score examples: rows of `SCORES_SCHEMA`, in their order.
 
     Args:
@@ -199,7 +199,7 @@ def _due(work: Work, audited: AuditedModel) -> list[Text]:
     def done(text: Text) -> bool:
         return work.run.done(text.scores(audited.name), _sampling(work, audited))
 
-    return [text for text in texts_scored(work) if not done(text) or len(_pending(work, audited, text))]
+    return [text for text in _texts_scored(work) if not done(text) or len(_pending(work, audited, text))]
 
 
 def _pending(work: Work, audited: AuditedModel, text: Text) -> NDArray[np.int64]:
@@ -234,7 +234,7 @@ def _write_pending(worker: FeatureWorker, work: Work, audited: AuditedModel, tex
     work.progress(label, done, len(pending))
     for table in regrouped(read_examples(run, text.examples, pending), run.shard_rows):
         before = worker.seconds
-        rows = score_table(worker, work, audited, table)
+        rows = _score_table(worker, work, audited, table)
         sampling = _noted(_sampling(work, audited))
         notes = shard_notes(worker.info, worker.seconds - before, **{_SAMPLING: sampling})
         run.write_table(layout.shard(folder, number), rows.replace_schema_metadata(notes))
