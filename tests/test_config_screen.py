@@ -86,7 +86,7 @@ def test_a_dump_loads_equal(load, tmp_path: Path) -> None:
         ("models: {teacher: ./t, baseline: [./a, ./b]}", "models.baseline: what several baselines memorize"),
         (
             "models: {teacher: ./t, baseline: ./b, students: [{name: soft, path: ./s}]}",
-            "models.students: are read for predictor.labels: student alone",
+            "models.students: are used only with predictor.labels: student",
         ),
         ("compute: {ray: auto}", "compute.ray: has no effect where no model is extracted"),
         ("compute: {workers: 2}", "compute.workers: has no effect where no model is extracted"),

@@ -265,7 +265,7 @@ def test_inheritance_is_told_beside_what_chance_gives(tmp_path: Path, ends: list
     text = Rendered(tmp_path, data).full.text.replace("'", "’")
     assert words in text
     assert (
-        "the student holds 31%; other baselines, which never met the teacher, hold 20% if each is cut at"
+        "the student holds 31%; other baselines, which never saw the teacher, hold 20% if each is cut at"
         in text
     )
     assert "Inherited beyond chance" in text

@@ -187,7 +187,7 @@ def test_the_key_figure_is_the_worst_attack_on_each_student() -> None:
     assert found.lead.value == percent(rate)
     assert found.lead.of == "student “hard” (hard KD), the worst of 2 students"
     assert found.lead.sentence == (
-        f"Student “hard” gives up {percent(rate)} of the examples to 1,000 samples of each with a "
+        f"Student “hard” reveals {percent(rate)} of the examples to 1,000 samples of each with a "
         "probability of 0.5 or more; greedy decoding gives 0.074% word for word."
     )
     (other,) = found.others

@@ -827,7 +827,7 @@ MODELS = [
     pytest.param(
         describe("hard/config.json", quantization_config={"quant_method": "aqlm"}),
         f"{HARD} is quantized (aqlm in its config.json)",
-        "name the model as it was before that",
+        "name the model before quantization",
         id="quantized by an unknown method",
     ),
     pytest.param(

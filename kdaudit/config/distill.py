@@ -115,7 +115,7 @@ class DistillConfig(Section):
         for row, student in enumerate(self.students):
             if re.search(r"(^|-)seed-\d+$", student.name, re.IGNORECASE):
                 raise MisfitError(
-                    f"{student.name!r} ends like the files of a seed",
+                    f"{student.name!r} ends in seed-N, as the files of a seed do",
                     fix="choose another name",
                     key=f"students.{row}.name",
                 )

@@ -68,7 +68,7 @@ class ExtractionBase(Section):
         if self.prefix_tokens == 0:
             raise MisfitError(
                 "0 is out of range",
-                fix="give more than 0: of plain text a model must be given something",
+                fix="give 1 or more: with plain text a model needs a prefix to continue",
                 key="extraction.prefix_tokens",
             )
         if self.min_suffix_tokens is not None:

@@ -105,7 +105,7 @@ def explained(path: str, engine: EngineKind) -> Iterator[None]:
             raise EngineError(f"{told}; finished work is kept: run again to resume") from None
         if _OUT_OF_MEMORY.search(str(error)):
             raise OutOfMemoryError(
-                f"{path}: does not fit the memory ({error}); free memory, use a machine with more"
+                f"{path}: does not fit in memory ({error}); free memory, use a machine with more"
                 + ("" if engine == "transformers" else ", or on GPUs set extraction.tensor_parallel")
             ) from None
         other = "" if engine == "transformers" else "; try --set extraction.engine=transformers"

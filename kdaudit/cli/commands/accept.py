@@ -26,11 +26,16 @@ _SHOWN = 20
 )
 @click.option("--class", "kind", metavar="CLASS", help="Leaks of this class only, such as easy_core.")
 @click.option(
-    "--min-duplicates", type=click.IntRange(1), metavar="N", help="Leaks with so many copies or more."
+    "--min-duplicates", type=click.IntRange(1), metavar="N", help="Leaks with at least N duplicates."
 )
 @click.option("--document", metavar="ID", help="Leaks of this document only.")
-@click.option("--reason", required=True, help="Why they are tolerated; do not quote them.")
-@click.option("--until", required=True, metavar="DATE", help="The last day on which they are, as 2027-06-30.")
+@click.option("--reason", required=True, help="Why the leaks are tolerated; do not quote them.")
+@click.option(
+    "--until",
+    required=True,
+    metavar="DATE",
+    help="The last day on which they are accepted, such as 2027-06-30.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -102,7 +107,9 @@ def _told(written: Written) -> str:
     if written.tagged:
         shown = ", ".join(map(str, written.tagged[:_SHOWN]))
         more = f" and {len(written.tagged) - _SHOWN:,} more" if len(written.tagged) > _SHOWN else ""
-        lines.append(f"look again: by their form these seem to hold personal data or secrets: {shown}{more}")
+        lines.append(
+            f"check these again: by their form they seem to hold personal data or secrets: {shown}{more}"
+        )
     lines.append(
         "run the audit again: only the last stages are repeated"
         if written.in_gate

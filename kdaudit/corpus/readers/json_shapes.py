@@ -161,5 +161,5 @@ def hint(text: str, error: json.JSONDecodeError, *, last: bool) -> str | None:
     if "\0" in text:
         return "it holds NUL bytes: the file is damaged, or is not text"
     if last and (not at.strip() or error.msg.startswith("Unterminated string")):
-        return "the file ends in its midst: it was cut short"
+        return "the file ends in the middle of a value: it was cut short"
     return None

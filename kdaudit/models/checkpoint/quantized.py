@@ -196,7 +196,7 @@ def _is_quantized_tensor(name: str, tensor: Tensor, tensors: Mapping[str, Tensor
 def _is_quantized(evidence: str, path: str, key: str, more: str = "") -> ModelError:
     return ModelError(
         f"{path} is quantized ({evidence}), which is not supported",
-        fix=f"name the model as it was before that, or save it after model.dequantize(){more}",
+        fix=f"name the model before quantization, or save it after model.dequantize(){more}",
         key=f"{key}.path",
     )
 

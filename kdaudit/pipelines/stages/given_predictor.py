@@ -45,7 +45,9 @@ def _notes(screening: ScreenWork, given: Predictor, origin: Origin) -> Iterator[
         yield predictor_note("settings_unused", text)
     if given.promise is not None:
         yield predictor_note("recall_guarantee", guarantee_elsewhere(given.promise, given.origin))
-    text = "The risk predictor was not tried on this corpus: AUC, recall and precision are not known here."
+    text = (
+        "The risk predictor was not evaluated on this corpus: AUC, recall and precision are not known here."
+    )
     yield predictor_note("predictor_untried", text)
     text = (
         "What other recalls would flag is not known: a given predictor.json holds one threshold, and not "
