@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from report_page import Page, Rendered, number, shingles  # noqa: F401 - tests of other pages read them here
+from report_page import Page, Rendered, require_accessible
 from sample_results import (
     bare_dict,
     leak_row,
@@ -122,22 +121,7 @@ def test_inconclusive_verdict_names_interval_and_limit(tmp_path: Path) -> None:
 
 def test_pages_are_accessible(rendered: Rendered) -> None:
     for page in (rendered.full, rendered.public):
-        levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in pairwise(levels))
-        assert all(page.captions)
-        assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
-        for tag, attrs in page.tags:
-            if tag == "svg" and "class" in attrs:
-                assert attrs.get("role") == "img" or attrs.get("aria-hidden") == "true"
-            if "scroll" in (attrs.get("class") or "").split():
-                assert attrs["tabindex"] == "0"
-                assert attrs["aria-label"]
-        ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
-        assert len(ids) == len(set(ids))
-        targets = {(attrs.get("href") or "#main")[1:] for _, attrs in page.tags}
-        assert targets <= set(ids)
+        require_accessible(page)
 
 
 def test_near_miss_is_marked_where_it_leaves_the_text(tmp_path: Path) -> None:
