@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from kdaudit.config.paths import check_paths, references
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.config.yaml.loading import dump_config, kind_of, load_screen, screen_schema
+from kdaudit.config.yaml.loading import config_kind_of, dump_config, load_screen, screen_schema
 from kdaudit.errors import ConfigError
 
 SAMPLES = Path(__file__).parent.parent / "sample_configs"
@@ -115,12 +115,12 @@ def test_the_schema_takes_what_loads() -> None:
 
 
 def test_the_kind_of_a_file_is_told_from_its_keys(tmp_path: Path) -> None:
-    found = {path.name: kind_of(path) for path in SAMPLES.glob("*.yaml")}
+    found = {path.name: config_kind_of(path) for path in SAMPLES.glob("*.yaml")}
     assert found["screen.yaml"] == "screen"
     assert {kind for name, kind in found.items() if name.startswith("audit")} == {"audit"}
     assert found["distill.yaml"] == "distill"
     (tmp_path / "corpus.yaml").write_text(GOOD + "drop: window\n")
-    assert kind_of(tmp_path / "corpus.yaml") == "screen"
+    assert config_kind_of(tmp_path / "corpus.yaml") == "screen"
     contents = {
         GOOD: "screen",  # an audit names students
         GOOD + "max_flagged: 0.5\n": "screen",
@@ -135,4 +135,4 @@ def test_the_kind_of_a_file_is_told_from_its_keys(tmp_path: Path) -> None:
     for text, kind in contents.items():
         for name in ("screen-of-audits.yaml", "audit.yaml", "distill-SCREEN.yaml"):
             (tmp_path / name).write_text(text)
-            assert kind_of(tmp_path / name) == kind, (name, text)
+            assert config_kind_of(tmp_path / name) == kind, (name, text)

@@ -35,7 +35,7 @@ from kdaudit.inference.agreement import (
     Probe,
     Rounding,
     ask,
-    compare,
+    compare_outputs,
     rounding_of,
     share_of_ties,
 )
@@ -125,7 +125,7 @@ def _compare(said: Continuations, matched: list[int], rounding: Rounding = _EXAC
     asked = ask(said, seed=3)
     own = np.array(matched, dtype=np.int16)
     controls = np.minimum(own[asked.windows[len(own) :]], asked.ends[len(own) :])
-    return compare(said, asked, np.concatenate([own, controls]).astype(np.int16), rounding)
+    return compare_outputs(said, asked, np.concatenate([own, controls]).astype(np.int16), rounding)
 
 
 def test_an_engine_that_matches_all_agrees() -> None:
@@ -176,7 +176,7 @@ def test_an_engine_that_counts_a_wrong_token_as_right_is_refused() -> None:
     for row in range(4, 8):
         wrong = np.flatnonzero(asked.targets[row] != said.tokens[asked.windows[row]])
         assert wrong.tolist() == [asked.ends[row]]
-    everything = compare(said, asked, np.full(8, 6, np.int16), _EXACT)
+    everything = compare_outputs(said, asked, np.full(8, 6, np.int16), _EXACT)
     assert len(everything.departures) == 4
     assert not everything.holds
 

@@ -108,7 +108,7 @@ class _Contrast(NamedTuple):
     mcnemar_p: float | None = None
 
 
-def compare(name: str, student: Flags, family: Family) -> Noted[ComparisonResult]:
+def compare_student(name: str, student: Flags, family: Family) -> Noted[ComparisonResult]:
     """Compare the student `name` with its teacher and the baselines.
 
     Rates are shares of all examples. Without baselines every figure is None. Against several, ratio and

@@ -29,15 +29,14 @@ from kdaudit.distillation.folders import (
     TrainingRecord,
     fingerprint,
     new_folder,
-    read_record,
+    read_training_record,
     save_model,
     what_changed,
 )
 from kdaudit.distillation.lora import with_lora
 from kdaudit.distillation.members import members
 from kdaudit.distillation.opening import Lab, open_lab
-from kdaudit.distillation.outcome import Finished, write_record
-from kdaudit.distillation.outcome import read_record as read_outcome
+from kdaudit.distillation.outcome import FinishedModel, read_distill_record, write_record
 from kdaudit.distillation.plans import Plan, plan_member, plan_teacher, recipe_of
 from kdaudit.distillation.processes import ALONE, Processes
 from kdaudit.distillation.training import Progress, Recipe, Training
@@ -113,18 +112,20 @@ def _distill(lab: Lab) -> DistillRecord:
         if lab.processes.first:
             write_audit_file(lab.config, lab.out, seed, lab.teacher)
     finished = [teacher, *(done[member.folder] for member in family)]
-    return lab.processes.first_then_all(lambda: write_record(lab, finished), lambda: read_outcome(lab.out))
+    return lab.processes.first_then_all(
+        lambda: write_record(lab, finished), lambda: read_distill_record(lab.out)
+    )
 
 
-def _teacher(lab: Lab) -> Finished:
+def _teacher(lab: Lab) -> FinishedModel:
     """Train the teacher, unless it is taken as it is."""
     learner = lab.config.teacher
     if isinstance(learner, ModelConfig):
-        return Finished("teacher", "teacher", lab.teacher, None)
+        return FinishedModel("teacher", "teacher", lab.teacher, None)
     return _train(lab, plan_teacher(lab, learner))
 
 
-def _train(lab: Lab, plan: Plan) -> Finished:
+def _train(lab: Lab, plan: Plan) -> FinishedModel:
     """Train a model, unless its folder holds one that was trained from the same inputs."""
     depends = {
         "base": plan.base.fingerprint,
@@ -135,12 +136,12 @@ def _train(lab: Lab, plan: Plan) -> Finished:
         "bos": lab.bos,
     }
     record = lab.processes.first_then_all(
-        lambda: _kept(plan.folder, depends), lambda: read_record(plan.folder)
+        lambda: _kept(plan.folder, depends), lambda: read_training_record(plan.folder)
     )
     if record is None:
         record = _trained(lab, plan, depends)
         clear_device_cache(garbage_collection=True)  # what is measured or written next needs the memory
-    return Finished(plan.name, plan.method, plan.folder, record)
+    return FinishedModel(plan.name, plan.method, plan.folder, record)
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _values(recipe: Recipe) -> dict[str, Any]:
 
 def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
     """The record of a model that need not be trained again; None if there is no model."""
-    there = read_record(folder)
+    there = read_training_record(folder)
     if there is None and folder.exists():
         raise RunStateError(
             f"{folder}: exists and was not trained here",

@@ -32,7 +32,7 @@ _ROWS = 4096
 """Windows of the holdout that are read together."""
 
 
-class Finished(NamedTuple):
+class FinishedModel(NamedTuple):
     """A finished model in its folder."""
 
     name: str
@@ -42,7 +42,7 @@ class Finished(NamedTuple):
     """None for a teacher that was not trained here."""
 
 
-def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
+def write_record(lab: Lab, finished: Sequence[FinishedModel]) -> DistillRecord:
     """Measure every model, and write the cards of those that were trained, and distill.json.
 
     A measurement of an earlier call, of the same weights on the same holdout, is not repeated.
@@ -79,7 +79,7 @@ def _card_is_new(path: Path, record: TrainingRecord) -> bool:
         return not path.exists()
 
 
-def read_record(out: Path) -> DistillRecord:
+def read_distill_record(out: Path) -> DistillRecord:
     """The distill.json that `write_record` wrote."""
     return DistillRecord.model_validate_json(read_bounded(out / layout.DISTILL_RECORD, _MOST_BYTES))
 
@@ -92,12 +92,12 @@ def resolved(folder: Path, key: str) -> ResolvedModel:
 def _measured_before(out: Path) -> dict[str, float]:
     """Perplexities of an earlier distill.json by `TrainedModel.measured`."""
     try:
-        return {one.measured: one.holdout_perplexity for one in read_record(out).models}
+        return {one.measured: one.holdout_perplexity for one in read_distill_record(out).models}
     except (OSError, ValidationError):
         return {}
 
 
-def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
+def _measured(lab: Lab, one: FinishedModel, known: dict[str, float]) -> TrainedModel:
     record, folder = one.record, one.folder
     lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
     model = resolved(folder, one.name)
@@ -122,7 +122,7 @@ def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
     )
 
 
-def _about(lab: Lab, one: Finished, perplexity: float) -> About:
+def _about(lab: Lab, one: FinishedModel, perplexity: float) -> About:
     base = lab.bases["teacher.base" if one.method == "teacher" else "student.base"].model
     return About(
         name=one.name,
@@ -133,7 +133,7 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
     )
 
 
-def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
+def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
     """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
     ledger = Ledger(seed=0, limit=None)
     for row, window in enumerate(lab.holdout):
@@ -171,6 +171,6 @@ def _example_tokens(lab: Lab) -> int:
     return extraction.prefix_tokens + extraction.suffix_tokens
 
 
-def _dtype(lab: Lab, one: Finished) -> str:
+def _dtype(lab: Lab, one: FinishedModel) -> str:
     given = lab.teacher_dtype if one.method == "teacher" else None
     return given or lab.config.extraction.dtype

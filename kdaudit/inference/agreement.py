@@ -185,7 +185,9 @@ def ask(said: Continuations, seed: int) -> Asked:
     )
 
 
-def compare(said: Continuations, asked: Asked, matched: NDArray[np.int16], rounding: Rounding) -> Agreement:
+def compare_outputs(
+    said: Continuations, asked: Asked, matched: NDArray[np.int16], rounding: Rounding
+) -> Agreement:
     """Judge what an engine matched.
 
     Args:

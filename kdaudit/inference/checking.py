@@ -25,7 +25,7 @@ from kdaudit.inference.agreement import (
     Departure,
     Rounding,
     ask,
-    compare,
+    compare_outputs,
     rounding_of,
 )
 from kdaudit.inference.base import EngineInfo, Masking
@@ -127,7 +127,7 @@ def check_engine(model: Model, said: Said, asking: Asking, names: NDArray[np.int
     """
     asked = ask(said.continuations, seed)
     matched = asking.match(said.prompts.take(asked.windows), asked.targets)
-    found = compare(said.continuations, asked, matched, said.rounding)
+    found = compare_outputs(said.continuations, asked, matched, said.rounding)
     if not found.holds:
         raise DisagreementError(_explained(model, said, asking, found, names))
     return found

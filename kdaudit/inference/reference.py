@@ -61,7 +61,7 @@ class Reference:
         self.dtype: str = self._worker.ready["dtype"]
         """The dtype that the engine runs the model in."""
 
-    def continue_greedily(self, prompts: Ragged, tokens: int | Lengths, masking: Masking) -> Written:
+    def continue_greedily(self, prompts: Ragged, tokens: int | Lengths, masking: Masking) -> ReferenceOutput:
         """See `ReferenceService.continue_greedily`."""
         lengths = lengths_of(tokens, len(prompts))
         with explained(self._folder, "transformers"):
@@ -69,7 +69,7 @@ class Reference:
                 "continue_greedily", prompts.values, prompts.offsets, lengths, masking=masking
             )
         arrays = answer.arrays
-        return Written(Continuations(*arrays[:4]), Probe(*arrays[4:]))
+        return ReferenceOutput(Continuations(*arrays[:4]), Probe(*arrays[4:]))
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,7 @@ class Reference:
         self._worker.close()
 
 
-class Written(NamedTuple):
+class ReferenceOutput(NamedTuple):
     """What the reference wrote, and what rounding does to some of it."""
 
     continuations: Continuations

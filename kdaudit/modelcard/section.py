@@ -46,7 +46,7 @@ def card_text(results: PublicResults) -> str:
     return _render(results, None, key_figures(results))
 
 
-def write_card(run_dir: Path) -> None:
+def write_run_card(run_dir: Path) -> None:
     """Write a run's card.md, from its results.json alone.
 
     Raises:

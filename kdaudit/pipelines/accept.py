@@ -40,7 +40,7 @@ _QUOTED = 25
 """Characters of a leak from which a reason that holds them quotes it."""
 
 
-class Wanted(NamedTuple):
+class LeakFilter(NamedTuple):
     """Which leaks to accept: those that meet all that is asked."""
 
     examples: frozenset[int] = frozenset()
@@ -50,14 +50,14 @@ class Wanted(NamedTuple):
     document: str | None = None
 
 
-class Words(NamedTuple):
+class EntryWords(NamedTuple):
     """What every new entry says."""
 
     reason: str
     until: str
 
 
-class Written(NamedTuple):
+class AcceptResult(NamedTuple):
     """What was written."""
 
     file: Path
@@ -72,7 +72,7 @@ class Written(NamedTuple):
     """Whether the run's own gate names the file."""
 
 
-def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None) -> Written:
+def accept(run_dir: Path, wanted: LeakFilter, words: EntryWords, out: Path | None = None) -> AcceptResult:
     """Write entries for leaks of a run.
 
     Args:
@@ -101,7 +101,7 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
         entries = [model.model_copy(update={"example": hashed}) for hashed in hashes]
         _write(file, with_entries(file, entries))
     renewed = len(before & hashes.keys())
-    return Written(
+    return AcceptResult(
         file,
         layout.accepted_key(file),
         new_key,
@@ -112,8 +112,8 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
     )
 
 
-def _chosen(run_dir: Path, results: AuditResults, wanted: Wanted) -> list[LeakWithSpan]:
-    if wanted == Wanted():
+def _chosen(run_dir: Path, results: AuditResults, wanted: LeakFilter) -> list[LeakWithSpan]:
+    if wanted == LeakFilter():
         raise UsageError(
             "no leak is named",
             fix="name leaks with --leak N, or choose some with --class, --min-duplicates or --document",
@@ -139,7 +139,7 @@ def _chosen(run_dir: Path, results: AuditResults, wanted: Wanted) -> list[LeakWi
     return found
 
 
-def _is_wanted(leak: Leak, wanted: Wanted) -> bool:
+def _is_wanted(leak: Leak, wanted: LeakFilter) -> bool:
     return (
         (not wanted.examples or leak.example_id in wanted.examples)
         and (wanted.kind is None or wanted.kind in leak.classes.values())
@@ -148,7 +148,7 @@ def _is_wanted(leak: Leak, wanted: Wanted) -> bool:
     )
 
 
-def _entry(words: Words, texts: Iterable[LeakSpan]) -> AcceptedLeak:
+def _entry(words: EntryWords, texts: Iterable[LeakSpan]) -> AcceptedLeak:
     """An entry with these words; refuse words that a file for others must not hold, or a day that is over."""
     reason: str = _of_option("--reason", checked_reason, words.reason)
     until: date = _of_option("--until", day_of, words.until)

@@ -26,7 +26,7 @@ from kdaudit.errors import RunStateError
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.screen import run_screen
 from kdaudit.reporting.render import read_results
-from kdaudit.reporting.screening import read_record
+from kdaudit.reporting.screening import read_screen_record
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
 from kdaudit.runs.verify import check_files
@@ -231,7 +231,7 @@ class Screening(_Folder):
     @cached_property
     def record(self) -> ScreenRecord:
         """The contents of screen.json."""
-        return read_record(self.path)
+        return read_screen_record(self.path)
 
     @property
     def report(self) -> Path:

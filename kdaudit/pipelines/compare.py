@@ -34,7 +34,7 @@ from kdaudit.analysis.joined import (
 from kdaudit.analysis.leaks import PLACES, leak_batches, read_leaks
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
-from kdaudit.pipelines.stages.differences import differences, tokenizer_of
+from kdaudit.pipelines.stages.differences import differences, tokenizer_fingerprint_of
 from kdaudit.reporting.compared import render_compared
 from kdaudit.reporting.render import read_results
 from kdaudit.runs import layout
@@ -143,7 +143,7 @@ def _cuts(old: Side, new: Side) -> Mapping[str, tuple[object, object]]:
             "prefix": f"{side.results.extraction.prefix_tokens} tokens",
             "suffix": f"{side.results.extraction.suffix_tokens} tokens",
             "kind of text": "plain text" if side.results.corpus.answers is None else "prompts and answers",
-            "tokenizer": tokenizer_of(side.path),
+            "tokenizer": tokenizer_fingerprint_of(side.path),
         }
         for side in (old, new)
     )

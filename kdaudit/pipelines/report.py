@@ -15,7 +15,7 @@ from kdaudit.analysis.leaks import PLACES, leak_batches
 from kdaudit.config.audit import AuditConfig, ReportConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
-from kdaudit.modelcard.section import write_card
+from kdaudit.modelcard.section import write_run_card
 from kdaudit.reporting.render import read_results, render_annex, render_pages
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
@@ -31,7 +31,7 @@ def render_reports(folder: Path, config: ReportConfig, *, annex: bool = False) -
 
     """
     render_pages(folder, config)
-    write_card(folder)
+    write_run_card(folder)
     if annex:
         render_annex(folder, config)
 

@@ -25,7 +25,7 @@ from kdaudit.pipelines.stages.risks import write_risks
 from kdaudit.pipelines.stages.screen_record import record_of
 from kdaudit.pipelines.stages.screened import ScreenWork, flagged_of, labels_of, predictor_of
 from kdaudit.pipelines.stages.tradeoff import levels_of
-from kdaudit.reporting.screening import read_record, render_screen
+from kdaudit.reporting.screening import read_screen_record, render_screen
 from kdaudit.risk import Predictor, load_predictor
 from kdaudit.runs import Progress, layout
 from kdaudit.schemas.corpus import CorpusResult
@@ -174,4 +174,4 @@ def _write_record(screening: ScreenWork, corpus: CorpusResult) -> ScreenRecord:
             run.write_text(layout.SCREEN, record.model_dump_json(indent=1) + "\n")
             with run.rewriting(*layout.SCREEN_PAGES):
                 render_screen(run.folder, config.max_examples)
-    return read_record(run.folder)
+    return read_screen_record(run.folder)

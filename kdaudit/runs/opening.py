@@ -46,7 +46,7 @@ def check_folder(folder: Path) -> None:
             lock.withdraw()
 
 
-def open_run(
+def open_run_folder(
     folder: Path, name: str, inputs: Mapping[str, str] | None, *, fresh: bool, shard_rows: int
 ) -> Opened:
     """Go on with an earlier run, or begin one.

@@ -13,7 +13,7 @@ from kdaudit.cli.printing import one_line, say
 from kdaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdaudit.pipelines.accept import Written
+    from kdaudit.pipelines.accept import AcceptResult
     from kdaudit.schemas.result import LeakClass
 
 _SHOWN = 20
@@ -89,7 +89,7 @@ def _class(kind: str) -> LeakClass:
     return cast("LeakClass", kind)
 
 
-def _document(written: Written) -> dict[str, object]:
+def _document(written: AcceptResult) -> dict[str, object]:
     return {
         **written._asdict(),
         "file": str(written.file),
@@ -97,7 +97,7 @@ def _document(written: Written) -> dict[str, object]:
     }
 
 
-def _told(written: Written) -> str:
+def _told(written: AcceptResult) -> str:
     lines = [f"{one_line(str(written.file))}: {written.added:,} added, {written.renewed:,} renewed"]
     if written.new_key:
         lines.append(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Sampling, Scores, Tokens
-from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
+from kdaudit.inference.scoring.batches import Packed, PaddedBatch, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
@@ -33,7 +33,7 @@ class EntropyScores(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    batch: Batch
+    batch: PaddedBatch
     nll: Floats
     """(rows, positions)"""
     entropy: Floats
@@ -123,7 +123,7 @@ class FeatureService:
                 scored = self._score(batch, bos, softmax, room)
             yield scored
 
-    def _score(self, batch: Batch, bos: int | None, softmax: Softmax, room: int) -> _Scored:
+    def _score(self, batch: PaddedBatch, bos: int | None, softmax: Softmax, room: int) -> _Scored:
         import torch
 
         scored = _Scored(batch, np.zeros(batch.inputs.shape), np.zeros(batch.inputs.shape))

@@ -44,7 +44,7 @@ _SHARDS = 4
 """Shards that the prefixes come from: a corpus may have more than should be read for a few dozen."""
 
 
-class Checked(Result):
+class CheckOutcome(Result):
     """The contents of engine_check/MODEL.json."""
 
     check: EngineCheck | None
@@ -55,7 +55,7 @@ class Checked(Result):
     """Why there could be none, or why it shows little."""
 
 
-def engine_notes(checked: Mapping[str, Checked]) -> list[Note]:
+def engine_notes(checked: Mapping[str, CheckOutcome]) -> list[Note]:
     """A note for each model, by its name, whose engine was not checked, or whose check shows little."""
     return [
         Note(
@@ -77,10 +77,10 @@ def write_reference(work: Work, audited: AuditedModel) -> None:
         return
     run, stamps = work.run, work.stamps(audited)
     depends = {"transformers": version("transformers"), "windows": WINDOWS, "files": stamps}
-    if run.done(_stage(audited), depends) and any(map(run.has, check_files(audited))):
+    if run.done(_stage(audited), depends) and any(map(run.has, engine_check_files(audited))):
         return
     with run.stage(_stage(audited), depends):
-        run.discard(*check_files(audited))
+        run.discard(*engine_check_files(audited))
         work.progress(f"{audited.name}: engine check, the reference writes", 0, 0)
         sample = _sample(work, audited)
 
@@ -98,7 +98,7 @@ def write_reference(work: Work, audited: AuditedModel) -> None:
                 f"transformers: {reason(error)}"
             )
             work.warn(note)
-            _write_outcome(work, audited, Checked(check=None, engine=(), note=note))
+            _write_outcome(work, audited, CheckOutcome(check=None, engine=(), note=note))
 
 
 def check_remote(work: Work, audited: AuditedModel, engine: LoadedModel) -> None:
@@ -135,7 +135,7 @@ def check_loaded(work: Work, audited: AuditedModel, asking: Asking) -> None:
     note = _weakness(audited, share_of_ties(said.continuations, said.rounding))
     if note is not None:
         work.warn(note)
-    _write_outcome(work, audited, Checked(check=check, engine=tuple(asking.info), note=note))
+    _write_outcome(work, audited, CheckOutcome(check=check, engine=tuple(asking.info), note=note))
 
 
 def _weakness(audited: AuditedModel, ties: float) -> str | None:
@@ -149,11 +149,11 @@ def _weakness(audited: AuditedModel, ties: float) -> str | None:
     )
 
 
-def read_checked(work: Work, audited: AuditedModel) -> Checked:
+def read_checked(work: Work, audited: AuditedModel) -> CheckOutcome:
     """What came of a model's check."""
     if not work.run.has(layout.engine_check(audited.name)):
-        return Checked(check=None, engine=(), note=None)
-    return work.run.read_json(layout.engine_check(audited.name), Checked)
+        return CheckOutcome(check=None, engine=(), note=None)
+    return work.run.read_json(layout.engine_check(audited.name), CheckOutcome)
 
 
 def _sample(work: Work, audited: AuditedModel) -> Batch:
@@ -204,11 +204,11 @@ def _model(work: Work, audited: AuditedModel) -> Model:
     return Model(audited.name, *files, audited.model.parameters)
 
 
-def _write_outcome(work: Work, audited: AuditedModel, checked: Checked) -> None:
+def _write_outcome(work: Work, audited: AuditedModel, checked: CheckOutcome) -> None:
     work.run.write_text(layout.engine_check(audited.name), checked.model_dump_json(indent=1) + "\n")
 
 
-def check_files(audited: AuditedModel) -> list[str]:
+def engine_check_files(audited: AuditedModel) -> list[str]:
     """What a model's check is kept in; where it is discarded, the check is made again."""
     return [layout.reference(audited.name), layout.engine_check(audited.name)]
 

@@ -31,7 +31,7 @@ from kdaudit.pipelines.stages.attacked import (
     settings_of,
     write_attacks,
 )
-from kdaudit.pipelines.stages.engine_check import check_files, check_remote, write_reference
+from kdaudit.pipelines.stages.engine_check import check_remote, engine_check_files, write_reference
 from kdaudit.pipelines.stages.engine_options import engine_options
 from kdaudit.pipelines.stages.estimate import estimating
 from kdaudit.pipelines.stages.examples import longest_sequence
@@ -140,7 +140,7 @@ class Extracting:
 
     def _written(self, audited: AuditedModel, attacks: Sequence[Attack]) -> list[str]:
         shards = self._shards(attacks, audited)
-        return [*shards, layout.continuations(audited.name), *check_files(audited)]
+        return [*shards, layout.continuations(audited.name), *engine_check_files(audited)]
 
     def _shards(self, attacks: Sequence[Attack], audited: AuditedModel) -> list[str]:
         """What attacks on a model wrote, of the corpus and of the texts beside it."""

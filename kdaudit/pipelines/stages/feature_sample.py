@@ -38,7 +38,7 @@ _OTHERS_A_POSITIVE, _LEAST_OTHERS = 100, 4000
 change neither its AUC nor its calibration, also where both kinds are nearly separable."""
 
 
-class Scored(NamedTuple):
+class ScoredExamples(NamedTuple):
     """Examples that a predictor is fitted on; arrays are (examples,), by ascending id."""
 
     ids: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Scored(NamedTuple):
         return {} if self.weights is None else {"sample": _digest(self.ids), "weights": _digest(self.weights)}
 
 
-class Wanted(NamedTuple):
+class WantedFeatures(NamedTuple):
     """Examples that features are taken of; arrays are (examples,), by ascending id."""
 
     ids: NDArray[np.int64]
@@ -116,23 +116,23 @@ def _pair(work: Work) -> list[AuditedModel]:
     return [one for one in (work.models.teacher, *work.models.baselines[:1]) if one is not None]
 
 
-def scored_examples(work: Work) -> Scored:
+def scored_examples(work: Work) -> ScoredExamples:
     """Examples that stand for the corpus: what a predictor is fitted on."""
     total, found = work.total_examples(), _read_sample(work)
     if found is None:
-        return Scored(np.arange(total), None)
+        return ScoredExamples(np.arange(total), None)
     ids, weights, _ = found
     ids, weights = ids[weights > 0], weights[weights > 0]
-    return Scored(ids, None if len(ids) == total else weights)
+    return ScoredExamples(ids, None if len(ids) == total else weights)
 
 
-def wanted_features(work: Work) -> Wanted:
+def wanted_features(work: Work) -> WantedFeatures:
     """The examples that features are taken of: those that are scored, and those whose entropy is shown."""
     total, found = work.total_examples(), _read_sample(work)
     if found is None:
-        return Wanted(np.arange(total), np.ones(total, np.bool_), is_corpus=True)
+        return WantedFeatures(np.arange(total), np.ones(total, np.bool_), is_corpus=True)
     ids, _, whole = found
-    return Wanted(ids, whole, is_corpus=len(ids) == total)
+    return WantedFeatures(ids, whole, is_corpus=len(ids) == total)
 
 
 def _read_sample(work: Work) -> tuple[NDArray[Any], ...] | None:
@@ -143,7 +143,7 @@ def _read_sample(work: Work) -> tuple[NDArray[Any], ...] | None:
     return tuple(column.to_numpy() for column in table.columns)
 
 
-class Group(NamedTuple):
+class FeatureGroup(NamedTuple):
     """Examples that are scored together."""
 
     name: str
@@ -151,37 +151,37 @@ class Group(NamedTuple):
     examples: pa.Table
     """Rows of `EXAMPLES_SCHEMA`."""
     whole: NDArray[np.bool_]
-    """As in `Wanted`; also true where nothing follows the suffix."""
+    """As in `WantedFeatures`; also true where nothing follows the suffix."""
 
 
-class Groups(NamedTuple):
+class DueGroups(NamedTuple):
     """What is not scored yet."""
 
     total: int
-    each: Iterator[Group]
+    each: Iterator[FeatureGroup]
 
 
-def due_groups(work: Work, wanted: Wanted) -> Groups:
+def due_groups(work: Work, wanted: WantedFeatures) -> DueGroups:
     """Examples that have no features yet, or not of as much of their window as is wanted."""
     if wanted.is_corpus:
         shards = _due_shards(work.run, wanted)
         beside = ((layout.beside(one, layout.FEATURES), work.run.read_table(one)) for one in shards)
-        return Groups(len(shards), (_group(work, wanted, *one) for one in beside))
+        return DueGroups(len(shards), (_group(work, wanted, *one) for one in beside))
     due, rows = _due_ids(work.run, wanted), work.run.shard_rows
     tables = regrouped(read_examples(work.run, layout.EXAMPLES, due), rows)
     numbered = enumerate(tables, next_shard(work.run, layout.FEATURES))
     named = ((layout.shard(layout.FEATURES, number), table) for number, table in numbered)
-    return Groups(-(-len(due) // rows), (_group(work, wanted, *one) for one in named))
+    return DueGroups(-(-len(due) // rows), (_group(work, wanted, *one) for one in named))
 
 
-def _group(work: Work, wanted: Wanted, name: str, examples: pa.Table) -> Group:
+def _group(work: Work, wanted: WantedFeatures, name: str, examples: pa.Table) -> FeatureGroup:
     prompts, targets = cuts_of(examples, work.split)
     places = np.searchsorted(wanted.ids, examples["example_id"].to_numpy())
     nothing_more = windows_of(examples).lengths == prompts + targets
-    return Group(name, examples, wanted.whole[places] | nothing_more)
+    return FeatureGroup(name, examples, wanted.whole[places] | nothing_more)
 
 
-def _due_shards(run: RunStore, wanted: Wanted) -> list[str]:
+def _due_shards(run: RunStore, wanted: WantedFeatures) -> list[str]:
     """Shards of the examples whose features are not beside them; what stands there instead is discarded."""
     shards = run.shards(layout.EXAMPLES)
     due = [shard for shard in shards if not _is_beside(run, shard, wanted)]
@@ -190,7 +190,7 @@ def _due_shards(run: RunStore, wanted: Wanted) -> list[str]:
     return due
 
 
-def _is_beside(run: RunStore, shard: str, wanted: Wanted) -> bool:
+def _is_beside(run: RunStore, shard: str, wanted: WantedFeatures) -> bool:
     name = layout.beside(shard, layout.FEATURES)
     if not run.has(name):
         return False
@@ -199,7 +199,7 @@ def _is_beside(run: RunStore, shard: str, wanted: Wanted) -> bool:
     return np.array_equal(ids, of_shard) and bool(entire[wanted.whole[ids]].all())
 
 
-def _due_ids(run: RunStore, wanted: Wanted) -> NDArray[np.int64]:
+def _due_ids(run: RunStore, wanted: WantedFeatures) -> NDArray[np.int64]:
     """Ids of what is wanted and not there, ascending."""
     missing = np.ones(len(wanted.ids), np.bool_)
     for name in run.shards(layout.FEATURES):

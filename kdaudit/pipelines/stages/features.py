@@ -23,7 +23,13 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
-from kdaudit.pipelines.stages.feature_sample import Group, Groups, Wanted, due_groups, wanted_features
+from kdaudit.pipelines.stages.feature_sample import (
+    DueGroups,
+    FeatureGroup,
+    WantedFeatures,
+    due_groups,
+    wanted_features,
+)
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_for
 from kdaudit.pipelines.stages.shard_notes import engine_of, shard_notes
 from kdaudit.pipelines.stages.work import Work
@@ -73,7 +79,7 @@ def features_done(work: Work) -> bool:
     return there and work.run.done(layout.FEATURES, _depends(wanted_features(work)))
 
 
-def _depends(wanted: Wanted) -> list[Any]:
+def _depends(wanted: WantedFeatures) -> list[Any]:
     return _COLUMNS if wanted.depends is None else [*_COLUMNS, wanted.depends]
 
 
@@ -99,14 +105,14 @@ def role_in_features(work: Work, audited: AuditedModel) -> str | None:
     return next((role for role, one in pair._asdict().items() if one is audited), None)
 
 
-def _write_due(work: Work, pair: ScoredPair, wanted: Wanted, measures: bool, retries: int) -> None:
+def _write_due(work: Work, pair: ScoredPair, wanted: WantedFeatures, measures: bool, retries: int) -> None:
     groups = due_groups(work, wanted)
     if groups.total:
         write = _write_apart if scored_apart(work) else partial(_write_together, measures=measures)
         write(work, pair, groups, retries=retries)
 
 
-def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: bool, retries: int) -> None:
+def _write_together(work: Work, pair: ScoredPair, groups: DueGroups, *, measures: bool, retries: int) -> None:
     """Score examples with both models, each window once."""
     teacher, baseline = pair
     suffix_copies = _suffix_copies(work.run)
@@ -130,7 +136,7 @@ def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: b
             _write(work, group, scores._asdict(), suffix_copies, worker.info, worker.seconds - before)
 
 
-def _with_progress(work: Work, groups: Groups) -> Iterator[Group]:
+def _with_progress(work: Work, groups: DueGroups) -> Iterator[FeatureGroup]:
     for done, group in enumerate(groups.each):
         work.progress("features", done, groups.total)
         yield group
@@ -157,7 +163,7 @@ def scored_apart(work: Work) -> bool:
     return pair is not None and any(is_by_text(work, audited) for audited in pair)
 
 
-def _write_apart(work: Work, pair: ScoredPair, groups: Groups, *, retries: int) -> None:
+def _write_apart(work: Work, pair: ScoredPair, groups: DueGroups, *, retries: int) -> None:
     """Score examples with teacher and baseline by themselves, each on its own tokens of the same text."""
     suffix_copies = _suffix_copies(work.run)
     with ExitStack() as stack:
@@ -176,7 +182,7 @@ def _write_apart(work: Work, pair: ScoredPair, groups: Groups, *, retries: int) 
             _write(work, group, scores, suffix_copies, workers["teacher"].info, seconds)
 
 
-def _solo(work: Work, audited: AuditedModel, worker: FeatureWorker, group: Group) -> SoloScores:
+def _solo(work: Work, audited: AuditedModel, worker: FeatureWorker, group: FeatureGroup) -> SoloScores:
     bos, vocabulary = work.split_of(audited).bos, work.models.vocabulary_of(audited)
     cut = examples_for(work, audited, group.examples)
     prompts, targets = cut.prompts.lengths - (bos is not None), cut.targets.lengths
@@ -187,7 +193,7 @@ def _solo(work: Work, audited: AuditedModel, worker: FeatureWorker, group: Group
 
 def _write(
     work: Work,
-    group: Group,
+    group: FeatureGroup,
     scores: Mapping[str, NDArray[Any]],
     suffix_copies: NDArray[np.int64],
     info: EngineInfo,
@@ -203,7 +209,9 @@ def _suffix_copies(run: RunStore) -> NDArray[np.int64]:
     return counts
 
 
-def _table(group: Group, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]) -> pa.Table:
+def _table(
+    group: FeatureGroup, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]
+) -> pa.Table:
     """A shard of features; null where the scores lack a column, or the window was not read to its end."""
     examples = group.examples
     ids = examples["example_id"].to_numpy()

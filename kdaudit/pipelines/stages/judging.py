@@ -12,7 +12,7 @@ import numpy as np
 
 from kdaudit.analysis.accepted import acceptance
 from kdaudit.analysis.gate import Others, judge
-from kdaudit.analysis.inheritance import compare
+from kdaudit.analysis.inheritance import compare_student
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.attacks import NearVerbatim
 from kdaudit.config.gate import GateConfig
@@ -66,7 +66,7 @@ def judged(
         if accepted.any():
             left = memorized & ~accepted
             own_models[student] = _without(measurements, models[student], left)
-            own_comparisons[student] = compare(student, left, measurements.family).figures
+            own_comparisons[student] = compare_student(student, left, measurements.family).figures
             nearly = _near_without(measurements, nearly, student, accepted)
             drawn = _sampled_without(measurements, student, accepted)
         others[student] = Others(

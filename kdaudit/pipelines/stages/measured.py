@@ -22,7 +22,7 @@ from kdaudit.inference.agreement import within_rounding
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, is_done, read_attack
 from kdaudit.pipelines.stages.canary_results import measured_canaries
-from kdaudit.pipelines.stages.engine_check import Checked, read_checked
+from kdaudit.pipelines.stages.engine_check import CheckOutcome, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
 from kdaudit.pipelines.stages.feature_sample import scored_examples
 from kdaudit.pipelines.stages.features import read_features, role_in_features
@@ -67,7 +67,7 @@ class Measured(NamedTuple):
     """On the text that the teacher wrote, where it is named."""
     likelihood: Likelihood | None
     """Of the holdout."""
-    checked: Checked
+    checked: CheckOutcome
     below_rounding: NDArray[np.float64] | None
     """For how many examples like this one rounding may decide whether it memorizes them: float64 (examples,),
     the example's weight, or 0; None if unknown."""
@@ -210,7 +210,7 @@ def _beside_corpus(work: Work, audited: AuditedModel, text: str) -> Attacked | N
     return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, audited)))
 
 
-def _below_rounding(work: Work, audited: AuditedModel, checked: Checked) -> NDArray[np.float64] | None:
+def _below_rounding(work: Work, audited: AuditedModel, checked: CheckOutcome) -> NDArray[np.float64] | None:
     role = role_in_features(work, audited)
     # Features that an earlier call left in the folder do not count: a run says what its configuration asks.
     if role is None or checked.check is None or not work.predictor.enabled:

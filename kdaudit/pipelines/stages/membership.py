@@ -33,7 +33,7 @@ from kdaudit.attacks.membership import (
 from kdaudit.corpus import ExampleTokens, read_rows
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import is_by_text
-from kdaudit.pipelines.stages.scores import CORPUS, OF_HOLDOUT, Text, read_scores
+from kdaudit.pipelines.stages.scores import CORPUS, OF_HOLDOUT, ScoredText, read_scores
 from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
 from kdaudit.runs.examples import read_examples
 from kdaudit.schemas.attacks import MembershipResult
@@ -57,7 +57,7 @@ class Membership(NamedTuple):
 class _Kind(NamedTuple):
     """Members, or non-members."""
 
-    text: Text
+    text: ScoredText
     places: NDArray[np.int64]
     """In the text's sample, ascending."""
     texts: list[str]
@@ -102,7 +102,7 @@ def _samples(work: Work) -> PlainSamples:
     return plain_samples(corpus, holdout, work.seed)
 
 
-def _kind(work: Work, text: Text, places: NDArray[np.int64]) -> _Kind:
+def _kind(work: Work, text: ScoredText, places: NDArray[np.int64]) -> _Kind:
     """Read the texts of a draw."""
     ids = work.run.read_table(text.sample, ["example_id"])["example_id"].to_numpy()[places]
     usual = ExampleTokens(work.split.prefix_tokens, work.split.suffix_tokens)

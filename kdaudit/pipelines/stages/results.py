@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.analysis.accepted import accepted_notes
-from kdaudit.analysis.inheritance import compare, soft_vs_hard, survival
+from kdaudit.analysis.inheritance import compare_student, soft_vs_hard, survival
 from kdaudit.analysis.inheritance_notes import NO_TEACHER
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
@@ -220,7 +220,7 @@ def _compare(measurements: Measurements) -> _Compared:
     notes: list[Note] = []
     comparison = {}
     for student in measurements.models.students:
-        found = compare(student.name, measurements.memorized(student.name), measurements.family)
+        found = compare_student(student.name, measurements.memorized(student.name), measurements.family)
         comparison[student.name] = found.figures.model_copy(
             update={"also_base": _also_base(measurements, student)}
         )

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags, clopper_pearson
-from kdaudit.pipelines.stages.feature_sample import Scored, scored_examples
+from kdaudit.pipelines.stages.feature_sample import ScoredExamples, scored_examples
 from kdaudit.pipelines.stages.features import features_table
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
@@ -62,7 +62,7 @@ def _documents(work: Work, ids: NDArray[np.int64]) -> pa.ChunkedArray:
     return pa.chunked_array([table["document_id"].combine_chunks() for table in tables], pa.string())
 
 
-def _weights(scored: Scored) -> Floats:
+def _weights(scored: ScoredExamples) -> Floats:
     return np.ones(len(scored.ids)) if scored.weights is None else scored.weights
 
 

@@ -38,7 +38,7 @@ _SAMPLING = "sampling"
 """Key of a shard's metadata."""
 
 
-class Text(NamedTuple):
+class ScoredText(NamedTuple):
     """A text that is scored, by its folders in the run."""
 
     examples: str
@@ -52,15 +52,15 @@ class Text(NamedTuple):
         return own if self.side is None else layout.beside_corpus(self.side, own)
 
 
-CORPUS = Text(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
-OF_HOLDOUT = Text(HOLDOUT_EXAMPLES, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
-OF_CANARIES = Text(
+CORPUS = ScoredText(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
+OF_HOLDOUT = ScoredText(HOLDOUT_EXAMPLES, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
+OF_CANARIES = ScoredText(
     CANARY_EXAMPLES, layout.beside_corpus(layout.CANARIES, layout.SCORE_SAMPLE), layout.CANARIES
 )
 """All of them are scored, as their exposure follows from it."""
 
 
-def _texts_scored(work: Work) -> list[Text]:
+def _texts_scored(work: Work) -> list[ScoredText]:
     """Texts that the scoring pass reads; none where nothing that is asked for follows from it."""
     asked = work.scoring
     of_corpus = [] if asked is None else [CORPUS, OF_HOLDOUT] if asked.holdout else [CORPUS]
@@ -166,7 +166,7 @@ def _score_table(worker: FeatureWorker, work: Work, audited: AuditedModel, table
 
 
 def read_scores(
-    work: Work, audited: AuditedModel, text: Text = CORPUS, columns: Sequence[str] = SCORES_SCHEMA.names
+    work: Work, audited: AuditedModel, text: ScoredText = CORPUS, columns: Sequence[str] = SCORES_SCHEMA.names
 ) -> pa.Table:
     """A finished model's scores of the sample, by example id, the weight behind the id.
 
@@ -193,16 +193,16 @@ def _sampling(work: Work, audited: AuditedModel) -> Sampling | None:
     return None if work.scoring is None or is_by_text(work, audited) else work.scoring.sampling
 
 
-def _due(work: Work, audited: AuditedModel) -> list[Text]:
+def _due(work: Work, audited: AuditedModel) -> list[ScoredText]:
     """Texts whose sample is not scored yet, or not all of it."""
 
-    def done(text: Text) -> bool:
+    def done(text: ScoredText) -> bool:
         return work.run.done(text.scores(audited.name), _sampling(work, audited))
 
     return [text for text in _texts_scored(work) if not done(text) or len(_pending(work, audited, text))]
 
 
-def _pending(work: Work, audited: AuditedModel, text: Text) -> NDArray[np.int64]:
+def _pending(work: Work, audited: AuditedModel, text: ScoredText) -> NDArray[np.int64]:
     """Examples of the sample that have no scores yet: ascending ids."""
     run, shards = work.run, work.run.shards(text.scores(audited.name))
     scored = [run.read_table(shard, ["example_id"])["example_id"].to_numpy() for shard in shards]
@@ -215,7 +215,7 @@ def _begun_with(work: Work, audited: AuditedModel) -> dict[str, Any]:
     return {**work.stamps(audited), _SAMPLING: _sampling(work, audited)}
 
 
-def _discard_others(work: Work, audited: AuditedModel, text: Text) -> None:
+def _discard_others(work: Work, audited: AuditedModel, text: ScoredText) -> None:
     """Discard scores of another sampling, or that may be of weights which were here meanwhile."""
     run, folder = work.run, text.scores(audited.name)
     shards = run.shards(folder)
@@ -226,7 +226,7 @@ def _discard_others(work: Work, audited: AuditedModel, text: Text) -> None:
         run.discard(*shards)
 
 
-def _write_pending(worker: FeatureWorker, work: Work, audited: AuditedModel, text: Text) -> None:
+def _write_pending(worker: FeatureWorker, work: Work, audited: AuditedModel, text: ScoredText) -> None:
     """Score what has no scores yet, a shard's worth at a time."""
     run, folder, pending = work.run, text.scores(audited.name), _pending(work, audited, text)
     number = next_shard(run, folder)
