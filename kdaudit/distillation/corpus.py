@@ -18,7 +18,7 @@ from kdaudit.distillation.windows import WindowFile
 from kdaudit.errors import reason
 from kdaudit.inference import EngineOptions, Lengths, Ragged, RemoteEngine, start
 from kdaudit.inference.agreement import WINDOWS
-from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
+from kdaudit.inference.checking import NO_REFERENCE, Asking, Expected, Model, ask_reference, check_engine
 from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import HARD_SCHEMA
@@ -94,14 +94,14 @@ def write_hard_corpus(
     progress("the teacher writes", 0, len(windows))
     schema = HARD_SCHEMA.with_metadata({_FINGERPRINT: wanted})
     sample = np.random.default_rng(0).permutation(len(windows))[:WINDOWS].astype(np.int64)
-    said = _reference(windows, sample, teacher, settings, warn)
+    expected = _reference(windows, sample, teacher, settings, warn)
     with (
         start(teacher.engine) as engine,
         replacing(path, private=layout.is_private(path.name)) as partial,
         pq.ParquetWriter(partial, schema) as out,
     ):
-        if said is not None:
-            check_engine(teacher.model, said, _asking(engine), sample, 0)
+        if expected is not None:
+            check_engine(teacher.model, expected, _asking(engine), sample, 0)
         for first in range(0, len(windows), _ROWS):
             rows = range(first, min(first + _ROWS, len(windows)))
             out.write_table(_written(rows, windows, engine, settings, tokenizer).cast(schema))
@@ -114,7 +114,7 @@ def _reference(
     teacher: TeacherEngine,
     settings: DecodingSettings,
     warn: Callable[[str], None],
-) -> Said | None:
+) -> Expected | None:
     """The reference's continuations of some prefixes; None, with a warning, if it cannot run."""
     given = Ragged.of(windows[int(row)] for row in rows)
     prompts = given.head(settings.prefixes(windows, rows))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from kdaudit.errors import reason
 from kdaudit.inference import Batch, Ragged
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding, share_of_ties
-from kdaudit.inference.checking import NO_REFERENCE, Asking, Model, Said, ask_reference, check_engine
+from kdaudit.inference.checking import NO_REFERENCE, Asking, Expected, Model, ask_reference, check_engine
 from kdaudit.inference.executors import LoadedModel
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
@@ -36,7 +36,7 @@ from kdaudit.schemas.notes import Note
 from kdaudit.schemas.result import Result
 from kdaudit.schemas.results import EngineCheck
 
-_SAID = Continuations._fields[:3]
+_ROWS = Continuations._fields[:3]
 """Columns of engine_check/MODEL.parquet that hold a row of a window each."""
 _WEAK = 0.75
 """Share of near ties above which a check shows little."""
@@ -71,7 +71,7 @@ def engine_notes(checked: Mapping[str, CheckOutcome]) -> list[Note]:
 def write_reference(work: Work, audited: AuditedModel) -> None:
     """Let the reference say what the model says; where it cannot, note why, and warn.
 
-    Nothing is said of a model behind an endpoint: it has no weights here, and a note of its own says so.
+    Nothing is written for a model behind an endpoint: it has no weights here, and a note of its own says so.
     """
     if audited.model.behind is not None:
         return
@@ -86,8 +86,8 @@ def write_reference(work: Work, audited: AuditedModel) -> None:
 
         def attempt(retries: int) -> None:
             began = time.monotonic()
-            said = ask_reference(_model(work, audited), sample.prompts, sample.targets.lengths, retries)
-            table = _table(said, sample.example_ids, time.monotonic() - began)
+            expected = ask_reference(_model(work, audited), sample.prompts, sample.targets.lengths, retries)
+            table = _table(expected, sample.example_ids, time.monotonic() - began)
             run.write_table(layout.reference(audited.name), table)
 
         try:
@@ -121,18 +121,18 @@ def check_loaded(work: Work, audited: AuditedModel, asking: Asking) -> None:
         return
     began = time.monotonic()
     table = run.read_table(layout.reference(audited.name))
-    said, names = _said(table), table["example_id"].to_numpy()
-    found = check_engine(_model(work, audited), said, asking, names, work.seed)
+    expected, names = _expected(table), table["example_id"].to_numpy()
+    found = check_engine(_model(work, audited), expected, asking, names, work.seed)
     check = EngineCheck(
         windows=found.windows,
         positions=found.positions,
         disagreeing=len(found.departures),
         near_ties=found.near_ties,
-        tolerance=said.rounding.tolerance,
+        tolerance=expected.rounding.tolerance,
         seconds=round(float(table.schema.metadata[b"seconds"]) + time.monotonic() - began, 3),
-        reference=said.about,
+        reference=expected.about,
     )
-    note = _weakness(audited, share_of_ties(said.continuations, said.rounding))
+    note = _weakness(audited, share_of_ties(expected.continuations, expected.rounding))
     if note is not None:
         work.warn(note)
     _write_outcome(work, audited, CheckOutcome(check=check, engine=tuple(asking.info), note=note))
@@ -167,34 +167,34 @@ def _sample(work: Work, audited: AuditedModel) -> Batch:
     return examples.take(chosen)
 
 
-def _table(said: Said, examples: NDArray[np.int64], seconds: float) -> pa.Table:
-    written, ends = said.continuations, said.continuations.ends
-    rows = {name: getattr(written, name) for name in _SAID}
+def _table(expected: Expected, examples: NDArray[np.int64], seconds: float) -> pa.Table:
+    written, ends = expected.continuations, expected.continuations.ends
+    rows = {name: getattr(written, name) for name in _ROWS}
     columns = {
         name: pa.array([row[:end] for row, end in zip(values, ends, strict=True)])
         for name, values in rows.items()
     }
-    notes = {"rounding": json.dumps(said.rounding), "about": said.about, "seconds": repr(seconds)}
+    notes = {"rounding": json.dumps(expected.rounding), "about": expected.about, "seconds": repr(seconds)}
     table = pa.table(
         {
-            "example_id": pa.array(examples[: len(said.prompts)]),
-            "prefix_token_ids": pa.array(list(said.prompts)),
+            "example_id": pa.array(examples[: len(expected.prompts)]),
+            "prefix_token_ids": pa.array(list(expected.prompts)),
             **columns,
         }
     )
     return table.replace_schema_metadata(notes)
 
 
-def _said(table: pa.Table) -> Said:
-    lengths = table[_SAID[0]].combine_chunks().value_lengths().to_numpy().astype(np.int64)
+def _expected(table: pa.Table) -> Expected:
+    lengths = table[_ROWS[0]].combine_chunks().value_lengths().to_numpy().astype(np.int64)
     width = int(lengths.max())
     tokens, margins, unlikely = (
-        np.stack([np.pad(row, (0, width - len(row))) for row in table[name].to_numpy()]) for name in _SAID
+        np.stack([np.pad(row, (0, width - len(row))) for row in table[name].to_numpy()]) for name in _ROWS
     )
     notes = table.schema.metadata
     rounding = Rounding(*json.loads(notes[b"rounding"]))
     prompts = Ragged.of(table["prefix_token_ids"].to_numpy())
-    return Said(
+    return Expected(
         prompts, Continuations(tokens, margins, unlikely, lengths), rounding, notes[b"about"].decode()
     )
 
