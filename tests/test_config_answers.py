@@ -9,6 +9,7 @@ import pytest
 
 from kdaudit.config.paths import check_paths
 from kdaudit.config.yaml.loading import dump_config, load_audit, load_distill, load_screen
+from kdaudit.corpus import ExampleTokens
 from kdaudit.errors import ConfigError
 
 MODELS = "models: {teacher: ./m, baseline: ./m, students: [{name: s, path: ./m}]}\n"
@@ -37,9 +38,9 @@ def test_defaults_differ_between_text_and_answers(tmp_path: Path) -> None:
     assert audit(tmp_path, "messages: m").extraction.prefix_tokens == 0
     set_ = audit(tmp_path, "messages: m", "extraction: {prefix_tokens: 50}\n")
     assert set_.extraction.prefix_tokens == 50
-    assert audit(tmp_path, "messages: m").extraction.least_tokens == 50
+    assert ExampleTokens.of(audit(tmp_path, "messages: m").extraction).least == 50
     short = audit(tmp_path, "messages: m", "extraction: {prefix_tokens: 2, min_suffix_tokens: 5}\n")
-    assert short.extraction.least_tokens == 7
+    assert ExampleTokens.of(short.extraction).least == 7
 
 
 def test_one_column_or_several_and_a_file_for_a_template(tmp_path: Path) -> None:

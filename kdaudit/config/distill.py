@@ -52,7 +52,7 @@ class TrainingConfig(Section):
     warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     precision: DType = "auto"
-    """Number format of the computation."""
+    """dtype of the computation."""
     order: Literal["shared", "own"] = "shared"
     """In which order models read the windows: all of one seed in the same (shared), or each in its own, drawn
     from seed and name. Where baseline and student share it, what they memorize alike may be due to that."""

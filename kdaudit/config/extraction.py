@@ -36,14 +36,9 @@ class ExtractionBase(Section):
     bos: Literal["auto", "always", "never"] = "auto"
     """BOS token before the prefix; auto does what each model's own tokenizer does."""
     dtype: DType = "auto"
-    """Number format of the weights while extracting; auto takes the model's own."""
+    """dtype of the weights while extracting; auto takes the model's own."""
     tensor_parallel: PositiveInt = 1
     """GPUs that share one model."""
-
-    @property
-    def least_tokens(self) -> int:
-        """Tokens of the shortest window, or answer, that gives an example."""
-        return self.prefix_tokens + (self.min_suffix_tokens or self.suffix_tokens)
 
     def of(self, corpus: CorpusConfig) -> Self:
         """The same for a kind of corpus, whose defaults differ.
