@@ -87,7 +87,9 @@ def test_what_a_run_records_can_be_read_again(corpus: str, tmp_path: Path) -> No
         ("messages: m", "holdout: {path: ./c.jsonl, messages: m}\n", "holdout.path", "is the corpus itself"),
     ],
 )
-def test_what_is_refused(corpus: str, more: str, key: str, message: str, tmp_path: Path) -> None:
+def test_wrong_keys_of_prompts_and_answers_are_refused_by_name(
+    corpus: str, more: str, key: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError) as caught:
         check_paths(audit(tmp_path, corpus, more))
     assert caught.value.key == key

@@ -111,5 +111,5 @@ def test_what_holds_training_text_is_private(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_what_holds_none_is_not(name: str) -> None:
+def test_what_holds_no_training_text_is_not_private(name: str) -> None:
     assert not layout.is_private(name)

@@ -172,7 +172,7 @@ def test_absent_figures_are_said_in_words(tmp_path: Path) -> None:
     assert "0%" not in {cell.strip() for table in run.full.tables for row in table for cell in row}
 
 
-def test_zeros_and_open_intervals(tmp_path: Path) -> None:
+def test_zeros_and_open_intervals_are_shown_as_such(tmp_path: Path) -> None:
     data = sample_dict()
     data["models"]["soft"] |= {"memorized": 0, "rate": 0.0, "ci95": [0.0, 3.7e-6]}
     data["models"]["soft"]["survival"] = [1.0, *[0.001] * 10, *[0.0] * 40]
@@ -405,7 +405,7 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
         (significant(1_955_000, 2), "1,955,000"),
     ],
 )
-def test_numbers(text: str, expected: str) -> None:
+def test_numbers_are_written_for_readers(text: str, expected: str) -> None:
     assert text.replace("\xa0", " ") == expected
 
 

@@ -129,7 +129,7 @@ def test_only_the_owner_can_read_the_full_report(tmp_path: Path) -> None:
         ("C:\\", "local data"),
     ],
 )
-def test_public_corpus_name(path: str, expected: str) -> None:
+def test_the_public_name_of_a_corpus_has_no_local_path(path: str, expected: str) -> None:
     assert public_corpus_name(path) == expected
 
 

@@ -223,7 +223,7 @@ def test_a_tracker_that_fails_is_a_warning_and_is_tried_again(
     assert len(tracker.given) == 1
 
 
-def test_an_interruption_is_none_of_them(work: Any, tracker: Any) -> None:
+def test_an_interruption_is_not_taken_for_a_trackers_failure(work: Any, tracker: Any) -> None:
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 
