@@ -207,8 +207,8 @@ LASTING = {
     "refuses": ([stand_in.status(401)], "answers with HTTP 401: fault 401"),
     "HTML": ([stand_in.page], "answers with text/html in place of a completion"),
     "not JSON": ([stand_in.broken("once upon a time")], "something other than JSON"),
-    "no completion": ([stand_in.broken('{"choices": [{"message": {"content": "hi"}}]}')], "no completion"),
-    "no object": ([stand_in.broken("[1]")], "no completion"),
+    "no completion": ([stand_in.broken('{"choices": [{"message": {"content": "hi"}}]}')], "not a completion"),
+    "no object": ([stand_in.broken("[1]")], "not a completion"),
     "odd ids": ([stand_in.broken('{"choices": [{"text": "a", "token_ids": ["a"]}]}')], "token_ids"),
     "redirects": ([stand_in.redirect("http://127.0.0.1:9/v1")], "redirects to another address (HTTP 307)"),
 }

@@ -57,7 +57,7 @@ def _hash_or_place(value: Any) -> Any:  # noqa: ANN401 - raw YAML
 
 
 def checked_reason(value: Any) -> Any:  # noqa: ANN401 - raw YAML
-    """Refuse a reason that says nothing, or that is no sentence of a person."""
+    """Refuse a reason that says nothing, or that does not look like a person's sentence."""
     if isinstance(value, str):
         if not value.strip():
             raise MisfitError("is empty text", fix="say why these leaks are tolerated")

@@ -75,7 +75,7 @@ def soft_loss(
     Args:
         student: logits (positions, at least the vocabulary).
         teacher: gives the same positions' logits of the teacher, (positions, vocabulary), slice by slice.
-        next_tokens: int64 (positions,), the token that follows; `IGNORED` where a position is no target.
+        next_tokens: int64 (positions,), the token that follows; `IGNORED` where a position is not a target.
         settings: temperature, divergence and share of cross-entropy.
         chunk: positions at a time; it changes memory, not the result.
 

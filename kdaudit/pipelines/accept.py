@@ -185,7 +185,7 @@ def _named_by(run_dir: Path) -> str | None:
 
 
 def _refuse_place(file: Path) -> None:
-    """Refuse what is no YAML file beside an audit or a run."""
+    """Refuse a place that is not a YAML file beside an audit or a run."""
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise UsageError(
             f"{file}: is not a YAML file by its name", fix="end it with .yaml: its key lies beside it"

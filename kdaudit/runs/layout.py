@@ -18,7 +18,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 RUNS, SCREENINGS, DISTILLATIONS, COMPARISONS = "runs", "screened", "distilled", "compared"
-"""Folders of the working directory in which those that no place is named for are made, by their names."""
+"""Folders of the working directory: where the output goes, under its own name, unless --out names a place."""
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"

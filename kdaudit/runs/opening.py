@@ -32,10 +32,10 @@ class Opened(NamedTuple):
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse at once a folder that no run could use, before anything that takes long.
+    """Refuse at once a folder that a run could not use, before anything that takes long.
 
     Raises:
-        RunStateError: another process works there, or it holds something that is no run.
+        RunStateError: another process works there, or it holds something other than a run.
 
     """
     if folder.exists():
