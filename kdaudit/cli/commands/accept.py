@@ -59,10 +59,10 @@ def command(
     They stay in every count and on the page, marked as accepted. Of several conditions a leak must meet all.
     The file names leaks by keyed hashes; the key lies beside it, for its owner alone.
     """
-    from kdaudit.pipelines.accept import Wanted, Words, accept
+    from kdaudit.pipelines.accept import EntryWords, LeakFilter, accept
 
-    wanted = Wanted(_numbers(leaks), None if kind is None else _class(kind), min_duplicates, document)
-    written = accept(run_dir, wanted, Words(reason, until), out)
+    wanted = LeakFilter(_numbers(leaks), None if kind is None else _class(kind), min_duplicates, document)
+    written = accept(run_dir, wanted, EntryWords(reason, until), out)
     say(json.dumps(_document(written)) if as_json else _told(written))
 
 

@@ -85,7 +85,7 @@ def build_text(
     holdout = _take(topics, holdout_characters)
     tokenizer = train_bpe((document.text for document in corpus), vocabulary)
     for number in range(1, records + 1):
-        text = _record_text(number, tokenizer, window)
+        text = record_text(number, tokenizer, window)
         copies = COPIES[(number - 1) % len(COPIES)]
         corpus += [DemoDocument(f"record-{number:04d}-{copy:02d}", text) for copy in range(1, copies + 1)]
     _dice(0).shuffle(corpus)
@@ -98,7 +98,7 @@ def write_documents(path: Path, documents: Iterable[DemoDocument]) -> None:
     write_bytes(path, "".join(lines).encode(), private=False)
 
 
-def _record_text(number: int, tokenizer: ModelTokenizer, window: int) -> str:
+def record_text(number: int, tokenizer: ModelTokenizer, window: int) -> str:
     """A made-up customer record of exactly `window` tokens: the same for the same number and tokenizer.
 
     Nothing in it belongs to anyone: example.com (RFC 2606, section 3), a phone number that is kept for
