@@ -332,8 +332,8 @@ def test_writers_wait_for_one_another(audited: Audited, tmp_path: Path) -> None:
     ids = [str(leak["example_id"]) for leak in audited.results["leaks"]]
     out = tmp_path / "accepted.yaml"
     with ThreadPoolExecutor(4) as pool:
-        run_dir, words = audited.folder / "run", accept_module.Words("known", "2031-05-06")
-        wanted = [accept_module.Wanted(frozenset({int(number)})) for number in ids]
+        run_dir, words = audited.folder / "run", accept_module.EntryWords("known", "2031-05-06")
+        wanted = [accept_module.LeakFilter(frozenset({int(number)})) for number in ids]
         done = [*pool.map(lambda one: accept_module.accept(run_dir, one, words, out), wanted)]
     assert len(read_accepted(out)) == len(ids)
     assert sum(one.new_key for one in done) == 1
