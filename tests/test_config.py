@@ -260,7 +260,7 @@ WRONG = {
         GOOD + "extraction: {prefix_tokens: 0}",
         "audit.yaml:8: extraction.prefix_tokens: ",
         "0 is out of range",
-        "give more than 0",
+        "give 1 or more",
     ),
     "not a number": (
         GOOD + "gate: {max_rate: .nan}",

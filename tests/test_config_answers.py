@@ -75,7 +75,7 @@ def test_what_a_run_records_can_be_read_again(corpus: str, tmp_path: Path) -> No
         ("messages: m, documents: file", "", "corpus.documents", "has no effect on prompts and answers"),
         ("messages: m, window: 20", "", "corpus.window", "20 tokens cannot hold"),
         ("prompt: [], response: a", "", "corpus.prompt", "is an empty list"),
-        ("text: t", "extraction: {prefix_tokens: 0}\n", "extraction.prefix_tokens", "give more than 0"),
+        ("text: t", "extraction: {prefix_tokens: 0}\n", "extraction.prefix_tokens", "give 1 or more"),
         ("text: t", "extraction: {min_suffix_tokens: 5}\n", "extraction.min_suffix_tokens", "no effect on"),
         (
             "messages: m",

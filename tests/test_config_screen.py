@@ -83,7 +83,10 @@ def test_a_dump_loads_equal(load, tmp_path: Path) -> None:
         ("format: csv", "format: 'csv' is not allowed; choose parquet or jsonl"),
         ("corpus: {path: ./train.jsonl, window: 64}", "corpus.window: 64 tokens cannot hold"),
         ("models: {teacher: ./teacher}", "models.baseline: is required and missing"),
-        ("models: {teacher: ./t, baseline: [./a, ./b]}", "models.baseline: what several baselines memorize"),
+        (
+            "models: {teacher: ./t, baseline: [./a, ./b]}",
+            "models.baseline: several baselines need an extraction",
+        ),
         (
             "models: {teacher: ./t, baseline: ./b, students: [{name: soft, path: ./s}]}",
             "models.students: are used only with predictor.labels: student",

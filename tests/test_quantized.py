@@ -194,7 +194,12 @@ _NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
         (of("compressed-tensors", _FP8, _STATIC), "vllm", "bfloat16", "or use a machine with a GPU"),
         (of("fp8"), "vllm", "bfloat16", "or use a machine with a GPU"),
         (of("bitsandbytes", **_NF4), "vllm", "bfloat16", "set extraction.engine to transformers"),
-        (of("bitsandbytes", load_in_8bit=True), "transformers", "float32", "quantized otherwise, as NF4"),
+        (
+            of("bitsandbytes", load_in_8bit=True),
+            "transformers",
+            "float32",
+            "quantize it another way, such as NF4",
+        ),
         (of("bitsandbytes", **_NF4), "transformers", "float32", "run pip install bitsandbytes"),
         (of("compressed-tensors", _INT8), "transformers", "float32", "run pip install compressed-tensors"),
         (
