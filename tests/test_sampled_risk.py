@@ -292,8 +292,8 @@ def test_entropies_of_another_sample_are_not_mixed_in(
     family: Family, sampled: kdaudit.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = pq.read_table(sampled.path / "entropy_logprob.parquet")
-    own = featured.seeded_order
-    monkeypatch.setattr(featured, "seeded_order", lambda total, seed: own(total, seed)[::-1])
+    own = feature_sample.seeded_order
+    monkeypatch.setattr(feature_sample, "seeded_order", lambda total, seed: own(total, seed)[::-1])
     family.run("other", sample=120)
     monkeypatch.undo()
     after = pq.read_table(family.run("other", sample=120).path / "entropy_logprob.parquet")
@@ -322,8 +322,8 @@ def test_without_a_predictor_only_what_is_shown_and_memorized_is_read(family: Fa
 def test_no_more_others_are_read_than_the_positives_need(
     family: Family, sampled: kdaudit.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(featured, "_LEAST_OTHERS", 10)
-    monkeypatch.setattr(featured, "_OTHERS_A_POSITIVE", 2)
+    monkeypatch.setattr(feature_sample, "_LEAST_OTHERS", 10)
+    monkeypatch.setattr(feature_sample, "_OTHERS_A_POSITIVE", 2)
     run = family.run("lean", sample=120)
     found = run.risk()
     assert len(found) == 60 + 2 * 40
