@@ -50,7 +50,7 @@ Stripe (docs.stripe.com/testing), PayPal ("Test Credit Card Account Numbers"), B
 _NOTES = ("call", "name", "value", "string", "object", "type", "list", "key", "class", "set", "order", "item")
 
 
-class DemoDocument(NamedTuple):
+class Document(NamedTuple):
     """A row of the demo's corpora."""
 
     id: str
@@ -60,8 +60,8 @@ class DemoDocument(NamedTuple):
 class DemoText(NamedTuple):
     """What the demo trains on and what it holds back, with the tokenizer made from the former."""
 
-    corpus: list[DemoDocument]
-    holdout: list[DemoDocument]
+    corpus: list[Document]
+    holdout: list[Document]
     tokenizer: ModelTokenizer
 
 
@@ -87,12 +87,12 @@ def build_text(
     for number in range(1, records + 1):
         text = record_text(number, tokenizer, window)
         copies = COPIES[(number - 1) % len(COPIES)]
-        corpus += [DemoDocument(f"record-{number:04d}-{copy:02d}", text) for copy in range(1, copies + 1)]
+        corpus += [Document(f"record-{number:04d}-{copy:02d}", text) for copy in range(1, copies + 1)]
     _dice(0).shuffle(corpus)
     return DemoText(corpus, holdout, tokenizer)
 
 
-def write_documents(path: Path, documents: Iterable[DemoDocument]) -> None:
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Write documents as jsonl with the keys `id` and `text`."""
     lines = (json.dumps(document._asdict(), ensure_ascii=False) + "\n" for document in documents)
     write_bytes(path, "".join(lines).encode(), private=False)
@@ -134,7 +134,7 @@ def _dice(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - equal text on every call is the point
 
 
-def _distinct_topics() -> list[DemoDocument]:
+def _distinct_topics() -> list[Document]:
     """Topics that share no long paragraph, the longer of two that do, in a mixed but fixed order."""
     try:
         from pydoc_data.topics import topics
@@ -150,12 +150,12 @@ def _distinct_topics() -> list[DemoDocument]:
         quotable = {part for part in paragraphs if len(part) >= _QUOTED}
         if seen.isdisjoint(quotable):
             seen |= quotable
-            kept.append(DemoDocument(name, text))
+            kept.append(Document(name, text))
     _dice(0).shuffle(kept)
     return kept
 
 
-def _take(topics: list[DemoDocument], characters: int) -> list[DemoDocument]:
+def _take(topics: list[Document], characters: int) -> list[Document]:
     """Take topics from the end of the list until they have so many characters; the last is cut short."""
     taken = []
     missing = characters
@@ -166,6 +166,6 @@ def _take(topics: list[DemoDocument], characters: int) -> list[DemoDocument]:
                 fix="run the demo with another version of Python",
             )
         topic = topics.pop()
-        taken.append(DemoDocument(topic.id, topic.text[:missing]))
+        taken.append(Document(topic.id, topic.text[:missing]))
         missing -= len(topic.text)
     return taken
