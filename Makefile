@@ -48,6 +48,7 @@ replicate: setup
 	$(if $(DATA),,$(error DATA is not set: make replicate DATA=text.jsonl, which may be compressed))
 	$(BIN)/python sample_configs/replication/replicate.py '$(DATA)' --out '$(OUT)'
 	$(BIN)/python sample_configs/replication/chance.py '$(OUT)'
+	$(BIN)/python sample_configs/replication/attacks.py '$(OUT)'
 	$(BIN)/python sample_configs/replication/screening.py '$(OUT)'
 
 check: setup

@@ -13,6 +13,7 @@ from sample_results import sample_dict
 
 from kdaudit.attacks import GREEDY, NearVerbatim
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA, LEAKS_SCHEMA
 
 PREFIX, SUFFIX = 2, 3
 KINDS = {"teacher": "teacher", "baseline": "baseline"}
@@ -94,7 +95,7 @@ def write_run(
         leaks = [{**leak, "accepted": leak["example_id"] in named} for leak in leaks]
     data["leaks"] = leaks
     (folder / layout.RESULTS).write_text(json.dumps(data))
-    table = pa.Table.from_pylist([_row(leak, texts) for leak in leaks], schema=layout.LEAKS_SCHEMA)
+    table = pa.Table.from_pylist([_row(leak, texts) for leak in leaks], schema=LEAKS_SCHEMA)
     pq.write_table(table, folder / layout.LEAKS)
     if examples:
         _write_examples(folder, texts, rows)
@@ -130,13 +131,14 @@ def _leak(
 def _row(leak: Mapping[str, Any], texts: Sequence[Text]) -> dict[str, Any]:
     text = texts[leak["example_id"]]
     return {
-        **{key: leak[key] for key in ("example_id", "document_id", "copies", "risk", "tags")},
+        **{key: value for key, value in leak.items() if key != "classes"},
         "offset": 0,
         "text": f"{text.prefix} {text.suffix}",
         "prefix": text.prefix,
         "suffix": text.suffix,
         "models": [],
-        "classes": [],
+        "accepted": leak.get("accepted", False),
+        "classes": [{"student": name, "class": kind} for name, kind in leak["classes"].items()],
     }
 
 
@@ -158,7 +160,7 @@ def _write_examples(folder: Path, texts: Sequence[Text], rows: int) -> None:
         }
         for place, text in enumerate(texts)
     ]
-    fields = [field for field in layout.EXAMPLES_SCHEMA if field.name in values[0]]
+    fields = [field for field in EXAMPLES_SCHEMA if field.name in values[0]]
     _shards(folder, layout.EXAMPLES, pa.Table.from_pylist(values, schema=pa.schema(fields)), rows)
 
 

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sample_results import (
-    write_run,
-)
+from sample_results import write_run
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 BLOCKS = {
@@ -119,3 +120,42 @@ def shingles(text: str) -> set[str]:
 def bare(html: str) -> str:
     """Everything that a file holds, comments and values of attributes too, as words."""
     return re.sub(r"[<>=\"']", " ", unescape(html))
+
+
+FORBIDDEN = {"script", "iframe", "object", "embed", "img", "link", "base", "form", "foreignobject"}
+
+
+def require_inert(page: Page) -> None:
+    """A page runs and loads nothing: by its tags, and by a policy that a browser enforces."""
+    assert not {tag for tag, _ in page.tags} & FORBIDDEN
+    for _, attrs in page.tags:
+        assert not {key for key in attrs if key in ("style", "src") or key.startswith("on")}
+        assert (attrs.get("href") or "#").startswith("#")
+    assert page.open == []
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    metas = [attrs for tag, attrs in page.tags if tag == "meta"]
+    policy = next(m["content"] for m in metas if m.get("http-equiv") == "Content-Security-Policy") or ""
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert {"name": "referrer", "content": "no-referrer"} in metas
+    assert [tag for tag, _ in page.tags].count("style") == 1
+    assert "url(" not in page.style
+    assert "@import" not in page.style
+
+
+def require_accessible(page: Page) -> None:
+    """Headings in order, tables with captions and scopes, named charts and scrollers, links in the page."""
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all(page.captions)
+    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    for tag, attrs in page.tags:
+        if tag == "svg" and "class" in attrs:
+            assert attrs.get("role") == "img" or attrs.get("aria-hidden") == "true"
+        if "scroll" in (attrs.get("class") or "").split():
+            assert attrs["tabindex"] == "0"
+            assert attrs["aria-label"]
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {(attrs.get("href") or "#main")[1:] for _, attrs in page.tags} <= set(ids)

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kdaudit.runs.layout import LEAKS_SCHEMA
+from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
 from kdaudit.schemas.results import AuditResults
 
 EXAMPLES = 1_000_000
@@ -290,6 +290,11 @@ def leak_row(leak: dict[str, Any], models: list[str], /, **changes: Any) -> dict
         "classes": [{"student": student, "class": name} for student, name in leak["classes"].items()],
         "risk": leak["risk"],
         "tags": leak["tags"],
+        "memorized_by": leak["memorized_by"],
+        "suffix_hmac": leak["suffix_hmac"],
+        "prefix_tokens": leak.get("prefix_tokens"),
+        "suffix_tokens": leak.get("suffix_tokens"),
+        "accepted": leak.get("accepted", False),
     }
     return {**row, **changes}
 

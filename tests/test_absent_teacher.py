@@ -16,7 +16,7 @@ from toys import kdaudit
 
 import kdaudit as api
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.inheritance import Family, classes, compare
+from kdaudit.analysis.inheritance import Family, classes, compare_student
 
 OF_THE_TEACHER = (
     "easy_core",
@@ -258,8 +258,8 @@ def test_figures_against_the_baseline_are_those_with_a_teacher() -> None:
         for flags in controls
     ]
     for some in (baselines[:1], baselines):
-        with_teacher = compare("s", student, Family(teacher, some, documents)).figures.model_dump()
-        without = compare("s", student, Family(None, some, documents)).figures.model_dump()
+        with_teacher = compare_student("s", student, Family(teacher, some, documents)).figures.model_dump()
+        without = compare_student("s", student, Family(None, some, documents)).figures.model_dump()
         known = {key: value for key, value in without.items() if value is not None}
         assert known == {key: with_teacher[key] for key in known}
         assert known.keys() >= {"ratio_to_baseline", "difference", "difference_ci95_by_document"}

@@ -25,6 +25,7 @@ from kdaudit.config.accepted import AcceptedLeak, read_accepted, with_entries
 from kdaudit.errors import ConfigError
 from kdaudit.pipelines import accept as accept_module
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
 
 KEY = bytes(range(32))
 LATER = date(2031, 5, 6)
@@ -38,7 +39,7 @@ def leaks(*rows: dict[str, Any]) -> pa.Table:
     plain = {"document_id": "d", "offset": 0, "prefix": "p", "suffix": "s", "tags": []}
     return pa.Table.from_pylist(
         [{**plain, "example_id": number, **row} for number, row in enumerate(rows)],
-        schema=layout.LEAKS_SCHEMA,
+        schema=LEAKS_SCHEMA,
     )
 
 
@@ -70,19 +71,19 @@ def test_entries_name_leaks_by_hash_place_and_document() -> None:
         entry(place("three")),
         entry(place("one", 9), until=date(2020, 1, 1)),
     ]
-    found = match(Acceptance(listed, KEY, date(2031, 5, 6)), table)
+    found = match(Acceptance(listed, KEY, date(2031, 5, 6)), table.to_batches())
     assert [(one.row, one.leaks) for one in found.in_force] == [(1, [2]), (2, [1]), (3, [0, 1])]
     assert [one.row for one in found.unmatched] == [4]
     assert [(one.row, one.leaks, one.until) for one in found.expired] == [(5, [1], "2020-01-01")]
     assert (found.entries, found.matched, found.leaks) == (5, 3, 3)
     assert found.over_broad == [3], "a document with a leak that seems to hold an address"
-    assert match(Acceptance(listed, KEY, LATER + timedelta(1)), table).leaks == 0
+    assert match(Acceptance(listed, KEY, LATER + timedelta(1)), table.to_batches()).leaks == 0
 
 
 def test_a_document_with_many_leaks_is_over_broad() -> None:
     for number, expected in ((MANY_LEAKS, []), (MANY_LEAKS + 1, [1])):
         table = leaks(*({"offset": at} for at in range(number)))
-        assert match(Acceptance([entry(place("d"))], None, LATER), table).over_broad == expected
+        assert match(Acceptance([entry(place("d"))], None, LATER), table.to_batches()).over_broad == expected
 
 
 FILES = {
@@ -331,8 +332,8 @@ def test_writers_wait_for_one_another(audited: Audited, tmp_path: Path) -> None:
     ids = [str(leak["example_id"]) for leak in audited.results["leaks"]]
     out = tmp_path / "accepted.yaml"
     with ThreadPoolExecutor(4) as pool:
-        run_dir, words = audited.folder / "run", accept_module.Words("known", "2031-05-06")
-        wanted = [accept_module.Wanted(frozenset({int(number)})) for number in ids]
+        run_dir, words = audited.folder / "run", accept_module.EntryWords("known", "2031-05-06")
+        wanted = [accept_module.LeakFilter(frozenset({int(number)})) for number in ids]
         done = [*pool.map(lambda one: accept_module.accept(run_dir, one, words, out), wanted)]
     assert len(read_accepted(out)) == len(ids)
     assert sum(one.new_key for one in done) == 1

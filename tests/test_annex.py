@@ -21,7 +21,7 @@ from sample_results import (
 
 from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.runs.store import RunStore
 
 PARAGRAPHS = ["34", "43(i)", "43(ii)", "43", "46", "55(i)", "55(i)", "55(ii)", "55(iii)", "55(iv)", "55(v)"]

@@ -17,6 +17,9 @@ import toys
 
 import kdaudit
 from kdaudit import AuditConfig, RunError, UsageError, audit, open_run
+from kdaudit.analysis.leaks import read_leaks
+from kdaudit.analysis.severity import worst_first
+from kdaudit.config.yaml.loading import load_audit
 from kdaudit.schemas.distillation import DistillRecord, render
 
 PROMISED = {
@@ -225,3 +228,24 @@ def test_a_configuration_built_in_code_takes_paths_from_the_working_directory(
     assert (folder / "runs" / "in-code" / "results.json").exists()
     assert made.results.corpus.examples == 6
     assert any("hard" in step for step in steps)
+
+
+def test_results_list_the_first_leaks_and_count_all(run: kdaudit.Run, folder: Path) -> None:
+    """Another `report.max_examples` repeats the last stages alone; the list is cut, the counts stay."""
+    before, kept = run.results, {path: path.stat().st_mtime_ns for path in run.path.rglob("part-*.parquet")}
+    assert before.leak_counts is not None
+    assert before.leak_counts.leaks == len(before.leaks) > 2
+    config = load_audit(folder / "audit.yaml")
+    fewer = config.model_copy(update={"report": config.report.model_copy(update={"max_examples": 2})})
+    again = audit(fewer, out=run.path)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    after = again.results
+    assert after.leaks == sorted(worst_first(before.leaks)[:2], key=lambda leak: leak.example_id)
+    assert (after.leak_counts, after.leak_suffixes, after.gate) == (
+        before.leak_counts,
+        before.leak_suffixes,
+        before.gate,
+    )
+    assert [*read_leaks(run.path, after)] == [*before.leaks]
+    audit(folder / "audit.yaml", out=run.path)
+    assert open_run(run.path).results.leaks == before.leaks

@@ -21,7 +21,7 @@ from kdaudit.inference import Batch, Engine
 from kdaudit.inference.workers import fork_server
 from kdaudit.pipelines import audit
 from kdaudit.pipelines.stages import extracting
-from kdaudit.pipelines.stages.measured import Audited
+from kdaudit.pipelines.stages.measured import Measurements
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Run:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder / "run"
-        self.gathered: list[Audited] = []
+        self.gathered: list[Measurements] = []
         toys.write_audit(folder)
         self._config = load_audit(folder / "audit.yaml", ["predictor.enabled=false"])
         gather = audit.gather
 
-        def keep(*given: Any) -> Audited:
+        def keep(*given: Any) -> Measurements:
             self.gathered.append(gather(*given))
             return self.gathered[-1]
 
@@ -80,7 +80,7 @@ def test_a_second_attack_runs_in_an_audit_and_its_exposure_is_counted(
     results = run()
     counts = {name: model.memorized for name, model in results.models.items()}
     assert counts == {"teacher": 5, "baseline": 4, "soft": 5, "hard": 2}
-    for name, found in run.gathered[0].measured.items():
+    for name, found in run.gathered[0].by_model.items():
         greedy = pq.read_table(run.folder / "extraction" / name / "part-00000.parquet")
         other = pq.read_table(run.folder / "attacks" / "first_tokens" / name / "part-00000.parquet")
         assert other.schema.equals(FirstTokens.columns)
@@ -122,7 +122,7 @@ def test_what_counts_as_memorized_is_asked_of_the_attack(
     results = run()
     counts = {
         name: int(one.corpus.rows["memorized"].to_numpy()[::2].sum())
-        for name, one in run.gathered[0].measured.items()
+        for name, one in run.gathered[0].by_model.items()
     }
     assert counts != {"teacher": 5, "baseline": 4, "soft": 5, "hard": 2}, "else this would show nothing"
     assert {name: model.memorized for name, model in results.models.items()} == counts

@@ -33,7 +33,7 @@ from kdaudit.distillation.readers import family_readers
 from kdaudit.errors import RunError
 from kdaudit.models.hub import bytes_fetched, within
 from kdaudit.models.resolving import resolve_model
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.runs.files import sha256_file
 from kdaudit.runs.manifest import Manifest
 from kdaudit.runs.store import RunStore

@@ -416,7 +416,7 @@ def test_quantized_tensors_are_recognized(folder: Path, kind: str) -> None:
     change(folder, **QUANTIZED[kind])
     told = refused(folder)
     assert "is quantized (the tensor model.layers.0.mlp.up_proj" in told
-    assert "which is not supported; name the model as it was before that" in told
+    assert "which is not supported; name the model before quantization" in told
 
 
 @pytest.mark.parametrize("name", ["quantize_config.json", "quant_config.json", "hf_quant_config.json"])

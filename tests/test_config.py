@@ -260,7 +260,7 @@ WRONG = {
         GOOD + "extraction: {prefix_tokens: 0}",
         "audit.yaml:8: extraction.prefix_tokens: ",
         "0 is out of range",
-        "give more than 0",
+        "give 1 or more",
     ),
     "not a number": (
         GOOD + "gate: {max_rate: .nan}",
@@ -637,7 +637,7 @@ def test_very_many_errors_are_counted(load, tmp_path: Path) -> None:
     assert told.endswith("\nand 4 more")
 
 
-def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "audit.yaml").write_text(GOOD)
     with pytest.raises(ConfigError, match=r"audit\.yml: no such file; did you mean .*audit\.yaml\?"):
         load_audit(tmp_path / "audit.yml", [])

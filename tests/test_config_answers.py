@@ -9,6 +9,7 @@ import pytest
 
 from kdaudit.config.paths import check_paths
 from kdaudit.config.yaml.loading import dump_config, load_audit, load_distill, load_screen
+from kdaudit.corpus import ExampleTokens
 from kdaudit.errors import ConfigError
 
 MODELS = "models: {teacher: ./m, baseline: ./m, students: [{name: s, path: ./m}]}\n"
@@ -37,9 +38,9 @@ def test_defaults_differ_between_text_and_answers(tmp_path: Path) -> None:
     assert audit(tmp_path, "messages: m").extraction.prefix_tokens == 0
     set_ = audit(tmp_path, "messages: m", "extraction: {prefix_tokens: 50}\n")
     assert set_.extraction.prefix_tokens == 50
-    assert audit(tmp_path, "messages: m").extraction.least_tokens == 50
+    assert ExampleTokens.of(audit(tmp_path, "messages: m").extraction).least == 50
     short = audit(tmp_path, "messages: m", "extraction: {prefix_tokens: 2, min_suffix_tokens: 5}\n")
-    assert short.extraction.least_tokens == 7
+    assert ExampleTokens.of(short.extraction).least == 7
 
 
 def test_one_column_or_several_and_a_file_for_a_template(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_what_a_run_records_can_be_read_again(corpus: str, tmp_path: Path) -> No
         ("messages: m, documents: file", "", "corpus.documents", "has no effect on prompts and answers"),
         ("messages: m, window: 20", "", "corpus.window", "20 tokens cannot hold"),
         ("prompt: [], response: a", "", "corpus.prompt", "is an empty list"),
-        ("text: t", "extraction: {prefix_tokens: 0}\n", "extraction.prefix_tokens", "give more than 0"),
+        ("text: t", "extraction: {prefix_tokens: 0}\n", "extraction.prefix_tokens", "give 1 or more"),
         ("text: t", "extraction: {min_suffix_tokens: 5}\n", "extraction.min_suffix_tokens", "no effect on"),
         (
             "messages: m",
@@ -86,7 +87,9 @@ def test_what_a_run_records_can_be_read_again(corpus: str, tmp_path: Path) -> No
         ("messages: m", "holdout: {path: ./c.jsonl, messages: m}\n", "holdout.path", "is the corpus itself"),
     ],
 )
-def test_what_is_refused(corpus: str, more: str, key: str, message: str, tmp_path: Path) -> None:
+def test_wrong_keys_of_prompts_and_answers_are_refused_by_name(
+    corpus: str, more: str, key: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError) as caught:
         check_paths(audit(tmp_path, corpus, more))
     assert caught.value.key == key

@@ -130,7 +130,6 @@ def test_defaults_are_what_the_contract_shows(load) -> None:
         "prefix_tokens": 50,
         "decoding": "greedy",
         "sampling_temperature": 1.0,
-        "tokenizer": None,
     }
 
 
@@ -283,7 +282,7 @@ WRONG = {
         put("student", "{base: org/s, epochs: 1, learning_rate: 0}"),
         "distill.yaml:5: student.learning_rate: ",
         "0 is out of range",
-        "give more than 0",
+        "give 1 or more",
     ),
     "existing student": (
         put("student", "{base: org/s, epochs: 1, learning_rate: 1e-3, path: ./s}"),
@@ -429,7 +428,7 @@ WRONG = {
         added("{name: a, method: soft, temperature: 0}"),
         "distill.yaml:10: students.3.temperature: ",
         "0 is out of range",
-        "give more than 0",
+        "give 1 or more",
     ),
     "divergence misspelled": (
         added("{name: a, method: soft, divergence: foward_kl}"),
@@ -541,7 +540,7 @@ WRONG = {
         GOOD + "training: {batch_size: 0}",
         "distill.yaml:10: training.batch_size: ",
         "0 is out of range",
-        "give more than 0",
+        "give 1 or more",
     ),
     "name too long for its audits": (
         put("name", "x" * 57) + "seeds: [0, 10]",

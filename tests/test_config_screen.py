@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from kdaudit.config.paths import check_paths, references
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.config.yaml.loading import dump_config, kind_of, load_screen, screen_schema
+from kdaudit.config.yaml.loading import config_kind_of, dump_config, load_screen, screen_schema
 from kdaudit.errors import ConfigError
 
 SAMPLES = Path(__file__).parent.parent / "sample_configs"
@@ -83,10 +83,13 @@ def test_a_dump_loads_equal(load, tmp_path: Path) -> None:
         ("format: csv", "format: 'csv' is not allowed; choose parquet or jsonl"),
         ("corpus: {path: ./train.jsonl, window: 64}", "corpus.window: 64 tokens cannot hold"),
         ("models: {teacher: ./teacher}", "models.baseline: is required and missing"),
-        ("models: {teacher: ./t, baseline: [./a, ./b]}", "models.baseline: what several baselines memorize"),
+        (
+            "models: {teacher: ./t, baseline: [./a, ./b]}",
+            "models.baseline: several baselines need an extraction",
+        ),
         (
             "models: {teacher: ./t, baseline: ./b, students: [{name: soft, path: ./s}]}",
-            "models.students: are read for predictor.labels: student alone",
+            "models.students: are used only with predictor.labels: student",
         ),
         ("compute: {ray: auto}", "compute.ray: has no effect where no model is extracted"),
         ("compute: {workers: 2}", "compute.workers: has no effect where no model is extracted"),
@@ -115,12 +118,12 @@ def test_the_schema_takes_what_loads() -> None:
 
 
 def test_the_kind_of_a_file_is_told_from_its_keys(tmp_path: Path) -> None:
-    found = {path.name: kind_of(path) for path in SAMPLES.glob("*.yaml")}
+    found = {path.name: config_kind_of(path) for path in SAMPLES.glob("*.yaml")}
     assert found["screen.yaml"] == "screen"
     assert {kind for name, kind in found.items() if name.startswith("audit")} == {"audit"}
     assert found["distill.yaml"] == "distill"
     (tmp_path / "corpus.yaml").write_text(GOOD + "drop: window\n")
-    assert kind_of(tmp_path / "corpus.yaml") == "screen"
+    assert config_kind_of(tmp_path / "corpus.yaml") == "screen"
     contents = {
         GOOD: "screen",  # an audit names students
         GOOD + "max_flagged: 0.5\n": "screen",
@@ -135,4 +138,4 @@ def test_the_kind_of_a_file_is_told_from_its_keys(tmp_path: Path) -> None:
     for text, kind in contents.items():
         for name in ("screen-of-audits.yaml", "audit.yaml", "distill-SCREEN.yaml"):
             (tmp_path / name).write_text(text)
-            assert kind_of(tmp_path / name) == kind, (name, text)
+            assert config_kind_of(tmp_path / name) == kind, (name, text)

@@ -246,12 +246,12 @@ def test_noise_is_no_known_encoding() -> None:
 
 
 BINARY = {
-    "a.jsonl": (gzip.compress(b"{}"), "is packed with gzip; rename it"),
-    "b.txt": (lzma.compress(b"text"), "is packed with xz; rename it"),
-    "c.csv": (zstandard.compress(b"text"), "is packed with zstd; rename it"),
+    "a.jsonl": (gzip.compress(b"{}"), "is compressed with gzip; rename it"),
+    "b.txt": (lzma.compress(b"text"), "is compressed with xz; rename it"),
+    "c.csv": (zstandard.compress(b"text"), "is compressed with zstd; rename it"),
     "d.json": (b"PK\x03\x04rest", "is a zip archive; unpack it"),
     "e.txt": (b"%PDF-1.7\n%", "is a PDF; extract its text"),
-    "f.txt.gz": (gzip.compress(gzip.compress(b"text")), "is packed with gzip"),
+    "f.txt.gz": (gzip.compress(gzip.compress(b"text")), "is compressed with gzip"),
 }
 
 

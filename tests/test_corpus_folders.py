@@ -364,7 +364,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     assert f"{odd}: is a link to something that is gone" in refusal(tmp_path)
     odd.unlink()
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert f"{tmp_path / 'loop'}: is met twice" in refusal(tmp_path)
+    assert f"{tmp_path / 'loop'}: is reached twice" in refusal(tmp_path)
     (tmp_path / "loop").unlink()
     os.mkfifo(tmp_path / "README.md")
     assert "README.md: cannot be read (not a regular file)" in refusal(tmp_path)

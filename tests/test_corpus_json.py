@@ -93,8 +93,8 @@ SHAPES = {
         "another json array begins; join the arrays",
     ),
     "open.json": (json.dumps(ROWS)[:-1], "(the array is not closed)"),
-    "cut.json": (json.dumps(ROWS)[:-9], "the file ends in its midst: it was cut short"),
-    "cut.jsonl": (LINES[:-9], "is not valid json (the file ends in its midst: it was cut short)"),
+    "cut.json": (json.dumps(ROWS)[:-9], "the file ends in the middle of a value: it was cut short"),
+    "cut.jsonl": (LINES[:-9], "is not valid json (the file ends in the middle of a value: it was cut short)"),
     "no-comma.json": (json.dumps(ROWS).replace("}, {", "} {"), "row 0 is followed by '{', not by a comma"),
     "behind.json": (json.dumps(ROWS) + "x", "text stands behind the array"),
     "same-line.jsonl": (

@@ -330,7 +330,7 @@ def test_a_damaged_saved_dataset_is_named(tmp_path):
     assert "does not describe a saved dataset" in error(folder)
 
 
-def test_folders_that_hold_nothing_usable(tmp_path):
+def test_folders_without_data_or_with_mixed_formats_are_refused(tmp_path):
     assert "holds no data files" in error(tmp_path)
     (tmp_path / "a.csv").touch()
     (tmp_path / "b.jsonl").touch()
@@ -343,12 +343,12 @@ def test_an_unsupported_file_is_told_what_is_supported(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.txt"])
-def test_a_file_without_rows(name, tmp_path):
+def test_a_file_without_rows_is_refused(name, tmp_path):
     (tmp_path / name).write_text("text\n" if name == "a.csv" else "")
     assert "holds no rows" in error(tmp_path / name)
 
 
-def test_tables_without_rows(tmp_path):
+def test_tables_without_rows_are_refused(tmp_path):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
     assert "holds no rows" in error(tmp_path / "a.parquet")
     datasets.Dataset.from_dict({"text": []}).save_to_disk(tmp_path / "saved")

@@ -22,7 +22,7 @@ from kdaudit.corpus import Document, ExampleTokens, build_examples
 from kdaudit.corpus.distinct import SLACK, Ledger
 from kdaudit.corpus.windows import BATCH_CHARACTERS, BATCH_DOCUMENTS, Cutter, batched, cut
 from kdaudit.errors import CorpusError, ModelError, StorageError
-from kdaudit.runs.layout import EXAMPLES_SCHEMA
+from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
 
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "stories260K"
 END = "<|endoftext|>"
@@ -394,7 +394,7 @@ def test_the_spool_is_private_and_leftovers_go(digits, tmp_path):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_scratch_that_cannot_be_made(digits, tmp_path):
+def test_a_scratch_folder_that_cannot_be_made_is_a_storage_error(digits, tmp_path):
     path = write(tmp_path / "a.jsonl", ["01234"])
     with pytest.raises(StorageError, match="could not be stored"):
         build(path, digits, path / "s")

@@ -13,7 +13,7 @@ from conftest import ROOT, Demo
 pytestmark = pytest.mark.slow
 
 
-def test_shows_the_picture(demo: Demo) -> None:
+def test_soft_memorizes_less_and_hard_inherits_more_than_chance(demo: Demo) -> None:
     """Soft well under each baseline, hard inheriting more, next to nothing memorized of unseen text."""
     results = json.loads((demo.folder / "run" / "results.json").read_text())
     models, comparison = results["models"], results["comparison"]

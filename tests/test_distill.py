@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdaudit.distillation.families import random_model, train_bpe
-from kdaudit.distillation.folders import fingerprint, new_folder, read_record
+from kdaudit.distillation.folders import fingerprint, new_folder, read_training_record
 from kdaudit.distillation.hard import TokenHardTrainer, hard_windows, token_labels
 from kdaudit.distillation.soft import SoftSettings, SoftTrainer, soft_loss
 from kdaudit.distillation.teacher import Teacher
@@ -553,4 +553,4 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"fingerprint": 3}'])
 def test_a_damaged_record_counts_as_no_model(tmp_path: Path, record: str) -> None:
     (tmp_path / TRAINING_RECORD).write_text(record)
-    assert read_record(tmp_path) is None
+    assert read_training_record(tmp_path) is None

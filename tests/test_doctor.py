@@ -57,7 +57,7 @@ def told(found: Diagnosis) -> str:
     return "\n".join(f"{problem.what}: {problem.remedy}" for problem in found.problems)
 
 
-def test_fit_machine(versions, no_gpu: None) -> None:
+def test_a_machine_that_has_everything_has_no_problems(versions, no_gpu: None) -> None:
     found = diagnose()
     assert found.problems == ()
     assert found.engine == "vllm"

@@ -35,7 +35,7 @@ from kdaudit.inference.agreement import (
     Probe,
     Rounding,
     ask,
-    compare,
+    compare_outputs,
     rounding_of,
     share_of_ties,
 )
@@ -43,8 +43,8 @@ from kdaudit.inference.base import Masking
 from kdaudit.inference.checking import Asking, Model, ask_reference, check_engine
 from kdaudit.inference.scoring import ModelFiles, PairWorker
 from kdaudit.inference.transformers import TransformersEngine
-from kdaudit.pipelines.stages import engine_check, extracting, scoring
-from kdaudit.pipelines.stages.fit import engine_options
+from kdaudit.pipelines.stages import engine_check, extracting, features
+from kdaudit.pipelines.stages.engine_options import engine_options
 from kdaudit.runs.verify import check_files
 
 _WIDTH = 50
@@ -125,7 +125,7 @@ def _compare(said: Continuations, matched: list[int], rounding: Rounding = _EXAC
     asked = ask(said, seed=3)
     own = np.array(matched, dtype=np.int16)
     controls = np.minimum(own[asked.windows[len(own) :]], asked.ends[len(own) :])
-    return compare(said, asked, np.concatenate([own, controls]).astype(np.int16), rounding)
+    return compare_outputs(said, asked, np.concatenate([own, controls]).astype(np.int16), rounding)
 
 
 def test_an_engine_that_matches_all_agrees() -> None:
@@ -176,7 +176,7 @@ def test_an_engine_that_counts_a_wrong_token_as_right_is_refused() -> None:
     for row in range(4, 8):
         wrong = np.flatnonzero(asked.targets[row] != said.tokens[asked.windows[row]])
         assert wrong.tolist() == [asked.ends[row]]
-    everything = compare(said, asked, np.full(8, 6, np.int16), _EXACT)
+    everything = compare_outputs(said, asked, np.full(8, 6, np.int16), _EXACT)
     assert len(everything.departures) == 4
     assert not everything.holds
 
@@ -518,7 +518,7 @@ def test_a_screening_by_forward_passes_of_another_model_stops(
         return PairWorker(teacher, baseline._replace(folder=tmp_path / "other"), **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "PairWorker", moved)
+        patch.setattr(features, "PairWorker", moved)
         stopped = CliRunner().invoke(main, words)
     assert stopped.exit_code == 4, stopped.output
     assert "kdaudit: baseline: transformers 5." in stopped.stderr

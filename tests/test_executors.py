@@ -58,11 +58,16 @@ class Run:
         warn = self.warnings.append
         run_audit(self._config, self.folder, fresh=False, progress=lambda *_: None, warn=warn)
         tables = {
-            str(path.relative_to(self.folder)): pq.read_table(path)
+            str(path.relative_to(self.folder)): _without_own_key(pq.read_table(path))
             for path in sorted(self.folder.rglob("*.parquet"))
             if path.parts[-3] == "extraction" or path.name in ("leaks.parquet", "continuations.parquet")
         }
         return Outcome(tables, untimed(json.loads((self.folder / "results.json").read_text())))
+
+
+def _without_own_key(table: pa.Table) -> pa.Table:
+    """What does not depend on the run's own key."""
+    return table.drop_columns("suffix_hmac") if "suffix_hmac" in table.column_names else table
 
 
 def untimed(value: Any) -> Any:

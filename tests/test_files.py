@@ -120,9 +120,9 @@ def test_folders_below_the_root_are_folders_indeed(kind: str, tmp_path: Path) ->
     run.mkdir()
     elsewhere.mkdir()
     (run / "extraction").symlink_to(elsewhere) if kind == "a link" else (run / "extraction").touch()
-    with pytest.raises(RunStateError, match=f"extraction: is {kind} where a folder must be"):
+    with pytest.raises(RunStateError, match=f"extraction: is {kind}, not a directory"):
         check_folders(run / "extraction" / "teacher", run)
-    with pytest.raises(RunStateError, match=f"extraction: is {kind} where a folder must be"):
+    with pytest.raises(RunStateError, match=f"extraction: is {kind}, not a directory"):
         check_place(run / "extraction" / "part-00000.parquet", run)
     assert not list(elsewhere.iterdir())
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kdaudit.analysis.by_document import Documents
 from kdaudit.analysis.excess import Baseline
-from kdaudit.analysis.inheritance import Family, classes, compare, soft_vs_hard, survival
+from kdaudit.analysis.inheritance import Family, classes, compare_student, soft_vs_hard, survival
 from kdaudit.analysis.intervals import (
     PairedTable,
     bonett_price_ratio,
@@ -143,7 +143,7 @@ def test_compare_agrees_with_sets(case):
             "mcnemar_p": mcnemar_exact(table),
         }
         expected = expected.model_copy(update=paired)
-    found = compare("s", case.flags(student), case.family())
+    found = compare_student("s", case.flags(student), case.family())
     assert without_chance(found.figures) == expected
 
 
@@ -165,7 +165,7 @@ def test_compare_on_a_case_counted_by_hand():
     student = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
     teacher = np.array([1, 1, 1, 0, 0, 1, 1, 0, 0, 0], dtype=bool)
     baseline = np.array([1, 1, 0, 1, 0, 0, 0, 1, 0, 0], dtype=bool)
-    found, notes = compare("soft", student, family(teacher, [baseline], near=[5]))
+    found, notes = compare_student("soft", student, family(teacher, [baseline], near=[5]))
     assert (found.easy_core, found.inherited, found.with_baseline, found.student_only) == (2, 1, 1, 1)
     assert (found.teacher_specific, found.share_in_easy_core) == (3, 0.4)
     assert found.inheritance_rate == pytest.approx(1 / 3)
@@ -186,7 +186,7 @@ def test_compare_on_a_case_counted_by_hand():
 def test_several_baselines_have_intervals_by_document_and_no_mcnemar():
     student = np.array([1, 1, 1, 0], dtype=bool)
     baselines = [np.array([1, 0, 0, 0], dtype=bool), np.array([0, 1, 0, 1], dtype=bool)]
-    found, notes = compare("soft", student, family(student, baselines))
+    found, notes = compare_student("soft", student, family(student, baselines))
     assert (found.ratio_to_baseline, found.difference) == (2.0, 0.375)
     assert found.mcnemar_p is None
     assert found.ratio_ci95 == found.ratio_ci95_by_document
@@ -199,7 +199,7 @@ def test_several_baselines_have_intervals_by_document_and_no_mcnemar():
 
 def test_without_baselines_nothing_is_claimed():
     student = np.array([1, 0, 1], dtype=bool)
-    found, notes = compare("soft", student, family(student, []))
+    found, notes = compare_student("soft", student, family(student, []))
     assert found == empty_comparison()
     assert len(notes) == 1
     assert notes[0].text.startswith("Student soft: without a baseline")
@@ -212,7 +212,7 @@ def test_without_baselines_nothing_is_claimed():
 
 def test_a_silent_baseline_leaves_the_ratio_bounded_below_only():
     some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
-    found, notes = compare("soft", some, family(some, [none]))
+    found, notes = compare_student("soft", some, family(some, [none]))
     assert found.ratio_to_baseline is None
     assert found.ratio_ci95[0] > 0
     assert found.ratio_ci95[1] is None
@@ -225,7 +225,7 @@ def test_a_silent_baseline_leaves_the_ratio_bounded_below_only():
 
 def test_a_silent_student_and_teacher_are_noted_by_name():
     some, none = np.array([1, 1, 0, 0], dtype=bool), np.zeros(4, dtype=bool)
-    found, notes = compare("soft", none, family(some, [some]))
+    found, notes = compare_student("soft", none, family(some, [some]))
     assert (found.ratio_to_baseline, found.share_in_easy_core, found.inheritance_rate) == (0.0, None, None)
     assert [(note.code, note.subject) for note in notes] == [
         ("easy_core_share_undefined", "soft"),
@@ -306,7 +306,7 @@ def test_survival_refuses_what_cannot_be(matched):
 def test_arrays_of_other_examples_are_refused(teacher):
     student = np.zeros(4, dtype=bool)
     for call in (
-        lambda: compare("s", student, family(teacher, [student])),
+        lambda: compare_student("s", student, family(teacher, [student])),
         lambda: soft_vs_hard("s", "h", student, student, family(teacher, [student])),
         lambda: classes(student, teacher, [student]),
     ):

@@ -258,7 +258,7 @@ def test_a_base_with_a_wrong_value_is_told_with_its_key(family: Family, tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_its_audit_runs(family: Family) -> None:
+def test_the_audit_that_it_writes_runs_and_names_its_baselines(family: Family) -> None:
     audit = family.out / "seed-0" / "audit.yaml"
     done = toys.kdaudit("run", audit, "--out", "run", "--json", cwd=family.folder)
     assert done.returncode == 0, done.stderr

@@ -411,7 +411,7 @@ def test_the_choice_of_the_score_favours_neither_student_nor_teacher() -> None:
 
 
 def _rendered(results: AuditResults) -> str:
-    return render("report.html.j2", page=page(results, "a title", [], count_tags(results.leaks))).decode()
+    return render("report.html.j2", page=page(results, "a title", [], count_tags(results))).decode()
 
 
 def _shown(results: AuditResults) -> str:

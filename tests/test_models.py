@@ -144,7 +144,7 @@ def test_revision_of_a_folder_is_refused(folder: Path) -> None:
     assert "remove the revision" in told
 
 
-def test_missing_or_bad_description(folder: Path) -> None:
+def test_a_missing_or_damaged_config_json_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{")
     assert "config.json cannot be read" in refused(folder)
     (folder / "config.json").write_text("[]")
@@ -252,7 +252,7 @@ def test_causal_mask_buffers_are_not_parameters(folder: Path) -> None:
     assert resolve(folder).parameters == before + 8
 
 
-def test_missing_or_bad_tokenizer(folder: Path) -> None:
+def test_a_missing_or_damaged_tokenizer_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{")
     assert "its tokenizer cannot be loaded" in refused(folder)
     (folder / "tokenizer.json").unlink()

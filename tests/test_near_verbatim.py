@@ -193,7 +193,7 @@ def test_the_page_has_a_row_for_each_model_and_few_columns_of_edits() -> None:
     results = AuditResults.model_validate({**values, "attacks": {"soft": {"near_verbatim": near}}})
     (row,) = attack_rows(results)
     assert (row.name, row.more, row.by_edits, row.many_edits) == ("soft", 19, [9, 0, 3, 0, 1], 6)
-    text = render("report.html.j2", page=page(results, "a title", [], count_tags(results.leaks))).decode()
+    text = render("report.html.j2", page=page(results, "a title", [], count_tags(results))).decode()
     section = text[text.index('aria-labelledby="attacks"') :]
     assert "at most 14% of them" in section
     assert "More edits" in section

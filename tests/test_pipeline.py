@@ -60,7 +60,7 @@ def test_ends_well_and_names_the_report(toy: Toy) -> None:
     assert "runs/toy/report.html" in toy.done.stdout
 
 
-def test_corpus_is_counted(toy: Toy) -> None:
+def test_documents_windows_and_distinct_examples_are_counted(toy: Toy) -> None:
     corpus = toy.results["corpus"]
     assert (corpus["documents"], corpus["windows"], corpus["examples"]) == (33, 33, 31)
     assert not corpus["sampled"]
@@ -99,7 +99,7 @@ def test_every_model_was_checked_against_the_reference(toy: Toy) -> None:
     assert not any(note["code"] == "engine_not_checked" for note in toy.results["notes"])
 
 
-def test_inheritance(toy: Toy) -> None:
+def test_soft_inherits_what_the_teacher_alone_memorizes_and_hard_does_not(toy: Toy) -> None:
     soft, hard = toy.results["comparison"]["soft"], toy.results["comparison"]["hard"]
     assert (soft["teacher_specific"], soft["inherited"], soft["student_only"]) == (5, 5, 0)
     assert (hard["teacher_specific"], hard["inherited"], hard["student_only"]) == (5, 0, 2)

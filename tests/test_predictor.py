@@ -38,7 +38,7 @@ from kdaudit.risk.guarantee import strongest_bound
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import FOLDS, draw_folds, draw_trial, find_groups
 from kdaudit.risk.terms import to_terms
-from kdaudit.runs.layout import FEATURES_SCHEMA, FLAGGED_SCHEMA
+from kdaudit.runs.arrow_schemas import FEATURES_SCHEMA, FLAGGED_SCHEMA
 from kdaudit.schemas.predictor import Origin
 
 ORIGIN = Origin(

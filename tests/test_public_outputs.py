@@ -16,7 +16,7 @@ from sample_results import LOCAL_PATH, leak_row, sample_dict, write_run
 from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
 from kdaudit.exporting.trackers import log_to
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.render import read_results
 from kdaudit.runs.layout import is_private

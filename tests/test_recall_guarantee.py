@@ -52,7 +52,7 @@ def at_most(count: int, draws: int, share: Fraction) -> Fraction:
         (0.999, 0.95, 2995),
     ],
 )
-def test_positives_needed(recall, confidence, needed):
+def test_positives_needed_for_known_guarantees(recall, confidence, needed):
     assert positives_needed(recall, confidence) == needed
 
 

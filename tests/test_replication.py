@@ -256,7 +256,9 @@ def test_the_interval_is_students_t() -> None:
         ([1.0, 2.0, 3.0], None, None, ""),
     ],
 )
-def test_what_came_out(figures: list[float], least: float | None, most: float | None, outcome: str) -> None:
+def test_the_outcome_goes_by_mean_and_interval(
+    figures: list[float], least: float | None, most: float | None, outcome: str
+) -> None:
     values = iter(figures)
     measure = Measure(1, "a figure", "", lambda audit: next(values), least=least, most=most)
     audits: list[Any] = [None] * len(figures)

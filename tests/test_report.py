@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from report_page import Page, Rendered, number, shingles  # noqa: F401 - tests of other pages read them here
+from report_page import Page, Rendered, require_accessible
 from sample_results import (
     bare_dict,
     leak_row,
@@ -25,7 +24,7 @@ from sample_results import (
 from kdaudit.cli import main
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.reporting.formatting import (
     apart,
     interval,
@@ -122,22 +121,7 @@ def test_inconclusive_verdict_names_interval_and_limit(tmp_path: Path) -> None:
 
 def test_pages_are_accessible(rendered: Rendered) -> None:
     for page in (rendered.full, rendered.public):
-        levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in pairwise(levels))
-        assert all(page.captions)
-        assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
-        for tag, attrs in page.tags:
-            if tag == "svg" and "class" in attrs:
-                assert attrs.get("role") == "img" or attrs.get("aria-hidden") == "true"
-            if "scroll" in (attrs.get("class") or "").split():
-                assert attrs["tabindex"] == "0"
-                assert attrs["aria-label"]
-        ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
-        assert len(ids) == len(set(ids))
-        targets = {(attrs.get("href") or "#main")[1:] for _, attrs in page.tags}
-        assert targets <= set(ids)
+        require_accessible(page)
 
 
 def test_near_miss_is_marked_where_it_leaves_the_text(tmp_path: Path) -> None:
@@ -188,7 +172,7 @@ def test_absent_figures_are_said_in_words(tmp_path: Path) -> None:
     assert "0%" not in {cell.strip() for table in run.full.tables for row in table for cell in row}
 
 
-def test_zeros_and_open_intervals(tmp_path: Path) -> None:
+def test_zeros_and_open_intervals_are_shown_as_such(tmp_path: Path) -> None:
     data = sample_dict()
     data["models"]["soft"] |= {"memorized": 0, "rate": 0.0, "ci95": [0.0, 3.7e-6]}
     data["models"]["soft"]["survival"] = [1.0, *[0.001] * 10, *[0.0] * 40]
@@ -265,7 +249,7 @@ def test_inheritance_is_told_beside_what_chance_gives(tmp_path: Path, ends: list
     text = Rendered(tmp_path, data).full.text.replace("'", "’")
     assert words in text
     assert (
-        "the student holds 31%; other baselines, which never met the teacher, hold 20% if each is cut at"
+        "the student holds 31%; other baselines, which never saw the teacher, hold 20% if each is cut at"
         in text
     )
     assert "Inherited beyond chance" in text
@@ -390,7 +374,7 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
     run = Rendered(tmp_path, data, rows=[leak_row(leak, [], **long, models=said) for leak in data["leaks"]])
     for name, page in (("report.html", run.full), ("report.public.html", run.public)):
         assert (tmp_path / name).stat().st_size < 1_000_000
-        assert "Shown: the first 200. The other 100 are in the audit’s results.json" in page.text
+        assert "Shown: the first 200. The other 100 are in the audit’s leaks.parquet" in page.text
 
 
 @pytest.mark.parametrize(
@@ -421,7 +405,7 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
         (significant(1_955_000, 2), "1,955,000"),
     ],
 )
-def test_numbers(text: str, expected: str) -> None:
+def test_numbers_are_written_for_readers(text: str, expected: str) -> None:
     assert text.replace("\xa0", " ") == expected
 
 

@@ -9,7 +9,7 @@ from sample_results import write_three_runs
 from test_report_browser import PAGES, browser, pytestmark, sync_api
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="kdaudit[dev] is not installed")
 

@@ -10,7 +10,7 @@ import pytest
 from sample_results import HOSTILE_TITLE, write_three_runs
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (kdaudit[dev])")
 

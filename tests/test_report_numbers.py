@@ -324,7 +324,7 @@ def test_no_number_is_on_a_page_that_results_do_not_hold(
     assert len(_NUMBER.findall(" ".join(page.sections.values()))) > 600
 
 
-def test_nor_on_a_page_with_little_in_it(tmp_path: Path) -> None:
+def test_no_number_is_unexplained_on_a_page_with_little_in_it(tmp_path: Path) -> None:
     run = Rendered(tmp_path, bare_dict())
     for page in (run.full, run.public):
         assert unexplained(page, run.results, texts_of(tmp_path)) == []

@@ -32,7 +32,7 @@ _OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("said", _OUT_OF_MEMORY)
 def test_out_of_memory_is_recognized(said: str) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"^\./model: does not fit the memory"):
+    with pytest.raises(OutOfMemoryError, match=r"^\./model: does not fit in memory"):
         with explained("./model", "vllm"):
             raise EngineError(said)
 

@@ -121,7 +121,7 @@ def _results(**attacks: Any) -> AuditResults:
 
 
 def _text(results: AuditResults) -> str:
-    shown = page(results, "a title", [], count_tags(results.leaks))
+    shown = page(results, "a title", [], count_tags(results))
     return render("report.html.j2", page=shown).decode()
 
 
@@ -187,7 +187,7 @@ def test_the_key_figure_is_the_worst_attack_on_each_student() -> None:
     assert found.lead.value == percent(rate)
     assert found.lead.of == "student “hard” (hard KD), the worst of 2 students"
     assert found.lead.sentence == (
-        f"Student “hard” gives up {percent(rate)} of the examples to 1,000 samples of each with a "
+        f"Student “hard” reveals {percent(rate)} of the examples to 1,000 samples of each with a "
         "probability of 0.5 or more; greedy decoding gives 0.074% word for word."
     )
     (other,) = found.others
@@ -217,7 +217,7 @@ def test_a_leak_says_how_many_samples_it_takes() -> None:
 def test_the_curves_are_drawn_where_there_is_a_line_to_draw() -> None:
     models = {"teacher": {"sampled": _sampled(0.01)}, "hard": {"sampled": _sampled(0.002)}}
     results = _results(**models)
-    chart = page(results, "a title", [], count_tags(results.leaks)).queries
+    chart = page(results, "a title", [], count_tags(results)).queries
     assert chart is not None
     assert [tick.label for tick in chart.x_ticks] == ["1", "10", "1,000"]
     ends = {line.name: line.end for line in chart.lines}
@@ -228,5 +228,5 @@ def test_the_curves_are_drawn_where_there_is_a_line_to_draw() -> None:
     none = [_point(p, n, 0.0) for p in PROBABILITIES for n in (1, 10)]
     for curve in (single, none):
         without = _results(hard={"sampled": _sampled(0.01, curve=curve)})
-        assert page(without, "a title", [], count_tags([])).queries is None
+        assert page(without, "a title", [], count_tags(without)).queries is None
         assert 'id="queries-t"' not in _text(without)

@@ -18,7 +18,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 import kdaudit
-from kdaudit.pipelines.stages import featured
+from kdaudit.pipelines.stages import feature_sample
 from kdaudit.pipelines.stages.risks import estimate_flagged
 from kdaudit.pipelines.stages.scores import draw
 from kdaudit.risk import FEATURES, PredictorSettings, Table, fit_predictor
@@ -199,7 +199,7 @@ class Family:
         with path.open("w") as handle:
             YAML().dump({**self.config, "attacks": {"sampled": None, **attacks}}, handle)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(featured, "_ENTROPIES", SHOWN)
+            patch.setattr(feature_sample, "_ENTROPIES", SHOWN)
             return kdaudit.audit(path, out=self.folder / name)
 
 
@@ -247,7 +247,7 @@ def test_risk_parquet_holds_what_was_scored(sampled: kdaudit.Run, whole: kdaudit
         expected = of_all.loc[found["example_id"], name].to_numpy()
         np.testing.assert_allclose(found[name].to_numpy(), expected, rtol=1e-4, atol=1e-5)
     known = found["teacher_perplexity"].notna()
-    assert 0 < known.sum() < SHOWN  # all of the examples whose entropy is shown, as far as they are scored
+    assert known.sum() == SHOWN  # the examples whose entropy is shown are among those that are drawn
     assert oct((sampled.path / "risk.parquet").stat().st_mode)[-3:] == "600"
 
 
@@ -288,6 +288,19 @@ def test_teacher_and_baseline_are_measured_once(sampled: kdaudit.Run) -> None:
         assert points["mean_token_entropy"].tolist() == expected.tolist()
 
 
+def test_entropies_of_another_sample_are_not_mixed_in(
+    family: Family, sampled: kdaudit.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pq.read_table(sampled.path / "entropy_logprob.parquet")
+    own = feature_sample.seeded_order
+    monkeypatch.setattr(feature_sample, "seeded_order", lambda total, seed: own(total, seed)[::-1])
+    family.run("other", sample=120)
+    monkeypatch.undo()
+    after = pq.read_table(family.run("other", sample=120).path / "entropy_logprob.parquet")
+    assert after["example_id"].to_pylist() == before["example_id"].to_pylist()
+    assert after["mean_token_entropy"].to_pylist() == pytest.approx(before["mean_token_entropy"].to_pylist())
+
+
 def test_without_a_predictor_only_what_is_shown_and_memorized_is_read(family: Family) -> None:
     family.config["predictor"]["labels"] = "easy_core"  # none
     try:
@@ -304,6 +317,18 @@ def test_without_a_predictor_only_what_is_shown_and_memorized_is_read(family: Fa
     assert rest["teacher_entropy"].notna().all()
     assert run.risk()["risk"].null_count == 300
     assert run.results.models["teacher"].below_rounding is not None
+
+
+def test_no_more_others_are_read_than_the_positives_need(
+    family: Family, sampled: kdaudit.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_sample, "_LEAST_OTHERS", 10)
+    monkeypatch.setattr(feature_sample, "_OTHERS_A_POSITIVE", 2)
+    run = family.run("lean", sample=120)
+    found = run.risk()
+    assert len(found) == 60 + 2 * 40
+    assert set(found["example_id"].to_pylist()) <= set(sampled.risk()["example_id"].to_pylist())
+    assert sum(found["weight"].to_pylist()) == pytest.approx(300)
 
 
 def test_a_larger_sample_reads_only_what_is_new(family: Family, sampled: kdaudit.Run) -> None:

@@ -26,7 +26,7 @@ from kdaudit.inference.scoring.softmax import Softmax, largest
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.stages.scores import draw
-from kdaudit.runs.layout import SCORES_SCHEMA
+from kdaudit.runs.arrow_schemas import SCORES_SCHEMA
 
 _WIDE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": toys.VOCABULARY}
 FAMILIES: list[Any] = [

@@ -30,7 +30,7 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.corpus import ExampleTokens, build_examples, open_documents
 from kdaudit.corpus.fingerprint import PinnedSource
 from kdaudit.errors import CorpusError, RunStateError, UsageError
-from kdaudit.pipelines.screen import much_text_dropped
+from kdaudit.pipelines.stages.screen_record import much_text_dropped
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import KeptCounts
 from kdaudit.screening import writers as sinks
@@ -291,7 +291,9 @@ def test_every_place_of_a_flagged_window_goes_and_nothing_else(drop, form, tmp_p
     st.integers(1, 3),
     st.integers(1, 4),
 )
-def test_any_window_and_stride(tmp_path_factory, texts, drop, window, stride, minimum, every):
+def test_any_window_and_stride_keeps_what_the_oracle_keeps(
+    tmp_path_factory, texts, drop, window, stride, minimum, every
+):
     texts = [*texts, "w0 w1 w2 w0 w1"]
     folder = tmp_path_factory.mktemp("any")
     path = write_jsonl(folder / "c.jsonl", [{"text": text} for text in texts])

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import stat
@@ -17,16 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report_page import Page, number, require_accessible, require_inert, shingles
 from sample_results import HOSTILE, SENTENCES, noted
-from test_report import Page, number, shingles
 
 from kdaudit.analysis.flagged import read_worst
 from kdaudit.errors import RunStateError
 from kdaudit.pipelines.stages.flagging import Flagged, feature_spreads, write_flagged
-from kdaudit.pipelines.stages.predicting import write_risks
+from kdaudit.pipelines.stages.risks import write_risks
 from kdaudit.reporting.screening import render_screen
 from kdaudit.risk import Predictor
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import ENDS_COLUMNS, EXAMPLES_SCHEMA, FEATURES_SCHEMA, FLAGGED_SCHEMA
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.predictor import Origin
 from kdaudit.schemas.screening import ScreenRecord
@@ -180,7 +179,7 @@ class Screened:
         self.record = ScreenRecord.model_validate(data).model_dump(mode="json")
         (folder / "screen.json").write_text(json.dumps(data), encoding="utf-8")
         self.rows = [flagged_row(3 * k) for k in range(FLAGGED)] if rows is None else rows
-        pq.write_table(pa.Table.from_pylist(self.rows, schema=layout.FLAGGED_SCHEMA), folder / layout.FLAGGED)
+        pq.write_table(pa.Table.from_pylist(self.rows, schema=FLAGGED_SCHEMA), folder / layout.FLAGGED)
         render_screen(folder, **options)
         self.html = (folder / "screen.html").read_text(encoding="utf-8")
         self.public_html = (folder / "screen.public.html").read_text(encoding="utf-8")
@@ -391,41 +390,14 @@ def test_only_the_owner_can_read_the_full_page(screened: Screened) -> None:
 
 @pytest.mark.parametrize("name", ["screened", "hostile"])
 def test_pages_cannot_act_or_load(name: str, request: pytest.FixtureRequest) -> None:
-    forbidden = {"script", "iframe", "object", "embed", "img", "link", "base", "form", "foreignobject"}
     for page in request.getfixturevalue(name).pages:
-        assert not {tag for tag, _ in page.tags} & forbidden
-        for _, attrs in page.tags:
-            assert not {key for key in attrs if key in ("style", "src") or key.startswith("on")}
-            assert (attrs.get("href") or "#").startswith("#")
-        assert page.open == []
-        digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
-        policy = next(
-            attrs["content"] or ""
-            for tag, attrs in page.tags
-            if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
-        )
-        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
-        assert [tag for tag, _ in page.tags].count("style") == 1
+        require_inert(page)
 
 
 @pytest.mark.parametrize("name", ["screened", "hostile"])
 def test_pages_are_accessible(name: str, request: pytest.FixtureRequest) -> None:
     for page in request.getfixturevalue(name).pages:
-        levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(after - before <= 1 for before, after in pairwise(levels))
-        assert all(page.captions)
-        assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
-        for tag, attrs in page.tags:
-            if tag == "svg" and "class" in attrs:
-                assert attrs.get("role") == "img" or attrs.get("aria-hidden") == "true"
-            if "scroll" in (attrs.get("class") or "").split():
-                assert attrs["tabindex"] == "0"
-                assert attrs["aria-label"]
-        ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
-        assert len(ids) == len(set(ids))
-        assert {(attrs.get("href") or "#main")[1:] for _, attrs in page.tags} <= set(ids)
+        require_accessible(page)
 
 
 def test_hostile_text_is_shown_and_harmless(hostile: Screened) -> None:
@@ -534,16 +506,16 @@ def run(tmp_path: Path):
                 "copies": [1 + k % 3 for k in ids],
                 "prefix_tokens": np.ones(len(ids), np.int32),
                 "suffix_tokens": np.full(len(ids), 2, np.int32),
-                **{name: pa.nulls(len(ids), pa.int32()) for name in layout.ENDS_COLUMNS},
+                **{name: pa.nulls(len(ids), pa.int32()) for name in ENDS_COLUMNS},
             }
             features = {
                 field.name: rng.uniform(1, 8, len(ids)).astype(field.type.to_pandas_dtype())
-                for field in layout.FEATURES_SCHEMA
+                for field in FEATURES_SCHEMA
             }
             features |= {"example_id": ids, "copies": examples["copies"]}
             for folder, columns, schema in (
-                ("examples", examples, layout.EXAMPLES_SCHEMA),
-                ("features", features, layout.FEATURES_SCHEMA),
+                ("examples", examples, EXAMPLES_SCHEMA),
+                ("features", features, FEATURES_SCHEMA),
             ):
                 store.write_table(f"{folder}/part-{number:05d}.parquet", pa.table(columns, schema=schema))
         yield store
@@ -569,7 +541,7 @@ def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: 
     write_flagged(run, found, PREDICTOR if predictor else None)
     path = run.folder / layout.FLAGGED
     table = pq.read_table(path)
-    assert table.schema == layout.FLAGGED_SCHEMA
+    assert table.schema == FLAGGED_SCHEMA
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert run.has(layout.FLAGGED)
     rows = table.to_pylist()
@@ -581,7 +553,7 @@ def test_flagged_examples_are_written_with_the_reason(run: RunStore, predictor: 
         k = row["example_id"]
         for name in ("document_id", "offset", "text", "copies"):
             assert row[name] == examples[k][name]
-        for name in layout.FLAGGED_SCHEMA.names[8:]:
+        for name in FLAGGED_SCHEMA.names[8:]:
             assert row[name] == features[k][name]
         assert row["risk"] == (None if found.risk is None else found.risk[k])
         memorized = [name for name, every in (("teacher", 5), ("baseline", 10)) if k % every == 0]
@@ -618,7 +590,7 @@ def test_features_are_spread_over_flagged_and_kept(run: RunStore) -> None:
     found = found_in(run, predictor=True)
     features = rows_of(run, "features")
     spreads = feature_spreads(run, found.flags)
-    assert list(spreads) == ["copies", *layout.FLAGGED_SCHEMA.names[8:]]
+    assert list(spreads) == ["copies", *FLAGGED_SCHEMA.names[8:]]
     for name, one in spreads.items():
         for group, flag in ((one.flagged, True), (one.kept, False)):
             values = [row[name] for row in features if found.flags[row["example_id"]] == flag]

@@ -24,6 +24,7 @@ from kdaudit.config.yaml.loading import load_screen
 from kdaudit.errors import StorageError
 from kdaudit.risk import FEATURES, load_predictor
 from kdaudit.runs import layout, store
+from kdaudit.runs.arrow_schemas import FEATURES_SCHEMA
 from kdaudit.runs.verify import check_files
 
 SHARED, OTHERS = 40, 80
@@ -187,7 +188,7 @@ def test_features_of_an_earlier_version_are_measured_again(
     shutil.copytree(family.folder / "out", out)
     with store.RunStore.reopen(out) as run:
         for shard in run.shards(layout.FEATURES):
-            run.write_table(shard, run.read_table(shard, layout.FEATURES_SCHEMA.names[:12]))
+            run.write_table(shard, run.read_table(shard, FEATURES_SCHEMA.names[:12]))
         for stage in (layout.FEATURES, "predictor"):
             with run.stage(stage):
                 pass
@@ -195,7 +196,7 @@ def test_features_of_an_earlier_version_are_measured_again(
     again = family.screen(str(out))
     assert again.exit_code == 0, again.output
     assert {**json.loads(again.stdout), "created": None} == {**record, "created": None}
-    assert pq.read_schema(out / "features" / "part-00000.parquet").names == layout.FEATURES_SCHEMA.names
+    assert pq.read_schema(out / "features" / "part-00000.parquet").names == FEATURES_SCHEMA.names
 
 
 def test_the_paper_s_features_can_be_had(family: Family, record: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, UsageError
 from kdaudit.exporting.trackers import log_to, refuse_missing
 from kdaudit.exporting.trackers.figures import tracked_of
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.pipelines.stages.tracking import write_to_trackers
 from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.render import read_results
@@ -223,7 +223,7 @@ def test_a_tracker_that_fails_is_a_warning_and_is_tried_again(
     assert len(tracker.given) == 1
 
 
-def test_an_interruption_is_none_of_them(work: Any, tracker: Any) -> None:
+def test_an_interruption_is_not_taken_for_a_trackers_failure(work: Any, tracker: Any) -> None:
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 

@@ -827,7 +827,7 @@ MODELS = [
     pytest.param(
         describe("hard/config.json", quantization_config={"quant_method": "aqlm"}),
         f"{HARD} is quantized (aqlm in its config.json)",
-        "name the model as it was before that",
+        "name the model before quantization",
         id="quantized by an unknown method",
     ),
     pytest.param(
@@ -1158,7 +1158,7 @@ def test_teacher_smaller_than_its_student_is_warned_about_and_audited(audit: Pat
     assert any("student hard" in line and "check that the paths are not swapped" in line for line in warnings)
 
 
-def test_permissions_bind_here(audit: Path) -> None:
+def test_a_plain_user_cannot_read_a_locked_file_here(audit: Path) -> None:
     """Else the locked cases above would show nothing."""
     (audit / "corpus.jsonl").chmod(0)
     with as_plain_user(), pytest.raises(PermissionError):

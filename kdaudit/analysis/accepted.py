@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -120,7 +120,7 @@ def hash_of(key: bytes, prefix: str, suffix: str) -> str:
     return f"{_id_of(key)}-{hmac.new(key, message, hashlib.sha256).hexdigest()}"
 
 
-class _Leak(NamedTuple):
+class LeakPlace(NamedTuple):
     """What entries are matched with."""
 
     example_id: int
@@ -131,26 +131,50 @@ class _Leak(NamedTuple):
     tags: list[str]
 
 
-def match(accepted: Acceptance, leaks: pa.Table) -> AcceptedResult:
+def match(accepted: Acceptance, leaks: Iterable[pa.RecordBatch]) -> AcceptedResult:
     """What each entry names among the leaks.
 
     Args:
         accepted: the entries.
-        leaks: rows of layout.LEAKS_SCHEMA.
+        leaks: batches of rows of LEAKS_SCHEMA.
 
     """
-    named: list[list[int]] = [[] for _ in accepted.entries]
-    tagged: set[int] = set()
-    places = _by_place(accepted.entries)
-    for leak in _rows(leaks):
+    matcher = Matcher(accepted)
+    for batch in leaks:
+        for row in batch.select([*LeakPlace._fields]).to_pylist():
+            matcher.add(LeakPlace(**row))
+    return matcher.result()
+
+
+class Matcher:
+    """Finds what entries name, one leak at a time.
+
+    Args:
+        accepted: the entries.
+
+    """
+
+    def __init__(self, accepted: Acceptance) -> None:
+        self._accepted, self._holding = accepted, accepted.holding
+        self._places = _by_place(accepted.entries)
+        self._named: list[list[int]] = [[] for _ in accepted.entries]
+        self._tagged: set[int] = set()
+
+    def add(self, leak: LeakPlace) -> bool:
+        """Match a leak; give whether an entry that holds names it."""
         keys: list[object] = [(leak.document_id, leak.offset), (leak.document_id, None)]
-        if accepted.key is not None:
-            keys.append(hash_of(accepted.key, leak.prefix, leak.suffix))
-        for row in {row for key in keys for row in places.get(key, ())}:
-            named[row].append(leak.example_id)
+        if self._accepted.key is not None:
+            keys.append(hash_of(self._accepted.key, leak.prefix, leak.suffix))
+        rows = {row for key in keys for row in self._places.get(key, ())}
+        for row in rows:
+            self._named[row].append(leak.example_id)
             if leak.tags:
-                tagged.add(row)
-    return _result(accepted, named, tagged)
+                self._tagged.add(row)
+        return any(self._holding[row] for row in rows)
+
+    def result(self) -> AcceptedResult:
+        """What each entry names among the leaks so far."""
+        return _result(self._accepted, self._named, self._tagged)
 
 
 def _by_place(entries: Sequence[AcceptedLeak]) -> Mapping[object, list[int]]:
@@ -161,12 +185,6 @@ def _by_place(entries: Sequence[AcceptedLeak]) -> Mapping[object, list[int]]:
         key = (place.document, place.offset) if isinstance(place, DocumentPlace) else place
         found.setdefault(key, []).append(row)
     return found
-
-
-def _rows(leaks: pa.Table) -> Iterator[_Leak]:
-    for batch in leaks.select([*_Leak._fields]).to_batches(max_chunksize=4096):
-        for row in batch.to_pylist():
-            yield _Leak(**row)
 
 
 def _result(accepted: Acceptance, named: Sequence[list[int]], tagged: set[int]) -> AcceptedResult:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import hashlib
+import json
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.joined import COMPARED_ATTACKS, Joined, Outcome, read_outcome_of
+from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.joined import COMPARED_ATTACKS, Joined, Outcome, Rows, read_outcome_of
+from kdaudit.analysis.leaks import leak_batches, read_leaks
 from kdaudit.analysis.paired import paired_rates, with_holm
+from kdaudit.analysis.severity import Worst, change_severity
 from kdaudit.schemas.compared import Change, ComparedModel, LeakChange, LeakCounts, PairedRates
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import AuditResults, Leak, ModelResult
@@ -19,13 +27,39 @@ from kdaudit.schemas.results import AuditResults, Leak, ModelResult
 _ENDPOINT = "endpoint:"
 
 
+class LeakIds(NamedTuple):
+    """Which leaks a run has, and whose they are."""
+
+    ids: NDArray[np.int64]
+    """Ascending: int64 (leaks,)."""
+    memorized: Mapping[str, Flags]
+    """By student: bool (leaks,)."""
+
+    def place(self, example: int | None) -> int | None:
+        """Where a leak stands; None if the example is none."""
+        if example is None:
+            return None
+        place = int(np.searchsorted(self.ids, example))
+        return place if place < len(self.ids) and self.ids[place] == example else None
+
+
+def leak_ids(leaks: Iterable[Leak], students: Sequence[str]) -> LeakIds:
+    """Which leaks there are, of all of them by ascending id."""
+    ids, flags = array("q"), {name: bytearray() for name in students}
+    for leak in leaks:
+        ids.append(leak.example_id)
+        for name, flag in flags.items():
+            flag.append(name in leak.classes)
+    whose = {name: np.frombuffer(bytes(flag), dtype=np.bool_) for name, flag in flags.items()}
+    return LeakIds(np.frombuffer(ids.tobytes(), dtype=np.int64), whose)
+
+
 class Side(NamedTuple):
     """One of both runs."""
 
     path: Path
     results: AuditResults
-    table: pa.Table
-    """Rows of layout.LEAKS_SCHEMA."""
+    leaks: LeakIds
 
 
 class Known(NamedTuple):
@@ -40,13 +74,12 @@ class Known(NamedTuple):
 
 def known_by_examples(joined: Joined, old: Side, new: Side) -> Known:
     """From the examples of both runs."""
-    new_of_old = _looked_up(joined.old, joined.new, old.results.leaks)
-    return Known(new_of_old, _looked_up(joined.new, joined.old, new.results.leaks), True)
+    new_of_old = _looked_up(joined.old, joined.new, old.leaks.ids)
+    return Known(new_of_old, _looked_up(joined.new, joined.old, new.leaks.ids), True)
 
 
-def _looked_up(keys: np.ndarray, values: np.ndarray, leaks: Sequence[Leak]) -> dict[int, int]:
-    """The pairs of `keys` and `values` whose key is a leak's id."""
-    wanted = np.array([leak.example_id for leak in leaks], dtype=np.int64)
+def _looked_up(keys: Rows, values: Rows, wanted: Rows) -> dict[int, int]:
+    """The pairs of `keys` and `values` whose key is wanted."""
     places = np.flatnonzero(np.isin(keys, wanted))
     return dict(zip(keys[places].tolist(), values[places].tolist(), strict=True))
 
@@ -57,33 +90,40 @@ def known_by_text(old: Side, new: Side) -> Known:
         (one.corpus.fingerprint, one.corpus.examples, one.corpus.sampled, one.seed)
         for one in (old.results, new.results)
     }
-    ids = {text: example for example, text in _texts(old.table)}
-    pairs = [(ids[text], example) for example, text in _texts(new.table) if text in ids]
+    ids = {text: example for example, text in _texts(old.path)}
+    pairs = [(ids[text], example) for example, text in _texts(new.path) if text in ids]
     return Known(dict(pairs), {two: one for one, two in pairs}, False if len(same) == 1 else None)
 
 
-def _texts(table: pa.Table) -> Iterator[tuple[int, tuple[str, str]]]:
-    for batch in table.select(["example_id", "prefix", "suffix"]).to_batches(max_chunksize=4096):
+def _texts(run_dir: Path) -> Iterator[tuple[int, bytes]]:
+    """Each leak's id, and a hash of its prefix and suffix."""
+    for batch in leak_batches(run_dir, ("example_id", "prefix", "suffix")):
         for row in batch.to_pylist():
-            yield row["example_id"], (row["prefix"], row["suffix"])
+            text = json.dumps([row["prefix"], row["suffix"]])
+            yield row["example_id"], hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 class Changes(NamedTuple):
     """How leaks changed."""
 
     leaks: list[LeakChange]
-    """New ones first, then gone ones, then those that remain; each by the id of its run."""
+    """As `CompareResults.leaks`."""
+    totals: dict[Change, int]
     counts: dict[str, LeakCounts]
     """By student, as the new run names it."""
+    not_accepted: int
+    """New leaks that are not accepted."""
 
 
+MOST_LISTED = 1000
+"""Leaks of each kind that a comparison lists."""
 _ORDER: tuple[Change, ...] = ("new", "gone", "remaining")
 
 
 def leak_changes(
     old: Side, new: Side, students: Mapping[str, str], known: Known, accepted: Collection[int]
 ) -> Changes:
-    """Every leak of both runs.
+    """How the leaks of both runs differ.
 
     Args:
         old: the run that comes first.
@@ -93,52 +133,58 @@ def leak_changes(
         accepted: ids of leaks of the new run that are accepted.
 
     """
-    before = {leak.example_id: leak for leak in old.results.leaks}
-    after = {leak.example_id: leak for leak in new.results.leaks}
-    found = [
-        *_of_new_run(after, before, students, known, accepted),
-        *_of_old_run(before, after, students, known),
-    ]
-    found.sort(key=lambda one: _ORDER.index(one.change))
-    return Changes(found, {name: _counts(name, found) for name in students})
+    worst = {change: Worst(MOST_LISTED, change_severity) for change in _ORDER}
+    totals, counters = dict.fromkeys(_ORDER, 0), {name: _Counter() for name in students}
+    not_accepted = 0
+    for leak in chain(
+        _of_new_run(old, new, students, known, accepted), _of_old_run(old, new, students, known)
+    ):
+        worst[leak.change].add(leak)
+        totals[leak.change] += 1
+        not_accepted += leak.change == "new" and not leak.accepted
+        for name in leak.students:
+            counters[name].add(leak)
+    listed = [leak for change in _ORDER for leak in sorted(worst[change].kept(), key=_own_id)]
+    return Changes(listed, totals, {name: one.counts() for name, one in counters.items()}, not_accepted)
+
+
+def _own_id(leak: LeakChange) -> int:
+    """The id in the run that has the leak, the new one of both."""
+    return (leak.old_example_id if leak.change == "gone" else leak.example_id) or 0
 
 
 def _of_new_run(
-    after: Mapping[int, Leak],
-    before: Mapping[int, Leak],
-    students: Mapping[str, str],
-    known: Known,
-    accepted: Collection[int],
+    old: Side, new: Side, students: Mapping[str, str], known: Known, accepted: Collection[int]
 ) -> Iterator[LeakChange]:
     """New and remaining leaks."""
-    for example, leak in after.items():
-        same = known.old_of_new.get(example)
-        earlier = before.get(same) if same is not None else None
+    for leak in read_leaks(new.path, new.results):
+        same = known.old_of_new.get(leak.example_id)
+        earlier = old.leaks.place(same)
         names = [name for name in students if name in leak.classes]
-        kept = [name for name in names if earlier is not None and students[name] in earlier.classes]
+        kept = [
+            name for name in names if earlier is not None and old.leaks.memorized[students[name]][earlier]
+        ]
         parts: dict[Change, list[str]] = {
             "new": [one for one in names if one not in kept],
             "remaining": kept,
         }
         for change, whose in parts.items():
             if whose:
-                ids = (example, same)
+                ids = (leak.example_id, same)
                 added = known.others_added if same is None else False
-                yield _change(leak, change, whose, ids, added, example in accepted)
+                yield _change(leak, change, whose, ids, added, leak.example_id in accepted)
 
 
-def _of_old_run(
-    before: Mapping[int, Leak], after: Mapping[int, Leak], students: Mapping[str, str], known: Known
-) -> Iterator[LeakChange]:
+def _of_old_run(old: Side, new: Side, students: Mapping[str, str], known: Known) -> Iterator[LeakChange]:
     """Leaks that are gone."""
-    for example, leak in before.items():
-        same = known.new_of_old.get(example)
-        later = after.get(same) if same is not None else None
+    for leak in read_leaks(old.path, old.results):
+        same = known.new_of_old.get(leak.example_id)
+        later = new.leaks.place(same)
         names = [name for name, was in students.items() if was in leak.classes]
-        whose = [name for name in names if later is None or name not in later.classes]
+        whose = [name for name in names if later is None or not new.leaks.memorized[name][later]]
         if whose:
             added = known.others_added if same is None else False
-            yield _change(leak, "gone", whose, (same, example), added, False)
+            yield _change(leak, "gone", whose, (same, leak.example_id), added, False)
 
 
 def _change(
@@ -165,19 +211,32 @@ def _change(
     )
 
 
-def _counts(student: str, leaks: Sequence[LeakChange]) -> LeakCounts:
-    own = [one for one in leaks if student in one.students]
-    new, gone, remaining = ([one for one in own if one.change == change] for change in _ORDER)
-    unknown = any(one.added is None for one in own)
-    added, dropped = (sum(one.added is True for one in some) for some in (new, gone))
-    return LeakCounts(
-        new=len(new) - added,
-        gone=len(gone) - dropped,
-        remaining=len(remaining),
-        added=None if unknown else added,
-        dropped=None if unknown else dropped,
-        not_accepted=sum(not one.accepted for one in new),
-    )
+class _Counter:
+    """Counts how one student's leaks changed."""
+
+    def __init__(self) -> None:
+        self._all: Counter[Change] = Counter()
+        self._added: Counter[Change] = Counter()
+        self._unknown, self._not_accepted = False, 0
+
+    def add(self, leak: LeakChange) -> None:
+        """Take in a leak of the student."""
+        self._all[leak.change] += 1
+        self._added[leak.change] += leak.added is True
+        self._unknown |= leak.added is None
+        self._not_accepted += leak.change == "new" and not leak.accepted
+
+    def counts(self) -> LeakCounts:
+        """The counts so far."""
+        added, dropped = self._added["new"], self._added["gone"]
+        return LeakCounts(
+            new=self._all["new"] - added,
+            gone=self._all["gone"] - dropped,
+            remaining=self._all["remaining"],
+            added=None if self._unknown else added,
+            dropped=None if self._unknown else dropped,
+            not_accepted=self._not_accepted,
+        )
 
 
 def compared_models(

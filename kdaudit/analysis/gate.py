@@ -18,7 +18,7 @@ compares samples. Of several scores the highest counts, and each counts for the 
 alone tells members from the holdout, what scores recognize is not shown to come from the model: such a check
 does not fail.
 
-Accepted leaks are left out of the figures by the caller; a check says how many. Canaries are no leaks, and
+Accepted leaks are left out of the figures by the caller; a check says how many. Canaries are not leaks, and
 are measured whole, also where the corpus is a sample.
 """
 

@@ -29,6 +29,13 @@ from kdaudit.analysis.excess import (
     excess_difference,
     excess_over_chance,
 )
+from kdaudit.analysis.inheritance_notes import (
+    NOT_COMPARED,
+    comparison_notes,
+    pair_note,
+    soft_vs_hard_notes,
+    student_note,
+)
 from kdaudit.analysis.intervals import (
     Flags,
     PairedTable,
@@ -37,21 +44,11 @@ from kdaudit.analysis.intervals import (
     mcnemar_exact,
     newcombe_paired_difference,
 )
-from kdaudit.schemas.notes import Note, NoteCode
+from kdaudit.schemas.notes import Note
 from kdaudit.schemas.result import Interval, LeakClass
 from kdaudit.schemas.results import ComparisonResult, SoftVsHard
 
 Figures = TypeVar("Figures")
-
-NO_TEACHER = (
-    "The teacher was not audited (models.teacher is null). Which examples it memorizes is not known, and so "
-    "neither is what a student inherited: easy core, teacher-specific and inherited examples are null, and "
-    "the class of each leak is unknown. What a student memorizes and no baseline does may come from the "
-    "teacher, from the student's own training text or from chance."
-)
-"""A note for results.json."""
-_NONE_SPECIFIC = "because the teacher memorizes no example that no baseline does"
-_NOT_COMPARED = "what they inherit cannot be compared"
 
 
 class Noted(NamedTuple, Generic[Figures]):
@@ -111,7 +108,7 @@ class _Contrast(NamedTuple):
     mcnemar_p: float | None = None
 
 
-def compare(name: str, student: Flags, family: Family) -> Noted[ComparisonResult]:
+def compare_student(name: str, student: Flags, family: Family) -> Noted[ComparisonResult]:
     """Compare the student `name` with its teacher and the baselines.
 
     Rates are shares of all examples. Without baselines every figure is None. Against several, ratio and
@@ -127,7 +124,7 @@ def compare(name: str, student: Flags, family: Family) -> Noted[ComparisonResult
         text = "without a baseline, inherited examples cannot be distinguished from the easy core."
         if family.teacher is None:
             text = "without teacher and baseline, there is nothing to compare it with."
-        return Noted(ComparisonResult(**_nothing()), [_student_note("no_baseline", name, text)])
+        return Noted(ComparisonResult(**_nothing()), [student_note("no_baseline", name, text)])
     contrast = _contrast_to_baselines(student, family)
     figures = {
         "ratio_to_baseline": contrast.ratio,
@@ -142,7 +139,9 @@ def compare(name: str, student: Flags, family: Family) -> Noted[ComparisonResult
     if family.teacher is not None:
         figures |= _against_teacher(student, family.teacher, family)
     result = ComparisonResult(**{**_nothing(), **figures})
-    return Noted(result, _comparison_notes(name, result, family))
+    return Noted(
+        result, comparison_notes(name, result, len(family.baselines), teacher=family.teacher is not None)
+    )
 
 
 def _nothing() -> dict[str, Any]:
@@ -208,9 +207,9 @@ def soft_vs_hard(
     _require_same_examples(soft, hard, *family.models)
     pair, teacher = f"Students {soft_name} and {hard_name}", family.teacher
     if teacher is None:
-        return Noted(None, [_pair_note("no_teacher", f"{pair}: {_NOT_COMPARED} without the teacher.")])
+        return Noted(None, [pair_note("no_teacher", f"{pair}: {NOT_COMPARED} without the teacher.")])
     if not family.baselines:
-        return Noted(None, [_pair_note("no_baseline", f"{pair}: {_NOT_COMPARED} without a baseline.")])
+        return Noted(None, [pair_note("no_baseline", f"{pair}: {NOT_COMPARED} without a baseline.")])
     specific = teacher & ~family.by_any
     excess = NO_EXCESS
     if len(family.baselines) > 1:
@@ -228,7 +227,7 @@ def soft_vs_hard(
         excess_difference_ci95=excess.difference_ci95,
         **_contrast(hard[specific], soft[specific], family.documents.within(specific))._asdict(),
     )
-    return Noted(result, _soft_vs_hard_notes(result))
+    return Noted(result, soft_vs_hard_notes(result))
 
 
 def classes(student: Flags, teacher: Flags | None, baselines: Sequence[Flags]) -> Classes:
@@ -312,79 +311,3 @@ def _contrast_to_baselines(student: Flags, family: Family) -> _Contrast:
         difference_ci95=difference,
         difference_ci95_by_document=difference,
     )
-
-
-def _comparison_notes(name: str, result: ComparisonResult, family: Family) -> list[Note]:
-    baselines = len(family.baselines)
-    if result.difference is None:
-        return [_student_note("no_examples", name, "there are no examples to compare it on.")]
-    notes = []
-    if baselines > 1:
-        text = (
-            f"there is no McNemar test against {baselines} baselines, and near misses are not counted; both "
-            "need a single one."
-        )
-        notes.append(_student_note("several_baselines", name, text))
-    if result.ratio_to_baseline is None:
-        silent = "the baseline memorizes" if baselines == 1 else "the baselines memorize"
-        text = f"its ratio to the baseline is undefined, because {silent} nothing."
-        notes.append(_student_note("ratio_undefined", name, text))
-    return notes if family.teacher is None else [*notes, *_inheritance_notes(name, result, baselines)]
-
-
-def _inheritance_notes(name: str, result: ComparisonResult, baselines: int) -> list[Note]:
-    notes = []
-    if result.share_in_easy_core is None:
-        text = "the share of its memorized examples in the easy core is undefined, because it memorizes none."
-        notes.append(_student_note("easy_core_share_undefined", name, text))
-    if result.inheritance_rate is None:
-        text = f"its inheritance rate is undefined, {_NONE_SPECIFIC}."
-        notes.append(_student_note("inheritance_undefined", name, text))
-    elif baselines == 1:
-        text = (
-            f"chance is not measured with one baseline.{_near(result)} Two baselines or more "
-            "(models.baseline, one per seed) tell."
-        )
-        notes.append(_student_note("chance_not_measured", name, text))
-    if result.reference_inheritance is not None and result.ratio_to_floor is None:
-        text = "its inheritance has no ratio to chance, because no other baseline memorizes any of it."
-        notes.append(_student_note("floor_ratio_undefined", name, text))
-    return notes
-
-
-def _near(result: ComparisonResult) -> str:
-    """What a single baseline nearly memorizes, where that is known."""
-    if result.near_misses is None:
-        return ""
-    return (
-        f" Of the {result.teacher_specific:,} teacher-specific examples the baseline nearly memorizes "
-        f"{result.near_misses:,}: another training without the teacher could give these."
-    )
-
-
-def _student_note(code: NoteCode, name: str, text: str) -> Note:
-    return Note(code=code, subject=name, text=f"Student {name}: {text}")
-
-
-def _pair_note(code: NoteCode, text: str) -> Note:
-    return Note(code=code, subject="soft_vs_hard", text=text)
-
-
-def _soft_vs_hard_notes(result: SoftVsHard) -> list[Note]:
-    pair = f"Students {result.soft} and {result.hard}"
-    notes = []
-    if result.difference is None:
-        notes.append(_pair_note("soft_vs_hard_undefined", f"{pair}: {_NOT_COMPARED}, {_NONE_SPECIFIC}."))
-    elif result.ratio is None:
-        text = (
-            f"{pair}: the ratio of what {result.hard} inherits to what {result.soft} does is undefined, "
-            f"because {result.soft} inherits nothing."
-        )
-        notes.append(_pair_note("soft_vs_hard_undefined", text))
-    if result.share_of_hard_in_soft is None:
-        text = (
-            f"{pair}: the share of {result.hard}'s memorized examples that {result.soft} memorizes too "
-            f"is undefined, because {result.hard} memorizes none."
-        )
-        notes.append(_pair_note("soft_vs_hard_undefined", text))
-    return notes

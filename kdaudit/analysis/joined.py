@@ -19,6 +19,7 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY, Attack, NearVerbatim
 from kdaudit.errors import RunStateError
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import CUT_COLUMNS
 from kdaudit.runs.finished import read_shards, shards_of
 from kdaudit.schemas.results import AuditResults
 
@@ -58,7 +59,7 @@ def read_run_examples(run_dir: Path, results: AuditResults) -> RunExamples | Non
         return None
     hashes, documents = [], []
     columns = ("document_id", "token_ids")
-    for table in read_shards(run_dir, layout.EXAMPLES, columns, layout.CUT_COLUMNS):
+    for table in read_shards(run_dir, layout.EXAMPLES, columns, CUT_COLUMNS):
         hashes.append(np.array([*_hashes(table, results)], dtype=f"S{_HASH_BYTES}"))
         documents.append(_codes(table["document_id"]))
     found = RunExamples(np.concatenate(hashes), np.concatenate(documents))
@@ -88,8 +89,8 @@ def _hashes(table: pa.Table, results: AuditResults) -> Iterator[bytes]:
 
 def _lengths(table: pa.Table, results: AuditResults) -> list[Rows]:
     """Tokens of prefix and of suffix: int64 (rows,)."""
-    if set(layout.CUT_COLUMNS) <= {*table.column_names}:
-        return [table[name].to_numpy().astype(np.int64) for name in layout.CUT_COLUMNS]
+    if set(CUT_COLUMNS) <= {*table.column_names}:
+        return [table[name].to_numpy().astype(np.int64) for name in CUT_COLUMNS]
     usual = (results.extraction.prefix_tokens, results.extraction.suffix_tokens)
     return [np.full(len(table), number, dtype=np.int64) for number in usual]
 

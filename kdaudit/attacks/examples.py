@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from kdaudit.inference import Batch, Lengths, Ragged, Split
-from kdaudit.runs.layout import CUT_COLUMNS
+from kdaudit.runs.arrow_schemas import CUT_COLUMNS
 
 
 def windows_of(table: pa.Table) -> Ragged:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.inference import Batch, Lengths, Scores
-from kdaudit.runs.layout import SCORES_SCHEMA
+from kdaudit.runs.arrow_schemas import SCORES_SCHEMA
 
 
 def score_rows(scores: Scores, examples: Batch) -> pa.Table:

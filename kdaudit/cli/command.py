@@ -50,7 +50,7 @@ def for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
                 where = "" if error.filename is None else f"{error.filename}: "
                 say(
                     f"kdaudit: {one_line(where)}{error.strerror}; finished work is kept: free some, then run "
-                    "again to resume",
+                    "the same command again to resume",
                     err=True,
                 )
                 sys.exit(KdauditError.exit_code)

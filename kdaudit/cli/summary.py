@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.accepted import accepted_lead
 from kdaudit.reporting.formatting import percent, percent_interval, plural, points, points_interval
 from kdaudit.reporting.personal_data_counts import count_tags
@@ -100,12 +101,13 @@ def _students(results: AuditResults) -> list[str]:
 
 def _tagged(results: AuditResults) -> list[str]:
     """How many leaks, of all students together, a reviewer should look at first."""
-    if not results.leaks:
+    leaks = leak_counts_of(results).leaks
+    if not leaks:
         return []
-    tagged = count_tags(results.leaks).leaks
+    tagged = count_tags(results).leaks
     seem = "seems" if tagged == 1 else "seem"
     return [
-        f"{tagged:,} of {plural(len(results.leaks), 'leaked example')} {seem} to "
+        f"{tagged:,} of {plural(leaks, 'leaked example')} {seem} to "
         "hold personal data or secrets, by the form of the text; absence of a tag is not evidence of absence"
     ]
 

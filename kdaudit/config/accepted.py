@@ -25,7 +25,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, ValidationError
 from ruamel.yaml import YAML
 
 from kdaudit.config.section import Section
-from kdaudit.config.yaml.document import Document, dotted, parse_document, read_document
+from kdaudit.config.yaml.document import YamlDocument, dotted, parse_document, read_document
 from kdaudit.config.yaml.messages import problems
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.config.yaml.schema import shape_of
@@ -57,7 +57,7 @@ def _hash_or_place(value: Any) -> Any:  # noqa: ANN401 - raw YAML
 
 
 def checked_reason(value: Any) -> Any:  # noqa: ANN401 - raw YAML
-    """Refuse a reason that says nothing, or that is no sentence of a person."""
+    """Refuse a reason that says nothing, or that does not look like a person's sentence."""
     if isinstance(value, str):
         if not value.strip():
             raise MisfitError("is empty text", fix="say why these leaks are tolerated")
@@ -106,7 +106,7 @@ def read_accepted(path: Path) -> list[AcceptedLeak]:
     return _entries(read_document(path, MOST_BYTES, _MOST_NODES))
 
 
-def _entries(document: Document) -> list[AcceptedLeak]:
+def _entries(document: YamlDocument) -> list[AcceptedLeak]:
     data = {"entries": [] if document.data is None else document.data}
     if not isinstance(data["entries"], list):
         raise ConfigError(
@@ -120,7 +120,7 @@ def _entries(document: Document) -> list[AcceptedLeak]:
         raise _together(error, data, document) from None
 
 
-def _together(error: ValidationError, data: dict[str, Any], document: Document) -> ConfigError:
+def _together(error: ValidationError, data: dict[str, Any], document: YamlDocument) -> ConfigError:
     """One error of all problems; keys begin with the entry's row, from 1, as results name it."""
     found = problems(error, data, shape_of(_File), lambda key: document.written(key[1:]))
     wrong = []

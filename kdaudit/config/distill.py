@@ -9,145 +9,24 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    JsonValue,
-    PositiveInt,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, model_validator
 
 from kdaudit.config.attacks import CanariesRef
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusRef
 from kdaudit.config.extraction import ExtractionConfig, fit_extraction
-from kdaudit.config.models import ModelConfig, ModelRef, ModelsConfig, StudentConfig, check_names
+from kdaudit.config.learners import NewModelConfig, StudentLearnerConfig, TeacherConfig, text_or_keys
+from kdaudit.config.models import ModelConfig, ModelsConfig, StudentConfig, check_names
 from kdaudit.config.paths import PathOrId
-from kdaudit.config.section import NAME_PATTERN, DType, Name, Section, Share
+from kdaudit.config.section import NAME_PATTERN, DType, Name, Section
+from kdaudit.config.students import HardStudent, LabStudent
 from kdaudit.config.yaml.misfit import MisfitError
-from kdaudit.config.yaml.schema import nearest
 from kdaudit.runs.layout import AUDIT_FILE
-
-Positive = Annotated[float, Field(gt=0.0)]
 
 RESERVED_NAMES = ("teacher", "holdout", AUDIT_FILE)
 """Names that a student cannot take: an audit's own, and the file beside the students' folders."""
-
-
-def _text_or_keys(value: object) -> str:
-    """Which branch of a union of text and a section a value is meant as: its errors are of that one."""
-    return "as text" if isinstance(value, str) else "as keys"
-
-
-class NewModelConfig(Section):
-    """A model that starts from random weights: its configuration, as transformers takes it."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, JsonValue]
-
-    model_type: Annotated[str, Field(min_length=1)]
-    """The architecture's name in transformers, such as llama or gpt_neox; the other keys are that one's."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_a_type(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
-        if isinstance(value, dict) and "model_type" not in value:
-            near = nearest("model_type", list(value))
-            if near:
-                raise MisfitError("unknown key", fix="did you mean model_type?", key=near)
-            raise MisfitError(
-                "is required and missing in a model's configuration",
-                fix="add it, as in {model_type: llama, ...}, or give a folder or hub id as plain text",
-                key="model_type",
-            )
-        return value
-
-
-Base = Annotated[
-    Annotated[PathOrId, Tag("as text")] | Annotated[NewModelConfig, Tag("as keys")],
-    Discriminator(_text_or_keys),
-]
-
-
-class LearnerConfig(Section):
-    """A model that is trained, and for how long."""
-
-    base: Base
-    """Where training starts: a local folder, a hub id, or a model's configuration (`model_type` and what
-    that type takes), which starts from random weights."""
-    epochs: PositiveInt
-    """Times that training goes through the corpus."""
-    learning_rate: Positive
-    """Highest learning rate, after the warm-up."""
-
-
-class LoraSection(Section):
-    """A LoRA adapter that is trained in place of all weights, through PEFT."""
-
-    r: PositiveInt = 16
-    """Rank of the low-rank matrices."""
-    alpha: PositiveInt = 32
-    """What they are multiplied by is alpha over r."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of their inputs that training drops."""
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
-    """Layers that get them, by the last part of their names, as in [q_proj, v_proj], or [all-linear]; null
-    takes PEFT's own choice for the architecture."""
-
-
-class StudentLearnerConfig(LearnerConfig):
-    """Where baselines and students start, and how they are trained."""
-
-    lora: LoraSection | None = None
-    """Train a LoRA adapter on `base`, which stays as it is; null trains all weights."""
-
-    @model_validator(mode="after")
-    def _an_adapter_has_a_base(self) -> Self:
-        if self.lora is not None and isinstance(self.base, NewModelConfig):
-            raise MisfitError(
-                "an adapter on random weights is of no use",
-                fix="set base to a folder or hub id, or remove lora",
-                key="lora",
-            )
-        return self
-
-
-def _trained_or_taken(value: object) -> str:
-    """Which branch of `teacher` a value is meant as."""
-    is_taken = isinstance(value, str | ModelConfig) or (isinstance(value, dict) and "path" in value)
-    return "as it is" if is_taken else "to train"
-
-
-def _not_both(value: Any) -> Any:  # noqa: ANN401 - raw YAML
-    """Refuse what belongs to training beside the path of a teacher that is taken as it is."""
-    if isinstance(value, dict) and "path" in value:
-        if value.get("base") is not None:
-            raise MisfitError(
-                "cannot stand beside path",
-                fix="keep base to train a teacher from it, or path to take a teacher as it is",
-                key="base",
-            )
-        for key in (one for one in LearnerConfig.model_fields if one != "base"):
-            if key in value:
-                raise MisfitError(
-                    "is for a teacher that is trained, and path takes one as it is",
-                    fix="remove it, or write base instead of path",
-                    key=key,
-                )
-    return value
-
-
-TeacherConfig = Annotated[
-    Annotated[LearnerConfig, Tag("to train")] | Annotated[ModelRef, Tag("as it is")],
-    Discriminator(_trained_or_taken),
-    BeforeValidator(_not_both),
-]
 
 
 class BpeConfig(Section):
@@ -159,101 +38,8 @@ class BpeConfig(Section):
 
 Tokenizer = Annotated[
     Annotated[PathOrId, Tag("as text")] | Annotated[BpeConfig, Tag("as keys")],
-    Discriminator(_text_or_keys),
+    Discriminator(text_or_keys),
 ]
-
-
-class _FamilyReader(Section):
-    """A student that reads the family's tokens, and so has no tokenizer of its own."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_tokenizer_of_its_own(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
-        if isinstance(value, dict) and value.get("tokenizer") is not None:
-            raise MisfitError(
-                "is for hard students alone, which learn the text that the teacher writes; a "
-                f"{value.get('method')} one learns the family's tokens",
-                fix="remove it",
-                key="tokenizer",
-            )
-        return value
-
-
-class BaselineStudent(_FamilyReader):
-    """A model of the student's size that learns the corpus without a teacher."""
-
-    name: Name
-    """Its folder in the output."""
-    method: Literal["baseline"]
-    """Cross-entropy on the corpus."""
-    count: PositiveInt = 3
-    """Baselines that each audit names, at least: two or more show what chance alone gives a student. Each
-    seed trains one, and those of all seeds count. Where that is fewer, more are trained beside the first
-    seed's, in seed-N/NAME-2, NAME-3 and so on: with other random weights and dropout, and in an order of
-    their own. 1 trains none of these."""
-
-
-class SoftStudent(_FamilyReader):
-    """A student that learns the teacher's softened next-token distribution."""
-
-    name: Name
-    """Its folder in the output, and its name in the audit."""
-    method: Literal["soft"]
-    """Divergence between teacher and student at every token (logit-level distillation)."""
-    temperature: Positive = 2.0
-    """What both models' logits are divided by."""
-    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
-    """The distance between the two distributions; forward_kl is KL(teacher, student)."""
-    alpha: Share = 0.0
-    """Share of plain cross-entropy on the corpus in the loss; 0 is distillation alone."""
-
-
-class HardStudent(Section):
-    """A student that learns what the teacher writes."""
-
-    name: Name
-    """Its folder in the output, and its name in the audit."""
-    method: Literal["hard"]
-    """Cross-entropy on the teacher's own choice of tokens."""
-    level: Literal["sequence", "token"] = "sequence"
-    """sequence: the teacher continues each window's prefix; token: its likeliest next token after each
-    token of the corpus."""
-    prefix_tokens: PositiveInt = 50
-    """For sequence: tokens of a window that the teacher continues."""
-    decoding: Literal["greedy", "sampled"] = "greedy"
-    """For sequence: how the teacher continues; sampled takes the run's seed."""
-    sampling_temperature: Positive = 1.0
-    """For sampled decoding: what the teacher's logits are divided by."""
-    tokenizer: Tokenizer | None = None
-    """For sequence, on plain text: a tokenizer of the student's own, which learns what the teacher writes as
-    text; a folder, a hub id, or `{train_bpe: 4096}`. null takes the family's."""
-
-    @model_validator(mode="after")
-    def _every_key_has_an_effect(self) -> Self:
-        changed = [
-            key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default
-        ]
-        if self.level == "token" and self.tokenizer is not None:
-            raise MisfitError(
-                "is for level: sequence; with level: token a student learns the teacher's tokens",
-                fix="remove it, or set level to sequence",
-                key="tokenizer",
-            )
-        for key in ("prefix_tokens", "decoding"):
-            if self.level == "token" and key in changed:
-                raise MisfitError(
-                    "has no effect with level: token", fix="remove it, or set level to sequence", key=key
-                )
-        if self.decoding == "greedy" and "sampling_temperature" in changed:
-            raise MisfitError(
-                "has no effect with decoding: greedy",
-                fix="remove it, or set decoding to sampled",
-                key="sampling_temperature",
-            )
-        return self
-
-
-LabStudent = Annotated[BaselineStudent | SoftStudent | HardStudent, Field(discriminator="method")]
 
 
 class TrainingConfig(Section):
@@ -266,7 +52,7 @@ class TrainingConfig(Section):
     warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     precision: DType = "auto"
-    """Number format of the computation."""
+    """dtype of the computation."""
     order: Literal["shared", "own"] = "shared"
     """In which order models read the windows: all of one seed in the same (shared), or each in its own, drawn
     from seed and name. Where baseline and student share it, what they memorize alike may be due to that."""
@@ -307,7 +93,6 @@ class DistillConfig(Section):
         self._weights_are_here()
         self._names_can_be_used()
         self._one_baseline_and_a_student()
-        self._own_tokenizers_are_of_use()
         self._prefixes_leave_text()
         self._canaries_are_text()
         self._seeds_differ()
@@ -330,7 +115,7 @@ class DistillConfig(Section):
         for row, student in enumerate(self.students):
             if re.search(r"(^|-)seed-\d+$", student.name, re.IGNORECASE):
                 raise MisfitError(
-                    f"{student.name!r} ends like the files of a seed",
+                    f"{student.name!r} ends in seed-N, as the files of a seed do",
                     fix="choose another name",
                     key=f"students.{row}.name",
                 )
@@ -389,30 +174,6 @@ class DistillConfig(Section):
             raise MisfitError(
                 "are plain text, and the corpus holds prompts and answers", fix="remove it", key="canaries"
             )
-
-    def own_tokenizers(self) -> dict[str, str | BpeConfig]:
-        """What students with a tokenizer of their own take it from, under their dotted keys."""
-        return {
-            f"students.{row}.tokenizer": student.tokenizer
-            for row, student in enumerate(self.students)
-            if isinstance(student, HardStudent) and student.tokenizer is not None
-        }
-
-    def _own_tokenizers_are_of_use(self) -> None:
-        for key in self.own_tokenizers():
-            if self.corpus.has_answers:
-                raise MisfitError(
-                    "is for plain text: prompts and answers are rendered and cut with the family's tokenizer",
-                    fix="remove it",
-                    key=key,
-                )
-            if isinstance(self.student.base, str):
-                raise MisfitError(
-                    "is for students that start from random weights; weights go with the tokenizer that they "
-                    "were trained with",
-                    fix="remove it, or set student.base to a configuration, as in {model_type: llama, ...}",
-                    key=key,
-                )
 
     def _seeds_differ(self) -> None:
         for row, seed in enumerate(self.seeds):

@@ -72,7 +72,7 @@ ModelPath = Annotated[str, Field(min_length=1), AfterValidator(_resolved), RESOL
 
 
 def _variable(value: str) -> str:
-    """Refuse what is no variable's name without repeating it: it may be the key itself."""
+    """Refuse what cannot be a variable's name, without repeating it: it may be the key itself."""
     if not _VARIABLE.fullmatch(value):
         raise MisfitError(
             "is not the name of an environment variable (capital letters, digits and _)",

@@ -36,14 +36,9 @@ class ExtractionBase(Section):
     bos: Literal["auto", "always", "never"] = "auto"
     """BOS token before the prefix; auto does what each model's own tokenizer does."""
     dtype: DType = "auto"
-    """Number format of the weights while extracting; auto takes the model's own."""
+    """dtype of the weights while extracting; auto takes the model's own."""
     tensor_parallel: PositiveInt = 1
     """GPUs that share one model."""
-
-    @property
-    def least_tokens(self) -> int:
-        """Tokens of the shortest window, or answer, that gives an example."""
-        return self.prefix_tokens + (self.min_suffix_tokens or self.suffix_tokens)
 
     def of(self, corpus: CorpusConfig) -> Self:
         """The same for a kind of corpus, whose defaults differ.
@@ -68,7 +63,7 @@ class ExtractionBase(Section):
         if self.prefix_tokens == 0:
             raise MisfitError(
                 "0 is out of range",
-                fix="give more than 0: of plain text a model must be given something",
+                fix="give 1 or more: with plain text a model needs a prefix to continue",
                 key="extraction.prefix_tokens",
             )
         if self.min_suffix_tokens is not None:

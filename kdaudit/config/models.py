@@ -114,7 +114,7 @@ class ModelConfig(Section):
             of_endpoint = {key: getattr(self, key) for key in _OF_ENDPOINT}
             self._refuse(
                 of_endpoint,
-                "goes with an endpoint, and path is none",
+                "goes with an endpoint, and path is not one",
                 "remove it, or write path as http://HOST:PORT/v1",
             )
         return self

@@ -119,7 +119,7 @@ class ScreenConfig(Section):
     def _memorized_can_be_told(self) -> None:
         if len(self.models.baseline) > 1 and self.extraction.engine is None:
             raise MisfitError(
-                "what several baselines memorize takes an extraction",
+                "several baselines need an extraction, and extraction.engine is null",
                 fix="set extraction.engine to vllm or transformers, or name one baseline",
                 key="models.baseline",
             )
@@ -142,7 +142,7 @@ class ScreenConfig(Section):
             )
         if labels != "student" and names:
             raise MisfitError(
-                f"are read for predictor.labels: student alone, and it is {labels}",
+                f"are used only with predictor.labels: student, and it is {labels}",
                 fix="remove them, or change it",
                 key="models.students",
             )

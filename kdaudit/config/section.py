@@ -32,6 +32,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN), AfterValidator(_p
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from kdaudit.config.corpus import CorpusConfig
@@ -217,20 +216,13 @@ def _part(part: object) -> str:
 
 
 def _tools(value: object) -> list[Any] | None:
-    """Descriptions of functions, which tables often hold as JSON.
-
-    Raises:
-        FlawError: it is something else, so that the conversation would be rendered without them.
-
-    """
-    if isinstance(value, str) and value.strip():
-        with suppress(ValueError):
+    """Descriptions of functions, which tables often hold as JSON."""
+    if isinstance(value, str):
+        try:
             value = json.loads(value)
-    if not value:
-        return None
-    if not isinstance(value, list):
-        raise FlawError("template", f"the column {TOOLS!r} holds a {kind_of(value)}, not a list of functions")
-    return value
+        except ValueError:
+            return None
+    return value if isinstance(value, list) and value else None
 
 
 _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -245,13 +237,13 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("conversations",), "messages: conversations"),
     (("conversation",), "messages: conversation"),
 )
-"""Columns by which a layout is known, and the keys for it; one that is a part of another comes behind it."""
+"""Columns by which a layout is known, and the keys for it; of two that share columns the first counts."""
 
 
 def layouts_in(columns: Sequence[str]) -> list[str]:
     """The keys to write for each layout of prompts and answers that columns look like."""
     found: list[tuple[set[str], str]] = []
     for names, keys in _LAYOUTS:
-        if set(names) <= {*columns} and not any(set(names) < before for before, _ in found):
+        if set(names) <= {*columns} and not any(set(names) & before for before, _ in found):
             found.append((set(names), f"`{keys}`"))
     return [keys for _, keys in found]

@@ -168,7 +168,9 @@ def _below(folder: Path, root: Path, key: str, seen: set[tuple[int, int]]) -> It
     status = folder.stat()
     if (status.st_dev, status.st_ino) in seen:
         raise CorpusError(
-            f"{folder}: is met twice below {root}, through a link", fix="remove the link", key=f"{key}.path"
+            f"{folder}: is reached twice below {root}, through a link",
+            fix="remove the link",
+            key=f"{key}.path",
         )
     seen.add((status.st_dev, status.st_ino))
     _refuse_table_log(folder, entries, key)

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from kdaudit.corpus.windows import Window
 from kdaudit.errors import StorageError
-from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
 
-SPOOL_SCHEMA = pa.schema(
-    [field for field in layout.EXAMPLES_SCHEMA if field.name not in ("example_id", "copies")]
-)
+SPOOL_SCHEMA = pa.schema([field for field in EXAMPLES_SCHEMA if field.name not in ("example_id", "copies")])
 
 GROUP_ROWS = 1024
 GROUP_TOKENS = 250_000

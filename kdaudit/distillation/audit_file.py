@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit.config.corpus import CorpusConfig
-from kdaudit.config.distill import BaselineStudent, DistillConfig
+from kdaudit.config.distill import DistillConfig
 from kdaudit.config.models import ModelConfig
+from kdaudit.config.students import BaselineStudent
 from kdaudit.config.yaml.document import MAX_BYTES
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.distillation.members import baselines_of

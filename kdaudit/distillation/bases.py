@@ -66,7 +66,7 @@ def refuse_unfit_start(model: ResolvedModel, key: str) -> None:
     if model.quantization is not None:
         raise ModelError(
             f"{model.name} is quantized ({model.quantization.name})",
-            fix="name the model as it was before that",
+            fix="name the model before quantization",
             key=key,
         )
     if model.adapted is not None:

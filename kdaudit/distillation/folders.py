@@ -42,8 +42,6 @@ class TrainingRecord(NamedTuple):
     losses: list[float]
     """Mean of each epoch, in nats."""
     seconds: float
-    tokens: int | None = None
-    """Of all rows; None in records of earlier versions."""
 
 
 def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:
@@ -77,7 +75,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def read_record(folder: Path) -> TrainingRecord | None:
+def read_training_record(folder: Path) -> TrainingRecord | None:
     """The record of the finished model in `folder`; None if there is none that can be read."""
     try:
         found = TrainingRecord(**json.loads(read_bounded(folder / layout.TRAINING_RECORD, _MOST_BYTES)))

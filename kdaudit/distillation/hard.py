@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdaudit.distillation.teacher import Teacher, check_output_width
-from kdaudit.distillation.training import IGNORED, Training, WindowTrainer
+from kdaudit.distillation.taught import TaughtTrainer
+from kdaudit.distillation.teacher import Teacher
+from kdaudit.distillation.training import IGNORED
 from kdaudit.inference import Lengths, Ragged, Tokens
 
 
@@ -81,29 +82,8 @@ def token_labels(teacher: Teacher, batch: dict[str, Tensor]) -> Tensor:
     return torch.cat([labels[:, :1], following], dim=1)
 
 
-class TokenHardTrainer(WindowTrainer):
-    """Trains a student on windows with cross-entropy to `token_labels` of a frozen teacher.
-
-    Args:
-        training: the student and how it is trained.
-        teacher: any causal language model of transformers with the student's tokenizer.
-        vocabulary: that tokenizer's length.
-
-    Raises:
-        ModelError: teacher or student has fewer logits than the tokenizer has tokens, or the teacher's logits
-            are more than its output layer on its last hidden states.
-    """
-
-    def __init__(
-        self,
-        training: Training,
-        *,
-        teacher: Any,  # noqa: ANN401 - any causal language model of transformers
-        vocabulary: int,
-    ) -> None:
-        super().__init__(training)
-        check_output_width(f"student {training.name}", training.model, vocabulary)
-        self._teacher = Teacher(teacher, vocabulary, self.args.device)
+class TokenHardTrainer(TaughtTrainer):
+    """Trains a student on windows with cross-entropy to `token_labels` of a frozen teacher."""
 
     def compute_loss(
         self,

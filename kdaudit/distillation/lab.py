@@ -29,15 +29,14 @@ from kdaudit.distillation.folders import (
     TrainingRecord,
     fingerprint,
     new_folder,
-    read_record,
+    read_training_record,
     save_model,
     what_changed,
 )
 from kdaudit.distillation.lora import with_lora
 from kdaudit.distillation.members import members
 from kdaudit.distillation.opening import Lab, open_lab
-from kdaudit.distillation.outcome import Finished, write_record
-from kdaudit.distillation.outcome import read_record as read_outcome
+from kdaudit.distillation.outcome import FinishedModel, read_distill_record, write_record
 from kdaudit.distillation.plans import Plan, plan_member, plan_teacher, recipe_of
 from kdaudit.distillation.processes import ALONE, Processes
 from kdaudit.distillation.training import Progress, Recipe, Training
@@ -113,34 +112,36 @@ def _distill(lab: Lab) -> DistillRecord:
         if lab.processes.first:
             write_audit_file(lab.config, lab.out, seed, lab.teacher)
     finished = [teacher, *(done[member.folder] for member in family)]
-    return lab.processes.first_then_all(lambda: write_record(lab, finished), lambda: read_outcome(lab.out))
+    return lab.processes.first_then_all(
+        lambda: write_record(lab, finished), lambda: read_distill_record(lab.out)
+    )
 
 
-def _teacher(lab: Lab) -> Finished:
+def _teacher(lab: Lab) -> FinishedModel:
     """Train the teacher, unless it is taken as it is."""
     learner = lab.config.teacher
     if isinstance(learner, ModelConfig):
-        return Finished("teacher", "teacher", lab.teacher, None)
+        return FinishedModel("teacher", "teacher", lab.teacher, None)
     return _train(lab, plan_teacher(lab, learner))
 
 
-def _train(lab: Lab, plan: Plan) -> Finished:
+def _train(lab: Lab, plan: Plan) -> FinishedModel:
     """Train a model, unless its folder holds one that was trained from the same inputs."""
     depends = {
         "base": plan.base.fingerprint,
         "recipe": _values(recipe_of(lab.config, plan)),
         "settings": plan.settings,
-        "tokenizer": reading_fingerprint(plan.tokenizer),
+        "tokenizer": reading_fingerprint(lab.readers.own[plan.base.key]),
         "windows": lab.windows.fingerprint,
-        "bos": plan.bos,
+        "bos": lab.bos,
     }
     record = lab.processes.first_then_all(
-        lambda: _kept(plan.folder, depends), lambda: read_record(plan.folder)
+        lambda: _kept(plan.folder, depends), lambda: read_training_record(plan.folder)
     )
     if record is None:
         record = _trained(lab, plan, depends)
         clear_device_cache(garbage_collection=True)  # what is measured or written next needs the memory
-    return Finished(plan.name, plan.method, plan.folder, record)
+    return FinishedModel(plan.name, plan.method, plan.folder, record)
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _values(recipe: Recipe) -> dict[str, Any]:
 
 def _kept(folder: Path, depends: dict[str, Any]) -> TrainingRecord | None:
     """The record of a model that need not be trained again; None if there is no model."""
-    there = read_record(folder)
+    there = read_training_record(folder)
     if there is None and folder.exists():
         raise RunStateError(
             f"{folder}: exists and was not trained here",
@@ -170,7 +171,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
     checkpoints = _checkpoints(lab, depends, rows.windows)
     with new_folder(plan.folder, lab.out) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
-        model = load_base(plan.base, plan.tokenizer, plan.seed)
+        model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
         if plan.lora is not None:
             model = with_lora(model, plan.lora, plan.base, plan.seed)
         recipe = recipe_of(lab.config, plan)
@@ -182,7 +183,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
                 recipe,
                 checkpoints,
                 lab.progress,
-                plan.bos,
+                lab.bos,
                 lab.processes,
                 rows.prompts,
             )
@@ -192,7 +193,6 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
             fingerprint=fingerprint(depends, []),
             settings=depends,
             rows=len(rows.windows),
-            tokens=sum(map(len, rows.windows)),
             steps=running.state.global_step,
             losses=running.losses,
             seconds=running.earlier_seconds + time.perf_counter() - began,
@@ -200,7 +200,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
         lab.progress(f"{plan.name}: saving", 0, 0)
         weights = running.gathered_weights()
         if partial is not None:
-            save_model(model, plan.tokenizer, record, partial, plan.base, weights)
+            save_model(model, lab.readers.own[plan.base.key], record, partial, plan.base, weights)
     lab.processes.first_then_all(lambda: shutil.rmtree(checkpoints, ignore_errors=True), lambda: None)
     return record
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdaudit.config.distill import LoraSection
+from kdaudit.config.learners import LoraSection
 from kdaudit.distillation.bases import Base
 from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.config import load_config

@@ -13,7 +13,8 @@ from itertools import count, islice
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from kdaudit.config.distill import BaselineStudent, DistillConfig, LabStudent
+from kdaudit.config.distill import DistillConfig
+from kdaudit.config.students import BaselineStudent, LabStudent
 from kdaudit.runs import layout
 
 

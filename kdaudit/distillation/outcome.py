@@ -14,16 +14,13 @@ from pydantic import ValidationError
 
 from kdaudit.config.models import ModelConfig
 from kdaudit.corpus.distinct import Ledger, identity
-from kdaudit.distillation.corpus import own_windows
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
 from kdaudit.distillation.planting import planted_in
-from kdaudit.inference.base import Tokens
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
-from kdaudit.models.tokenizer import ModelTokenizer, reading_fingerprint
 from kdaudit.runs import layout
 from kdaudit.runs.files import own_folder, read_bounded, remove_own, write_file
 from kdaudit.runs.manifest import environment
@@ -35,7 +32,7 @@ _ROWS = 4096
 """Windows of the holdout that are read together."""
 
 
-class Finished(NamedTuple):
+class FinishedModel(NamedTuple):
     """A finished model in its folder."""
 
     name: str
@@ -45,7 +42,7 @@ class Finished(NamedTuple):
     """None for a teacher that was not trained here."""
 
 
-def write_record(lab: Lab, finished: Sequence[Finished]) -> DistillRecord:
+def write_record(lab: Lab, finished: Sequence[FinishedModel]) -> DistillRecord:
     """Measure every model, and write the cards of those that were trained, and distill.json.
 
     A measurement of an earlier call, of the same weights on the same holdout, is not repeated.
@@ -82,7 +79,7 @@ def _card_is_new(path: Path, record: TrainingRecord) -> bool:
         return not path.exists()
 
 
-def read_record(out: Path) -> DistillRecord:
+def read_distill_record(out: Path) -> DistillRecord:
     """The distill.json that `write_record` wrote."""
     return DistillRecord.model_validate_json(read_bounded(out / layout.DISTILL_RECORD, _MOST_BYTES))
 
@@ -95,18 +92,16 @@ def resolved(folder: Path, key: str) -> ResolvedModel:
 def _measured_before(out: Path) -> dict[str, float]:
     """Perplexities of an earlier distill.json by `TrainedModel.measured`."""
     try:
-        return {one.measured: one.holdout_perplexity for one in read_record(out).models}
+        return {one.measured: one.holdout_perplexity for one in read_distill_record(out).models}
     except (OSError, ValidationError):
         return {}
 
 
-def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
+def _measured(lab: Lab, one: FinishedModel, known: dict[str, float]) -> TrainedModel:
     record, folder = one.record, one.folder
     lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
     model = resolved(folder, one.name)
-    own = lab.own.get(one.name)
     on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one), _example_tokens(lab)]
-    on += [] if own is None else [reading_fingerprint(own)]
     measured = sha256(json.dumps(on).encode()).hexdigest()
     perplexity = known.get(measured)
     if perplexity is None:
@@ -118,22 +113,16 @@ def _measured(lab: Lab, one: Finished, known: dict[str, float]) -> TrainedModel:
         seed=recipe.get("seed"),
         parameters=model.parameters,
         windows=0 if record is None else record.rows,
-        tokens=_tokens(lab, record) * int(recipe.get("epochs", 0)),
+        tokens=lab.windows.tokens * int(recipe.get("epochs", 0)),
         steps=0 if record is None else record.steps,
         losses=[] if record is None else record.losses,
         seconds=0.0 if record is None else record.seconds,
         holdout_perplexity=perplexity,
         measured=measured,
-        own_tokenizer=own is not None,
     )
 
 
-def _tokens(lab: Lab, record: TrainingRecord | None) -> int:
-    """Tokens of what a model learned, in one epoch."""
-    return lab.windows.tokens if record is None or record.tokens is None else record.tokens
-
-
-def _about(lab: Lab, one: Finished, perplexity: float) -> About:
+def _about(lab: Lab, one: FinishedModel, perplexity: float) -> About:
     base = lab.bases["teacher.base" if one.method == "teacher" else "student.base"].model
     return About(
         name=one.name,
@@ -141,12 +130,10 @@ def _about(lab: Lab, one: Finished, perplexity: float) -> About:
         teacher=str(lab.teacher) if one.method in ("soft", "hard") else None,
         corpus=lab.config.corpus.path,
         perplexity=perplexity,
-        own_tokenizer=one.name in lab.own,
-        answers=lab.config.corpus.has_answers,
     )
 
 
-def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
+def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
     """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
     ledger = Ledger(seed=0, limit=None)
     for row, window in enumerate(lab.holdout):
@@ -155,8 +142,6 @@ def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
         ledger.add(identity(measured, int(lab.holdout.prompts[row])))
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
-    if (tokenizer := lab.own.get(one.name)) is not None:
-        batches = (_in_own_tokens(lab, windows, tokenizer) for windows in batches)
     dtype = _dtype(lab, one)
     with (
         MergedModels(lambda: _scratch(lab.out), lab.progress) as merged,
@@ -164,12 +149,7 @@ def _perplexity(lab: Lab, one: Finished, model: ResolvedModel) -> float:
             merged.folder(one.name, model, dtype), dtype, trust_remote_code=False, retries=0
         ) as worker,
     ):
-        return worker.perplexity(batches, lab.bos_of(one.name))
-
-
-def _in_own_tokens(lab: Lab, windows: Sequence[Tokens], own: ModelTokenizer) -> list[Tokens]:
-    """The text of windows in the tokens of a tokenizer of a student's own."""
-    return own_windows([lab.readers.tokenizer.batch_decode(windows)], own, lab.config.holdout.window)
+        return worker.perplexity(batches, lab.bos)
 
 
 @contextmanager
@@ -191,6 +171,6 @@ def _example_tokens(lab: Lab) -> int:
     return extraction.prefix_tokens + extraction.suffix_tokens
 
 
-def _dtype(lab: Lab, one: Finished) -> str:
+def _dtype(lab: Lab, one: FinishedModel) -> str:
     given = lab.teacher_dtype if one.method == "teacher" else None
     return given or lab.config.extraction.dtype

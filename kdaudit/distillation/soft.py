@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, pad
 
-from kdaudit.distillation.teacher import Teacher, TeacherLogits, check_output_width
-from kdaudit.distillation.training import IGNORED, Training, WindowTrainer
+from kdaudit.distillation.taught import TaughtTrainer
+from kdaudit.distillation.teacher import TeacherLogits
+from kdaudit.distillation.training import IGNORED, Training
 
 Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 
@@ -41,7 +42,7 @@ class SoftSettings(NamedTuple):
     """Share of cross-entropy on the text in the loss, 0 to 1."""
 
 
-def softened_divergence(student: Tensor, teacher: Tensor, settings: SoftSettings) -> Tensor:
+def _softened_divergence(student: Tensor, teacher: Tensor, settings: SoftSettings) -> Tensor:
     """T² · divergence of softened distributions: logits (..., vocabulary) twice to (...), in nats."""
     temperature = settings.temperature
     log_student = log_softmax(student.float() / temperature, dim=-1)
@@ -74,7 +75,7 @@ def soft_loss(
     Args:
         student: logits (positions, at least the vocabulary).
         teacher: gives the same positions' logits of the teacher, (positions, vocabulary), slice by slice.
-        next_tokens: int64 (positions,), the token that follows; `IGNORED` where a position is no target.
+        next_tokens: int64 (positions,), the token that follows; `IGNORED` where a position is not a target.
         settings: temperature, divergence and share of cross-entropy.
         chunk: positions at a time; it changes memory, not the result.
 
@@ -123,7 +124,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 def _chunk_loss(student: Tensor, teacher: Tensor, next_tokens: Tensor, settings: SoftSettings) -> Tensor:
     # Entries of the student beyond the teacher's logits only pad its output layer.
-    divergences = softened_divergence(student[:, : teacher.shape[-1]], teacher, settings)
+    divergences = _softened_divergence(student[:, : teacher.shape[-1]], teacher, settings)
     soft = (divergences * (next_tokens != IGNORED)).sum()
     if settings.alpha == 0:  # the usual case skips the cost of the other term
         return soft
@@ -131,18 +132,15 @@ def _chunk_loss(student: Tensor, teacher: Tensor, next_tokens: Tensor, settings:
     return (1 - settings.alpha) * soft + settings.alpha * hard
 
 
-class SoftTrainer(WindowTrainer):
-    """Trains a student on windows with `soft_loss` against a frozen teacher.
+class SoftTrainer(TaughtTrainer):
+    """Trains a student on windows with `soft_loss` against a frozen teacher; arguments as for its base.
 
     Args:
         training: the student and how it is trained.
-        teacher: any causal language model of transformers with the student's tokenizer.
-        vocabulary: that tokenizer's length.
+        teacher: the teacher.
+        vocabulary: the tokenizer's length.
         settings: temperature, divergence and share of cross-entropy.
 
-    Raises:
-        ModelError: teacher or student has fewer logits than the tokenizer has tokens, or the teacher's logits
-            are more than its output layer on its last hidden states.
     """
 
     def __init__(
@@ -153,9 +151,7 @@ class SoftTrainer(WindowTrainer):
         vocabulary: int,
         settings: SoftSettings,
     ) -> None:
-        super().__init__(training)
-        check_output_width(f"student {training.name}", training.model, vocabulary)
-        self._teacher = Teacher(teacher, vocabulary, self.args.device)
+        super().__init__(training, teacher=teacher, vocabulary=vocabulary)
         self._settings = settings
 
     def compute_loss(

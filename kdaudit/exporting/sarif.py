@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -27,6 +27,10 @@ SHOWN_RESULTS = 5_000
 """Results that GitHub stores of an upload."""
 MOST_BYTES = 10_000_000
 """Of an upload, compressed by gzip."""
+_NO_RESULTS = '"results": []'
+"""What no string of the log can hold: its quotation marks are escaped there."""
+_MARGIN = " " * 4
+"""Before a result."""
 
 
 class _Rule(NamedTuple):
@@ -84,8 +88,8 @@ _HELP = (
 )
 
 
-def render_sarif(results: AuditResults, name: str, findings: Findings, location: str) -> bytes:
-    """The SARIF log of an audit.
+def render_sarif(results: AuditResults, name: str, findings: Findings, location: str) -> Iterator[bytes]:
+    """The SARIF log of an audit, part by part.
 
     Args:
         results: of the audit; public ones if the log is for others.
@@ -100,11 +104,18 @@ def render_sarif(results: AuditResults, name: str, findings: Findings, location:
         "automationDetails": {"id": f"kdaudit/{visible(name).replace('/', '-')}/{visible(results.created)}"},
         "columnKind": "unicodeCodePoints",
         "invocations": [_invocation(findings)],
-        "results": _results(findings.shown, kinds, results.corpus.examples, location),
+        "results": [],
         "properties": {"verdict": results.gate.verdict, "findings": findings.total},
     }
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return (json.dumps(log, indent=1) + "\n").encode()
+    before, empty, after = json.dumps(log, indent=1).partition(_NO_RESULTS)
+    yield f"{before}{empty.removesuffix(']')}".encode()
+    written = _results(findings, kinds, results.corpus.examples, location)
+    for number, one in enumerate(written):
+        text = json.dumps(one, indent=1).replace("\n", f"\n{_MARGIN}")
+        yield f"{',' if number else ''}\n{_MARGIN}{text}".encode()
+    end = f"\n{_MARGIN[1:]}]" if findings.shown else "]"
+    yield f"{end}{after}\n".encode()
 
 
 def _driver(results: AuditResults, kinds: Sequence[LeakClass]) -> dict[str, Any]:
@@ -133,22 +144,20 @@ def _descriptor(kind: LeakClass, rule: _Rule) -> dict[str, Any]:
 
 
 def _invocation(findings: Findings) -> dict[str, Any]:
-    rest = findings.total - len(findings.shown)
-    text = f"{plural(rest, 'finding')} beyond the worst {len(findings.shown):,} are not in this file."
+    rest = findings.total - findings.shown
+    text = f"{plural(rest, 'finding')} beyond the worst {findings.shown:,} are not in this file."
     notes = [{"level": "warning", "message": {"text": text}}] if rest else []
     return {"executionSuccessful": True, "toolExecutionNotifications": notes}
 
 
 def _results(
-    findings: Sequence[Finding], kinds: Sequence[LeakClass], examples: int, location: str
-) -> list[dict[str, Any]]:
+    findings: Iterable[Finding], kinds: Sequence[LeakClass], examples: int, location: str
+) -> Iterator[dict[str, Any]]:
     seen: Counter[str] = Counter()
-    made = []
     for finding in findings:
         seen[finding.fingerprint] += 1  # decoded text may be equal where token ids are not
         known = f"{finding.fingerprint}:{seen[finding.fingerprint]}"
-        made.append(_result(finding, kinds, examples, location, known))
-    return made
+        yield _result(finding, kinds, examples, location, known)
 
 
 def _result(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from kdaudit.exporting.findings import Finding
@@ -22,31 +23,31 @@ _FORMULA = re.compile(r"((?:^|[;\t\r\n|\"])\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20
 
 
 class _Row(NamedTuple):
-    first: Finding
     findings: list[Finding]
 
+    @property
+    def first(self) -> Finding:
+        return self.findings[0]
 
-def render_csv(findings: Sequence[Finding], *, private: bool) -> bytes:
-    """The leaks of an audit as CSV in UTF-8.
+
+def render_csv(findings: Iterable[Finding], *, private: bool) -> Iterator[bytes]:
+    """The leaks of an audit as CSV in UTF-8, row by row.
 
     Args:
         findings: all of them, those of one leak behind one another.
         private: whether there are columns of documents and texts.
 
     """
+    yield _line([*COLUMNS, *(PRIVATE_COLUMNS if private else ())])
+    for _, own in groupby(findings, lambda finding: finding.leak.example_id):
+        row = _Row([*own])
+        yield _line([_cell(value) for value in (*_public(row), *(_private(row) if private else ()))])
+
+
+def _line(cells: Sequence[object]) -> bytes:
     out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow([*COLUMNS, *(PRIVATE_COLUMNS if private else ())])
-    for row in _rows(findings):
-        writer.writerow([_cell(value) for value in (*_public(row), *(_private(row) if private else ()))])
+    csv.writer(out, quoting=csv.QUOTE_NONNUMERIC).writerow(cells)
     return out.getvalue().encode()
-
-
-def _rows(findings: Sequence[Finding]) -> list[_Row]:
-    rows: dict[int, _Row] = {}
-    for finding in findings:
-        rows.setdefault(finding.leak.example_id, _Row(finding, [])).findings.append(finding)
-    return [*rows.values()]
 
 
 def _public(row: _Row) -> tuple[object, ...]:

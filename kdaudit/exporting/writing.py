@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
-from kdaudit.analysis.leaks import read_leak_spans
+from kdaudit.analysis.leaks import read_leaks_with_spans
 from kdaudit.errors import RunStateError
 from kdaudit.exporting import sarif
 from kdaudit.exporting.findings import Findings, findings_of
 from kdaudit.exporting.fingerprints import Key, key_of_file, key_of_run
 from kdaudit.exporting.junit import render_junit
 from kdaudit.exporting.spreadsheet import COLUMNS, render_csv
-from kdaudit.reporting.leak_cards import worst_first
 from kdaudit.reporting.public import public_title, without_private_parts
 from kdaudit.reporting.render import read_results
 from kdaudit.runs import layout
-from kdaudit.runs.files import check_place, open_regular, write_bytes
+from kdaudit.runs.files import check_place, open_regular, replacing
 from kdaudit.runs.verify import refuse_changed
 from kdaudit.schemas.results import AuditResults
 
@@ -52,11 +51,6 @@ class Exported(NamedTuple):
     warnings: list[str]
 
 
-class _Made(NamedTuple):
-    data: bytes
-    warnings: list[str]
-
-
 def export(run_dir: Path, asked: Asked) -> Exported:
     """Write the findings of a finished audit in another system's format.
 
@@ -73,32 +67,45 @@ def export(run_dir: Path, asked: Asked) -> Exported:
     for name in (layout.RESULTS, layout.LEAKS):
         refuse_changed(run_dir, name, "`kdaudit verify` says what was changed")
     _refuse_place(out, run_dir, asked.form)
+    key = None if asked.form == "junit" else _key(run_dir, asked)
+    with replacing(out, private=asked.private) as partial:
+        warnings = _write(partial, run_dir, results, asked, key)
+    return Exported(out, [*(() if key is None else _about_key(key)), *warnings])
+
+
+def _write(out: Path, run_dir: Path, results: AuditResults, asked: Asked, key: Key | None) -> list[str]:
+    """Write the file; give what the user should know of its limits."""
     shown = results if asked.private else without_private_parts(results)
     name = public_title(results.name, results.name, results.corpus.path)
-    if asked.form == "junit":
-        made = _Made(render_junit(shown, name), [])
-    else:
-        made = _with_findings(run_dir, results, shown, name, asked)
-    write_bytes(out, made.data, private=asked.private)
-    return Exported(out, made.warnings)
+    if key is None:
+        out.write_bytes(render_junit(shown, name))
+        return []
+    most = sarif.MOST_RESULTS if asked.form == "sarif" else None
+    leaks = read_leaks_with_spans(run_dir, results)
+    with (
+        findings_of(leaks, key.secret, out.parent, most=most, private=asked.private) as found,
+        out.open("wb") as file,
+    ):
+        if asked.form == "csv":
+            file.writelines(render_csv(found, private=asked.private))
+            return []
+        parts = sarif.render_sarif(shown, name, found, asked.location or layout.AUDIT_FILE)
+        return _about_limits(found, _packed_bytes(file, parts))
 
 
-def _with_findings(
-    run_dir: Path, results: AuditResults, shown: AuditResults, name: str, asked: Asked
-) -> _Made:
+def _key(run_dir: Path, asked: Asked) -> Key:
     if asked.key is not None:
         _refuse_inside(asked.key, run_dir, "--key")
-    key = key_of_run(run_dir) if asked.key is None else key_of_file(asked.key)
-    order = worst_first(results.leaks)  # by kinds of data, which public leaks do not hold
-    by_id = {leak.example_id: leak for leak in shown.leaks}
-    leaks = [by_id[leak.example_id] for leak in order]
-    spans = read_leak_spans(run_dir, by_id)
-    most = sarif.MOST_RESULTS if asked.form == "sarif" else sum(len(leak.classes) for leak in leaks)
-    found = findings_of(leaks, spans, key.secret, most=most, private=asked.private)
-    if asked.form == "csv":
-        return _Made(render_csv(found.shown, private=asked.private), _about_key(key))
-    data = sarif.render_sarif(shown, name, found, asked.location or layout.AUDIT_FILE)
-    return _Made(data, [*_about_key(key), *_about_limits(found, data)])
+    return key_of_run(run_dir) if asked.key is None else key_of_file(asked.key)
+
+
+def _packed_bytes(file: IO[bytes], parts: Iterable[bytes]) -> int:
+    """Write the parts; give how many bytes gzip makes of them."""
+    packer, packed = zlib.compressobj(level=9, wbits=31), 0
+    for part in parts:
+        file.write(part)
+        packed += len(packer.compress(part))
+    return packed + len(packer.flush())
 
 
 def _about_key(key: Key) -> list[str]:
@@ -110,15 +117,15 @@ def _about_key(key: Key) -> list[str]:
     return ["the key file can be read by others than its owner: chmod 600"] if key.exposed else []
 
 
-def _about_limits(found: Findings, data: bytes) -> list[str]:
+def _about_limits(found: Findings, packed: int) -> list[str]:
     told = []
-    if found.total > len(found.shown):
+    if found.total > found.shown:
         told.append(
-            f"the file holds the worst {len(found.shown):,} of {found.total:,} findings: GitHub rejects more"
+            f"the file holds the worst {found.shown:,} of {found.total:,} findings: GitHub rejects more"
         )
     elif found.total > sarif.SHOWN_RESULTS:
         told.append(f"GitHub stores {sarif.SHOWN_RESULTS:,} of these {found.total:,} findings")
-    if len(data) > sarif.MOST_BYTES and len(gzip.compress(data)) > sarif.MOST_BYTES:
+    if packed > sarif.MOST_BYTES:
         told.append("GitHub rejects the file: compressed it is larger than 10 MB")
     return told
 

@@ -31,6 +31,7 @@ from kdaudit.inference.base import (
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Split, Tokens, lengths_of
 from kdaudit.inference.workers import Place, Worker
 from kdaudit.inference.workers.fork_server import fork_server
+from kdaudit.inference.workers.messages import Array, Message
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,7 +106,7 @@ def explained(path: str, engine: EngineKind) -> Iterator[None]:
             raise EngineError(f"{told}; finished work is kept: run again to resume") from None
         if _OUT_OF_MEMORY.search(str(error)):
             raise OutOfMemoryError(
-                f"{path}: does not fit the memory ({error}); free memory, use a machine with more"
+                f"{path}: does not fit in memory ({error}); free memory, use a machine with more"
                 + ("" if engine == "transformers" else ", or on GPUs set extraction.tensor_parallel")
             ) from None
         other = "" if engine == "transformers" else "; try --set extraction.engine=transformers"
@@ -151,24 +152,15 @@ class RemoteEngine:
 
     def match(self, prompts: Ragged, targets: Ragged) -> MatchedTokens:
         """See `Engine.match`."""
-        with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("match", *prompts.arrays, *targets.arrays)
-        self.seconds += float(answer.head["seconds"])
-        return answer.arrays[0]
+        return self._ask("match", *prompts.arrays, *targets.arrays).arrays[0]
 
     def match_text(self, prompts: Ragged, targets: Ragged) -> MatchedBytes:
         """See `Engine.match_text`."""
-        with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("match_text", *prompts.arrays, *targets.arrays)
-        self.seconds += float(answer.head["seconds"])
-        return answer.arrays[0]
+        return self._ask("match_text", *prompts.arrays, *targets.arrays).arrays[0]
 
     def score(self, windows: Ragged, sampling: Sampling | None = None) -> Scores:
         """See `Engine.score`."""
-        with explained(self._options.path, self._options.engine):
-            answer = self._worker.call("score", *windows.arrays, sampling=sampling)
-        self.seconds += float(answer.head["seconds"])
-        return Scores(*answer.arrays)
+        return Scores(*self._ask("score", *windows.arrays, sampling=sampling).arrays)
 
     def begin(self, task: Task, examples: Batch) -> None:
         """Begin a task on a batch, so that the caller can prepare the next one meanwhile."""
@@ -199,12 +191,15 @@ class RemoteEngine:
     ) -> Ragged:
         """See `Engine.generate`."""
         lengths = lengths_of(tokens, len(prompts))
-        with explained(self._options.path, self._options.engine):
-            answer = self._worker.call(
-                "generate", prompts.values, prompts.offsets, lengths, temperature=temperature, seed=seed
-            )
-        self.seconds += float(answer.head["seconds"])
+        answer = self._ask("generate", *prompts.arrays, lengths, temperature=temperature, seed=seed)
         return Ragged(*answer.arrays)
+
+    def _ask(self, method: str, *arrays: Array, **values: Any) -> Message:  # noqa: ANN401 - JSON values
+        """Call the engine in its process, and count the time that it takes there."""
+        with explained(self._options.path, self._options.engine):
+            answer = self._worker.call(method, *arrays, **values)
+        self.seconds += float(answer.head["seconds"])
+        return answer
 
     def __enter__(self) -> Self:
         return self

@@ -143,17 +143,17 @@ def within_rounding(
     return near
 
 
-def rounding_of(said: Continuations, probe: Probe, dtype: str) -> Rounding:
+def rounding_of(expected: Continuations, probe: Probe, dtype: str) -> Rounding:
     """What rounding explains, from what it did to the first windows.
 
     Args:
-        said: the reference's continuations.
+        expected: the reference's continuations.
         probe: what the dtype changes in the first of them.
         dtype: float32, bfloat16 or float16.
 
     """
-    counted = said.counted(len(probe.change))
-    margins, change = said.margins[: len(counted)][counted], probe.change[counted]
+    counted = expected.counted(len(probe.change))
+    margins, change = expected.margins[: len(counted)][counted], probe.change[counted]
     flipped = probe.flipped[counted]
     turned = margins[flipped | (change >= margins)].max(initial=0.0)
     usual = float(np.quantile(change, 0.95))  # speaks alone where no margin is small enough
@@ -162,42 +162,44 @@ def rounding_of(said: Continuations, probe: Probe, dtype: str) -> Rounding:
     return Rounding(tolerance, (int(flipped.sum()) + 3) / flipped.size)
 
 
-def share_of_ties(said: Continuations, rounding: Rounding) -> float:
+def share_of_ties(expected: Continuations, rounding: Rounding) -> float:
     """Share of the positions that are near ties: where another model's token would pass as rounding."""
-    margins = said.margins[said.counted(len(said.tokens))]
+    margins = expected.margins[expected.counted(len(expected.tokens))]
     return float((margins <= rounding.tolerance).mean())
 
 
-def ask(said: Continuations, seed: int) -> Asked:
+def ask(expected: Continuations, seed: int) -> Asked:
     """The continuations, and some of them with a wrong token at a seeded position."""
-    windows, ends = len(said.tokens), said.ends
+    windows, ends = len(expected.tokens), expected.ends
     controls = min(_CONTROLS, windows)
     places = np.random.default_rng(seed).integers(0, ends[:controls])
-    wrong = said.tokens[:controls].copy()
+    wrong = expected.tokens[:controls].copy()
     rows = np.arange(controls)
-    wrong[rows, places] = said.unlikely[rows, places]
+    wrong[rows, places] = expected.unlikely[rows, places]
     # Where all logits are equal, the least likely token is the likeliest too, and nothing is wrong.
-    planted = wrong[rows, places] != said.tokens[rows, places]
+    planted = wrong[rows, places] != expected.tokens[rows, places]
     return Asked(
         np.concatenate([np.arange(windows), np.arange(controls)]),
-        Ragged.of([*said.tokens, *wrong]).head(np.concatenate([ends, ends[:controls]])),
+        Ragged.of([*expected.tokens, *wrong]).head(np.concatenate([ends, ends[:controls]])),
         np.concatenate([ends, np.where(planted, places, ends[:controls])]),
     )
 
 
-def compare(said: Continuations, asked: Asked, matched: NDArray[np.int16], rounding: Rounding) -> Agreement:
+def compare_outputs(
+    expected: Continuations, asked: Asked, matched: NDArray[np.int16], rounding: Rounding
+) -> Agreement:
     """Judge what an engine matched.
 
     Args:
-        said: the reference's continuations.
+        expected: the reference's continuations.
         asked: what the engine was asked for, of `ask`.
         matched: tokens that it matched: int16 (rows,).
         rounding: of `rounding_of`.
 
     """
-    windows, ends = len(said.tokens), said.ends
+    windows, ends = len(expected.tokens), expected.ends
     left = np.flatnonzero(matched[:windows] < ends)
-    margins = said.margins[left, matched[left]]
+    margins = expected.margins[left, matched[left]]
     near = margins <= rounding.tolerance
     odd = ~near & (margins <= 2 * rounding.tolerance)
     if odd.sum() <= max(1, windows // _ODD):

@@ -156,8 +156,6 @@ class Scores(NamedTuple):
     """Variance of ln p over the same."""
     hit: NDArray[np.bool_]
     """Whether the token is the argmax of all columns of the logits, as in decoding."""
-    rank: NDArray[np.int32]
-    """Columns of the logits that are larger than the token's own: 0 for the largest."""
     sampled: NDArray[np.float64]
     """ln of the probability that the token is drawn, -inf where it is outside the top k; (0,) if no sampling
     was asked for."""

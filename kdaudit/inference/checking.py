@@ -25,7 +25,7 @@ from kdaudit.inference.agreement import (
     Departure,
     Rounding,
     ask,
-    compare,
+    compare_outputs,
     rounding_of,
 )
 from kdaudit.inference.base import EngineInfo, Masking
@@ -53,8 +53,8 @@ class Model(NamedTuple):
     parameters: int
 
 
-class Said(NamedTuple):
-    """What the reference says."""
+class Expected(NamedTuple):
+    """What the reference says, and so what an engine has to say."""
 
     prompts: Ragged
     """The BOS token first where there is one."""
@@ -76,7 +76,7 @@ class Asking(NamedTuple):
 
 def ask_reference(
     model: Model, prompts: Ragged, tokens: int | Lengths, retries: int = 0, masking: Masking | None = None
-) -> Said:
+) -> Expected:
     """Let the reference continue prompts; a large model on a CPU continues the first of them alone.
 
     Args:
@@ -93,12 +93,12 @@ def ask_reference(
 
     """
     with Reference(*model[1:], retries) as reference:
-        said, probe = reference.continue_greedily(prompts, tokens, masking or Masking())
+        written, probe = reference.continue_greedily(prompts, tokens, masking or Masking())
         about, dtype = reference.about, reference.dtype
-    broken = int((~np.isfinite(said.margins)).any(axis=1).sum())
+    broken = int((~np.isfinite(written.margins)).any(axis=1).sum())
     if broken:
         raise ModelError(
-            f"{model.folder}: NaN or infinite logits for {broken:,} of {len(said.tokens):,} windows",
+            f"{model.folder}: NaN or infinite logits for {broken:,} of {len(written.tokens):,} windows",
             fix="if it is loaded as float16, set its dtype to float32, else its weights are damaged: "
             "copy or train it again",
         )
@@ -107,15 +107,19 @@ def ask_reference(
             f"{model.folder}: in {dtype} it gives NaN or infinite logits, in float32 it does not",
             fix="set its dtype to float32 or bfloat16",
         )
-    return Said(prompts.take(np.arange(len(said.tokens))), said, rounding_of(said, probe, dtype), about)
+    return Expected(
+        prompts.take(np.arange(len(written.tokens))), written, rounding_of(written, probe, dtype), about
+    )
 
 
-def check_engine(model: Model, said: Said, asking: Asking, names: NDArray[np.int64], seed: int) -> Agreement:
+def check_engine(
+    model: Model, expected: Expected, asking: Asking, names: NDArray[np.int64], seed: int
+) -> Agreement:
     """Check that an engine runs the model that the reference runs.
 
     Args:
         model: the model.
-        said: what the reference says.
+        expected: what the reference says.
         asking: the engine, with the model loaded.
         names: what the windows are called in a message: int64 (windows,).
         seed: of the positions of wrong tokens.
@@ -125,49 +129,51 @@ def check_engine(model: Model, said: Said, asking: Asking, names: NDArray[np.int
         EngineError: it failed.
 
     """
-    asked = ask(said.continuations, seed)
-    matched = asking.match(said.prompts.take(asked.windows), asked.targets)
-    found = compare(said.continuations, asked, matched, said.rounding)
+    asked = ask(expected.continuations, seed)
+    matched = asking.match(expected.prompts.take(asked.windows), asked.targets)
+    found = compare_outputs(expected.continuations, asked, matched, expected.rounding)
     if not found.holds:
-        raise DisagreementError(_explained(model, said, asking, found, names))
+        raise DisagreementError(_explained(model, expected, asking, found, names))
     return found
 
 
-def _explained(model: Model, said: Said, asking: Asking, found: Agreement, names: NDArray[np.int64]) -> str:
+def _explained(
+    model: Model, expected: Expected, asking: Asking, found: Agreement, names: NDArray[np.int64]
+) -> str:
     engine = f"{asking.info.engine} {asking.info.version} ({asking.info.dtype})"
     other = "transformers" if asking.info.engine == "vllm" else "vllm"
     return (
-        f"{model.name}: {engine} and the reference ({said.about}) do not run the same model from "
-        f"{model.folder}: {_where(said, asking, found, names)}. {_CAUSES} Nothing of it was measured; "
+        f"{model.name}: {engine} and the reference ({expected.about}) do not run the same model from "
+        f"{model.folder}: {_where(expected, asking, found, names)}. {_CAUSES} Nothing of it was measured; "
         "finished models are kept. Remove what is stale or stray from its folder, or save it again with "
         "save_pretrained, and run again; if the two still differ, set extraction.engine to "
         f"{other} and report it"
     )
 
 
-def _where(said: Said, asking: Asking, found: Agreement, names: NDArray[np.int64]) -> str:
+def _where(expected: Expected, asking: Asking, found: Agreement, names: NDArray[np.int64]) -> str:
     if not found.departures:
         return (
             f"in {found.near_ties} of {found.windows} windows the greedy continuations part, each at a near "
             f"tie, but after {found.positions:,} tokens in all; rounding explains one in "
-            f"{1 / said.rounding.rate:,.0f} tokens"
+            f"{1 / expected.rounding.rate:,.0f} tokens"
         )
     first = found.departures[0]
-    token = int(said.continuations.tokens[first.window, first.position])
+    token = int(expected.continuations.tokens[first.window, first.position])
     windows = len({departure.window for departure in found.departures})
     return (
         f"in {windows} of {found.windows} windows the greedy continuations part where no near tie explains "
         f"it; first in example {names[first.window]} at token {first.position}: the reference says "
-        f"{token}, the engine {_said_there(said, asking, first)}"
+        f"{token}, the engine {_engine_token(expected, asking, first)}"
     )
 
 
-def _said_there(said: Said, asking: Asking, first: Departure) -> str:
+def _engine_token(expected: Expected, asking: Asking, first: Departure) -> str:
     """The engine's token at a departure."""
     if asking.generate is None:
         return "another token"
-    written = asking.generate(Ragged.of([said.prompts[first.window]]), first.position + 1)[0]
+    written = asking.generate(Ragged.of([expected.prompts[first.window]]), first.position + 1)[0]
     token = int(written[first.position])
-    if token == int(said.continuations.tokens[first.window, first.position]):
+    if token == int(expected.continuations.tokens[first.window, first.position]):
         return f"{token} too, yet it also takes another for it"
     return str(token)

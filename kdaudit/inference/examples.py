@@ -95,7 +95,7 @@ class Ragged:
 
         """
         if len({*self.lengths.tolist()}) > 1:
-            raise ValueError("rows of different lengths are no matrix")
+            raise ValueError("rows of different lengths are not a matrix")
         return self.values.reshape(len(self), -1) if len(self) else np.empty((0, 0), np.int32)
 
 

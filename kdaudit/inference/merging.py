@@ -40,7 +40,7 @@ def merge(files: MergeFiles, folder: Path) -> None:
 
     Raises:
         EngineError: PEFT or transformers failed, or the merged model is another one.
-        OutOfMemoryError: the base model does not fit the memory in float32.
+        OutOfMemoryError: the base model does not fit in memory in float32.
         StorageError: it could not be written.
 
     """

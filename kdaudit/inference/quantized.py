@@ -70,9 +70,9 @@ def obstacle(
     """
     if found.name == "bitsandbytes, INT8":
         return Obstacle(
-            "it decides batch by batch which activations it rounds, so that what it says of a text depends "
-            "on the texts beside it",
-            "name the model as it was before that, or quantized otherwise, as NF4",
+            "it decides batch by batch which activations it rounds, so its output for a text depends on the "
+            "other texts of the batch",
+            "name the model before quantization, or quantize it another way, such as NF4",
         )
     if engine == "vllm" and (lacking := _vllm(found, dtype, on_gpu)):
         return lacking

@@ -50,7 +50,7 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
     sequences = max(1, (options.sequences or (256 if on_cpu else 1024)) >> 2 * options.retries)
     cache = None
     if on_cpu:
-        token_bytes = cache_bytes_per_token(config, _BYTES[dtype])
+        token_bytes = _cache_bytes_per_token(config, _BYTES[dtype])
         blocks = -(-options.max_tokens // _BLOCK) * _BLOCK
         if not options.sequences:  # what was planned stands: a continued run batches as the first did
             free = options.free_memory or psutil.virtual_memory().available
@@ -75,7 +75,7 @@ def own_dtype(config: dict[str, Any]) -> str:
     return name if name in _BYTES else "float32"
 
 
-def cache_bytes_per_token(config: dict[str, Any], number_bytes: int) -> int:
+def _cache_bytes_per_token(config: dict[str, Any], number_bytes: int) -> int:
     """Bytes of keys and values that one token leaves in the cache, over all layers."""
     layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 32)
     heads = int(config.get("num_attention_heads") or config.get("n_head") or 32)

@@ -203,7 +203,7 @@ def _overrides(path: str, dtype: str) -> dict[str, str]:
 
 @contextmanager
 def _plain_path(path: str) -> Iterator[str]:
-    """A path to the same folder that is no pattern to `glob`.
+    """A path to the same folder that is not a pattern to `glob`.
 
     vLLM finds weights with it: for a folder named `model[1]` it would load those of `model1`.
     """

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.asked import given_words, needed_words
 from kdaudit.reporting.figures import KeyFigure, key_figures, role_words, student_figures
 from kdaudit.reporting.formatting import count, percent, percent_interval, plural
@@ -45,7 +46,7 @@ def card_text(results: PublicResults) -> str:
     return _render(results, None, key_figures(results))
 
 
-def write_card(run_dir: Path) -> None:
+def write_run_card(run_dir: Path) -> None:
     """Write a run's card.md, from its results.json alone.
 
     Raises:
@@ -97,7 +98,7 @@ def _render(results: PublicResults, student: str | None, figures: list[KeyFigure
         given=given_words(results.extraction, results.corpus.answers),
         need=needed_words(results.extraction, results.corpus.answers),
         rows=[_row(name, model) for name, model in results.models.items()],
-        leaks=plural(len(results.leaks), "example"),
+        leaks=plural(leak_counts_of(results).leaks, "example"),
         suffixes=plural(texts.leaks, "distinct text") if texts is not None and texts.leaks else None,
         figures=figures,
         version=results.kdaudit_version,

@@ -6,8 +6,10 @@ failed check behind another's success.
 
 from __future__ import annotations
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.errors import UsageError
 from kdaudit.reporting.formatting import listed
+from kdaudit.schemas.leak_counts import PublicLeakCounts
 from kdaudit.schemas.result import Verdict
 from kdaudit.schemas.results import AuditResults, Check, GateResult, LeakSuffixes, PublicResults
 
@@ -52,9 +54,15 @@ def about(results: PublicResults, student: str) -> PublicResults:
             "soft_vs_hard": None,
             "gate": GateResult(verdict=_worst(checks), checks=checks),
             "leaks": [leak for leak in results.leaks if student in leak.memorized_by],
+            "leak_counts": _counts(results, student),
             "leak_suffixes": _suffixes(results, student),
         }
     )
+
+
+def _counts(results: AuditResults, student: str) -> PublicLeakCounts:
+    own = leak_counts_of(results).students[student]
+    return PublicLeakCounts(**dict(own), students={student: own})
 
 
 def _suffixes(results: AuditResults, student: str) -> LeakSuffixes | None:

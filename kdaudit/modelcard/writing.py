@@ -37,7 +37,7 @@ class Upload(NamedTuple):
     """Open a pull request instead of committing to main."""
 
 
-class Written(NamedTuple):
+class CardResult(NamedTuple):
     """The outcome for the card."""
 
     student: str
@@ -54,7 +54,7 @@ def write_card(
     card: Path | None,
     upload: Upload | None,
     warn: Callable[[str], None],
-) -> Written:
+) -> CardResult:
     """Put a student's audit into its model card.
 
     Args:
@@ -100,7 +100,7 @@ def write_card(
         except StorageError as error:
             uploaded = "" if url is None else f"; the upload is done: {url}"
             raise StorageError(f"{error}{uploaded}") from error
-    return Written(name, target, url)
+    return CardResult(name, target, url)
 
 
 def _contribution(results: AuditResults, student: str, upload: Upload | None) -> Contribution:

@@ -9,12 +9,11 @@ from kdaudit.config.models import ModelConfig, ModelSet, StudentConfig
 from kdaudit.errors import ModelError
 from kdaudit.models.adapters import remote_part
 from kdaudit.models.checkpoint.copies import equal_models
-from kdaudit.models.endpoints import endpoint_notes, is_left_out, plain_key_warning, resolve_endpoint
+from kdaudit.models.endpoints import endpoint_note, is_left_out, plain_key_warning, resolve_endpoint
 from kdaudit.models.resolving import (
     ResolvedModel,
     compare_tokenizers,
     copy_warnings,
-    read_tokenizer,
     resolve_model,
     smaller_teacher_warning,
 )
@@ -24,6 +23,7 @@ from kdaudit.models.tokenizer import (
     Other,
     ReadingCheck,
     habit_warning,
+    load_tokenizer,
     reader_of,
     rewriting_warning,
 )
@@ -52,7 +52,7 @@ class AuditedModel(NamedTuple):
 class AuditedModels(NamedTuple):
     """All models: teacher, baselines, base, students."""
 
-    members: list[AuditedModel]
+    all: list[AuditedModel]
     warnings: list[str]
     alike: Mapping[str, Alike]
     """What is known of each model whose tokenizer is not that of the first, by its name."""
@@ -64,12 +64,12 @@ class AuditedModels(NamedTuple):
     @property
     def cutter(self) -> AuditedModel:
         """The model whose tokenizer cuts the texts: the teacher, without one the first model."""
-        return self.members[0]
+        return self.all[0]
 
     @property
     def teacher(self) -> AuditedModel | None:
         """The teacher, unless it is not available."""
-        return next((member for member in self.members if member.role == "teacher"), None)
+        return next((audited for audited in self.all if audited.role == "teacher"), None)
 
     @property
     def tokenizer(self) -> ModelTokenizer:
@@ -79,31 +79,31 @@ class AuditedModels(NamedTuple):
     @property
     def vocabulary(self) -> int:
         """Columns of the logits that stand for tokens, of all models that read the first one's tokens."""
-        return min(len(member.tokenizer) for member in self.members if member.name not in self.by_text)
+        return min(len(audited.tokenizer) for audited in self.all if audited.name not in self.by_text)
 
-    def vocabulary_of(self, member: AuditedModel) -> int:
+    def vocabulary_of(self, audited: AuditedModel) -> int:
         """Columns of a model's logits that stand for tokens of the vocabulary that it is compared in."""
-        return len(member.tokenizer) if member.name in self.by_text else self.vocabulary
+        return len(audited.tokenizer) if audited.name in self.by_text else self.vocabulary
 
     @property
     def with_weights(self) -> list[AuditedModel]:
         """Models whose weights are here, and not behind an endpoint: those that can be scored."""
-        return [member for member in self.members if member.model.behind is None]
+        return [audited for audited in self.all if audited.model.behind is None]
 
     @property
     def students(self) -> list[AuditedModel]:
         """The students, in the configuration's order."""
-        return [member for member in self.members if member.role == "student"]
+        return [audited for audited in self.all if audited.role == "student"]
 
     @property
     def baselines(self) -> list[AuditedModel]:
         """The baselines, in the configuration's order."""
-        return [member for member in self.members if member.role == "baseline"]
+        return [audited for audited in self.all if audited.role == "baseline"]
 
     @property
     def base(self) -> AuditedModel | None:
         """The untouched model that baselines and students started from, where one is named."""
-        return next((member for member in self.members if member.role == "base"), None)
+        return next((audited for audited in self.all if audited.role == "base"), None)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Text of token ids, special tokens included."""
@@ -111,13 +111,13 @@ class AuditedModels(NamedTuple):
 
     def reading_check(self, key: str, names: Collection[str]) -> ReadingCheck:
         """What checks, while the corpus under `key` is read, that these models read its texts alike."""
-        members = [member for member in self.members if member.name in names]
+        audited_models = [audited for audited in self.all if audited.name in names]
         others = {
-            member.name: Other(member.tokenizer, self.alike[member.name])
-            for member in members
-            if member.name in self.alike
+            audited.name: Other(audited.tokenizer, self.alike[audited.name])
+            for audited in audited_models
+            if audited.name in self.alike
         }
-        rowless = {member.name: self.rowless(member) or [] for member in members}
+        rowless = {audited.name: self.rowless(audited) or [] for audited in audited_models}
         return ReadingCheck(key, self.cutter.name, self.tokenizer, others, rowless)
 
     def differences(self) -> dict[str, list[str] | None]:
@@ -126,21 +126,21 @@ class AuditedModels(NamedTuple):
         Models that read every text alike are left out.
         """
         found: dict[str, list[str] | None] = {}
-        for member in self.members:
-            rowless, alike = self.rowless(member) or [], self.alike.get(member.name)
+        for audited in self.all:
+            rowless, alike = self.rowless(audited) or [], self.alike.get(audited.name)
             literals = () if alike is None else alike.literals
             if rowless or literals != ():
-                found[member.name] = None if literals is None else [*rowless, *literals]
+                found[audited.name] = None if literals is None else [*rowless, *literals]
         return found
 
-    def rowless(self, member: AuditedModel) -> list[str] | None:
+    def rowless(self, audited: AuditedModel) -> list[str] | None:
         """Added tokens that a model has no row for in its embeddings, as Gemma 3 1B has none for images.
 
         None where ordinary text becomes such a token.
         """
-        rows = embedding_rows(member)
-        tokenizer = member.tokenizer if member.name in self.by_text else self.tokenizer
-        return [] if rows is None else tokenizer.literals(rows, self.vocabulary_of(member))
+        rows = embedding_rows(audited)
+        tokenizer = audited.tokenizer if audited.name in self.by_text else self.tokenizer
+        return [] if rows is None else tokenizer.literals(rows, self.vocabulary_of(audited))
 
 
 def find_models(
@@ -162,67 +162,75 @@ def find_models(
         ModelError: a model is missing, unsafe or damaged, or its tokenizer cannot be used here.
 
     """
-    members: list[AuditedModel] = []
+    audited_models: list[AuditedModel] = []
     configured = _configured(models)
     for done, one in enumerate(sorted(configured, key=lambda one: one.config.endpoint is not None)):
         progress("models: reading headers" if headers_only else "models: hashing", done, len(configured))
-        if not (headers_only and _is_remote(one, members)):
-            members.append(_resolve(one, members, hashed=not headers_only))
+        if not (headers_only and _is_remote(one, audited_models)):
+            audited_models.append(_resolve(one, audited_models, hashed=not headers_only))
     order = [one.name for one in configured]
-    members.sort(key=lambda member: order.index(member.name))
-    found = compare_tokenizers({member.name: member.model for member in members}, one=one_tokenizer)
+    audited_models.sort(key=lambda audited: order.index(audited.name))
+    found = compare_tokenizers({audited.name: audited.model for audited in audited_models}, one=one_tokenizer)
     alike = {name: one for name, one in found.items() if one is not None}
-    by_text = frozenset(found.keys() - alike.keys()) | _asked_by_text(members, one_tokenizer=one_tokenizer)
+    by_text = frozenset(found.keys() - alike.keys()) | _asked_by_text(
+        audited_models, one_tokenizer=one_tokenizer
+    )
     alike = {name: one for name, one in alike.items() if name not in by_text}
     if by_text:
-        own = [member for member in members if member.name in by_text]
-        _check_readers([members[0], *own])
-    notes = [] if headers_only else [*_endpoints(members), *_adapters(members), *_copies(members)]
-    warnings = list(_warnings(members, copies=not headers_only))
+        own = [audited for audited in audited_models if audited.name in by_text]
+        _check_readers([audited_models[0], *own])
+    notes = (
+        []
+        if headers_only
+        else [*_endpoints(audited_models), *_adapters(audited_models), *_copies(audited_models)]
+    )
+    warnings = list(_warnings(audited_models, copies=not headers_only))
     warnings += [
-        _compared_by_text(members[0], member) for member in members if found.get(member.name, 0) is None
+        _compared_by_text(audited_models[0], audited)
+        for audited in audited_models
+        if found.get(audited.name, 0) is None
     ]
-    return AuditedModels(members, warnings, alike, notes, by_text)
+    return AuditedModels(audited_models, warnings, alike, notes, by_text)
 
 
-def _asked_by_text(members: Sequence[AuditedModel], *, one_tokenizer: bool) -> set[str]:
+def _asked_by_text(audited_models: Sequence[AuditedModel], *, one_tokenizer: bool) -> set[str]:
     """Models that the configuration wants to be compared by text.
 
     Raises:
         ModelError: it is the one whose tokenizer cuts the texts, or none may be.
 
     """
-    asked = [member for member in members if member.config.match_by == "text"]
-    for member in asked:
-        if one_tokenizer or member is members[0]:
+    asked = [audited for audited in audited_models if audited.config.match_by == "text"]
+    for audited in asked:
+        if one_tokenizer or audited is audited_models[0]:
             why = (
                 "both models of a screening score the same tokens"
                 if one_tokenizer
-                else f"the tokenizer of {member.name} cuts the texts"
+                else f"the tokenizer of {audited.name} cuts the texts"
             )
             raise ModelError(
-                f"{member.name} cannot be compared by text: {why}",
+                f"{audited.name} cannot be compared by text: {why}",
                 fix="remove the key",
-                key=f"{member.key}.match_by",
+                key=f"{audited.key}.match_by",
             )
-    return {member.name for member in asked}
+    return {audited.name for audited in asked}
 
 
-def _compared_by_text(first: AuditedModel, member: AuditedModel) -> str:
-    differ = difference(first.tokenizer, member.tokenizer, first.name, member.name)
+def _compared_by_text(first: AuditedModel, audited: AuditedModel) -> str:
+    differ = difference(first.tokenizer, audited.tokenizer, first.name, audited.name)
     return (
-        f"{first.name} and {member.name} have different tokenizers ({differ}): {member.name} is compared by "
-        "the text that it writes"
+        f"{first.name} and {audited.name} have different tokenizers ({differ}): {audited.name} is compared "
+        "by the text that it writes"
     )
 
 
-def _check_readers(members: Sequence[AuditedModel]) -> None:
+def _check_readers(audited_models: Sequence[AuditedModel]) -> None:
     """Refuse a tokenizer whose tokens cannot be mapped to text: without that, nothing is compared as text."""
-    for member in members:
+    for audited in audited_models:
         try:
-            reader_of(member.tokenizer)
+            reader_of(audited.tokenizer)
         except ModelError as error:
-            error.key = f"{member.key}.path"
+            error.key = f"{audited.key}.path"
             raise
 
 
@@ -233,39 +241,39 @@ def _is_remote(one: _Configured, before: Sequence[AuditedModel]) -> bool:
     return remote_part(one.config, one.key) is not None
 
 
-def _with_weights(members: Sequence[AuditedModel]) -> list[ResolvedModel]:
-    return [member.model for member in members if member.model.behind is None]
+def _with_weights(audited_models: Sequence[AuditedModel]) -> list[ResolvedModel]:
+    return [audited.model for audited in audited_models if audited.model.behind is None]
 
 
-def _endpoints(members: Sequence[AuditedModel]) -> Iterator[Note]:
+def _endpoints(audited_models: Sequence[AuditedModel]) -> Iterator[Note]:
     """For readers of the results: which models are behind endpoints."""
-    names = [member.name for member in members if member.model.behind is None]
-    for member in members:
-        if member.model.behind is not None:
-            lender = names[0] if member.config.tokenizer is None else None
-            yield from endpoint_notes(member.name, member.model.behind, lender)
+    names = [audited.name for audited in audited_models if audited.model.behind is None]
+    for audited in audited_models:
+        if audited.model.behind is not None:
+            lender = names[0] if audited.config.tokenizer is None else None
+            yield endpoint_note(audited.name, audited.model.behind, lender)
 
 
-def _adapters(members: Sequence[AuditedModel]) -> Iterator[Note]:
+def _adapters(audited_models: Sequence[AuditedModel]) -> Iterator[Note]:
     """For readers of the results: which models are adapters, and what on."""
-    for member in members:
-        if (adapted := member.model.adapted) is not None:
+    for audited in audited_models:
+        if (adapted := audited.model.adapted) is not None:
             base, namer = (
                 adapted.base,
-                "the configuration" if member.config.base else "its adapter_config.json",
+                "the configuration" if audited.config.base else "its adapter_config.json",
             )
             commit = f" at commit {base.revision}" if base.revision else ""
-            named = adapted.adapter.base if member.config.base else None
+            named = adapted.adapter.base if audited.config.base else None
             other = f" Its adapter_config.json names '{named}'." if named not in (None, base.path) else ""
             yield Note(
                 code="adapter",
-                subject=member.name,
-                text=f"{member.name} is an adapter ({adapted.adapter.summary}), measured merged into "
+                subject=audited.name,
+                text=f"{audited.name} is an adapter ({adapted.adapter.summary}), measured merged into "
                 f"{base.path}{commit}, the base model that {namer} names.{other}",
             )
 
 
-def _copies(members: Sequence[AuditedModel]) -> list[Note]:
+def _copies(audited_models: Sequence[AuditedModel]) -> list[Note]:
     """For readers of the results: which figures compare a model with itself."""
     return [
         Note(
@@ -274,26 +282,26 @@ def _copies(members: Sequence[AuditedModel]) -> list[Note]:
             text=f"{one} and {two} have the same weights, tensor for tensor: figures that set one against "
             "the other compare a model with itself, and of two such baselines the second measures nothing.",
         )
-        for one, two in equal_models({member.name: member.model.weights for member in members})
+        for one, two in equal_models({audited.name: audited.model.weights for audited in audited_models})
     ]
 
 
-def _warnings(members: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
+def _warnings(audited_models: Sequence[AuditedModel], *, copies: bool) -> Iterator[str]:
     """What the user should know of the models and need not act on."""
-    yield from (member.model.warning for member in members if member.model.warning)
-    yield from (note.text for note in (*_endpoints(members), *_adapters(members)))
-    for member in members:
-        plain = None if member.model.behind is None else plain_key_warning(member.model.behind)
+    yield from (audited.model.warning for audited in audited_models if audited.model.warning)
+    yield from (note.text for note in (*_endpoints(audited_models), *_adapters(audited_models)))
+    for audited in audited_models:
+        plain = None if audited.model.behind is None else plain_key_warning(audited.model.behind)
         if plain:
-            yield f"{member.key}: {plain}"
-    teacher = next((member for member in members if member.role == "teacher"), None)
-    for member in members:
-        if member.role == "student" and teacher is not None:
-            smaller = smaller_teacher_warning(teacher.model, member.model, member.name)
+            yield f"{audited.key}: {plain}"
+    teacher = next((audited for audited in audited_models if audited.role == "teacher"), None)
+    for audited in audited_models:
+        if audited.role == "student" and teacher is not None:
+            smaller = smaller_teacher_warning(teacher.model, audited.model, audited.name)
             if smaller:
                 yield smaller
     if copies:
-        yield from copy_warnings({member.name: member.model for member in members})
+        yield from copy_warnings({audited.name: audited.model for audited in audited_models})
 
 
 def lone_cutter(models: ModelSet) -> AuditedModels:
@@ -320,16 +328,14 @@ def _resolve(one: _Configured, before: Sequence[AuditedModel], *, hashed: bool =
         model = resolve_model(one.config, one.key, hashed=hashed)
     else:
         model = resolve_endpoint(one.config, endpoint, one.key, _with_weights(before))
-    # A tokenizer that is named for an endpoint may bring the chat template of all: the teacher's.
-    shared = before if one.config.tokenizer is None else []
     same = (
-        member.tokenizer
-        for member in shared
-        if member.model.tokenizer_fingerprint == model.tokenizer_fingerprint
+        audited.tokenizer
+        for audited in before
+        if audited.model.tokenizer_fingerprint == model.tokenizer_fingerprint
     )
     tokenizer = next(same, None)
     if tokenizer is None:
-        tokenizer = read_tokenizer(model)
+        tokenizer = load_tokenizer(model.tokenizer_folder, trust_remote_code=one.config.trust_remote_code)
     return AuditedModel(one.name, one.role, one.kd, one.key, one.config, model, tokenizer)
 
 
@@ -343,22 +349,22 @@ def with_tokenizer_notes(models: AuditedModels, texts: Iterable[str]) -> Audited
     """
     first = list(texts)
     names: dict[str, list[str]] = {}
-    for member in models.members:
-        folder, tokenizer = member.model.tokenizer_folder, member.tokenizer
-        trusted = member.config.trust_remote_code
+    for audited in models.all:
+        folder, tokenizer = audited.model.tokenizer_folder, audited.tokenizer
+        trusted = audited.config.trust_remote_code
         for said in (
             rewriting_warning(folder, tokenizer, first, trust_remote_code=trusted),
             habit_warning(folder, tokenizer),
         ):
             if said is not None:
-                names.setdefault(said, []).append(member.name)
+                names.setdefault(said, []).append(audited.name)
     notes = [
         Note(
             code="tokenizer_reading",
-            subject=members[0] if len(members) == 1 else None,
-            text=f"{', '.join(members)}: {said}",
+            subject=named[0] if len(named) == 1 else None,
+            text=f"{', '.join(named)}: {said}",
         )
-        for said, members in names.items()
+        for said, named in names.items()
     ]
     warnings = [*models.warnings, *(note.text for note in notes)]
     return models._replace(warnings=warnings, notes=[*models.notes, *notes])
@@ -389,6 +395,6 @@ def _named(key: str, config: ModelConfig) -> _Configured:
     return _Configured(name, _SECTIONS[section], None, key, config)
 
 
-def embedding_rows(member: AuditedModel) -> int | None:
+def embedding_rows(audited: AuditedModel) -> int | None:
     """Rows of a model's embeddings; None where its own code puts something else under that key."""
-    return member.model.embedding_rows
+    return audited.model.embedding_rows

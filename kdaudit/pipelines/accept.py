@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdaudit.analysis.accepted import hash_of, make_key, read_key, today
-from kdaudit.analysis.leaks import LeakText, read_leak_texts
+from kdaudit.analysis.leak_counts import leak_counts_of
+from kdaudit.analysis.leaks import LeakSpan, LeakWithSpan, read_leaks_with_spans
 from kdaudit.analysis.personal_data import find_tags
 from kdaudit.config.accepted import (
     MOST_BYTES,
@@ -39,7 +40,7 @@ _QUOTED = 25
 """Characters of a leak from which a reason that holds them quotes it."""
 
 
-class Wanted(NamedTuple):
+class LeakFilter(NamedTuple):
     """Which leaks to accept: those that meet all that is asked."""
 
     examples: frozenset[int] = frozenset()
@@ -49,14 +50,14 @@ class Wanted(NamedTuple):
     document: str | None = None
 
 
-class Words(NamedTuple):
+class EntryWords(NamedTuple):
     """What every new entry says."""
 
     reason: str
     until: str
 
 
-class Written(NamedTuple):
+class AcceptResult(NamedTuple):
     """What was written."""
 
     file: Path
@@ -71,7 +72,7 @@ class Written(NamedTuple):
     """Whether the run's own gate names the file."""
 
 
-def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None) -> Written:
+def accept(run_dir: Path, wanted: LeakFilter, words: EntryWords, out: Path | None = None) -> AcceptResult:
     """Write entries for leaks of a run.
 
     Args:
@@ -86,9 +87,9 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
 
     """
     results = read_results(run_dir)
-    leaks = _chosen(results, wanted)
-    texts = read_leak_texts(run_dir, [leak.example_id for leak in leaks])
-    model = _entry(words, texts.values())
+    leaks = _chosen(run_dir, results, wanted)
+    spans = [span for _, span in leaks]
+    model = _entry(words, spans)
     named = _named_by(run_dir)
     file = Path(os.path.abspath(out or named or run_dir.absolute().parent / layout.ACCEPTED))  # noqa: PTH100
     _refuse_place(file)
@@ -96,45 +97,49 @@ def accept(run_dir: Path, wanted: Wanted, words: Words, out: Path | None = None)
         before = {one.example for one in read_accepted(file)} if os.path.lexists(file) else set()
         new_key = _needs_key(file, before)
         key = make_key(file) if new_key else read_key(file)
-        hashes = dict.fromkeys(hash_of(key, one.prefix, one.suffix) for one in texts.values())
+        hashes = dict.fromkeys(hash_of(key, one.prefix, one.suffix) for one in spans)
         entries = [model.model_copy(update={"example": hashed}) for hashed in hashes]
         _write(file, with_entries(file, entries))
     renewed = len(before & hashes.keys())
-    return Written(
+    return AcceptResult(
         file,
         layout.accepted_key(file),
         new_key,
         len(hashes) - renewed,
         renewed,
-        [leak.example_id for leak in leaks if leak.tags],
+        [leak.example_id for leak, _ in leaks if leak.tags],
         named is not None and os.path.realpath(named) == os.path.realpath(file),
     )
 
 
-def _chosen(results: AuditResults, wanted: Wanted) -> list[Leak]:
-    if wanted == Wanted():
+def _chosen(run_dir: Path, results: AuditResults, wanted: LeakFilter) -> list[LeakWithSpan]:
+    if wanted == LeakFilter():
         raise UsageError(
             "no leak is named",
             fix="name leaks with --leak N, or choose some with --class, --min-duplicates or --document",
         )
-    missing = sorted(wanted.examples - {leak.example_id for leak in results.leaks})
+    found: list[LeakWithSpan] = []
+    there: set[int] = set()
+    for one in read_leaks_with_spans(run_dir, results):
+        there |= wanted.examples & {one.leak.example_id}
+        found += [one] if _is_wanted(one.leak, wanted) else []
+    missing = sorted(wanted.examples - there)
     if missing:
         more = f" (nor are {len(missing) - 1} others)" if len(missing) > 1 else ""
         raise UsageError(
             f"example {missing[0]} is not a leak of this run{more}",
-            fix="take the numbers from the full report or from `leaks` in results.json",
+            fix="take the numbers from the full report or from leaks.parquet",
             where="--leak",
         )
-    found = [leak for leak in results.leaks if _is_wanted(leak, wanted)]
     if not found:
         raise UsageError(
-            f"none of the run's {len(results.leaks):,} leaks meets all that is asked",
+            f"none of the run's {leak_counts_of(results).leaks:,} leaks meets all that is asked",
             fix="ask for less: an example, class, number of duplicates or document that the report shows",
         )
     return found
 
 
-def _is_wanted(leak: Leak, wanted: Wanted) -> bool:
+def _is_wanted(leak: Leak, wanted: LeakFilter) -> bool:
     return (
         (not wanted.examples or leak.example_id in wanted.examples)
         and (wanted.kind is None or wanted.kind in leak.classes.values())
@@ -143,7 +148,7 @@ def _is_wanted(leak: Leak, wanted: Wanted) -> bool:
     )
 
 
-def _entry(words: Words, texts: Iterable[LeakText]) -> AcceptedLeak:
+def _entry(words: EntryWords, texts: Iterable[LeakSpan]) -> AcceptedLeak:
     """An entry with these words; refuse words that a file for others must not hold, or a day that is over."""
     reason: str = _of_option("--reason", checked_reason, words.reason)
     until: date = _of_option("--until", day_of, words.until)
@@ -180,7 +185,7 @@ def _named_by(run_dir: Path) -> str | None:
 
 
 def _refuse_place(file: Path) -> None:
-    """Refuse what is no YAML file beside an audit or a run."""
+    """Refuse a place that is not a YAML file beside an audit or a run."""
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise UsageError(
             f"{file}: is not a YAML file by its name", fix="end it with .yaml: its key lies beside it"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from kdaudit.errors import RunStateError
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.screen import run_screen
 from kdaudit.reporting.render import read_results
-from kdaudit.reporting.screening import read_record
+from kdaudit.reporting.screening import read_screen_record
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.files import open_regular
 from kdaudit.runs.verify import check_files
@@ -59,10 +60,10 @@ class _Folder:
         """
         return check_files(self.path)
 
-    def _table(self, name: str, missing: str) -> pa.Table:
+    def _table(self, name: str, missing: str, columns: Sequence[str] | None = None) -> pa.Table:
         if not (self.path / name).exists():
             raise RunStateError(f"{self.path / name}: is missing", fix=missing)
-        return _read(self.path / name)
+        return _read(self.path / name, columns)
 
 
 class Run(_Folder):
@@ -150,9 +151,14 @@ class Run(_Folder):
         )
         return of_sample(self._joined(folder, text), asked)
 
-    def leaks(self) -> pa.Table:
-        """The examples that a student memorized, with their text, continuations, classes and tags."""
-        return self._table(layout.LEAKS, "finish the audit with kdaudit.audit or `kdaudit run`")
+    def leaks(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The examples that a student memorized, with their text, continuations, classes and tags.
+
+        Args:
+            columns: those to read, which takes less memory where leaks are many; None for all.
+
+        """
+        return self._table(layout.LEAKS, "finish the audit with kdaudit.audit or `kdaudit run`", columns)
 
     def risk(self) -> pa.Table:
         """The risk of what was scored, by example id: example_id, risk, flagged, and what it follows from.
@@ -225,7 +231,7 @@ class Screening(_Folder):
     @cached_property
     def record(self) -> ScreenRecord:
         """The contents of screen.json."""
-        return read_record(self.path)
+        return read_screen_record(self.path)
 
     @property
     def report(self) -> Path:
@@ -383,10 +389,10 @@ def _silent(*_: object) -> None:
     """Take a step of progress that nobody asked for."""
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with open_regular(path) as file:
-            return pq.read_table(file)
+            return pq.read_table(file, columns=None if columns is None else [*columns])
     except (OSError, pa.ArrowException) as error:
         raise RunStateError(
             f"{path}: cannot be read ({error})", fix="`kdaudit verify` says what was changed"

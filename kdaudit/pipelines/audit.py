@@ -13,20 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from kdaudit.analysis.accepted import acceptance, match
 from kdaudit.analysis.intervals import Flags
-from kdaudit.analysis.leaks import read_leak_table
-from kdaudit.config.audit import AuditConfig, ReportConfig
-from kdaudit.config.yaml.loading import load_audit
-from kdaudit.errors import ConfigError, RunStateError
-from kdaudit.modelcard.section import write_card
+from kdaudit.config.audit import AuditConfig
 from kdaudit.models.audited import AuditedModel, AuditedModels
+from kdaudit.pipelines.report import pages_of, render_reports
 from kdaudit.pipelines.stages.attacked import exposed_by
 from kdaudit.pipelines.stages.canaries import write_planted
 from kdaudit.pipelines.stages.examples import write_examples
 from kdaudit.pipelines.stages.extracting import Extracting
-from kdaudit.pipelines.stages.featured import scored_examples, write_feature_sample
-from kdaudit.pipelines.stages.judging import accepted_state, leaked_of
+from kdaudit.pipelines.stages.feature_sample import scored_examples, write_feature_sample
+from kdaudit.pipelines.stages.features import scored_pair, write_features
+from kdaudit.pipelines.stages.judging import accepted_state
+from kdaudit.pipelines.stages.leaked import write_leaks
 from kdaudit.pipelines.stages.likelihoods import write_likelihoods
 from kdaudit.pipelines.stages.measured import gather
 from kdaudit.pipelines.stages.nearness import write_nearness
@@ -42,12 +40,10 @@ from kdaudit.pipelines.stages.predicting import (
 from kdaudit.pipelines.stages.results import build_results
 from kdaudit.pipelines.stages.risks import add_features
 from kdaudit.pipelines.stages.scores import write_score_samples, write_scores
-from kdaudit.pipelines.stages.scoring import scored_pair, write_features
 from kdaudit.pipelines.stages.tracking import write_to_trackers
 from kdaudit.pipelines.stages.work import Work
-from kdaudit.reporting.render import read_results, render_annex, render_pages
+from kdaudit.reporting.render import read_results
 from kdaudit.runs import Progress, layout
-from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.results import AuditResults
 
@@ -79,7 +75,7 @@ def run_audit(
                 write_examples(work, sources[key], key, layout.beside_corpus(text, layout.EXAMPLES))
         if config.attacks.canaries is not None:
             write_planted(work, config.attacks.canaries)
-        Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.members, leaks=True)
+        Extracting(work, config.extraction.engine, corpus.examples).extract(work.models.all, leaks=True)
         write_score_samples(work)
         _write_features(work, config)
         write_likelihoods(work, corpus.examples)
@@ -93,77 +89,6 @@ def run_audit(
         return read_results(folder)
 
 
-def render_reports(folder: Path, config: ReportConfig, *, annex: bool = False) -> None:
-    """Write both pages and the card of a run, from results.json and leaks.parquet alone; the annex if asked.
-
-    Raises:
-        RunStateError: results.json or leaks.parquet is missing, damaged, or does not fit the other.
-        StorageError: a file could not be written.
-
-    """
-    render_pages(folder, config)
-    write_card(folder)
-    if annex:
-        render_annex(folder, config)
-
-
-def rerender(folder: Path, warn: Callable[[str], None], *, annex: bool = False) -> list[Path]:
-    """Render a run's reports again, from results.json and leaks.parquet alone; give their paths.
-
-    Title, length and document ids are those of the run's configuration, where that can still be read. An
-    annex that is there is rendered again; `annex` makes one.
-
-    Raises:
-        RunStateError: the folder holds no results, or another process works there.
-
-    """
-    if not folder.is_dir():
-        raise RunStateError(f"{folder}: is not a directory", fix="name the directory of an audit")
-    results = read_results(folder)  # before any report is forgotten
-    saved = folder / layout.CONFIG
-    config = ReportConfig()
-    if saved.exists():
-        try:
-            whole = load_audit(saved)
-            config = whole.report
-            _tell_of_other_acceptance(folder, whole, results, warn)
-        except ConfigError as error:
-            said = ": ".join(part for part in (error.where, error.key, error.what) if part)
-            warn(f"the report is rendered with default settings: {said}")
-    annex = annex or (folder / layout.ANNEX).exists()
-    if not (folder / layout.MANIFEST).exists():
-        render_reports(folder, config, annex=annex)
-    else:
-        with RunStore.reopen(folder) as run:
-            with run.rewriting(*layout.AUDIT_PAGES, *_annex(annex)):
-                render_reports(folder, config, annex=annex)
-            run.finish()
-    return [folder / name for name in (*layout.AUDIT_PAGES, *_annex(annex))]
-
-
-def _annex(wanted: bool) -> tuple[str, ...]:
-    return (layout.ANNEX,) if wanted else ()
-
-
-def _tell_of_other_acceptance(
-    folder: Path, config: AuditConfig, results: AuditResults, warn: Callable[[str], None]
-) -> None:
-    """Say where the gate would disregard other leaks today than when it judged: a report cannot judge."""
-    if config.gate.accept is None:
-        return
-    try:
-        now = match(acceptance(Path(config.gate.accept)), read_leak_table(folder))
-    except ConfigError as error:
-        warn(f"the accepted leaks cannot be read, and are shown as the gate knew them: {error.what}")
-        return
-    then = set() if results.accepted is None else results.accepted.examples
-    if now.examples != then:
-        warn(
-            "the accepted leaks changed since the gate judged, or some expired: run `kdaudit run` again, "
-            "which repeats the last stages alone"
-        )
-
-
 def _write_features(work: Work, config: AuditConfig) -> None:
     """Score what a predictor is fitted on, where extraction shows that there will be one."""
     if config.predictor.enabled and scored_pair(work.models) is not None:
@@ -174,7 +99,7 @@ def _write_features(work: Work, config: AuditConfig) -> None:
 
 def _labels(work: Work, config: AuditConfig) -> Flags:
     """The prediction target: bool (examples,)."""
-    memorized = exposed_by(work, work.models.members)
+    memorized = exposed_by(work, work.models.all)
     return label_flags(config.predictor.labels, memorized, _labelled(work, config))
 
 
@@ -224,7 +149,7 @@ def _lacking(models: AuditedModels) -> str:
 
 def _features_of(models: AuditedModels) -> list[AuditedModel]:
     """Models that the predictor depends on: teacher and baselines, as far as there are any."""
-    return [member for member in models.members if member.role in ("teacher", "baseline")]
+    return [audited for audited in models.all if audited.role in ("teacher", "baseline")]
 
 
 def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> None:
@@ -235,19 +160,18 @@ def _write_results(work: Work, config: AuditConfig, corpus: CorpusResult) -> Non
         "accepted": accepted_state(config.gate),
         "name": config.name,
         "attacks": config.attacks.model_dump(mode="json"),
-        "models": [[one.name, one.role, one.kd] for one in work.models.members],
-        "fingerprints": work.fingerprints(*(one.name for one in work.models.members)),
+        "models": [[one.name, one.role, one.kd] for one in work.models.all],
+        "fingerprints": work.fingerprints(*(one.name for one in work.models.all)),
         "notes": [note.text for note in work.notes],
         "measured": run.digest(),
         "predictor": run.hash_of(layout.PREDICTION),
+        "listed": config.report.max_examples,
     }
     if not run.done("results", depends):
         with run.stage("results", depends):
-            audited = gather(config, work, corpus)
+            measurements = gather(config, work, corpus)
             work.progress("results: comparing, and tagging leaks", 0, 0)
-            leaked = leaked_of(run, audited)
-            results = build_results(run, audited, leaked)
-            run.write_table(layout.LEAKS, leaked.table)
+            results = build_results(run, measurements, write_leaks(run, measurements))
             run.write_text(layout.RESULTS, results.model_dump_json(indent=1) + "\n")
 
 
@@ -262,5 +186,5 @@ def _write_reports(work: Work, config: AuditConfig) -> None:
         with run.stage("report", depends):
             work.progress("reports: rendering", 0, 0)
             annex = run.has(layout.ANNEX)
-            with run.rewriting(*layout.AUDIT_PAGES, *_annex(annex)):
+            with run.rewriting(*pages_of(annex=annex)):
                 render_reports(run.folder, config.report, annex=annex)

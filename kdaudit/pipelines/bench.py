@@ -28,7 +28,8 @@ from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModel, AuditedModels, lone_cutter
-from kdaudit.pipelines.stages.fit import chat_of, engine_options, split_of
+from kdaudit.pipelines.stages.engine_options import engine_options
+from kdaudit.pipelines.stages.fit import chat_of, split_of
 from kdaudit.runs import Progress
 
 REPEATS = 3

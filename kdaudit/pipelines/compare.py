@@ -22,6 +22,7 @@ from kdaudit.analysis.compared import (
     known_by_examples,
     known_by_text,
     leak_changes,
+    leak_ids,
 )
 from kdaudit.analysis.joined import (
     COMPARED_ATTACKS,
@@ -30,10 +31,10 @@ from kdaudit.analysis.joined import (
     join,
     read_run_examples,
 )
-from kdaudit.analysis.leaks import read_leak_table
+from kdaudit.analysis.leaks import PLACES, leak_batches, read_leaks
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
-from kdaudit.pipelines.stages.differences import differences, tokenizer_of
+from kdaudit.pipelines.stages.differences import differences, tokenizer_fingerprint_of
 from kdaudit.reporting.compared import render_compared
 from kdaudit.reporting.render import read_results
 from kdaudit.runs import layout
@@ -65,7 +66,6 @@ def compare_runs(old_dir: Path, new_dir: Path) -> CompareResults:
     names = {name: name for name in new.results.models if _is_common(name, old, new)} | students
     models, model_notes = compared_models(old, new, names, joined)
     changes = leak_changes(old, new, students, known, accepted.examples)
-    fresh = [one for one in changes.leaks if one.change == "new"]
     return CompareResults(
         kdaudit_version=__version__,
         old=_told(old.results),
@@ -73,9 +73,10 @@ def compare_runs(old_dir: Path, new_dir: Path) -> CompareResults:
         shared=None if joined is None else _shared(joined),
         models=models,
         counts=changes.counts,
-        new_leaks=len(fresh),
-        not_accepted=sum(not one.accepted for one in fresh),
+        new_leaks=changes.totals["new"],
+        not_accepted=changes.not_accepted,
         leaks=changes.leaks,
+        leak_totals=changes.totals,
         differences=differences(old.path, new.path, old.results, new.results),
         notes=[*_notes(old, new, students, joined), *accepted.notes, *model_notes],
     )
@@ -107,7 +108,7 @@ def place_of(old_dir: Path, new_dir: Path) -> Path:
 
 def _side(path: Path) -> Side:
     results = read_results(path)
-    return Side(path, results, read_leak_table(path))
+    return Side(path, results, leak_ids(read_leaks(path, results), [*results.comparison]))
 
 
 def _told(results: AuditResults) -> ComparedRun:
@@ -142,7 +143,7 @@ def _cuts(old: Side, new: Side) -> Mapping[str, tuple[object, object]]:
             "prefix": f"{side.results.extraction.prefix_tokens} tokens",
             "suffix": f"{side.results.extraction.suffix_tokens} tokens",
             "kind of text": "plain text" if side.results.corpus.answers is None else "prompts and answers",
-            "tokenizer": tokenizer_of(side.path),
+            "tokenizer": tokenizer_fingerprint_of(side.path),
         }
         for side in (old, new)
     )
@@ -218,7 +219,7 @@ def _accepted(new: Side) -> _Accepted:
         file = load_audit(new.path / layout.CONFIG).gate.accept
         if file is None:
             return _Accepted(_still(new.results), [])
-        found = match(acceptance(Path(file)), new.table)
+        found = match(acceptance(Path(file)), leak_batches(new.path, PLACES))
     except ConfigError:  # it names paths, and pages for everyone show notes
         notes = [] if new.results.accepted is None else [_as_judged()]
         return _Accepted(_still(new.results), notes)

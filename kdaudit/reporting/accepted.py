@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.formatting import count, plural
 from kdaudit.reporting.shown_text import Cut, show_head
 from kdaudit.schemas.accepted import AcceptedEntry, AcceptedResult
@@ -49,8 +50,8 @@ def accepted_lead(results: AuditResults) -> str | None:
         return None
     be = "is" if found.leaks == 1 else "are"
     return (
-        f"{count(found.leaks)} of {plural(len(results.leaks), 'leak')} {be} accepted on {found.day}. Counts, "
-        "rates and the list of leaks include them; the gate alone disregards them."
+        f"{count(found.leaks)} of {plural(leak_counts_of(results).leaks, 'leak')} {be} accepted on "
+        f"{found.day}. Counts, rates and the list of leaks include them; the gate alone disregards them."
     )
 
 

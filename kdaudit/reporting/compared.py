@@ -7,11 +7,12 @@ holds no text, no document id, no tag and no path.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.analysis.leaks import LeakText, read_leak_texts
+from kdaudit.analysis.severity import change_severity
 from kdaudit.reporting.compared_words import Reading, reading_of, verdict_of_change
 from kdaudit.reporting.formatting import percent, plural, points, wider_interval
 from kdaudit.reporting.leak_cards import CLASS_WORDS, TEXT_LIMIT
@@ -138,11 +139,7 @@ def _is_public(key: str, values: str) -> bool:
 def _of(results: CompareResults, change: Change) -> list[LeakChange]:
     """Leaks of one kind: those to look at first come first."""
     found = [one for one in results.leaks if one.change == change]
-    return sorted(found, key=_severity)
-
-
-def _severity(leak: LeakChange) -> tuple[bool, bool, bool, float]:
-    return (leak.accepted, not leak.tags, leak.kind != "inherited", -(leak.risk or 0.0))
+    return sorted(found, key=change_severity)
 
 
 def _page(results: CompareResults, names: tuple[str, str], texts: Texts | None, hidden: int) -> ComparePage:
@@ -153,8 +150,8 @@ def _page(results: CompareResults, names: tuple[str, str], texts: Texts | None, 
         new_name=names[1],
         verdict=verdict_of_change(results),
         rates=rate_rows(results),
-        new=_list(_of(results, "new"), None if texts is None else texts.new),
-        gone=_list(_of(results, "gone"), None if texts is None else texts.old),
+        new=_list(results, "new", None if texts is None else texts.new),
+        gone=_list(results, "gone", None if texts is None else texts.old),
         hidden_differences=hidden,
     )
 
@@ -185,8 +182,10 @@ def _ends(rates: PairedRates) -> str:
 ATTACK_WORDS = {"greedy": "word for word", "near_verbatim": "word for word or nearly so"}
 
 
-def _list(leaks: Sequence[LeakChange], texts: Mapping[int, LeakText] | None) -> ChangeList:
-    return ChangeList(len(leaks), [_card(one, texts) for one in leaks[:_SHOWN]])
+def _list(results: CompareResults, change: Change, texts: Mapping[int, LeakText] | None) -> ChangeList:
+    leaks = _of(results, change)
+    total = len(leaks) if results.leak_totals is None else results.leak_totals[change]
+    return ChangeList(total, [_card(one, texts) for one in leaks[:_SHOWN]])
 
 
 def _card(leak: LeakChange, texts: Mapping[int, LeakText] | None) -> ChangeCard:

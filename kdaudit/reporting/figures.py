@@ -221,7 +221,7 @@ def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) 
         found = f"What student {quoted(name)} has of the teacher's own examples may be chance."
     sentence = (
         f"{found} Where the teacher memorizes and a single baseline does not, the student holds "
-        f"{percent(rate)}; other baselines, which never met the teacher, hold {percent(floor)} if each is "
+        f"{percent(rate)}; other baselines, which never saw the teacher, hold {percent(floor)} if each is "
         "cut at as many examples as the student memorizes."
     )
     of = "" if figures.reference_examples is None else f"{examples_in(results, figures.reference_examples)}; "

@@ -95,32 +95,6 @@ class LeakCard(NamedTuple):
         return any(one.name == "inherited" for one in self.classes)
 
 
-def worst_first(leaks: Sequence[Leak]) -> list[Leak]:
-    """What seems to hold personal data or secrets first, then what is inherited, or may be.
-
-    Within these by descending risk (unknown last), then by descending copies: the first few are the worst.
-    """
-    return sorted(leaks, key=_severity)
-
-
-def _severity(leak: Leak) -> tuple[bool, bool, bool, float, int, int]:
-    return (
-        not leak.tags,
-        not _stands_out(leak),
-        leak.risk is None,
-        -(leak.risk or 0.0),
-        -leak.copies,
-        leak.example_id,
-    )
-
-
-def _stands_out(leak: Leak) -> bool:
-    """Whether it is inherited, or may be: its class is unknown and no baseline memorizes it."""
-    classes = leak.classes.values()
-    by_baseline = any(name.split("-")[0] == "baseline" for name in leak.memorized_by)
-    return "inherited" in classes or ("unknown" in classes and not by_baseline)
-
-
 def public_cards(leaks: Sequence[Leak], *, document_ids: bool) -> list[LeakCard]:
     """Cards without any text and with only the kinds of tags."""
     cards = [_card(rank, leak, None, document_ids=document_ids) for rank, leak in enumerate(leaks, 1)]

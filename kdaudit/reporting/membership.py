@@ -99,11 +99,11 @@ def membership_figure(results: AuditResults) -> KeyFigure | None:
 def _reading(results: AuditResults, row: MembershipRow) -> Reading:
     found, name = row.found, quoted(row.name)
     sentence = (
-        f"A score of student {name} ranks an example of the corpus above one of the holdout so often; 0.5 is "
-        "chance."
+        f"So often a score of student {name} ranks an example of the corpus above one of the holdout; 0.5 "
+        "is chance."
     )
     if found.explained_by_text:
-        sentence = f"It says nothing of student {name}: text alone tells corpus and holdout apart as well."
+        sentence = f"It says nothing of student {name}: text alone tells corpus from holdout just as well."
     counts = f"{examples_in(results, found.members)} against {count(found.nonmembers)} of the holdout"
     ends = ninety_five(score_interval(found.best.ci95))
     return Reading(whose(results, row.name), score(found.best.auc), ends, counts, sentence)

@@ -127,8 +127,8 @@ def worst_attack(results: AuditResults) -> KeyFigure | None:
 def _reading(results: AuditResults, name: str, found: _Exposure) -> Reading:
     exact = percent(results.models[name].rate)
     sentence = (
-        f"Student {quoted(name)} gives up {percent(found.rate)} of the examples {found.how}; greedy "
-        f"decoding gives {exact} word for word."
+        f"Student {quoted(name)} reveals {percent(found.rate)} of the examples {found.how}; greedy decoding "
+        f"gives {exact} word for word."
     )
     return Reading(whose(results, name), percent(found.rate), found.interval, found.counts, sentence)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from kdaudit.schemas.results import Leak
+from kdaudit.analysis.leak_counts import leak_counts_of
+from kdaudit.schemas.results import AuditResults
 
 _WORDS = {
     "bank_account": "bank account number (IBAN)",
@@ -45,12 +45,9 @@ def kind_words(tag: str) -> str:
     return _WORDS.get(tag, "something else")
 
 
-def count_tags(leaks: Sequence[Leak]) -> Tagged:
+def count_tags(results: AuditResults) -> Tagged:
     """Count all leaks, shown or not; tags that are not ours are counted without being named."""
-    found: dict[str, list[bool]] = {}
-    for leak in leaks:
-        for words in {kind_words(tag) for tag in leak.tags}:
-            found.setdefault(words, []).append("inherited" in leak.classes.values())
-    counts = [TagCount(words, len(flags), sum(flags)) for words, flags in found.items()]
+    found = leak_counts_of(results)
+    counts = [TagCount(kind_words(tag), one.leaks, one.inherited) for tag, one in found.tags.items()]
     counts.sort(key=lambda count: (-count.leaks, count.words))
-    return Tagged(sum(bool(leak.tags) for leak in leaks), counts)
+    return Tagged(found.tagged, counts)

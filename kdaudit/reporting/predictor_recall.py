@@ -6,12 +6,12 @@ its trials and its recall guarantee say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.formatting import quoted
 from kdaudit.risk import guarantee_clause, guarantee_words, memorized_by
-from kdaudit.schemas.results import AuditResults, Leak
+from kdaudit.schemas.results import AuditResults
 
 
 class Caught(NamedTuple):
@@ -38,28 +38,15 @@ class Guarantee(NamedTuple):
 
 def caught(results: AuditResults) -> list[Caught]:
     """All leaks, the inherited ones, then each student's; empty if a risk or the threshold is missing."""
-    leaks, threshold = results.leaks, results.predictor.threshold
-    if (
-        threshold is None
-        or results.predictor.flagged is None
-        or not leaks
-        or any(leak.risk is None for leak in leaks)
-    ):
+    found = leak_counts_of(results)
+    if results.predictor.flagged is None or found.flagged is None or not found.leaks:
         return []
-    inherited = [leak for leak in leaks if "inherited" in leak.classes.values()]
-    kinds: list[tuple[str, Sequence[Leak], str | None]] = [
-        ("All students", leaks, None),
-        ("Inherited from the teacher", inherited, None),
+    students = ((name, found.students[name]) for name in results.comparison)
+    return [
+        Caught("All students", found.leaks, found.flagged),
+        Caught("Inherited from the teacher", found.inherited, found.inherited_flagged or 0),
+        *(Caught(f"Student {quoted(name)}", one.leaks, one.flagged or 0, name) for name, one in students),
     ]
-    kinds += [
-        (f"Student {quoted(name)}", [leak for leak in leaks if name in leak.classes], name)
-        for name in results.comparison
-    ]
-    return [Caught(words, len(some), _flagged(some, threshold), student) for words, some, student in kinds]
-
-
-def _flagged(leaks: Sequence[Leak], threshold: float) -> int:
-    return sum(leak.risk is not None and leak.risk >= threshold for leak in leaks)
 
 
 def kind_predicted(results: AuditResults) -> str:

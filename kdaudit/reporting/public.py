@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from kdaudit.schemas.accepted import AcceptedResult
 from kdaudit.schemas.corpus import CorpusResult
+from kdaudit.schemas.leak_counts import LeakCounts
 from kdaudit.schemas.notes import Note
-from kdaudit.schemas.results import AuditResults, PublicResults
+from kdaudit.schemas.results import AuditResults, Leak, PublicLeak, PublicResults
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DATA_FILE = re.compile(r"\.(parquet|arrow|jsonl?|csv|txt)(\.(gz|xz|zst))?$", re.IGNORECASE)
@@ -53,9 +54,19 @@ def without_private_parts(results: AuditResults) -> PublicResults:
         "notes": notes_without_paths(results.notes, path),
         "predictor": results.predictor.model_copy(update={"reason": cleared}),
         "accepted": _public_accepted(results.accepted),
-        "leaks": [dict(leak) | {"document_id": "", "tags": []} for leak in results.leaks],
+        "leaks": [public_leak(leak) for leak in results.leaks],
+        "leak_counts": _public_counts(results.leak_counts),
     }
     return PublicResults.model_validate(kept)
+
+
+def public_leak(leak: Leak) -> PublicLeak:
+    """A leak without its document and what kind of data it seems to hold."""
+    return PublicLeak.model_validate(dict(leak) | {"document_id": "", "tags": []})
+
+
+def _public_counts(counts: LeakCounts | None) -> dict[str, Any] | None:
+    return None if counts is None else dict(counts) | {"tagged": 0, "tags": {}}
 
 
 def _public_accepted(accepted: AcceptedResult | None) -> dict[str, Any] | None:

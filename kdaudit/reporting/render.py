@@ -19,13 +19,14 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from kdaudit.analysis.leaks import read_leak_texts
+from kdaudit.analysis.severity import worst_first
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import RunStateError
 from kdaudit.reporting import formatting
 from kdaudit.reporting.asked import given_words, needed_words
 from kdaudit.reporting.charts import bar_width
 from kdaudit.reporting.figures import role_words
-from kdaudit.reporting.leak_cards import LeakCard, full_cards, public_cards, worst_first
+from kdaudit.reporting.leak_cards import LeakCard, full_cards, public_cards
 from kdaudit.reporting.membership import score_words
 from kdaudit.reporting.personal_data_counts import Tagged, count_tags
 from kdaudit.reporting.public import public_title, without_private_parts
@@ -52,7 +53,7 @@ def render_pages(run_dir: Path, config: ReportConfig) -> None:
     """
     results = read_results(run_dir)
     shown = worst_first(results.leaks)[: config.max_examples]
-    tagged = count_tags(results.leaks)
+    tagged = count_tags(results)
     texts = read_leak_texts(run_dir, [leak.example_id for leak in shown])
     title = config.title or results.name
     full = page(results, title, full_cards(shown, texts), tagged)
@@ -70,7 +71,7 @@ def render_annex(run_dir: Path, config: ReportConfig) -> None:
         StorageError: the file could not be written.
     """
     results = read_results(run_dir)
-    made = _public_page(results, config.title or results.name, [], count_tags(results.leaks))
+    made = _public_page(results, config.title or results.name, [], count_tags(results))
     write_file(run_dir, layout.ANNEX, render("annex.html.j2", page=made))
 
 

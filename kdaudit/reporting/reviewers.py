@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.asked import given_words
 from kdaudit.reporting.formatting import count, listed, percent, percent_interval, plural, quoted, score
 from kdaudit.reporting.missing_reasons import has_teacher
@@ -64,12 +65,12 @@ def _students(results: AuditResults) -> Iterator[tuple[str, ModelResult]]:
 def _case_by_case(results: AuditResults, tagged: Tagged) -> Question:
     corpus = results.corpus
     drawn = "a random sample of the corpus" if corpus.sampled else "all there are in the corpus"
-    leaks = plural(len(results.leaks), "example")
+    leaks = leak_counts_of(results).leaks
     measured = [f"{plural(corpus.examples, 'distinct example')} ({drawn}) of {corpus.path} were audited."]
-    if results.leaks:
+    if leaks:
         measured.append(
-            f"{leaks} reproduced by at least one student; {count(tagged.leaks)} of them, by the form of "
-            f"the text, "
+            f"{plural(leaks, 'example')} reproduced by at least one student; {count(tagged.leaks)} of them, "
+            f"by the form of the text, "
             f"{'seems' if tagged.leaks == 1 else 'seem'} to hold personal data or secrets."
         )
     else:

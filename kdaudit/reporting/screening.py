@@ -71,7 +71,7 @@ def render_screen(folder: Path, max_examples: int = MOST_EXAMPLES) -> None:
         StorageError: a page could not be written.
 
     """
-    record = read_record(folder)
+    record = read_screen_record(folder)
     full = _page(record, read_worst(folder, max_examples, private=True), public=False)
     open_record = without_paths_in(record)
     public = _page(open_record, read_worst(folder, max_examples, private=False), public=True)
@@ -79,7 +79,7 @@ def render_screen(folder: Path, max_examples: int = MOST_EXAMPLES) -> None:
     write_file(folder, layout.PUBLIC_SCREEN_REPORT, render("screen.html.j2", page=public))
 
 
-def read_record(folder: Path) -> ScreenRecord:
+def read_screen_record(folder: Path) -> ScreenRecord:
     """A screening's screen.json.
 
     Raises:

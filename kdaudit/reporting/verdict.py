@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.formatting import (
     ABSENT,
     Formatter,
@@ -335,7 +336,7 @@ def _of_all(results: AuditResults, model: ModelResult, students: int) -> str:
 
 def _no_limit(results: AuditResults) -> str:
     judged = "The audit gives no verdict: its configuration sets no limit."
-    leaks = len(results.leaks)
+    leaks = leak_counts_of(results).leaks
     if not leaks:
         return judged
     be = "is" if leaks == 1 else "are"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting import charts, predictor_charts
 from kdaudit.reporting.accepted import AcceptedPart, accepted_part
 from kdaudit.reporting.canaries import CanaryTable, canary_table
@@ -91,7 +92,9 @@ class Page(NamedTuple):
     accepted: AcceptedPart | None
     """None where the gate names no accepted leaks."""
     cards: list[LeakCard]
-    """The leaks shown; the results hold them all."""
+    """The leaks shown."""
+    leaks: int
+    """All of them."""
 
 
 def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard], tagged: Tagged) -> Page:
@@ -135,6 +138,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         reviewers=questions(results, tagged),
         accepted=accepted_part(results, public=isinstance(results, PublicResults)),
         cards=cards,
+        leaks=leak_counts_of(results).leaks,
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.runs.layout import CUT_COLUMNS
+from kdaudit.runs.arrow_schemas import CUT_COLUMNS
+from kdaudit.runs.layout import shard_number
 from kdaudit.runs.store import RunStore
 
 
@@ -24,6 +25,12 @@ def read_examples(run: RunStore, examples: str, wanted: NDArray[np.int64]) -> It
         places = np.flatnonzero(np.isin(ids, wanted, assume_unique=True))
         if len(places):
             yield run.read_table(shard).take(places)
+
+
+def next_shard(run: RunStore, folder: str) -> int:
+    """The number behind that of a folder's last shard."""
+    shards = run.shards(folder)
+    return shard_number(shards[-1])[0] + 1 if shards else 0
 
 
 def regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

@@ -81,7 +81,7 @@ def check_folders(folder: Path, root: Path | None) -> None:
         kind = _kind(place) if root in place.parents else None
         if kind not in ("a folder", None):
             raise RunStateError(
-                f"{place}: is {kind} where a folder must be", fix="move it away, or write to another place"
+                f"{place}: is {kind}, not a directory", fix="move it away, or write to another place"
             )
 
 
@@ -90,7 +90,7 @@ def _kind(path: Path) -> str | None:
         return kind_of(path)
     except OSError as error:
         raise RunStateError(
-            f"{path}: cannot be looked at ({error.strerror})", fix="fix its permissions"
+            f"{path}: cannot be read ({error.strerror})", fix="fix its permissions"
         ) from error
 
 

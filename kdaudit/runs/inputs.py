@@ -19,6 +19,14 @@ from kdaudit.runs import layout
 Inputs = Mapping[str, str]
 
 VOCABULARY = "vocabulary"
+_A_FILE_EACH = (
+    layout.CONTINUATIONS,
+    layout.ENGINE_CHECK,
+    layout.PERPLEXITY,
+    layout.ENTROPY,
+    layout.NEARNESS,
+)
+"""Folders that hold a file for each model."""
 _WHOLE = ""
 _MODEL = re.compile(r"models\.(.+)\.(path \(.*\)|[a-z_]+)")
 _NAMED_BY_PLACE = re.compile(r"(models\..+)\.name")
@@ -134,13 +142,13 @@ def _dependents(part: str) -> re.Pattern[str]:
     if part == VOCABULARY:
         sides = "|".join(layout.SIDE_TEXTS)
         scores = rf"(({sides})/)?{layout.SCORES}/.*"
-        return re.compile(rf"{layout.FEATURES}(/.*)?|entropy/.*\.parquet|{scores}")
+        return re.compile(rf"{layout.FEATURES}(/.*)?|{layout.ENTROPY}/.*\.parquet|{scores}")
     name, sides = re.escape(part.removeprefix("models.")), "|".join(layout.SIDE_TEXTS)
     keys = "|".join(map(re.escape, layout.SIDE_TEXTS.values()))
     own = (
         rf"(({sides})/)?({layout.EXTRACTION}|{layout.ATTACKS}/[^/]+|{layout.SCORES})/{name}(/.*)?"
         rf"|(corpus|{keys})/{name}"
-        rf"|(continuations|{layout.ENGINE_CHECK}|{layout.PERPLEXITY}|entropy|nearness)/{name}(\.parquet|\.json)?"
+        rf"|({'|'.join(_A_FILE_EACH)})/{name}(\.parquet|\.json)?"
     )
     pair = rf"|{layout.FEATURES}(/.*)?|{re.escape(layout.entropy(layout.TEACHER))}"  # it is taken from there
     of_pair = pair if _is_scored(part.removeprefix("models.")) else ""

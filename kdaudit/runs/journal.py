@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from kdaudit.errors import RunStateError, StorageError
+from kdaudit.errors import RunStateError, StorageError, reason
 from kdaudit.runs.files import kind_of, read_bounded, sync_folder
 from kdaudit.runs.layout import JOURNAL, SEAL, is_inside
 
@@ -97,16 +97,16 @@ def read_journal(folder: Path) -> list[Entry]:
         return []
     except (OSError, ValidationError, RecursionError) as error:
         raise RunStateError(
-            f"{path}: is not the journal of a run, or a damaged one ({_problem(error)})",
+            f"{path}: is not the journal of a run, or a damaged one ({problem_of(error)})",
             fix="put it back, or remove what the run wrote there and start again",
         ) from error
 
 
-def _problem(error: Exception) -> str:
+def problem_of(error: Exception) -> str:
     """What is wrong, without values of the file: they may be long and hold anything."""
     if isinstance(error, ValidationError):
         return str(error.errors(include_input=False, include_url=False)[0]["msg"])
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return (error.strerror if isinstance(error, OSError) else None) or reason(error)
 
 
 class Journal:

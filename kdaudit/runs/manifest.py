@@ -15,9 +15,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
-from kdaudit.errors import RunStateError, StorageError, reason
+from kdaudit.errors import RunStateError, StorageError
 from kdaudit.runs.files import is_own, kind_of, read_bounded, sha256_file, write_bytes
-from kdaudit.runs.journal import Begun, Entry, Finished, Listed, Unlisted, inside, read_journal
+from kdaudit.runs.journal import Begun, Entry, Finished, Listed, Unlisted, inside, problem_of, read_journal
 from kdaudit.runs.layout import LOCK, MANIFEST, SEAL, is_shard, shard_number
 
 _T = TypeVar("_T")
@@ -185,20 +185,13 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     except (OSError, ValidationError, RecursionError) as error:
         raise RunStateError(
-            f"{path}: is not the manifest of a run, or a damaged one ({_told(error)})",
+            f"{path}: is not the manifest of a run, or a damaged one ({problem_of(error)})",
             fix="name another folder, or remove what the run wrote there and start again",
         ) from error
     # What is sealed is finished: a journal beside it is not the run's.
     for entry in read_journal(folder) if kind_of(folder / SEAL) is None else ():
         manifest.take(entry)
     return manifest
-
-
-def _told(error: Exception) -> str:
-    """What is wrong, without values of the file: they may be long and hold anything."""
-    if isinstance(error, ValidationError):
-        return str(error.errors(include_input=False, include_url=False)[0]["msg"])
-    return (error.strerror if isinstance(error, OSError) else None) or reason(error)
 
 
 def refuse_strangers(folder: Path) -> None:

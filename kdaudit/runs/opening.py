@@ -32,10 +32,10 @@ class Opened(NamedTuple):
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse at once a folder that no run could use, before anything that takes long.
+    """Refuse at once a folder that a run could not use, before anything that takes long.
 
     Raises:
-        RunStateError: another process works there, or it holds something that is no run.
+        RunStateError: another process works there, or it holds something other than a run.
 
     """
     if folder.exists():
@@ -46,7 +46,7 @@ def check_folder(folder: Path) -> None:
             lock.withdraw()
 
 
-def open_run(
+def open_run_folder(
     folder: Path, name: str, inputs: Mapping[str, str] | None, *, fresh: bool, shard_rows: int
 ) -> Opened:
     """Go on with an earlier run, or begin one.

@@ -47,14 +47,14 @@ from kdaudit.runs.manifest import (
     seal,
     write_manifest,
 )
-from kdaudit.runs.opening import open_run, unlink
+from kdaudit.runs.opening import open_run_folder, unlink
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _T = TypeVar("_T")
 
-SHARD_ROWS = 4096
+SHARD_ROWS = 2048
 """Examples a shard: small enough that a lost one costs little, large enough to fill an engine's batch."""
 
 _GONE, _AGAIN = "gone", ""
@@ -85,7 +85,7 @@ class RunStore:
         self._journal = Journal(folder)
         self._lock = FolderLock(folder)
         try:
-            opened = open_run(folder, name, inputs, fresh=fresh, shard_rows=SHARD_ROWS)
+            opened = open_run_folder(folder, name, inputs, fresh=fresh, shard_rows=SHARD_ROWS)
             self._manifest = opened.manifest
             self._adapt(opened.stale, self._manifest.inputs if inputs is None else inputs)
         except BaseException:

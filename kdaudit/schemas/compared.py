@@ -142,6 +142,10 @@ class CompareResults(Result):
     """Of these: neither accepted by the new run's file nor by what it said when it ran. Any sets exit code
     1."""
     leaks: Sequence[LeakChange]
+    """The first 1,000 that are new, then of those that are gone, then of those that remain: of each those to
+    look at first, by the id in their run. The runs' leaks.parquet hold all."""
+    leak_totals: dict[Change, int] | None = None
+    """How many there are of each kind; None in comparisons of versions that list all."""
     differences: Sequence[Difference]
     notes: list[Note]
 

@@ -15,7 +15,6 @@ NoteCode = Literal[
     "no_holdout",
     "no_teacher",
     "endpoint",
-    "endpoint_tokenizer",
     "endpoint_text",
     "endpoint_stops",
     "no_base",

@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from kdaudit.schemas.accepted import AcceptedResult, PublicAcceptedResult
 from kdaudit.schemas.attacks import AttackResults
 from kdaudit.schemas.corpus import CorpusResult
+from kdaudit.schemas.leak_counts import LeakCounts, PublicLeakCounts
 from kdaudit.schemas.notes import Notes, SchemaVersion
 from kdaudit.schemas.predictor import PredictorResult
 from kdaudit.schemas.result import Interval, LeakClass, Result, Role, Verdict
@@ -317,6 +318,10 @@ class AuditResults(Result):
     curves: Curves
     gate: GateResult
     leaks: Sequence[Leak]
+    """The first `report.max_examples`, worst first, by example id; leaks.parquet holds all. In results of
+    versions without `leak_counts` all."""
+    leak_counts: LeakCounts | None = None
+    """Of all leaks; None in results of versions that list all."""
     leak_suffixes: LeakSuffixes | None = None
     """None in results of versions that did not count them."""
     generated: CorpusResult | None = None
@@ -334,6 +339,10 @@ class AuditResults(Result):
             raise ValueError("comparison and models name different students")
         if self.leak_suffixes is not None and {*self.leak_suffixes.students} != students:
             raise ValueError("leak_suffixes and models name different students")
+        if self.leak_counts is not None and {*self.leak_counts.students} != students:
+            raise ValueError("leak_counts and models name different students")
+        if self.leak_counts is not None and self.leak_counts.leaks < len(self.leaks):
+            raise ValueError("leak_counts counts fewer leaks than are listed")
         return self
 
 
@@ -356,4 +365,5 @@ class PublicResults(AuditResults):
     corpus: PublicCorpus
     generated: PublicCorpus | None = None
     leaks: Sequence[PublicLeak]
+    leak_counts: PublicLeakCounts | None = None
     accepted: PublicAcceptedResult | None = None

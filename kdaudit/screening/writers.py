@@ -202,12 +202,12 @@ def arrow_rows(
         except ARROW_ERRORS as error:
             raise no_schema(config, error) from error
     taken = _taken(rows, kept)
-    place = taken.schema.get_field_index(column_to_cut(config))
+    place = taken.schema.get_field_index(_column_to_cut(config))
     column = _with_texts(taken.column(place), kept)
     return taken.set_column(place, taken.schema.field(place), column)
 
 
-def column_to_cut(config: CorpusConfig) -> str:
+def _column_to_cut(config: CorpusConfig) -> str:
     """The column of which a part is left out where not the whole row is."""
     return config.messages or config.response or config.text
 
@@ -274,7 +274,7 @@ def _taken(rows: pa.Table, kept: Sequence[KeptRow]) -> pa.Table:
 
 
 def _changed(rows: Sequence[Fields], kept: KeptRow, config: CorpusConfig) -> Fields:
-    row, name = rows[kept.row], column_to_cut(config)
+    row, name = rows[kept.row], _column_to_cut(config)
     return row | {name: _cut(row[name], kept)} if kept.is_cut else row
 
 

@@ -33,7 +33,7 @@ from sample_results import write_run
 from kdaudit.cli import main as kdaudit
 from kdaudit.config.audit import ReportConfig
 from kdaudit.errors import KdauditError, RunStateError, StorageError
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.runs.layout import CARD, PUBLIC_REPORT, REPORT
 from kdaudit.runs.store import RunStore
 

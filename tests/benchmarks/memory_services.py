@@ -6,6 +6,7 @@ decides what is memorized: models then agree, as models that were trained on the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _MEMORIZED = {
     "hard": (0.005, 0.009),
 }
 """Where an example's hash, 0 to 1, must lie for a model to memorize it: 1%, 0.5%, 0.3% and 0.4%."""
+_MOST_LEAK = {"teacher": (0.0, 0.8), "baseline": (0.4, 0.9), "soft": (0.1, 0.95), "hard": (0.045, 0.9)}
+"""The same where the environment asks that students memorize ten of eleven examples."""
 
 
 class GeneratedEngine(EngineService):
@@ -36,7 +39,8 @@ class _Generated:
     """Matched tokens and continuations without a model."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._low, self._high = _MEMORIZED[Path(options["path"]).name]
+        shares = _MOST_LEAK if "KDAUDIT_MOST_LEAK" in os.environ else _MEMORIZED
+        self._low, self._high = shares[Path(options["path"]).name]
 
     def describe(self) -> Loaded:
         """See `Engine.describe`."""

@@ -23,12 +23,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from sample_results import leak_row, sample_dict, sample_leaks, write_run
 
 from kdaudit.config.audit import ReportConfig
-from kdaudit.pipelines.audit import render_reports
+from kdaudit.pipelines.report import render_reports
 from kdaudit.runs.layout import PUBLIC_REPORT, REPORT
 
 _SECONDS, _BYTES, _TURNS = 5.0, 1_000_000, 5
 _GROUPS = ({"hard": "inherited"}, {"soft": "easy_core", "hard": "easy_core"}, {"hard": "easy_core"})
-_CUT = re.compile(r"Shown: the first [\d,]+\.</strong> The other [\d,]+ are in the audit.s results\.json")
+_CUT = re.compile(r"Shown: the first [\d,]+\.</strong> The other [\d,]+ are in the audit.s leaks\.parquet")
 
 
 def main() -> int:

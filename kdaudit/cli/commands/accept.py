@@ -13,7 +13,7 @@ from kdaudit.cli.printing import one_line, say
 from kdaudit.errors import UsageError
 
 if TYPE_CHECKING:
-    from kdaudit.pipelines.accept import Written
+    from kdaudit.pipelines.accept import AcceptResult
     from kdaudit.schemas.result import LeakClass
 
 _SHOWN = 20
@@ -26,11 +26,16 @@ _SHOWN = 20
 )
 @click.option("--class", "kind", metavar="CLASS", help="Leaks of this class only, such as easy_core.")
 @click.option(
-    "--min-duplicates", type=click.IntRange(1), metavar="N", help="Leaks with so many copies or more."
+    "--min-duplicates", type=click.IntRange(1), metavar="N", help="Leaks with at least N duplicates."
 )
 @click.option("--document", metavar="ID", help="Leaks of this document only.")
-@click.option("--reason", required=True, help="Why they are tolerated; do not quote them.")
-@click.option("--until", required=True, metavar="DATE", help="The last day on which they are, as 2027-06-30.")
+@click.option("--reason", required=True, help="Why the leaks are tolerated; do not quote them.")
+@click.option(
+    "--until",
+    required=True,
+    metavar="DATE",
+    help="The last day on which they are accepted, such as 2027-06-30.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -54,10 +59,10 @@ def command(
     They stay in every count and on the page, marked as accepted. Of several conditions a leak must meet all.
     The file names leaks by keyed hashes; the key lies beside it, for its owner alone.
     """
-    from kdaudit.pipelines.accept import Wanted, Words, accept
+    from kdaudit.pipelines.accept import EntryWords, LeakFilter, accept
 
-    wanted = Wanted(_numbers(leaks), None if kind is None else _class(kind), min_duplicates, document)
-    written = accept(run_dir, wanted, Words(reason, until), out)
+    wanted = LeakFilter(_numbers(leaks), None if kind is None else _class(kind), min_duplicates, document)
+    written = accept(run_dir, wanted, EntryWords(reason, until), out)
     say(json.dumps(_document(written)) if as_json else _told(written))
 
 
@@ -84,7 +89,7 @@ def _class(kind: str) -> LeakClass:
     return cast("LeakClass", kind)
 
 
-def _document(written: Written) -> dict[str, object]:
+def _document(written: AcceptResult) -> dict[str, object]:
     return {
         **written._asdict(),
         "file": str(written.file),
@@ -92,7 +97,7 @@ def _document(written: Written) -> dict[str, object]:
     }
 
 
-def _told(written: Written) -> str:
+def _told(written: AcceptResult) -> str:
     lines = [f"{one_line(str(written.file))}: {written.added:,} added, {written.renewed:,} renewed"]
     if written.new_key:
         lines.append(
@@ -102,7 +107,9 @@ def _told(written: Written) -> str:
     if written.tagged:
         shown = ", ".join(map(str, written.tagged[:_SHOWN]))
         more = f" and {len(written.tagged) - _SHOWN:,} more" if len(written.tagged) > _SHOWN else ""
-        lines.append(f"look again: by their form these seem to hold personal data or secrets: {shown}{more}")
+        lines.append(
+            f"check these again: by their form they seem to hold personal data or secrets: {shown}{more}"
+        )
     lines.append(
         "run the audit again: only the last stages are repeated"
         if written.in_gate

@@ -26,8 +26,8 @@ from kdaudit.cli.printing import say
 def command(file: Path, overrides: tuple[str, ...], examples: int, as_json: bool) -> None:
     """Measure extraction on the teacher and the corpus of the audit in FILE.
 
-    Early exit against plain vLLM generate, the transformers engine's generate, and the limit, which is to
-    read the prefixes alone. The memory must hold the teacher four times.
+    Early exit against plain vLLM generate, the transformers engine's generate, and the lower limit, which
+    is the prefill of the prefixes alone. The memory must hold the teacher four times.
     """
     from kdaudit.cli.progress import shown_progress
     from kdaudit.config.paths import check_paths

@@ -33,14 +33,15 @@ from kdaudit.cli.printing import say
     type=click.IntRange(20, 100_000),
     default=200,
     show_default=True,
-    help="Controls of each family, which stay out of training data: N of them show up to log2(N + 1) bits.",
+    help="Controls of each family, which stay out of training data: with N of them exposure is at most "
+    "log2(N + 1) bits.",
 )
 @click.option(
     "--tokens",
     type=click.IntRange(2, 4096),
     default=100,
     show_default=True,
-    help="Least tokens of a text: extraction.prefix_tokens + extraction.suffix_tokens of the audit.",
+    help="Tokens of a text, at least: extraction.prefix_tokens + extraction.suffix_tokens of the audit.",
 )
 @click.option(
     "--tokenizer",
@@ -48,7 +49,7 @@ from kdaudit.cli.printing import say
     help="The models' tokenizer, a folder or hub id: it counts tokens, and random tokens are drawn from it. "
     "Without one words are counted, and random characters take the place of random tokens.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Equal seeds give equal texts; drawn unless given.")
+@click.option("--seed", type=click.IntRange(min=0), help="Equal seeds give equal texts; random unless given.")
 @for_people
 def command(
     out: Path,

@@ -56,7 +56,7 @@ def _lines(results: CompareResults, written: list[Path]) -> Iterator[str]:
     fresh = [one for one in results.leaks if one.change == "new" and not one.accepted]
     if fresh:
         shown = ", ".join(str(one.example_id) for one in fresh[:_SHOWN])
-        more = f" and {len(fresh) - _SHOWN:,} more" if len(fresh) > _SHOWN else ""
+        more = f" and {results.not_accepted - _SHOWN:,} more" if results.not_accepted > _SHOWN else ""
         yield f"  new, not accepted (examples of the new run): {shown}{more}"
     yield ""
     for row in rate_rows(results):

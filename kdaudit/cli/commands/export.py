@@ -26,12 +26,14 @@ from kdaudit.cli.printing import one_line, printable, say
     help="The file; unless given, kdaudit.sarif, kdaudit.junit.xml or kdaudit.csv in the working directory.",
 )
 @click.option(
-    "--private", is_flag=True, help="With text, documents and kinds of data, in a file for you alone."
+    "--private",
+    is_flag=True,
+    help="Include text, document ids and kinds of data, in a file that only you can read.",
 )
 @click.option(
     "--key",
     type=click.Path(path_type=Path),
-    help="Key file of the fingerprints, which keeps them the same in later runs; made if it is not there.",
+    help="Key file for the fingerprints: with one key they stay the same in later runs. Made if missing.",
 )
 @click.option(
     "--location",

@@ -46,7 +46,7 @@ def _written(run_dirs: tuple[Path, ...], out: Path | None, *, annex: bool) -> li
         raise RunStateError(
             "--out is for several runs: one is rendered in its own folder", fix="remove --out"
         )
-    from kdaudit.pipelines.audit import rerender
+    from kdaudit.pipelines.report import rerender
 
     return rerender(
         run_dirs[0], lambda text: say(f"kdaudit: warning: {printable(text)}", err=True), annex=annex

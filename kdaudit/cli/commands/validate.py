@@ -26,10 +26,10 @@ def command(file: Path, overrides: tuple[str, ...]) -> None:
     No weights are read, and nothing is downloaded.
     """
     from kdaudit.config.paths import check_paths
-    from kdaudit.config.yaml.loading import kind_of, load_audit, load_distill, load_screen
+    from kdaudit.config.yaml.loading import config_kind_of, load_audit, load_distill, load_screen
     from kdaudit.pipelines.stages.preflight import preflight
 
-    kind = kind_of(file)
+    kind = config_kind_of(file)
     config: AuditConfig | ScreenConfig | DistillConfig
     if kind == "distill":
         config = load_distill(file, overrides)

@@ -23,7 +23,7 @@ def command(run_dir: Path) -> int:
         say(one_line(problem))
     if not problems:
         say(
-            f"{one_line(str(run_dir))}: every file is as the run wrote it. Who can write there can forge "
-            f"file, manifest and seal together, which is not detected: keep a copy of {SEAL} elsewhere"
+            f"{one_line(str(run_dir))}: every file is as the run wrote it. Somebody who can write there can "
+            f"forge file, manifest and seal together, undetected: keep a copy of {SEAL} elsewhere"
         )
     return 1 if problems else 0

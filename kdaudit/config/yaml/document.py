@@ -36,7 +36,7 @@ _PLAIN_TAGS = {
 }
 
 
-class Document(NamedTuple):
+class YamlDocument(NamedTuple):
     """Parsed YAML: `data` is plain Python, `root` its nodes with their lines; both None if empty."""
 
     label: str
@@ -91,7 +91,7 @@ def key_of(text: str) -> Key:
     return tuple(int(part) if part.isdecimal() else part for part in text.split("."))
 
 
-def read_document(path: Path, most: int = MAX_BYTES, max_nodes: int = MAX_NODES) -> Document:
+def read_document(path: Path, most: int = MAX_BYTES, max_nodes: int = MAX_NODES) -> YamlDocument:
     """Read and parse a YAML file.
 
     Args:
@@ -137,7 +137,7 @@ def _decode(raw: bytes, path: Path) -> str:
         ) from None
 
 
-def parse_document(text: str, label: str, max_nodes: int = MAX_NODES) -> Document:
+def parse_document(text: str, label: str, max_nodes: int = MAX_NODES) -> YamlDocument:
     """Parse YAML text of at most so many keys and values; `label` names it in errors.
 
     Raises:
@@ -147,11 +147,11 @@ def parse_document(text: str, label: str, max_nodes: int = MAX_NODES) -> Documen
         yaml = bounded(max_nodes)
         root = yaml.compose(text)
     if root is None:
-        return Document(label, None, None)
+        return YamlDocument(label, None, None)
     _check_plain(root, label, (), set())
     with _explained(text, label):
         # It puts merged keys before a mapping's own, which come last and hold.
-        return Document(label, yaml.constructor.construct_document(root), root)
+        return YamlDocument(label, yaml.constructor.construct_document(root), root)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.paths import check_paths
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.config.yaml.document import Document, Key, dotted, key_of, read_document
+from kdaudit.config.yaml.document import Key, YamlDocument, dotted, key_of, read_document
 from kdaudit.config.yaml.messages import Problem, problems
 from kdaudit.config.yaml.overrides import Override, apply_overrides, parse_override
 from kdaudit.config.yaml.schema import JsonSchema, Shape, json_schema, shape_of
@@ -58,7 +58,7 @@ def load_screen(path: Path, overrides: Sequence[str] = ()) -> ScreenConfig:
     return load_config(path, overrides, ScreenConfig)
 
 
-def kind_of(path: Path) -> Literal["audit", "screen", "distill"]:
+def config_kind_of(path: Path) -> Literal["audit", "screen", "distill"]:
     """What a configuration file is meant as, by its content alone.
 
     A distill.yaml names `student` or `teacher` where the others name `models`. A key that only one of the
@@ -103,7 +103,7 @@ def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> C
 
 def _refuse_another_kind(path: Path, data: Any, model: type[BaseModel]) -> None:  # noqa: ANN401 - raw YAML
     """An audit's file given to `kdaudit distill`, or the other way round, is wrong in every key."""
-    kind = kind_of(path)
+    kind = config_kind_of(path)
     if "models" in data if model is DistillConfig else kind == "distill":
         command = "run" if kind == "audit" else kind
         raise ConfigError(
@@ -126,7 +126,7 @@ def add_place(error: UsageError, path: Path, overrides: Sequence[str]) -> None:
             problem.where = origin.place(key_of(problem.key))
 
 
-def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
+def _keys_of(document: YamlDocument, top: Shape) -> dict[str, Any]:
     """The file's keys, which must be the outermost thing in it."""
     data = document.data
     if isinstance(data, dict):
@@ -145,7 +145,7 @@ def _keys_of(document: Document, top: Shape) -> dict[str, Any]:
 class _Origin:
     """Where each key's value came from: the file, or the last `--set` that put it there."""
 
-    def __init__(self, document: Document, sets: Sequence[Override]) -> None:
+    def __init__(self, document: YamlDocument, sets: Sequence[Override]) -> None:
         self._document = document
         self._sets = sets
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kdaudit.config.yaml.document import Document, Key, dotted, parse_document
+from kdaudit.config.yaml.document import Key, YamlDocument, dotted, parse_document
 from kdaudit.config.yaml.schema import Shape, suggestion
 from kdaudit.errors import ConfigError
 
@@ -19,7 +19,7 @@ class Override(NamedTuple):
     """One parsed `--set`: the place it changes and the value it puts there."""
 
     key: Key
-    document: Document
+    document: YamlDocument
 
 
 def parse_override(text: str) -> Override:

@@ -84,8 +84,6 @@ def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) ->
 
 def one_object(fields: Mapping[str, Any]) -> Shape | None:
     """What a file is whose one object is not a row but holds rows or columns; None if it may be a row."""
-    if any(map(_is_chat, fields.values())):
-        return None
     rows = _lists_of_rows(fields)
     if rows:
         return _wrapped(rows)
@@ -106,14 +104,6 @@ def one_object(fields: Mapping[str, Any]) -> Shape | None:
     return Shape(
         "is one json object that holds the rows by key",
         "save its values as json lines, as in `jq -c '.[]' FILE > NEW.jsonl`",
-    )
-
-
-def _is_chat(value: object) -> bool:
-    """Whether it is a list of messages."""
-    return isinstance(value, list) and any(
-        isinstance(one, dict) and ({"role", "content"} <= one.keys() or {"from", "value"} <= one.keys())
-        for one in value
     )
 
 
@@ -171,5 +161,5 @@ def hint(text: str, error: json.JSONDecodeError, *, last: bool) -> str | None:
     if "\0" in text:
         return "it holds NUL bytes: the file is damaged, or is not text"
     if last and (not at.strip() or error.msg.startswith("Unterminated string")):
-        return "the file ends in its midst: it was cut short"
+        return "the file ends in the middle of a value: it was cut short"
     return None

@@ -34,11 +34,11 @@ _HOLE = b"\0" * 64
 """NULs that stand for data that was never written."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _BINARY = (
-    (b"\x1f\x8b", "is packed with gzip", "rename it so that its name ends in .gz"),
-    (b"\xfd7zXZ\0", "is packed with xz", "rename it so that its name ends in .xz"),
-    (b"\x28\xb5\x2f\xfd", "is packed with zstd", "rename it so that its name ends in .zst"),
+    (b"\x1f\x8b", "is compressed with gzip", "rename it so that its name ends in .gz"),
+    (b"\xfd7zXZ\0", "is compressed with xz", "rename it so that its name ends in .xz"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "rename it so that its name ends in .zst"),
     (b"PK\x03\x04", "is a zip archive", "unpack it"),
-    (b"BZh91AY&SY", "is packed with bzip2", "unpack it"),
+    (b"BZh91AY&SY", "is compressed with bzip2", "unpack it"),
     (b"PAR1\x15", "is a parquet file", "rename it so that its name ends in .parquet"),
     (b"ARROW1\0\0", "is an Arrow file", "rename it so that its name ends in .arrow"),
     (b"\xff\xff\xff\xff", "is binary data, such as an Arrow stream", "give it the ending of its format"),
@@ -74,7 +74,9 @@ def reading(file: Path, key: str) -> Iterator[io.BufferedReader]:
 
 def _unpacked(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
     if suffix in COMPRESSED_SUFFIXES and not raw.peek(1):
-        raise EOFError("it is empty, and no packed file is")  # gzip and lzma take it for one without content
+        raise EOFError(
+            "it is empty, which a compressed file never is"
+        )  # gzip and lzma take it for one without content
     if suffix == ".gz":
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(raw)))
     if suffix == ".xz":

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.formatting import wider
 from kdaudit.reporting.public import public_title
 from kdaudit.schemas.attacks import AttackResults
@@ -56,7 +57,7 @@ def _settings(results: PublicResults) -> dict[str, str]:
 
 def _figures(results: PublicResults) -> Iterator[_Figure]:
     verdicts = [check.verdict for check in results.gate.checks]
-    yield "leaks", len(results.leaks)
+    yield "leaks", leak_counts_of(results).leaks
     for verdict in ("pass", "fail", "inconclusive"):
         yield f"gate/{verdict}", verdicts.count(verdict)
     for name, model in results.models.items():

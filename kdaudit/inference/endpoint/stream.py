@@ -14,7 +14,7 @@ _MOST_IDS = 2**31
 
 
 class BadAnswerError(Exception):
-    """A server answered with something that is no completion; it says what."""
+    """A server answered with something that is not a completion; it says what."""
 
 
 class ServerError(Exception):
@@ -95,7 +95,7 @@ def _piece(data: bytes) -> Piece:
         return Piece("", (), None, ends=False)
     choice = choices[0] if isinstance(choices, list) else None
     if not isinstance(choice, dict) or not isinstance(choice.get("text"), str):
-        raise BadAnswerError("JSON that is no completion: it has no choices.0.text")
+        raise BadAnswerError("JSON that is not a completion: it has no choices.0.text")
     ends = choice.get("finish_reason") is not None
     # JSON may hold halves of characters that are no text.
     text = choice["text"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -108,7 +108,7 @@ def _object(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise BadAnswerError("something other than JSON") from error
     if not isinstance(said, dict):
-        raise BadAnswerError("JSON that is no completion")
+        raise BadAnswerError("JSON that is not a completion")
     return said
 
 
@@ -123,5 +123,5 @@ def _ids(choice: dict[str, Any], key: str) -> tuple[int, ...] | None:
     if ids is None:
         return None
     if not isinstance(ids, list) or not all(type(one) is int and 0 <= one < _MOST_IDS for one in ids):
-        raise BadAnswerError(f"JSON that is no completion: {key} is no list of ids")
+        raise BadAnswerError(f"JSON that is not a completion: {key} is not a list of ids")
     return tuple(ids)

@@ -48,8 +48,8 @@ def check_replicas(replicas: int | None, tensor_parallel: int) -> None:
     groups = len(gpu_groups(tensor_parallel))
     if not groups and _has_other_gpu():
         raise UsageError(
-            f"asks for {replicas} replicas, which share out NVIDIA GPUs and CPU cores alone; this machine "
-            "has a GPU of another kind",
+            f"asks for {replicas} replicas, which run on NVIDIA GPUs or CPU cores only; this machine has a "
+            "GPU of another kind",
             fix="set it to auto",
             key=_KEY,
         )

@@ -26,7 +26,7 @@ class Packed(NamedTuple):
     """int64 (windows,), where each ends in `flat`."""
 
 
-class Batch(NamedTuple):
+class PaddedBatch(NamedTuple):
     """Windows that are read together; short ones are padded on the right."""
 
     rows: list[int]
@@ -65,7 +65,7 @@ def pack(windows: Sequence[Tokens], least: int | Ids = 2) -> Packed:
     return Packed(flat, np.cumsum(lengths, dtype=np.int64))
 
 
-def batches(packed: Packed, positions: int) -> Iterator[Batch]:
+def batches(packed: Packed, positions: int) -> Iterator[PaddedBatch]:
     """Batches of like length, the longest windows first.
 
     Args:
@@ -81,10 +81,10 @@ def batches(packed: Packed, positions: int) -> Iterator[Batch]:
         yield _padded(rows, [windows[row] for row in rows])
 
 
-def _padded(rows: list[int], sequences: list[Ids]) -> Batch:
+def _padded(rows: list[int], sequences: list[Ids]) -> PaddedBatch:
     shape = (len(rows), max(map(len, sequences)) - 1)
     inputs, targets, mask = np.zeros((3, *shape), np.int64)
-    batch = Batch(rows, inputs, targets, mask, np.zeros(shape, np.bool_))
+    batch = PaddedBatch(rows, inputs, targets, mask, np.zeros(shape, np.bool_))
     for row, sequence in enumerate(sequences):
         end = len(sequence) - 1
         batch.inputs[row, :end], batch.targets[row, :end] = sequence[:-1], sequence[1:]

@@ -14,7 +14,7 @@ import numpy as np
 
 from kdaudit.inference.base import EngineInfo
 from kdaudit.inference.float32_logits import with_float32_logits
-from kdaudit.inference.scoring.batches import Batch
+from kdaudit.inference.scoring.batches import PaddedBatch
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ class CausalModel:
         model = with_float32_logits(load_model(Path(folder), dtype, device, trust_remote_code))
         return cls(model, device)
 
-    def read(self, batch: Batch, bos: int | None) -> Reading:
+    def read(self, batch: PaddedBatch, bos: int | None) -> Reading:
         """Begin to read a batch, each window after a BOS token where there is one."""
         return Reading(self._model, batch, bos, self.device)
 
@@ -83,7 +83,7 @@ class CausalModel:
 class Reading:
     """One batch's way through a model, from left to right."""
 
-    def __init__(self, model: Any, batch: Batch, bos: int | None, device: str) -> None:  # noqa: ANN401
+    def __init__(self, model: Any, batch: PaddedBatch, bos: int | None, device: str) -> None:  # noqa: ANN401
         import torch
 
         self._model = model
@@ -117,7 +117,7 @@ def logits_room(retries: int, *models: CausalModel) -> int:
 
 
 def logits_of(
-    batch: Batch, room: int, models: Sequence[CausalModel], bos: Sequence[int | None]
+    batch: PaddedBatch, room: int, models: Sequence[CausalModel], bos: Sequence[int | None]
 ) -> Iterator[tuple[Piece, list[torch.Tensor]]]:
     """Read a batch under some models side by side: each stretch's logits, as in `Reading.logits`.
 
@@ -130,7 +130,7 @@ def logits_of(
         logits.clear()
 
 
-def pieces(batch: Batch, room: int, *models: CausalModel) -> Iterator[Piece]:
+def pieces(batch: PaddedBatch, room: int, *models: CausalModel) -> Iterator[Piece]:
     """How a batch is read: whole, unless it is one window longer than `room` that all can read in pieces."""
     rows, width = batch.inputs.shape
     step = width if rows > 1 or not all(model.keeps_cache for model in models) else room

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Tokens
-from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
+from kdaudit.inference.scoring.batches import Packed, PaddedBatch, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
@@ -106,7 +106,12 @@ class PairService:
         return PairScores(*(np.concatenate(one)[places] for one in zip(*found, strict=True)))
 
     def _score(
-        self, batch: Batch, models: Sequence[CausalModel], softmax: Softmax, room: int, suffixes: Suffixes
+        self,
+        batch: PaddedBatch,
+        models: Sequence[CausalModel],
+        softmax: Softmax,
+        room: int,
+        suffixes: Suffixes,
     ) -> tuple[Floats, list[Leads]]:
         """The first five of `PairScores` at each position, (5, rows, positions), and both models' leads."""
         import torch
@@ -133,7 +138,7 @@ class PairService:
         return values, leads
 
 
-def _scores(batch: Batch, suffixes: Suffixes, values: Floats, leads: list[Leads]) -> PairScores:
+def _scores(batch: PaddedBatch, suffixes: Suffixes, values: Floats, leads: list[Leads]) -> PairScores:
     """Scores of a batch's windows, all (rows,)."""
     teacher_nll, baseline_nll, divergence, teacher_entropy, baseline_entropy = values
     teacher, baseline = leads

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Sampling, Scores, Tokens
-from kdaudit.inference.scoring.batches import Batch, Packed, batches, pack
+from kdaudit.inference.scoring.batches import Packed, PaddedBatch, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
@@ -33,7 +33,7 @@ class EntropyScores(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    batch: Batch
+    batch: PaddedBatch
     nll: Floats
     """(rows, positions)"""
     entropy: Floats
@@ -123,7 +123,7 @@ class FeatureService:
                 scored = self._score(batch, bos, softmax, room)
             yield scored
 
-    def _score(self, batch: Batch, bos: int | None, softmax: Softmax, room: int) -> _Scored:
+    def _score(self, batch: PaddedBatch, bos: int | None, softmax: Softmax, room: int) -> _Scored:
         import torch
 
         scored = _Scored(batch, np.zeros(batch.inputs.shape), np.zeros(batch.inputs.shape))
@@ -159,9 +159,9 @@ def score_tokens(
     packed, room = pack(list(windows)), logits_room(retries, model)
     offsets = windows.offsets - np.arange(len(windows) + 1)  # the first token of each has no score
     log_probability, mean, variance = np.zeros((3, offsets[-1]))
-    hit, rank = np.zeros(offsets[-1], np.bool_), np.zeros(offsets[-1], np.int32)
+    hit = np.zeros(offsets[-1], np.bool_)
     sampled = np.zeros(0 if sampling is None else offsets[-1])
-    scores = Scores(offsets, log_probability, mean, variance, hit, rank, sampled)
+    scores = Scores(offsets, log_probability, mean, variance, hit, sampled)
     softmax = Softmax(min(vocabulary, model.columns), model.device)
     for batch in batches(packed, room):
         targets = torch.from_numpy(batch.targets).to(model.device)
@@ -178,7 +178,6 @@ def score_tokens(
                 scores.mean[places] = -sums.entropy[inside]
                 scores.variance[places] = found.variance[inside]
                 scores.hit[places] = found.hit[inside]
-                scores.rank[places] = found.rank[inside]
                 if sampling is not None:
                     scores.sampled[places] = softmax.sampled(rows, own, sampling)[inside]
     if not np.isfinite(scores.log_probability + scores.variance).all():

@@ -57,8 +57,6 @@ class Details(NamedTuple):
     """Sum of exp(d(v)) d(v)^2 over the vocabulary: float64 (positions,)."""
     hit: NDArray[np.bool_]
     """bool (positions,)"""
-    rank: NDArray[np.int32]
-    """int32 (positions,)"""
 
     @property
     def variance(self) -> Floats:
@@ -125,20 +123,16 @@ class Softmax:
         import torch
 
         wide = torch.empty((4, len(logits)), dtype=self._wide, device=logits.device)
-        places = torch.empty((2, len(logits)), dtype=torch.int32, device=logits.device)
+        hit = torch.empty(len(logits), dtype=torch.bool, device=logits.device)
         for rows in self._chunks(len(logits)):
             below, weights, spare, _ = self._buffers(rows)
             self._shift(logits[rows], below)
             wide[:3, rows] = self._sums(below, weights, spare, targets[rows])
-            # `spare` holds exp(d) d; in float64, since mean and mean square nearly cancel where p is broad.
-            wide[1, rows] = spare.sum(-1, dtype=self._wide)
+            # `spare` holds exp(d) d.
             wide[3, rows] = spare.mul_(below).sum(-1, dtype=self._wide)
-            own = logits[rows].gather(-1, targets[rows, None])
-            places[0, rows] = (logits[rows] > own).sum(-1, dtype=torch.int32)
-            places[1, rows] = (logits[rows].argmax(-1) == targets[rows]).int()
+            hit[rows] = logits[rows].argmax(-1) == targets[rows]
         total, moment, target, square = _float64(wide)
-        rank, hit = places.cpu().numpy()
-        return Details(Sums(total, moment, target), square, hit.astype(np.bool_), rank)
+        return Details(Sums(total, moment, target), square, hit.cpu().numpy())
 
     def sampled(self, logits: torch.Tensor, targets: torch.Tensor, sampling: Sampling) -> Floats:
         """Ln of the probability that each target is drawn: float64 (positions,); -inf outside the top k."""
@@ -207,13 +201,14 @@ class Softmax:
     def _sums(
         self, below: torch.Tensor, weights: torch.Tensor, spare: torch.Tensor, targets: torch.Tensor
     ) -> torch.Tensor:
-        """Total, moment and target: (3, rows). `weights` is left holding exp(below)."""
+        """Total, moment and target: (3, rows). `weights` is left holding exp(below), `spare` times below."""
         import torch
 
         torch.exp(below, out=weights)
         torch.mul(weights, below, out=spare)
-        rest = torch.stack([spare.sum(-1), below.gather(-1, targets[:, None])[:, 0]])
-        return torch.cat([weights.sum(-1, dtype=self._wide)[None], rest.to(self._wide)])
+        own = below.gather(-1, targets[:, None])[:, 0].to(self._wide)
+        # The moment too: mean and mean square nearly cancel where p is broad.
+        return torch.stack([*(one.sum(-1, dtype=self._wide) for one in (weights, spare)), own])
 
 
 def largest(logits: torch.Tensor, count: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdaudit.inference.base import Lengths, MatchedTokens
-from kdaudit.inference.scoring.batches import Batch, Packed, batches
+from kdaudit.inference.scoring.batches import Packed, PaddedBatch, batches
 from kdaudit.inference.scoring.forward import CausalModel, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.suffix import Leads, Suffixes
@@ -69,7 +69,7 @@ def solo_scores(
 
 
 def _score(
-    model: CausalModel, batch: Batch, bos: int | None, softmax: Softmax, room: int, suffixes: Suffixes
+    model: CausalModel, batch: PaddedBatch, bos: int | None, softmax: Softmax, room: int, suffixes: Suffixes
 ) -> SoloScores:
     import torch
 

@@ -137,7 +137,7 @@ def refuse_other_class(described: Mapping[str, Any], path: Path, key: str) -> No
         if name in others and name not in ([own] if isinstance(own, str) else own):
             raise ModelError(
                 f"{path}: architectures says {name}, and model_type {kind!r} is {own}; "
-                "engines differ in which they go by",
+                "engines differ in which of the two they use",
                 fix="correct the one that is wrong",
                 key=f"{key}.path",
             )

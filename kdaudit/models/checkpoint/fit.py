@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.config import config_parts
 from kdaudit.models.checkpoint.files import CONFIG
-from kdaudit.models.checkpoint.packed import check_packed
-from kdaudit.models.checkpoint.quantized import Quantization, weight_of
+from kdaudit.models.checkpoint.quantized import weight_of
 from kdaudit.models.checkpoint.weights import Tensor
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -39,7 +38,7 @@ def check_fit(
     tensors: Mapping[str, Tensor],
     key: str,
     *,
-    quantization: Quantization | None = None,
+    quantized: bool = False,
 ) -> str | None:
     """Check that the weights are those that config.json describes, whose values are then all that is loaded.
 
@@ -50,7 +49,7 @@ def check_fit(
         config: see `load_config`.
         tensors: what the weights hold.
         key: where the model stands in the configuration.
-        quantization: how weights are quantized, so that their own shapes say nothing; None for whole ones.
+        quantized: whether weights lie there quantized, so that their shapes say nothing.
 
     Returns:
         A warning of tensors that have no place in the model, None where there are none.
@@ -64,8 +63,8 @@ def check_fit(
     if made is None:
         return None
     model_class, config = made
-    path, packed, there = folder / CONFIG, frozenset[str](), tensors
-    if quantization is not None:
+    path, packed = folder / CONFIG, frozenset[str]()
+    if quantized:
         config, tensors, packed = _unpacked(config, tensors)
     try:
         loaded = _load(model_class, config, tensors)
@@ -90,10 +89,8 @@ def check_fit(
             fix="correct the one that is wrong, or save the model again",
             key=f"{key}.path",
         )
-    if quantization is not None:
-        whole = {name: tuple(value.shape) for name, value in loaded.model.state_dict().items()}
-        check_packed(quantization, folder, there, whole, key)
-    _check_tied(folder, model_class, config, tensors, packed, key)
+    if not quantized:
+        _check_tied(folder, model_class, config, tensors, key)
     return _left_out(folder, config, loaded, key)
 
 
@@ -185,15 +182,11 @@ def _check_tied(
     model_class: Any,  # noqa: ANN401
     config: Any,  # noqa: ANN401
     tensors: Mapping[str, Tensor],
-    packed: frozenset[str],
     key: str,
 ) -> None:
-    """Refuse an output layer that differs from the embeddings it is tied to: engines keep either.
-
-    One of the two that is quantized, and the other not, differs.
-    """
+    """Refuse an output layer that differs from the embeddings it is tied to: engines keep either."""
     ties = any(getattr(part, "tie_word_embeddings", False) for part in config_parts(config))
-    candidates = _candidates(tensors, packed)
+    candidates = _candidates(tensors)
     if not ties or len(candidates) < 2:
         return
     untied = copy.deepcopy(config)
@@ -210,7 +203,7 @@ def _check_tied(
     if len(found) < len(places):
         return
     one, two = (found[place] for place in places)
-    if not packed.isdisjoint((one, two)) or not _same(tensors[one], one, tensors[two], two):
+    if not _same(tensors[one], one, tensors[two], two):
         raise ModelError(
             f"{folder}: {CONFIG} says that output layer and embeddings are one "
             f"(tie_word_embeddings), and the weights hold a {two} that differs from {one}; "
@@ -228,16 +221,15 @@ def _embeddings(model: Any) -> tuple[str, str] | None:  # noqa: ANN401
     return (found[0], found[1]) if len({*found}) == len(modules) else None
 
 
-def _candidates(tensors: Mapping[str, Tensor], packed: frozenset[str]) -> list[str]:
-    """Matrices outside of numbered layers that share their shape with another one; all if one is packed."""
+def _candidates(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Tensors that share their shape with another one and stand outside of numbered layers."""
     outside = [
         name
         for name, tensor in tensors.items()
-        if (len(tensor.shape) == 2 or name in packed) and not any(part.isdigit() for part in name.split("."))
+        if len(tensor.shape) == 2 and not any(part.isdigit() for part in name.split("."))
     ]
     shapes = [tensors[name].shape for name in outside]
-    is_any = not packed.isdisjoint(outside)
-    return [name for name in outside if is_any or shapes.count(tensors[name].shape) > 1]
+    return [name for name in outside if shapes.count(tensors[name].shape) > 1]
 
 
 def _same(one: Tensor, one_name: str, two: Tensor, two_name: str) -> bool:

@@ -179,7 +179,7 @@ def packed_numbers(name: str, tensor: Tensor, found: Quantization) -> int:
         bits = found.settings.get("bits") or next(
             (group.get("weights", {}).get("num_bits") for group in found.groups), None
         )
-        return count * 32 // (bits if isinstance(bits, int) and bits > 0 else 4)
+        return count * 32 // int(bits or 4)
     return 2 * count if tensor.dtype == "U8" else count  # of bitsandbytes, two in a byte
 
 
@@ -196,7 +196,7 @@ def _is_quantized_tensor(name: str, tensor: Tensor, tensors: Mapping[str, Tensor
 def _is_quantized(evidence: str, path: str, key: str, more: str = "") -> ModelError:
     return ModelError(
         f"{path} is quantized ({evidence}), which is not supported",
-        fix=f"name the model as it was before that, or save it after model.dequantize(){more}",
+        fix=f"name the model before quantization, or save it after model.dequantize(){more}",
         key=f"{key}.path",
     )
 

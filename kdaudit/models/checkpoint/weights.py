@@ -229,7 +229,7 @@ def _no_weights(folder: Path, key: str) -> ModelError:
         return ModelError(
             f"{folder} holds only weights in GGUF form ({gguf[0]}), which are quantized or meant "
             "for llama.cpp and not supported",
-            fix="name the model as it was before that",
+            fix="name the model before quantization",
             key=f"{key}.path",
         )
     if pickles := list(_named(folder, *_PICKLES)):

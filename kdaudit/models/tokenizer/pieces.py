@@ -77,7 +77,7 @@ def _steps(decoder: Any) -> list[_Step]:  # noqa: ANN401 - a value of a JSON fil
         return [_replacing(decoder["suffix"], " ")]
     if kind == "WordPiece":
         return [lambda token: _str(token, lambda text: _word_piece(text, decoder))]
-    raise refuse_decoder(f"its decoder, {kind}, may look at several tokens at once")
+    raise _refuse_decoder(f"its decoder, {kind}, may look at several tokens at once")
 
 
 def _replacing(old: str, new: str) -> _Step:
@@ -160,12 +160,12 @@ def _check(tokenizer: ModelTokenizer, pieces: Pieces) -> None:
         (None, ""),
     )
     if word is None:
-        raise refuse_decoder("no token of it writes a word")
+        raise _refuse_decoder("no token of it writes a word")
     # Decoders treat the first token, and some the last one, in a way of their own.
     rows = _decoded(backend, [[word, index, word, word] for index, _ in tried])
     for (index, text), row in zip(tried, rows, strict=True):
         if not row.lstrip().startswith(f"{around}{text}{around}".lstrip()):
-            raise refuse_decoder(
+            raise _refuse_decoder(
                 f"it does not decode token {index}, {backend.id_to_token(index)!r}, by itself"
             )
 
@@ -177,7 +177,7 @@ def _decoded(backend: Any, rows: list[list[int]]) -> list[str]:  # noqa: ANN401 
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise refuse_decoder(f"its decoder fails ({type(error).__name__})") from error
+        raise _refuse_decoder(f"its decoder fails ({type(error).__name__})") from error
     return found
 
 
@@ -189,7 +189,7 @@ def _text(piece: bytes) -> str | None:
         return None
 
 
-def refuse_decoder(why: str) -> ModelError:
+def _refuse_decoder(why: str) -> ModelError:
     """An error for a tokenizer whose tokens cannot be mapped to text one by one."""
     return ModelError(
         f"its tokenizer cannot say what each token writes: {why}",

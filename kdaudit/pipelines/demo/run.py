@@ -66,7 +66,7 @@ def run_demo(
     _open_folder(folder)
     with FolderLock(folder):
         progress("demo: writing the texts and training their tokenizer", 0, 0)
-        write_files(folder, settings, engine)
+        _write_files(folder, settings, engine)
         run_distill(load_distill(folder / DISTILL_FILE), folder / "models", progress=progress, warn=say)
     config, out = load_audit(folder / AUDIT_FILE), folder / "run"
     try:
@@ -100,7 +100,7 @@ def _open_folder(folder: Path) -> None:
         )
 
 
-def write_files(folder: Path, settings: DemoSettings, engine: EngineName) -> None:
+def _write_files(folder: Path, settings: DemoSettings, engine: EngineName) -> None:
     """Write the two configurations and what they name, beside the models: equal on each call.
 
     Raises:

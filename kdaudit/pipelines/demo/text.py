@@ -50,7 +50,7 @@ Stripe (docs.stripe.com/testing), PayPal ("Test Credit Card Account Numbers"), B
 _NOTES = ("call", "name", "value", "string", "object", "type", "list", "key", "class", "set", "order", "item")
 
 
-class Document(NamedTuple):
+class DemoDocument(NamedTuple):
     """A row of the demo's corpora."""
 
     id: str
@@ -60,8 +60,8 @@ class Document(NamedTuple):
 class DemoText(NamedTuple):
     """What the demo trains on and what it holds back, with the tokenizer made from the former."""
 
-    corpus: list[Document]
-    holdout: list[Document]
+    corpus: list[DemoDocument]
+    holdout: list[DemoDocument]
     tokenizer: ModelTokenizer
 
 
@@ -87,12 +87,12 @@ def build_text(
     for number in range(1, records + 1):
         text = record_text(number, tokenizer, window)
         copies = COPIES[(number - 1) % len(COPIES)]
-        corpus += [Document(f"record-{number:04d}-{copy:02d}", text) for copy in range(1, copies + 1)]
+        corpus += [DemoDocument(f"record-{number:04d}-{copy:02d}", text) for copy in range(1, copies + 1)]
     _dice(0).shuffle(corpus)
     return DemoText(corpus, holdout, tokenizer)
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> None:
+def write_documents(path: Path, documents: Iterable[DemoDocument]) -> None:
     """Write documents as jsonl with the keys `id` and `text`."""
     lines = (json.dumps(document._asdict(), ensure_ascii=False) + "\n" for document in documents)
     write_bytes(path, "".join(lines).encode(), private=False)
@@ -134,7 +134,7 @@ def _dice(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 - equal text on every call is the point
 
 
-def _distinct_topics() -> list[Document]:
+def _distinct_topics() -> list[DemoDocument]:
     """Topics that share no long paragraph, the longer of two that do, in a mixed but fixed order."""
     try:
         from pydoc_data.topics import topics
@@ -150,12 +150,12 @@ def _distinct_topics() -> list[Document]:
         quotable = {part for part in paragraphs if len(part) >= _QUOTED}
         if seen.isdisjoint(quotable):
             seen |= quotable
-            kept.append(Document(name, text))
+            kept.append(DemoDocument(name, text))
     _dice(0).shuffle(kept)
     return kept
 
 
-def _take(topics: list[Document], characters: int) -> list[Document]:
+def _take(topics: list[DemoDocument], characters: int) -> list[DemoDocument]:
     """Take topics from the end of the list until they have so many characters; the last is cut short."""
     taken = []
     missing = characters
@@ -166,6 +166,6 @@ def _take(topics: list[Document], characters: int) -> list[Document]:
                 fix="run the demo with another version of Python",
             )
         topic = topics.pop()
-        taken.append(Document(topic.id, topic.text[:missing]))
+        taken.append(DemoDocument(topic.id, topic.text[:missing]))
         missing -= len(topic.text)
     return taken

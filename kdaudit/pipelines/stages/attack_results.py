@@ -14,7 +14,7 @@ from kdaudit.attacks import NearVerbatim
 from kdaudit.attacks.sampled import discoverable
 from kdaudit.config.attacks import SampledConfig
 from kdaudit.pipelines.stages.attacked import Attacked
-from kdaudit.pipelines.stages.measured import Audited, Measured, SampleProbabilities
+from kdaudit.pipelines.stages.measured import Measured, Measurements, SampleProbabilities
 from kdaudit.schemas.attacks import (
     EVEN,
     PROBABILITIES,
@@ -26,28 +26,28 @@ from kdaudit.schemas.attacks import (
 )
 from kdaudit.schemas.notes import Note
 
-_Exposed = Callable[[Audited, str], Flags | None]
+_Exposed = Callable[[Measurements, str], Flags | None]
 
 
-def attack_results(audited: Audited) -> dict[str, AttackResults]:
+def attack_results(measurements: Measurements) -> dict[str, AttackResults]:
     """By model; empty if only exact greedy extraction ran."""
-    asked = audited.config.attacks
-    if asked.near_verbatim is None and asked.sampled is None and not audited.membership.results:
+    asked = measurements.config.attacks
+    if asked.near_verbatim is None and asked.sampled is None and not measurements.membership.results:
         return {}
-    found = {name: _results(audited, name, one) for name, one in audited.measured.items()}
-    students = {one.name for one in audited.models.students}
+    found = {name: _results(measurements, name, one) for name, one in measurements.by_model.items()}
+    students = {one.name for one in measurements.models.students}
     return {
-        name: one.model_copy(update=_inheritance(audited, name, one)) if name in students else one
+        name: one.model_copy(update=_inheritance(measurements, name, one)) if name in students else one
         for name, one in found.items()
     }
 
 
-def attack_notes(audited: Audited, attacks: Mapping[str, AttackResults]) -> list[Note]:
+def attack_notes(measurements: Measurements, attacks: Mapping[str, AttackResults]) -> list[Note]:
     """Which models an attack was not run on, and why, and which figures are not to be relied on."""
-    asked = audited.config.attacks
+    asked = measurements.config.attacks
     near = [name for name, found in attacks.items() if asked.near_verbatim and found.near_verbatim is None]
     drawn = [name for name, found in attacks.items() if asked.sampled and found.sampled is None]
-    return [*_not_run(near, drawn), *audited.membership.notes]
+    return [*_not_run(near, drawn), *measurements.membership.notes]
 
 
 def _not_run(near: list[str], drawn: list[str]) -> list[Note]:
@@ -66,59 +66,59 @@ def _not_run(near: list[str], drawn: list[str]) -> list[Note]:
     return [Note(code="attack_not_run", subject="attacks", text=text) for text in texts]
 
 
-def _results(audited: Audited, name: str, measured: Measured) -> AttackResults:
-    asked = audited.config.attacks
+def _results(measurements: Measurements, name: str, measured: Measured) -> AttackResults:
+    asked = measurements.config.attacks
     near = None if asked.near_verbatim is None else NearVerbatim(asked.near_verbatim.max_edit_distance)
     found = None if near is None else measured.attacks.get(near.name)
     return AttackResults(
-        near_verbatim=None if near is None or found is None else _near_verbatim(audited, found, near),
+        near_verbatim=None if near is None or found is None else _near_verbatim(measurements, found, near),
         sampled=None
         if asked.sampled is None or measured.drawn is None
-        else sampled_result(audited, measured.drawn, asked.sampled),
-        membership=audited.membership.results.get(name),
+        else sampled_result(measurements, measured.drawn, asked.sampled),
+        membership=measurements.membership.results.get(name),
     )
 
 
-def _inheritance(audited: Audited, student: str, found: AttackResults) -> dict[str, Any]:
+def _inheritance(measurements: Measurements, student: str, found: AttackResults) -> dict[str, Any]:
     """The attacks of a student with what it inherits under them."""
     each = {"near_verbatim": _nearly, "sampled": _discovered}
     return {
         attack: getattr(found, attack).model_copy(
-            update={"inheritance": _inherited(audited, student, exposed)}
+            update={"inheritance": _inherited(measurements, student, exposed)}
         )
         for attack, exposed in each.items()
         if getattr(found, attack) is not None
     }
 
 
-def _inherited(audited: Audited, student: str, exposed: _Exposed) -> AttackInheritance | None:
+def _inherited(measurements: Measurements, student: str, exposed: _Exposed) -> AttackInheritance | None:
     """What a student inherits of what an attack exposes; None if it did not run on all of the family."""
-    teacher, baselines = audited.models.teacher, audited.models.baselines
+    teacher, baselines = measurements.models.teacher, measurements.models.baselines
     if teacher is None or not baselines:
         return None
-    own, of_teacher = (exposed(audited, name) for name in (student, teacher.name))
-    others = [flags for one in baselines if (flags := exposed(audited, one.name)) is not None]
+    own, of_teacher = (exposed(measurements, name) for name in (student, teacher.name))
+    others = [flags for one in baselines if (flags := exposed(measurements, one.name)) is not None]
     if own is None or of_teacher is None or len(others) < len(baselines):
         return None
-    return inherited_under_attack(own, of_teacher, others, audited.family.documents)
+    return inherited_under_attack(own, of_teacher, others, measurements.family.documents)
 
 
-def _nearly(audited: Audited, name: str) -> Flags | None:
-    found = audited.measured[name].attacks.get(NearVerbatim.name)
+def _nearly(measurements: Measurements, name: str) -> Flags | None:
+    found = measurements.by_model[name].attacks.get(NearVerbatim.name)
     return None if found is None else found.exposed
 
 
-def _discovered(audited: Audited, name: str) -> Flags | None:
+def _discovered(measurements: Measurements, name: str) -> Flags | None:
     """Which examples the most queries give as likely as not; None where only a sample is scored."""
-    asked, drawn = audited.config.attacks.sampled, audited.measured[name].drawn
+    asked, drawn = measurements.config.attacks.sampled, measurements.by_model[name].drawn
     if asked is None or drawn is None or Strata.of(drawn.weights).left:
         return None
     return discoverable(drawn.log_probability, max(asked.queries), EVEN)
 
 
-def _near_verbatim(audited: Audited, found: Attacked, near: NearVerbatim) -> NearVerbatimResult:
+def _near_verbatim(measurements: Measurements, found: Attacked, near: NearVerbatim) -> NearVerbatimResult:
     count, total = int(found.exposed.sum()), len(found.exposed)
-    most = int(near.limits(audited.target_lengths).max())
+    most = int(near.limits(measurements.target_lengths).max())
     distances = found.rows["edit_distance"].drop_null().to_numpy()
     return NearVerbatimResult(
         max_edit_distance=near.max_edit_distance,
@@ -126,12 +126,14 @@ def _near_verbatim(audited: Audited, found: Attacked, near: NearVerbatim) -> Nea
         exposed=count,
         rate=count / total,
         ci95=clopper_pearson(count, total),
-        ci95_by_document=audited.family.documents.rate(found.exposed),
+        ci95_by_document=measurements.family.documents.rate(found.exposed),
         distances=np.bincount(distances, minlength=most + 1).tolist(),
     )
 
 
-def sampled_result(audited: Audited, drawn: SampleProbabilities, asked: SampledConfig) -> SampledResult:
+def sampled_result(
+    measurements: Measurements, drawn: SampleProbabilities, asked: SampledConfig
+) -> SampledResult:
     """What extraction by sampling gives of a model's examples."""
     strata = Strata.of(drawn.weights)
     return SampledResult(
@@ -139,16 +141,16 @@ def sampled_result(audited: Audited, drawn: SampleProbabilities, asked: SampledC
         top_k=asked.top_k,
         examples=strata.examples,
         scored=len(drawn.example_ids),
-        curve=list(_curve(audited, drawn, strata, asked)),
+        curve=list(_curve(measurements, drawn, strata, asked)),
     )
 
 
 def _curve(
-    audited: Audited, drawn: SampleProbabilities, strata: Strata, asked: SampledConfig
+    measurements: Measurements, drawn: SampleProbabilities, strata: Strata, asked: SampledConfig
 ) -> Iterator[SampledPoint]:
     for p in PROBABILITIES:
         for queries in sorted({*asked.queries}):
             found = discoverable(drawn.log_probability, queries, p)
             rate, ci95 = strata.share(found)
-            by_document = None if strata.left else audited.family.documents.rate(found)
+            by_document = None if strata.left else measurements.family.documents.rate(found)
             yield SampledPoint(queries=queries, p=p, rate=rate, ci95=ci95, ci95_by_document=by_document)

@@ -21,6 +21,7 @@ from kdaudit.inference import Done, EngineInfo
 from kdaudit.inference.executors import LoadedModel, Shard
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, read_for, texts_for, token_sizes
+from kdaudit.pipelines.stages.shard_notes import engine_of, seconds_of, setting_of, shard_notes
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.examples import read_shard
@@ -42,9 +43,9 @@ class Attacked(NamedTuple):
     engine: EngineInfo
 
 
-def attack_folder(attack: Attack, member: AuditedModel) -> str:
+def attack_folder(attack: Attack, audited: AuditedModel) -> str:
     """A model's attack: its stage, and its folder in the run."""
-    return layout.attack(attack.name, member.name)
+    return layout.attack(attack.name, audited.name)
 
 
 def settings_of(attack: Attack) -> dict[str, Any] | None:
@@ -57,8 +58,7 @@ def has_other_settings(run: RunStore, attack: Attack, folder: str) -> bool:
     shards = run.shards(folder)
     if not shards:
         return False
-    settings: bytes | None = run.read_table(shards[0], ["example_id"]).schema.metadata.get(_SETTINGS.encode())
-    return (None if settings is None else settings.decode()) != _noted(attack)
+    return setting_of(run.read_table(shards[0], ["example_id"]), _SETTINGS) != _noted(attack)
 
 
 def _noted(attack: Attack) -> str | None:
@@ -67,16 +67,16 @@ def _noted(attack: Attack) -> str | None:
     return None if settings is None else json.dumps(settings)
 
 
-def is_done(work: Work, attack: Attack, member: AuditedModel) -> bool:
+def is_done(work: Work, attack: Attack, audited: AuditedModel) -> bool:
     """Whether an attack on a model is finished with these settings."""
-    return work.run.done(attack_folder(attack, member), settings_of(attack))
+    return work.run.done(attack_folder(attack, audited), settings_of(attack))
 
 
 def write_attacks(
     work: Work,
     engine: LoadedModel,
     pass_: Pass,
-    member: AuditedModel,
+    audited: AuditedModel,
     examples: str,
     outs: Sequence[str],
     progress: Progress,
@@ -90,22 +90,22 @@ def write_attacks(
         work: the run.
         engine: the model, loaded.
         pass_: what is done with it.
-        member: the model.
+        audited: the model.
         examples: their folder.
         outs: the folder of each of the pass's attacks.
         progress: told how many shards are done, under the first folder's name.
 
     """
-    run, by_text = work.run, is_by_text(work, member)
+    run, by_text = work.run, is_by_text(work, audited)
     for out in outs:
         if done := run.shards(out):
-            _refuse_another_engine(_engine_of(run.read_table(done[0], ["example_id"])), engine.info)
+            _refuse_another_engine(engine_of(run.read_table(done[0], ["example_id"])), engine.info)
     shards = run.shards(examples)
     todo = [shard for shard in shards if not all(run.has(layout.beside(shard, out)) for out in outs)]
     before = len(shards) - len(todo)
     progress(outs[0], before, len(shards))
     asked = texts_for if by_text else examples_for
-    waiting = (Shard(shard, asked(work, member, read_for(work, member, shard))) for shard in todo)
+    waiting = (Shard(shard, asked(work, audited, read_for(work, audited, shard))) for shard in todo)
     found = engine.map(GREEDY_TEXT if by_text else pass_.task, waiting)
     for number, (shard, finished) in enumerate(found, before + 1):
         whole = _in_tokens(work, shard, finished) if by_text else finished
@@ -123,9 +123,8 @@ def _in_tokens(work: Work, shard: str, found: Done) -> Done:
 def _write(run: RunStore, attack: Attack, done: Done, engine: EngineInfo, name: str) -> None:
     """Write an attack's own columns of what a pass gave."""
     if not run.has(name):  # else written before a kill between two attacks of one pass
-        notes: dict[str, str] = {**engine._asdict(), "seconds": repr(done.seconds)}
-        if (settings := _noted(attack)) is not None:
-            notes[_SETTINGS] = settings
+        settings = _noted(attack)
+        notes = shard_notes(engine, done.seconds, **({} if settings is None else {_SETTINGS: settings}))
         run.write_table(name, done.rows.select(attack.columns.names).replace_schema_metadata(notes))
 
 
@@ -144,20 +143,16 @@ def read_attack(run: RunStore, attack: Attack, out: str) -> Attacked:
     columns = attack.columns.names[1:]
     tables = [run.read_table(shard, columns) for shard in run.shards(out)]
     rows = pa.concat_tables(table.replace_schema_metadata() for table in tables)
-    seconds = sum(float(table.schema.metadata[b"seconds"]) for table in tables)
-    return Attacked(rows, attack.exposed(rows), seconds, _engine_of(tables[0]))
+    return Attacked(rows, attack.exposed(rows), sum(map(seconds_of, tables)), engine_of(tables[0]))
 
 
-def _engine_of(table: pa.Table) -> EngineInfo:
-    notes = table.schema.metadata
-    return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
-
-
-def exposed_by(work: Work, members: Sequence[AuditedModel], attack: Attack = GREEDY) -> dict[str, Flags]:
+def exposed_by(
+    work: Work, audited_models: Sequence[AuditedModel], attack: Attack = GREEDY
+) -> dict[str, Flags]:
     """Which examples an attack exposes in each model, by its name: bool (examples,)."""
     return {
-        member.name: read_attack(work.run, attack, attack_folder(attack, member)).exposed
-        for member in members
+        audited.name: read_attack(work.run, attack, attack_folder(attack, audited)).exposed
+        for audited in audited_models
     }
 
 

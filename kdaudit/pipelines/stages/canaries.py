@@ -11,8 +11,9 @@ from kdaudit.config.attacks import CanariesConfig
 from kdaudit.config.corpus import CorpusConfig
 from kdaudit.corpus.canaries import read_canaries
 from kdaudit.errors import CorpusError
-from kdaudit.pipelines.stages.work import CANARIES, Work
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import PLANTED_SCHEMA
 
 KEY = layout.SIDE_TEXTS[layout.CANARIES]
 _WINDOW = 1 << 20
@@ -39,7 +40,7 @@ def write_planted(work: Work, asked: CanariesConfig) -> None:
     with run.stage(layout.PLANTED):
         rows = {one.id: one for one in read_canaries(Path(asked.path), KEY)}
         wanted = ["example_id", "document_id", "copies"]
-        table = pa.concat_tables(run.read_table(shard, wanted) for shard in run.shards(CANARIES))
+        table = pa.concat_tables(run.read_table(shard, wanted) for shard in run.shards(CANARY_EXAMPLES))
         table = table.take(np.flatnonzero(table["copies"].to_numpy() == 1))
         names = table["document_id"].to_pylist()
         if not rows.keys() >= {*names}:
@@ -49,4 +50,4 @@ def write_planted(work: Work, asked: CanariesConfig) -> None:
             [rows[name].family for name in names],
             [rows[name].repetitions for name in names],
         ]
-        run.write_table(layout.PLANTED, pa.table(columns, schema=layout.PLANTED_SCHEMA))
+        run.write_table(layout.PLANTED, pa.table(columns, schema=PLANTED_SCHEMA))

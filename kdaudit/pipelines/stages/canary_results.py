@@ -14,7 +14,7 @@ from kdaudit.attacks import GREEDY
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import attack_folder, read_attack
 from kdaudit.pipelines.stages.scores import OF_CANARIES, read_scores
-from kdaudit.pipelines.stages.work import CANARIES, Work
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.attacks import AttackResults, CanariesResult, ExposureResult, RepetitionsResult
@@ -38,24 +38,24 @@ class Planted(NamedTuple):
         return flags
 
 
-def measured_canaries(work: Work, member: AuditedModel) -> CanariesResult | None:
+def measured_canaries(work: Work, audited: AuditedModel) -> CanariesResult | None:
     """What a model knows of the canaries; None where none are measured."""
     planted = read_planted(work.run)
     if planted is None:
         return None
-    folder = layout.beside_corpus(layout.CANARIES, attack_folder(GREEDY, member))
+    folder = layout.beside_corpus(layout.CANARIES, attack_folder(GREEDY, audited))
     extracted = read_attack(work.run, GREEDY, folder).exposed
-    likelihoods = _likelihoods(work, member)
+    likelihoods = _likelihoods(work, audited)
     return canaries_result(
         planted, extracted[planted.ids], None if likelihoods is None else likelihoods[planted.ids]
     )
 
 
-def _likelihoods(work: Work, member: AuditedModel) -> NDArray[np.float64] | None:
+def _likelihoods(work: Work, audited: AuditedModel) -> NDArray[np.float64] | None:
     """Ln p of each suffix after its prefix: float64 (examples,); None of a model without weights."""
-    if member not in work.models.with_weights:
+    if audited not in work.models.with_weights:
         return None
-    rows = read_scores(work, member, OF_CANARIES)["log_probabilities"].combine_chunks()
+    rows = read_scores(work, audited, OF_CANARIES)["log_probabilities"].combine_chunks()
     starts = rows.offsets.to_numpy()[:-1] - rows.offsets[0].as_py()
     sums: NDArray[np.float64] = np.add.reduceat(rows.flatten().to_numpy().astype(np.float64), starts)
     return sums
@@ -142,7 +142,7 @@ def canary_notes(run: RunStore, canaries: Mapping[str, CanariesResult]) -> list[
     if not canaries:
         return []
     notes = []
-    counted = run.read_json(layout.summary(CANARIES), CorpusResult)
+    counted = run.read_json(layout.summary(CANARY_EXAMPLES), CorpusResult)
     measured = next(iter(canaries.values()))
     if left := counted.documents - measured.planted - measured.controls:
         text = (

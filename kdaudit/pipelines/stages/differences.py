@@ -74,7 +74,7 @@ def _manifest(run_dir: Path) -> Manifest | None:
         return None
 
 
-def tokenizer_of(run_dir: Path) -> str | None:
+def tokenizer_fingerprint_of(run_dir: Path) -> str | None:
     """The fingerprint of the tokenizer that cut a run's examples; None if the run does not say."""
     manifest = _manifest(run_dir)
     inputs = {} if manifest is None else manifest.inputs

@@ -21,9 +21,10 @@ from kdaudit.corpus import (
 from kdaudit.inference import Lengths
 from kdaudit.pipelines.stages.answers import count_answers
 from kdaudit.pipelines.stages.fit import check_longest, joint_cutter
-from kdaudit.pipelines.stages.work import CANARIES, GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, GENERATED_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.risk.suffix_copies import SuffixCounter
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import SUFFIX_COPIES_SCHEMA
 from kdaudit.runs.examples import read_shard
 from kdaudit.schemas.corpus import CorpusResult
 
@@ -130,7 +131,7 @@ def _count_suffixes(work: Work, examples: Examples) -> None:
             work.progress("corpus: counting suffixes", read, examples.counts.documents)
     counts = counter.counts
     ids = pa.array(np.arange(len(counts), dtype=np.int64))
-    table = pa.table([ids, pa.array(counts)], schema=layout.SUFFIX_COPIES_SCHEMA)
+    table = pa.table([ids, pa.array(counts)], schema=SUFFIX_COPIES_SCHEMA)
     run.write_table(layout.SUFFIX_COPIES, table)
 
 
@@ -150,7 +151,9 @@ def read_cuts(work: Work, examples: str = layout.EXAMPLES) -> tuple[Lengths, Len
 def longest_sequence(work: Work) -> int:
     """Tokens of the longest prompt and target of all texts, without a BOS token."""
     folders = [
-        examples for examples in (layout.EXAMPLES, HOLDOUT, GENERATED, CANARIES) if work.run.shards(examples)
+        examples
+        for examples in (layout.EXAMPLES, HOLDOUT_EXAMPLES, GENERATED_EXAMPLES, CANARY_EXAMPLES)
+        if work.run.shards(examples)
     ]
     return max(int(np.add(*read_cuts(work, examples)).max()) for examples in folders)
 

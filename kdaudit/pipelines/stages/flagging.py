@@ -18,12 +18,13 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.reporting.formatting import listed
 from kdaudit.risk import Predictor, reasons, risk_histogram
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import FLAGGED_SCHEMA
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import FeatureSpread, Quantiles
 
 Floats = NDArray[np.float64]
 
-SHOWN_FEATURES = layout.FLAGGED_SCHEMA.names[layout.FLAGGED_SCHEMA.names.index("zlib_entropy") :]
+SHOWN_FEATURES = FLAGGED_SCHEMA.names[FLAGGED_SCHEMA.names.index("zlib_entropy") :]
 """Features that flagged.parquet holds beside `copies`: columns of features/part-*.parquet."""
 
 
@@ -57,7 +58,7 @@ def write_flagged(run: RunStore, found: Flagged, predictor: Predictor | None) ->
     """
     with (
         run.writing(layout.FLAGGED) as partial,
-        pq.ParquetWriter(partial, layout.FLAGGED_SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(partial, FLAGGED_SCHEMA, compression="zstd") as writer,
     ):
         for table in _tables(run, found, predictor):
             writer.write_table(table)
@@ -82,7 +83,7 @@ def _table(examples: pa.Table, features: pa.Table, found: Flagged, predictor: Pr
         "reason": _reasons(memorized_by, _driven(ids, features, found, predictor)),
         **{name: features[name] for name in SHOWN_FEATURES},
     }
-    return pa.table(columns, schema=layout.FLAGGED_SCHEMA)
+    return pa.table(columns, schema=FLAGGED_SCHEMA)
 
 
 def _driven(

@@ -40,15 +40,15 @@ def run_inputs(
             found[f"{key}.{name}"] = str(getattr(source.config, name))
     for name, value in extraction.model_dump().items():
         found[f"extraction.{name}"] = str(value)
-    for member in models.members:
-        found[f"models.{member.name}.path (its content)"] = member.model.fingerprint
-        found[f"models.{member.name}.path (its tokenizer)"] = member.model.tokenizer_fingerprint
+    for audited in models.all:
+        found[f"models.{audited.name}.path (its content)"] = audited.model.fingerprint
+        found[f"models.{audited.name}.path (its tokenizer)"] = audited.model.tokenizer_fingerprint
         for name in _MODEL_KEYS:
-            found[f"models.{member.name}.{name}"] = str(getattr(member.config, name))
-        if member.config.match_by != "auto":
-            found[f"models.{member.name}.match_by"] = member.config.match_by
+            found[f"models.{audited.name}.{name}"] = str(getattr(audited.config, name))
+        if audited.config.match_by != "auto":
+            found[f"models.{audited.name}.match_by"] = audited.config.match_by
     if models.by_text:
-        own = {one.model.tokenizer_fingerprint for one in models.members if one.name in models.by_text}
+        own = {one.model.tokenizer_fingerprint for one in models.all if one.name in models.by_text}
         found["tokenizers (whose boundaries cut the examples)"] = ", ".join(sorted(own))
     return found | {VOCABULARY: str(models.vocabulary)}
 
@@ -77,12 +77,12 @@ def pinned(
     for key, source in sources.items():
         if key in values:  # canaries are a file
             values[key]["revision"] = source.config.revision
-    for member in models.members:
-        _, role, *row = member.key.split(".")
+    for audited in models.all:
+        _, role, *row = audited.key.split(".")
         section = values["models"][role]
         section = section if isinstance(section, dict) else section[int(row[0]) if row else 0]
-        if commit := member.model.commit:
+        if commit := audited.model.commit:
             section["revision"] = commit
-        if adapted := member.model.adapted:
+        if adapted := audited.model.adapted:
             section["base"] = {"path": adapted.base.path, "revision": adapted.base.revision}
     return values

@@ -23,14 +23,16 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import ModelTokenizer, reader_of
-from kdaudit.pipelines.stages.featured import entropy_sample
+from kdaudit.pipelines.stages.feature_sample import entropy_sample
+from kdaudit.pipelines.stages.features import read_features, role_in_features
 from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.readings import read_for, windows_for
 from kdaudit.pipelines.stages.scores import scores_files, scores_in
-from kdaudit.pipelines.stages.scoring import read_features, role_in_features
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import ENTROPY_SCHEMA
 from kdaudit.runs.examples import read_examples
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.result import Result
 
@@ -38,7 +40,7 @@ Floats = NDArray[np.float64]
 EntropyPoints = dict[str, NDArray[np.float64]]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
 
-_AXES = layout.ENTROPY_SCHEMA.names[2:]
+_AXES = ENTROPY_SCHEMA.names[2:]
 
 
 class Likelihood(Result):
@@ -60,81 +62,88 @@ def write_likelihoods(work: Work, examples: int) -> None:
         examples: how many there are.
 
     """
-    run, members = work.run, work.models.with_weights
-    if not members or not (run.shards(HOLDOUT) or work.predictor.enabled):
+    run, audited_models = work.run, work.models.with_weights
+    if not audited_models or not (run.shards(HOLDOUT_EXAMPLES) or work.predictor.enabled):
         return
     sample = entropy_sample(work.seed, examples)
-    for number, member in enumerate(members):
-        stage, files = likelihood_of(member), _files(work, member)
+    for number, audited in enumerate(audited_models):
+        stage, files = _likelihood_of(audited), _files(work, audited)
         if not run.done(stage):  # they may be of a model that was changed before it was checked
             run.discard(*files)
+        elif _is_of_others(run, layout.entropy(audited.name), sample):
+            run.discard(layout.entropy(audited.name))
         if not all(run.has(name) for name in files):
-            work.progress(f"{member.name}: perplexity and entropy", 0, 0)
+            work.progress(f"{audited.name}: perplexity and entropy", 0, 0)
             with run.stage(stage):
-                _measure(work, member, sample)
-        work.progress("perplexity and entropy", number + 1, len(members))
+                _measure(work, audited, sample)
+        work.progress("perplexity and entropy", number + 1, len(audited_models))
     if work.predictor.enabled:
         _write_all_entropies(work)
 
 
 def _write_all_entropies(work: Work) -> None:
-    run, names = work.run, [layout.entropy(member.name) for member in work.models.with_weights]
+    run, names = work.run, [layout.entropy(audited.name) for audited in work.models.with_weights]
     depends = [run.hash_of(name) for name in names]
     if not run.done("entropy", depends):
         with run.stage("entropy", depends):
             run.write_table(layout.ENTROPY_LOGPROB, pa.concat_tables(map(run.read_table, names)))
 
 
-def _files(work: Work, member: AuditedModel) -> list[str]:
+def _is_of_others(run: RunStore, name: str, sample: NDArray[np.int64]) -> bool:
+    """Whether entropies are there, of other examples: earlier versions drew another sample."""
+    return run.has(name) and not np.array_equal(run.read_table(name)["example_id"].to_numpy(), sample)
+
+
+def _files(work: Work, audited: AuditedModel) -> list[str]:
     """What is written for a model."""
-    wanted = [layout.perplexity(member.name)] if work.run.shards(HOLDOUT) else []
-    return [*wanted, layout.entropy(member.name)] if work.predictor.enabled else wanted
+    wanted = [layout.perplexity(audited.name)] if work.run.shards(HOLDOUT_EXAMPLES) else []
+    return [*wanted, layout.entropy(audited.name)] if work.predictor.enabled else wanted
 
 
-def _measure(work: Work, member: AuditedModel, sample: NDArray[np.int64]) -> None:
+def _measure(work: Work, audited: AuditedModel, sample: NDArray[np.int64]) -> None:
     run = work.run
-    role = role_in_features(work, member)
-    if work.predictor.enabled and role is not None and not run.has(layout.entropy(member.name)):
-        run.write_table(layout.entropy(member.name), _from_features(work, member, role, sample))
-    if all(run.has(name) for name in _files(work, member)):
+    role = role_in_features(work, audited)
+    if work.predictor.enabled and role is not None and not run.has(layout.entropy(audited.name)):
+        run.write_table(layout.entropy(audited.name), _from_features(work, audited, role, sample))
+    if all(run.has(name) for name in _files(work, audited)):
         return
 
     def attempt(retries: int) -> None:
-        with FeatureWorker(*work.files(member), retries) as worker:
-            if run.shards(HOLDOUT) and not run.has(layout.perplexity(member.name)):
-                found = _likelihood(work, member, worker)
-                run.write_text(layout.perplexity(member.name), found.model_dump_json() + "\n")
-            if work.predictor.enabled and not run.has(layout.entropy(member.name)):
-                table = _entropies(work, member, worker, sample)
-                run.write_table(layout.entropy(member.name), table)
-            score_in(worker, work, member)
-            scores_in(worker, work, member)
+        with FeatureWorker(*work.files(audited), retries) as worker:
+            if run.shards(HOLDOUT_EXAMPLES) and not run.has(layout.perplexity(audited.name)):
+                found = _likelihood(work, audited, worker)
+                run.write_text(layout.perplexity(audited.name), found.model_dump_json() + "\n")
+            if work.predictor.enabled and not run.has(layout.entropy(audited.name)):
+                table = _entropies(work, audited, worker, sample)
+                run.write_table(layout.entropy(audited.name), table)
+            score_in(worker, work, audited)
+            scores_in(worker, work, audited)
 
-    retry_on_oom(member.name, attempt, work.warn)
+    retry_on_oom(audited.name, attempt, work.warn)
     work.check_unchanged(
-        member,
-        lambda: [*_files(work, member), layout.nearness(member.name), *scores_files(work, member)],
+        audited,
+        lambda: [*_files(work, audited), layout.nearness(audited.name), *scores_files(work, audited)],
     )
 
 
-def _from_features(work: Work, member: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:
+def _from_features(work: Work, audited: AuditedModel, role: str, sample: NDArray[np.int64]) -> pa.Table:
     entropy, perplexity = read_features(work, (f"{role}_entropy", f"{role}_perplexity"), sample).T
-    return _points(member, sample, entropy, -np.log(perplexity))
+    return _points(audited, sample, entropy, -np.log(perplexity))
 
 
-def _likelihood(work: Work, member: AuditedModel, worker: FeatureWorker) -> Likelihood:
+def _likelihood(work: Work, audited: AuditedModel, worker: FeatureWorker) -> Likelihood:
     """Perplexity and bits per byte of the holdout."""
-    lengths, tokens, size = _piece_lengths(member.tokenizer), 0, 0
+    lengths, tokens, size = _piece_lengths(audited.tokenizer), 0, 0
 
     def windows() -> Iterator[list[Tokens]]:
         nonlocal tokens, size
-        for shard in work.run.shards(HOLDOUT):
-            read = list(windows_for(work, member, read_for(work, member, shard)))
+        for shard in work.run.shards(HOLDOUT_EXAMPLES):
+            read = list(windows_for(work, audited, read_for(work, audited, shard)))
             tokens += sum(len(window) - 1 for window in read)
             size += 0 if lengths is None else sum(int(lengths[window[1:]].sum()) for window in read)
             yield read
 
-    perplexity = worker.perplexity(windows(), work.split_of(member).bos)
+    perplexity = worker.perplexity(windows(), work.split_of(audited).bos)
     bits = tokens * math.log2(perplexity) / size if size else None
     return Likelihood(perplexity=perplexity, bits_per_byte=bits)
 
@@ -147,9 +156,9 @@ def _piece_lengths(tokenizer: ModelTokenizer) -> NDArray[np.int64] | None:
         return None
 
 
-def read_likelihood(work: Work, member: AuditedModel) -> Likelihood:
+def read_likelihood(work: Work, audited: AuditedModel) -> Likelihood:
     """What a model makes of the holdout."""
-    found = work.run.read_json(layout.perplexity(member.name), _Written).root
+    found = work.run.read_json(layout.perplexity(audited.name), _Written).root
     return Likelihood(perplexity=found, bits_per_byte=None) if isinstance(found, float) else found
 
 
@@ -164,23 +173,23 @@ def likelihood_notes(likelihoods: Mapping[str, Likelihood | None]) -> list[Note]
 
 
 def _entropies(
-    work: Work, member: AuditedModel, worker: FeatureWorker, sample: NDArray[np.int64]
+    work: Work, audited: AuditedModel, worker: FeatureWorker, sample: NDArray[np.int64]
 ) -> pa.Table:
     before, entropies, log_probabilities = worker.seconds, [], []
-    bos, vocabulary = work.split_of(member).bos, work.models.vocabulary_of(member)
+    bos, vocabulary = work.split_of(audited).bos, work.models.vocabulary_of(audited)
     for table in read_examples(work.run, layout.EXAMPLES, sample):
-        found = worker.entropy(list(windows_for(work, member, table)), bos, vocabulary)
+        found = worker.entropy(list(windows_for(work, audited, table)), bos, vocabulary)
         entropies.append(found.entropy)
         log_probabilities.append(found.log_probability)
-    table = _points(member, sample, np.concatenate(entropies), np.concatenate(log_probabilities))
+    table = _points(audited, sample, np.concatenate(entropies), np.concatenate(log_probabilities))
     return table.replace_schema_metadata({"seconds": repr(worker.seconds - before)})
 
 
 def _points(
-    member: AuditedModel, sample: NDArray[np.int64], entropy: Floats, log_probability: Floats
+    audited: AuditedModel, sample: NDArray[np.int64], entropy: Floats, log_probability: Floats
 ) -> pa.Table:
-    columns = [sample, [member.name] * len(sample), entropy, log_probability]
-    return pa.table([pa.array(column) for column in columns], schema=layout.ENTROPY_SCHEMA)
+    columns = [sample, [audited.name] * len(sample), entropy, log_probability]
+    return pa.table([pa.array(column) for column in columns], schema=ENTROPY_SCHEMA)
 
 
 def read_entropies(work: Work) -> EntropyPoints:
@@ -188,12 +197,12 @@ def read_entropies(work: Work) -> EntropyPoints:
     if not work.predictor.enabled:
         return {}
     points = {}
-    for member in work.models.with_weights:
-        table = work.run.read_table(layout.entropy(member.name))
-        points[member.name] = np.stack([table[name].to_numpy() for name in _AXES], axis=1)
+    for audited in work.models.with_weights:
+        table = work.run.read_table(layout.entropy(audited.name))
+        points[audited.name] = np.stack([table[name].to_numpy() for name in _AXES], axis=1)
     return points
 
 
-def likelihood_of(member: AuditedModel) -> str:
+def _likelihood_of(audited: AuditedModel) -> str:
     """The stage of a model's perplexity and entropy."""
-    return f"{layout.PERPLEXITY}/{member.name}"
+    return f"{layout.PERPLEXITY}/{audited.name}"

@@ -67,34 +67,34 @@ def check_quantized(extraction: ExtractionBase, models: AuditedModels, *, scored
         ModelError: one cannot be run; the message says what could.
 
     """
-    for member in models.members:
-        if (found := member.model.quantization) is None:
+    for audited in models.all:
+        if (found := audited.model.quantization) is None:
             continue
-        wanted = member.config.dtype or extraction.dtype
-        dtype = own_dtype(read_config(member.model.folder)) if wanted == "auto" else wanted
+        wanted = audited.config.dtype or extraction.dtype
+        dtype = own_dtype(read_config(audited.model.folder)) if wanted == "auto" else wanted
         engine = extraction.engine or "transformers"
-        compared = member.role == "baseline" and models.teacher is not None
+        compared = audited.role == "baseline" and models.teacher is not None
         lacking = obstacle(found, engine, dtype, scored=scored, on_gpu=_accelerators() > 0, compared=compared)
         if lacking is not None:
             raise ModelError(
-                f"{member.model.name} is quantized ({found.name}), and {lacking.what}",
+                f"{audited.model.name} is quantized ({found.name}), and {lacking.what}",
                 fix=lacking.fix,
-                key=f"{member.key}.path",
+                key=f"{audited.key}.path",
             )
 
 
 def quantization_notes(models: AuditedModels) -> list[Note]:
     """What a reader of the results should know of quantized models."""
     notes = []
-    for member in models.members:
-        if (found := member.model.quantization) is None:
+    for audited in models.all:
+        if (found := audited.model.quantization) is None:
             continue
         counts = ", and the engine check counts such places as near ties"
         rounds = (
             " It rounds activations too, which engines do each in its own way: what extraction and scores "
             f"find may differ where that decides{counts if found.method == 'compressed-tensors' else ''}."
         )
-        text = f"{member.name} is measured as it is released, quantized ({found.name})."
+        text = f"{audited.name} is measured as it is released, quantized ({found.name})."
         text += rounds if found.rounds_activations else ""
-        notes.append(Note(code="quantized", subject=member.name, text=text))
+        notes.append(Note(code="quantized", subject=audited.name, text=text))
     return notes

@@ -22,9 +22,10 @@ from kdaudit.inference.agreement import within_rounding
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import Attacked, attack_folder, is_done, read_attack
 from kdaudit.pipelines.stages.canary_results import measured_canaries
-from kdaudit.pipelines.stages.engine_check import Checked, read_checked
+from kdaudit.pipelines.stages.engine_check import CheckOutcome, read_checked
 from kdaudit.pipelines.stages.examples import read_copies, read_cuts, read_documents
-from kdaudit.pipelines.stages.featured import scored_examples
+from kdaudit.pipelines.stages.feature_sample import scored_examples
+from kdaudit.pipelines.stages.features import read_features, role_in_features
 from kdaudit.pipelines.stages.likelihoods import (
     EntropyPoints,
     Likelihood,
@@ -36,8 +37,7 @@ from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction
 from kdaudit.pipelines.stages.risks import read_risk
 from kdaudit.pipelines.stages.scores import is_sampled, read_scores
-from kdaudit.pipelines.stages.scoring import read_features, role_in_features
-from kdaudit.pipelines.stages.work import GENERATED, HOLDOUT, Work
+from kdaudit.pipelines.stages.work import GENERATED_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.attacks import CanariesResult
@@ -59,7 +59,7 @@ class SampleProbabilities(NamedTuple):
 class Measured(NamedTuple):
     """What was found of one model."""
 
-    member: AuditedModel
+    audited: AuditedModel
     attacks: Mapping[str, Attacked]
     """On the corpus, by the attack's name; without those that the model's engine has no way to do."""
     holdout: Attacked | None
@@ -67,7 +67,7 @@ class Measured(NamedTuple):
     """On the text that the teacher wrote, where it is named."""
     likelihood: Likelihood | None
     """Of the holdout."""
-    checked: Checked
+    checked: CheckOutcome
     below_rounding: NDArray[np.float64] | None
     """For how many examples like this one rounding may decide whether it memorizes them: float64 (examples,),
     the example's weight, or 0; None if unknown."""
@@ -82,7 +82,7 @@ class Measured(NamedTuple):
         return self.attacks[GREEDY.name]
 
 
-class Audited(NamedTuple):
+class Measurements(NamedTuple):
     """Everything that was measured."""
 
     config: AuditConfig
@@ -97,8 +97,8 @@ class Audited(NamedTuple):
     """Tokens of all prompts, without BOS tokens."""
     target_lengths: Lengths
     """Tokens of each example's target: int64 (examples,)."""
-    measured: Mapping[str, Measured]
-    """By model name, in the models' order."""
+    by_model: Mapping[str, Measured]
+    """By name, in the models' order."""
     prediction: Prediction
     """What the predictor was found to be worth, or why there is none."""
     risk: NDArray[np.float64] | None
@@ -120,35 +120,36 @@ class Audited(NamedTuple):
     @property
     def canaries(self) -> dict[str, CanariesResult]:
         """What models know of canaries, by name; empty where none are measured."""
-        return {name: one.canaries for name, one in self.measured.items() if one.canaries is not None}
+        return {name: one.canaries for name, one in self.by_model.items() if one.canaries is not None}
 
     def memorized(self, name: str) -> Flags:
         """Which examples a model memorizes: bool (examples,)."""
-        return self.measured[name].corpus.exposed
+        return self.by_model[name].corpus.exposed
 
 
-def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Audited:
+def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Measurements:
     """Read every stage's files back."""
     run = work.run
-    measured = {member.name: _measured(work, member) for member in work.models.members}
+    measured = {audited.name: _measured(work, audited) for audited in work.models.all}
     prefixes, suffixes = read_cuts(work)
-    return Audited(
-        config,
-        work.models,
-        corpus,
-        _text(run, HOLDOUT),
-        _text(run, GENERATED),
-        work.split,
-        read_copies(work),
-        int(prefixes.sum()),
-        suffixes,
-        measured,
-        read_prediction(work),
-        read_risk(work),
-        Membership({}, []) if config.attacks.membership is None else find_membership(work),
-        read_entropies(work),
-        work.notes,
-        _family(work, measured, suffixes),
+    membership = Membership({}, []) if config.attacks.membership is None else find_membership(work)
+    return Measurements(
+        config=config,
+        models=work.models,
+        corpus=corpus,
+        holdout=_text(run, HOLDOUT_EXAMPLES),
+        generated=_text(run, GENERATED_EXAMPLES),
+        split=work.split,
+        copies=read_copies(work),
+        prompt_tokens=int(prefixes.sum()),
+        target_lengths=suffixes,
+        by_model=measured,
+        prediction=read_prediction(work),
+        risk=read_risk(work),
+        membership=membership,
+        entropies=read_entropies(work),
+        notes=work.notes,
+        family=_family(work, measured, suffixes),
     )
 
 
@@ -159,7 +160,7 @@ def _text(run: RunStore, examples: str) -> CorpusResult | None:
 
 def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> Family:
     """Teacher, baselines and documents, as inheritance takes them."""
-    each = [one.corpus.exposed for one in measured.values() if one.member.role != "base"]
+    each = [one.corpus.exposed for one in measured.values() if one.audited.role != "base"]
     compared: Flags = np.logical_or.reduce(each)
     teacher = work.models.teacher
     baselines = [
@@ -172,37 +173,45 @@ def _family(work: Work, measured: Mapping[str, Measured], suffixes: Lengths) -> 
     return Family(flags, baselines, Documents(read_documents(work), work.seed))
 
 
-def _measured(work: Work, member: AuditedModel) -> Measured:
-    run, checked = work.run, read_checked(work, member)
-    near = _below_rounding(work, member, checked)
-    ran = [attack for attack in work.attacks if is_done(work, attack, member)]
-    found = {one.name: read_attack(run, one, attack_folder(one, member)) for one in ran}
-    holdout, generated = (_beside_corpus(work, member, text) for text in (layout.HOLDOUT, layout.GENERATED))
-    scored = holdout is not None and member.model.behind is None
-    likelihood = read_likelihood(work, member) if scored else None
-    canaries = measured_canaries(work, member)
+def _measured(work: Work, audited: AuditedModel) -> Measured:
+    run, checked = work.run, read_checked(work, audited)
+    near = _below_rounding(work, audited, checked)
+    ran = [attack for attack in work.attacks if is_done(work, attack, audited)]
+    found = {one.name: read_attack(run, one, attack_folder(one, audited)) for one in ran}
+    holdout, generated = (_beside_corpus(work, audited, text) for text in (layout.HOLDOUT, layout.GENERATED))
+    scored = holdout is not None and audited.model.behind is None
+    likelihood = read_likelihood(work, audited) if scored else None
+    canaries = measured_canaries(work, audited)
     return Measured(
-        member, found, holdout, generated, likelihood, checked, near, _drawn(work, member), canaries
+        audited=audited,
+        attacks=found,
+        holdout=holdout,
+        generated=generated,
+        likelihood=likelihood,
+        checked=checked,
+        below_rounding=near,
+        drawn=_drawn(work, audited),
+        canaries=canaries,
     )
 
 
-def _drawn(work: Work, member: AuditedModel) -> SampleProbabilities | None:
-    if not is_sampled(work, member):
+def _drawn(work: Work, audited: AuditedModel) -> SampleProbabilities | None:
+    if not is_sampled(work, audited):
         return None
     columns = ["example_id", "sampled_log_probability"]
-    table = read_scores(work, member, columns=columns)
+    table = read_scores(work, audited, columns=columns)
     return SampleProbabilities(*(table[name].to_numpy() for name in (columns[0], "weight", columns[1])))
 
 
-def _beside_corpus(work: Work, member: AuditedModel, text: str) -> Attacked | None:
+def _beside_corpus(work: Work, audited: AuditedModel, text: str) -> Attacked | None:
     """What was found on a text of `layout.SIDE_TEXTS`; None where it was not named."""
     if not work.run.shards(layout.beside_corpus(text, layout.EXAMPLES)):
         return None
-    return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, member)))
+    return read_attack(work.run, GREEDY, layout.beside_corpus(text, attack_folder(GREEDY, audited)))
 
 
-def _below_rounding(work: Work, member: AuditedModel, checked: Checked) -> NDArray[np.float64] | None:
-    role = role_in_features(work, member)
+def _below_rounding(work: Work, audited: AuditedModel, checked: CheckOutcome) -> NDArray[np.float64] | None:
+    role = role_in_features(work, audited)
     # Features that an earlier call left in the folder do not count: a run says what its configuration asks.
     if role is None or checked.check is None or not work.predictor.enabled:
         return None

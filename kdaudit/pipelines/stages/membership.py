@@ -33,8 +33,8 @@ from kdaudit.attacks.membership import (
 from kdaudit.corpus import ExampleTokens, read_rows
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import is_by_text
-from kdaudit.pipelines.stages.scores import CORPUS, OF_HOLDOUT, Text, read_scores
-from kdaudit.pipelines.stages.work import HOLDOUT, Work
+from kdaudit.pipelines.stages.scores import CORPUS, OF_HOLDOUT, ScoredText, read_scores
+from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
 from kdaudit.runs.examples import read_examples
 from kdaudit.schemas.attacks import MembershipResult
 from kdaudit.schemas.notes import Note
@@ -57,7 +57,7 @@ class Membership(NamedTuple):
 class _Kind(NamedTuple):
     """Members, or non-members."""
 
-    text: Text
+    text: ScoredText
     places: NDArray[np.int64]
     """In the text's sample, ascending."""
     texts: list[str]
@@ -69,7 +69,7 @@ class _Kind(NamedTuple):
 
 def find_membership(work: Work) -> Membership:
     """Compare members with the holdout under every model; without a holdout a note says why not."""
-    if not work.run.shards(HOLDOUT):
+    if not work.run.shards(HOLDOUT_EXAMPLES):
         return _nothing("It takes a holdout: text of the same kind that no model was trained on.")
     drawn = _samples(work)
     fewest = min(map(len, drawn))
@@ -87,7 +87,7 @@ def _nothing(why: str) -> Membership:
 
 
 def _without_weights(work: Work) -> list[Note]:
-    left = [one.name for one in work.models.members if one not in work.models.with_weights]
+    left = [one.name for one in work.models.all if one not in work.models.with_weights]
     text = (
         f"Membership inference was not measured of {', '.join(left)}: it takes the probability of every "
         "token, which an endpoint does not give."
@@ -102,7 +102,7 @@ def _samples(work: Work) -> PlainSamples:
     return plain_samples(corpus, holdout, work.seed)
 
 
-def _kind(work: Work, text: Text, places: NDArray[np.int64]) -> _Kind:
+def _kind(work: Work, text: ScoredText, places: NDArray[np.int64]) -> _Kind:
     """Read the texts of a draw."""
     ids = work.run.read_table(text.sample, ["example_id"])["example_id"].to_numpy()[places]
     usual = ExampleTokens(work.split.prefix_tokens, work.split.suffix_tokens)
@@ -157,30 +157,30 @@ class _Comparison:
             blind_scores([*members.texts, *nonmembers.texts], member, documents, self._work.seed)
         )
 
-    def reading(self, member: AuditedModel) -> SuffixTokens:
+    def reading(self, audited: AuditedModel) -> SuffixTokens:
         """What a model makes of the examples."""
-        tables = [read_scores(self._work, member, kind.text).take(kind.places) for kind in self._kinds]
+        tables = [read_scores(self._work, audited, kind.text).take(kind.places) for kind in self._kinds]
         return _reading(pa.concat_tables(tables), with_prefix=not self._work.chats)
 
     def scores(
-        self, member: AuditedModel, references: Mapping[str, tuple[AuditedModel, SuffixTokens]]
+        self, audited: AuditedModel, references: Mapping[str, tuple[AuditedModel, SuffixTokens]]
     ) -> Iterator[tuple[str, Floats]]:
         """A model's scores, by name.
 
         Args:
-            member: the model.
+            audited: the model.
             references: models that it is set against, and what they make of the examples, by what scores are
                 called after them.
 
         """
-        reading = self.reading(member)
+        reading = self.reading(audited)
         yield from own_scores(reading, self._sizes).items()
-        others = {name: pair for name, pair in references.items() if pair[0] is not member}
+        others = {name: pair for name, pair in references.items() if pair[0] is not audited}
         for name, (_, other) in others.items():
             yield f"reference_{name}", reference_score(reading, other, self._sizes)
         for name in [name for name in ("base", "baseline") if name in others][:1]:
             one, other = others[name]
-            if not any(is_by_text(self._work, each) for each in (member, one)):
+            if not any(is_by_text(self._work, each) for each in (audited, one)):
                 yield f"ez_{name}", ez_score(reading, other)
 
 
@@ -193,8 +193,8 @@ def _results(work: Work, compared: _Comparison) -> dict[str, MembershipResult]:
         if one is not None and one in models.with_weights
     }
     judged = {
-        member.name: {name: compared.judge(values) for name, values in compared.scores(member, references)}
-        for member in models.with_weights
+        audited.name: {name: compared.judge(values) for name, values in compared.scores(audited, references)}
+        for audited in models.with_weights
     }
     blind = compared.blind()
     teacher = judged.get("teacher")

@@ -24,6 +24,7 @@ from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import NEARNESS_SCHEMA
 from kdaudit.runs.examples import read_examples
 
 
@@ -33,79 +34,79 @@ def write_nearness(work: Work) -> None:
     Without a teacher there is no inheritance that chance could explain, and nothing is scored; nor is a model
     behind an endpoint.
     """
-    for member in work.models.baselines:
-        wanted = _due(work, member)
+    for audited in work.models.baselines:
+        wanted = _due(work, audited)
         if wanted is not None:
-            retry_on_oom(member.name, partial(_load_and_score, work, member, wanted), work.warn)
-            work.check_unchanged(member, lambda: [layout.nearness(member.name)])  # noqa: B023 - called at once
+            retry_on_oom(audited.name, partial(_load_and_score, work, audited, wanted), work.warn)
+            work.check_unchanged(audited, lambda: [layout.nearness(audited.name)])  # noqa: B023 - called at once
 
 
-def score_in(worker: FeatureWorker, work: Work, member: AuditedModel) -> None:
+def score_in(worker: FeatureWorker, work: Work, audited: AuditedModel) -> None:
     """The same of one baseline, in a worker that has it loaded; nothing of any other model."""
-    wanted = _due(work, member) if member.role == "baseline" else None
+    wanted = _due(work, audited) if audited.role == "baseline" else None
     if wanted is not None:
-        _write(work, member, _scores(worker, work, member, wanted))
+        _write(work, audited, _scores(worker, work, audited, wanted))
 
 
-def _due(work: Work, member: AuditedModel) -> NDArray[np.int64] | None:
+def _due(work: Work, audited: AuditedModel) -> NDArray[np.int64] | None:
     """Examples to score; None if an earlier call scored them, or more before a student was removed."""
-    if work.models.teacher is None or member.model.behind is not None:
+    if work.models.teacher is None or audited.model.behind is not None:
         return None
-    run, name = work.run, layout.nearness(member.name)
-    compared = [one for one in work.models.members if one.role != "base"]
+    run, name = work.run, layout.nearness(audited.name)
+    compared = [one for one in work.models.all if one.role != "base"]
     wanted = leaked([*exposed_by(work, compared).values()])
-    if run.done(name, work.fingerprints(member.name)):
+    if run.done(name, work.fingerprints(audited.name)):
         scored = run.read_table(name, ["example_id"])["example_id"].to_numpy()
         if np.isin(wanted, scored).all():
             return None
     return wanted
 
 
-def _load_and_score(work: Work, member: AuditedModel, wanted: NDArray[np.int64], retries: int) -> None:
-    work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
+def _load_and_score(work: Work, audited: AuditedModel, wanted: NDArray[np.int64], retries: int) -> None:
+    work.progress(f"{audited.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
     if not len(wanted):
-        _write(work, member, ())
+        _write(work, audited, ())
         return
-    with FeatureWorker(*work.files(member), retries) as worker:
-        _write(work, member, _scores(worker, work, member, wanted))
+    with FeatureWorker(*work.files(audited), retries) as worker:
+        _write(work, audited, _scores(worker, work, audited, wanted))
 
 
 def _scores(
-    worker: FeatureWorker, work: Work, member: AuditedModel, wanted: NDArray[np.int64]
+    worker: FeatureWorker, work: Work, audited: AuditedModel, wanted: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
-    work.progress(f"{member.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
+    work.progress(f"{audited.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
     for table in read_examples(work.run, layout.EXAMPLES, wanted):
-        batch = examples_for(work, member, table)
-        vocabulary = work.models.vocabulary_of(member)
+        batch = examples_for(work, audited, table)
+        vocabulary = work.models.vocabulary_of(audited)
         wrong, log_probability = worker.nearness(batch.prompts, batch.targets, vocabulary)
-        if is_by_text(work, member):  # as many of the run's tokens, in proportion
+        if is_by_text(work, audited):  # as many of the run's tokens, in proportion
             _, suffixes = cuts_of(table, work.split)
             wrong = np.ceil(wrong * suffixes / batch.targets.lengths)
         columns = [batch.example_ids, wrong.astype(np.int32), log_probability]
-        yield pa.table(columns, schema=layout.NEARNESS_SCHEMA)
+        yield pa.table(columns, schema=NEARNESS_SCHEMA)
 
 
-def _write(work: Work, member: AuditedModel, rows: Iterable[pa.Table]) -> None:
-    name = layout.nearness(member.name)
+def _write(work: Work, audited: AuditedModel, rows: Iterable[pa.Table]) -> None:
+    name = layout.nearness(audited.name)
     work.run.discard(name)
-    with work.run.stage(name, work.fingerprints(member.name)):
-        work.run.write_table(name, pa.concat_tables([layout.NEARNESS_SCHEMA.empty_table(), *rows]))
+    with work.run.stage(name, work.fingerprints(audited.name)):
+        work.run.write_table(name, pa.concat_tables([NEARNESS_SCHEMA.empty_table(), *rows]))
 
 
 def read_baseline(
-    work: Work, member: AuditedModel, found: Attacked, compared: Flags, suffixes: Lengths
+    work: Work, audited: AuditedModel, found: Attacked, compared: Flags, suffixes: Lengths
 ) -> Baseline:
     """A baseline as inheritance is compared with it.
 
     Args:
         work: the run.
-        member: the baseline.
+        audited: the baseline.
         found: by greedy extraction.
         compared: what teacher, baselines or students memorize: bool (examples,). More may have been scored.
         suffixes: tokens of each example's target: int64 (examples,).
 
     """
-    table = work.run.read_table(layout.nearness(member.name))
+    table = work.run.read_table(layout.nearness(audited.name))
     kept = compared[table["example_id"].to_numpy()]
     ids, wrong, log_probability = (column.to_numpy()[kept] for column in table.columns)
     matched = found.rows["matched_tokens"].to_numpy() / suffixes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdaudit.attacks import ATTACKS, attacks_of
 from kdaudit.config.audit import AuditConfig
@@ -13,20 +14,22 @@ from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
 from kdaudit.exporting.trackers import refuse_missing
-from kdaudit.inference import Sampling, prepare
+from kdaudit.inference import Sampling, Split, prepare
 from kdaudit.inference.executors import executor_for
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
 from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.pipelines.stages.endpoints import ask_endpoints
-from kdaudit.pipelines.stages.fit import split_of, tokenizer_notes
+from kdaudit.pipelines.stages.fit import split_of
 from kdaudit.pipelines.stages.inputs import chat_inputs, pinned, run_inputs
 from kdaudit.pipelines.stages.machine import check_machine, check_quantized, quantization_notes
 from kdaudit.pipelines.stages.preflight import chats_of, corpora_of, preflight, read_whole
+from kdaudit.pipelines.stages.tokenizer_notes import tokenizer_notes
 from kdaudit.pipelines.stages.work import Scoring, Work
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.opening import check_folder
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.notes import Note
 
 
 class Opened(NamedTuple):
@@ -62,76 +65,119 @@ def opened(
 
     """
     check_folder(folder)
+    found = _find(config, progress, runs=fresh or not (folder / outcome).exists())
+    for warning in (*(note.text for note in found.text_notes), *found.models.warnings):
+        warn(warning)
+    inputs = run_inputs(config.seed, found.sources, config.extraction, found.models)
+    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
+    with (
+        RunStore(folder, config.name, inputs | chat_inputs(found.chats), fresh=fresh) as run,
+        MergedModels(run.scratch, progress) as merged,
+        executor_for(config.compute, warn) as executor,
+    ):
+        _write_config(run, pinned(config, found.sources, found.models))
+        work = Work(
+            run=run,
+            models=found.models,
+            split=found.split,
+            extraction=config.extraction,
+            predictor=config.predictor,
+            seed=config.seed,
+            notes=_notes(config, found),
+            progress=progress,
+            warn=warn,
+            merged=merged,
+            chats=found.chats,
+            executor=executor,
+            **_of_attacks(config),
+        )
+        yield Opened(work, found.sources)
 
-    runs, asked = fresh or not (folder / outcome).exists(), set[str]()
 
-    def make_ready() -> None:
-        if runs:
-            if isinstance(config, AuditConfig):
-                refuse_missing(config.report.trackers)
-            check_machine(config)
-            prepare((config.compute.ray is None and config.extraction.engine) or "transformers")
+class _Found(NamedTuple):
+    """What a configuration names, looked up and checked."""
+
+    models: AuditedModels
+    chats: dict[str, ChatFormat]
+    """How prompts and answers become token ids, by the texts' keys."""
+    split: Split
+    sources: dict[str, PinnedSource]
+    """The texts, by configuration key."""
+    text_notes: list[Note]
+
+
+def _find(config: AuditConfig | ScreenConfig, progress: Progress, *, runs: bool) -> _Found:
+    """Refuse mistakes, the cheapest to find first; find models and texts.
+
+    Args:
+        config: what is to be done.
+        progress: told of every step.
+        runs: whether models will be run, so that machine and endpoints have to be ready for them.
+
+    """
+    asked = set[str]()
 
     def ask(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> None:
-        left = [member for member in models.members if runs and member.name not in asked]
+        left = [audited for audited in models.all if runs and audited.name not in asked]
         asked.update(ask_endpoints(config.extraction, left, chats, progress))
 
-    preflight(config, hub=True, progress=progress, meanwhile=make_ready, ask=ask)
+    meanwhile = partial(_make_ready, config) if runs else lambda: None
+    preflight(config, hub=True, progress=progress, meanwhile=meanwhile, ask=ask)
     one_tokenizer = isinstance(config, ScreenConfig)
     models = find_models(config.models, one_tokenizer=one_tokenizer, progress=progress)
     chats = chats_of(config, models)
     ask(models, chats)
-    whole, answers = read_whole(config), config.corpus.has_answers
+    whole = read_whole(config)
     check_quantized(config.extraction, models, scored=bool(whole))
-    split = split_of(config.extraction, models, whole, answers=answers)
+    split = split_of(config.extraction, models, whole, answers=config.corpus.has_answers)
+    sources = _pin_texts(config, progress)
+    models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
+    notes = [source.note for source in sources.values() if source.note is not None]
+    return _Found(models, chats, split, sources, [*notes, *template_notes(models, chats)])
+
+
+def _make_ready(config: AuditConfig | ScreenConfig) -> None:
+    """Refuse what this machine cannot do, and begin to import what takes long."""
+    if isinstance(config, AuditConfig):
+        refuse_missing(config.report.trackers)
+    check_machine(config)
+    prepare((config.compute.ray is None and config.extraction.engine) or "transformers")
+
+
+def _pin_texts(config: AuditConfig | ScreenConfig, progress: Progress) -> dict[str, PinnedSource]:
     sources = {}
     for key, section in corpora_of(config).items():
         progress(f"{key}: hashing", 0, 0)
         sources[key] = pin_source(section, key)
     refuse_equal_sources(sources)
-    models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
-    of_texts = [source.note for source in sources.values() if source.note is not None]
-    chosen = [key for key, section in corpora_of(config).items() if section.template != "auto"]
-    of_texts += template_notes(models, chats, chosen)
-    for warning in (*(note.text for note in of_texts), *models.warnings):
-        warn(warning)
-    inputs = run_inputs(config.seed, sources, config.extraction, models) | chat_inputs(chats)
-    progress(f"{folder}: checking what an earlier call wrote", 0, 0)
-    with (
-        RunStore(folder, config.name, inputs, fresh=fresh) as run,
-        MergedModels(run.scratch, progress) as merged,
-        executor_for(config.compute, warn) as executor,
-    ):
-        values = pinned(config, sources, models)
-        if not run.done("config", values):
-            with run.stage("config", values):
-                run.write_text(layout.CONFIG, dump_yaml(values))
-        notes = [
-            *of_texts,
-            *tokenizer_notes(config.extraction, models, answers=answers),
-            *quantization_notes(models),
-        ]
-        work = Work(
-            run,
-            models,
-            split,
-            config.extraction,
-            config.predictor,
-            attacks_of(config.attacks) if isinstance(config, AuditConfig) else ATTACKS,
-            config.seed,
-            notes,
-            progress,
-            warn,
-            merged,
-            chats,
-            executor,
-            scoring_of(config) if isinstance(config, AuditConfig) else None,
-            config.attacks.sample if isinstance(config, AuditConfig) else None,
-        )
-        yield Opened(work, sources)
+    return sources
 
 
-def scoring_of(config: AuditConfig) -> Scoring | None:
+def _write_config(run: RunStore, values: dict[str, Any]) -> None:
+    if not run.done("config", values):
+        with run.stage("config", values):
+            run.write_text(layout.CONFIG, dump_yaml(values))
+
+
+def _notes(config: AuditConfig | ScreenConfig, found: _Found) -> list[Note]:
+    """What readers of the results should know of texts and models."""
+    answers = config.corpus.has_answers
+    return [
+        *found.text_notes,
+        *tokenizer_notes(config.extraction, found.models, answers=answers),
+        *quantization_notes(found.models),
+    ]
+
+
+def _of_attacks(config: AuditConfig | ScreenConfig) -> dict[str, Any]:
+    """The fields of `Work` that an audit's attacks decide."""
+    if isinstance(config, ScreenConfig):
+        return {"attacks": ATTACKS}
+    attacks = config.attacks
+    return {"attacks": attacks_of(attacks), "scoring": _scoring_of(config), "sample": attacks.sample}
+
+
+def _scoring_of(config: AuditConfig) -> Scoring | None:
     """The scoring pass that an audit's attacks ask for; None if none does."""
     attacks = config.attacks
     membership = attacks.membership is not None and config.holdout is not None

@@ -17,9 +17,9 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.predictor import LabelKind
 from kdaudit.models.checkpoint.files import read_config
-from kdaudit.pipelines.stages.featured import Scored, scored_examples
+from kdaudit.pipelines.stages.feature_sample import ScoredExamples, scored_examples
+from kdaudit.pipelines.stages.features import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.risks import estimate_flagged, sample_words, write_risks
-from kdaudit.pipelines.stages.scoring import read_features, scored_apart, scored_pair
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk import (
     Fitted,
@@ -220,7 +220,7 @@ def _curves(fitted: Fitted, risk: Floats, positive: Flags, weights: Floats | Non
     return Curves(**drawn, risk_histogram=risk_histogram(risk, groups, weights))
 
 
-def write_risk(work: Work, predictor: Predictor, features: Floats, scored: Scored) -> Floats:
+def write_risk(work: Work, predictor: Predictor, features: Floats, scored: ScoredExamples) -> Floats:
     """Write risk.parquet; give the risk of what was scored, float64 (scored,)."""
     risk = predictor.risk(features)
     write_risks(work.run, risk, predictor.flagged(risk), scored.ids)

@@ -28,7 +28,6 @@ from kdaudit.corpus import (
 )
 from kdaudit.corpus.canaries import read_canaries
 from kdaudit.corpus.sources import HubDataset, find_source
-from kdaudit.errors import ModelError
 from kdaudit.models.audited import AuditedModels, find_models
 from kdaudit.pipelines.stages.canaries import KEY, texts_of
 from kdaudit.pipelines.stages.fit import chat_of, split_of
@@ -228,7 +227,7 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
             from kdaudit.distillation.bases import check_architecture, resolve_base
 
             check_architecture(resolve_base(start.model_dump(mode="json"), key))
-        elif is_local(ModelConfig(path=start)):
+        elif _is_local(ModelConfig(path=start)):
             found = resolve_model(ModelConfig(path=start), key, hashed=False)
             refuse_unfit_start(found, key)
             if key == "student.base":
@@ -236,26 +235,6 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
         else:
             skipped.append(_not_checked(key, start))
     _check_template(config)
-    return [*skipped, *_check_own_tokenizers(config)]
-
-
-def _check_own_tokenizers(config: DistillConfig) -> list[str]:
-    """Check the tokenizers of students that have one of their own; gives what was not looked at."""
-    from kdaudit.distillation.readers import check_own
-    from kdaudit.models.tokenizer import load_tokenizer
-
-    skipped = []
-    for key, wanted in config.own_tokenizers().items():
-        if not isinstance(wanted, str):
-            continue
-        if not Path(wanted).is_absolute():
-            skipped.append(f"{key}: {wanted} is on the hub and was not downloaded")
-            continue
-        try:
-            check_own(load_tokenizer(Path(wanted)), key)
-        except ModelError as error:
-            error.key = key
-            raise
     return skipped
 
 
@@ -269,7 +248,7 @@ def _check_template(config: DistillConfig) -> None:
         template_of(config.corpus, load_tokenizer(first))
 
 
-def is_local(config: ModelConfig) -> bool:
+def _is_local(config: ModelConfig) -> bool:
     """Whether a model lies on this machine; a hub id is never absolute."""
     return Path(config.path).is_absolute()
 

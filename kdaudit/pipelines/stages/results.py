@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.analysis.accepted import accepted_notes
-from kdaudit.analysis.inheritance import NO_TEACHER, compare, soft_vs_hard, survival
+from kdaudit.analysis.inheritance import compare_student, soft_vs_hard, survival
+from kdaudit.analysis.inheritance_notes import NO_TEACHER
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
@@ -20,9 +21,10 @@ from kdaudit.pipelines.stages.attack_results import attack_notes, attack_results
 from kdaudit.pipelines.stages.attacked import Attacked
 from kdaudit.pipelines.stages.canary_results import canary_notes, with_canaries
 from kdaudit.pipelines.stages.engine_check import engine_notes
-from kdaudit.pipelines.stages.judging import Leaked, judged
+from kdaudit.pipelines.stages.judging import judged
+from kdaudit.pipelines.stages.leaked import Leaked
 from kdaudit.pipelines.stages.likelihoods import likelihood_notes
-from kdaudit.pipelines.stages.measured import Audited, Measured
+from kdaudit.pipelines.stages.measured import Measured, Measurements
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import (
@@ -33,8 +35,6 @@ from kdaudit.schemas.results import (
     Curves,
     ExtractionResult,
     Floor,
-    Leak,
-    LeakSuffixes,
     ModelResult,
     Point,
     Repeated,
@@ -47,91 +47,93 @@ _CLOUD = 400
 """Points a model that the report draws: more would only thicken the cloud."""
 
 
-def build_results(run: RunStore, audited: Audited, leaked: Leaked) -> AuditResults:
+def build_results(run: RunStore, measurements: Measurements, leaked: Leaked) -> AuditResults:
     """Everything in results.json."""
-    leaks = leaked.leaks
-    models = {name: _model_result(audited, one) for name, one in audited.measured.items()}
-    comparison, soft_hard, notes = _compare(audited)
-    attacks = with_canaries(attack_results(audited), audited.canaries)
-    gate = judged(audited, models, comparison, attacks, leaks)
+    models = {name: _model_result(measurements, one) for name, one in measurements.by_model.items()}
+    comparison, soft_hard, notes = _compare(measurements)
+    attacks = with_canaries(attack_results(measurements), measurements.canaries)
+    gate = judged(measurements, models, comparison, attacks, leaked)
     return AuditResults(
         schema_version="2",
-        name=audited.config.name,
+        name=measurements.config.name,
         created=run.created,
         kdaudit_version=__version__,
-        seed=audited.config.seed,
-        corpus=audited.corpus,
-        extraction=_extraction_result(audited),
+        seed=measurements.config.seed,
+        corpus=measurements.corpus,
+        extraction=_extraction_result(measurements),
         models=models,
         comparison=comparison,
         soft_vs_hard=soft_hard,
-        predictor=audited.prediction.result,
-        curves=_curves(audited),
+        predictor=measurements.prediction.result,
+        curves=_curves(measurements),
         gate=gate,
-        leaks=leaks,
-        leak_suffixes=_count_suffixes(audited, leaks),
-        generated=audited.generated,
+        leaks=leaked.worst,
+        leak_counts=leaked.counts,
+        leak_suffixes=leaked.suffixes,
+        generated=measurements.generated,
         attacks=attacks,
         accepted=leaked.accepted,
         notes=[
             *accepted_notes(leaked.accepted),
             *notes,
-            *_missing(audited),
-            *attack_notes(audited, attacks),
-            *canary_notes(run, audited.canaries),
-            *audited.prediction.notes,
+            *_missing(measurements),
+            *attack_notes(measurements, attacks),
+            *canary_notes(run, measurements.canaries),
+            *measurements.prediction.notes,
         ],
     )
 
 
-def _curves(audited: Audited) -> Curves:
+def _curves(measurements: Measurements) -> Curves:
     """The predictor's curves, and for all but the teacher the cloud of entropy against log-probability."""
     points = {
         name: [
             Point(x=float(entropy), y=float(log_p))
             for entropy, log_p in cloud[:: max(1, len(cloud) // _CLOUD)]
         ]
-        for name, cloud in audited.entropies.items()
+        for name, cloud in measurements.entropies.items()
         if name != "teacher"
     }
-    return audited.prediction.curves.model_copy(update={"entropy_logprob": points or None})
+    return measurements.prediction.curves.model_copy(update={"entropy_logprob": points or None})
 
 
-def _missing(audited: Audited) -> list[Note]:
+def _missing(measurements: Measurements) -> list[Note]:
     notes = [
         Note(code="tags_not_searched", subject=None, text=NOT_SEARCHED),
-        *engine_notes({name: one.checked for name, one in audited.measured.items()}),
-        *likelihood_notes({name: one.likelihood for name, one in audited.measured.items()}),
-        *audited.notes,
-        *answer_notes(audited.corpus, {"holdout": audited.holdout, "generated": audited.generated}),
+        *engine_notes({name: one.checked for name, one in measurements.by_model.items()}),
+        *likelihood_notes({name: one.likelihood for name, one in measurements.by_model.items()}),
+        *measurements.notes,
+        *answer_notes(
+            measurements.corpus, {"holdout": measurements.holdout, "generated": measurements.generated}
+        ),
     ]
-    notes += [note for one in audited.measured.values() for note in _endpoint_notes(one)]
-    if audited.config.holdout is None:
+    notes += [note for one in measurements.by_model.values() for note in _endpoint_notes(one)]
+    if measurements.config.holdout is None:
         text = "Without a holdout corpus there is no false-positive floor and no perplexity of any model."
         notes.insert(0, Note(code="no_holdout", subject="holdout", text=text))
-    if without := audited.corpus.skipped.no_boundary:
+    if without := measurements.corpus.skipped.no_boundary:
         text = (
             "Windows that are left out because the models' tokenizers have no boundary in common near the "
-            f"end of prefix or suffix: {without:,}, beside {audited.corpus.windows:,} that are audited."
+            f"end of prefix or suffix: {without:,}, beside {measurements.corpus.windows:,} that are audited."
         )
         notes.append(Note(code="no_joint_boundary", subject="corpus", text=text))
-    unknown = [name for name, one in audited.measured.items() if one.below_rounding is None]
+    unknown = [name for name, one in measurements.by_model.items() if one.below_rounding is None]
     if unknown:
         text = (
             f"For how many examples rounding may decide is not known of {', '.join(unknown)}. It takes an "
             "engine check, and margins, which the predictor's features give of teacher and first baseline."
         )
         notes.append(Note(code="rounding_unknown", subject="below_rounding", text=text))
-    if audited.models.teacher is None:
+    if measurements.models.teacher is None:
         notes.insert(0, Note(code="no_teacher", subject="teacher", text=NO_TEACHER))
-    if audited.models.base is None:
+    if measurements.models.base is None:
         notes.append(Note(code="no_base", subject="base", text=NO_BASE))
     return notes
 
 
 def _endpoint_notes(measured: Measured) -> Iterator[Note]:
     """What a reader should know of a server that takes or gives less than its engine would."""
-    name, engine = measured.member.name, measured.corpus.engine
+    name, engine = measured.audited.name, measured.corpus.engine
     if engine.engine != "endpoint":
         return
     if "text" in engine.version:
@@ -149,31 +151,31 @@ def _endpoint_notes(measured: Measured) -> Iterator[Note]:
         yield Note(code="endpoint_stops", subject=name, text=text)
 
 
-def _model_result(audited: Audited, measured: Measured) -> ModelResult:
-    member, corpus = measured.member, measured.corpus
-    memorized = audited.memorized(member.name)
+def _model_result(measurements: Measurements, measured: Measured) -> ModelResult:
+    audited, corpus = measured.audited, measured.corpus
+    memorized = measurements.memorized(audited.name)
     count, total = int(memorized.sum()), len(memorized)
     return ModelResult(
-        role=member.role,
-        kd=member.kd,
+        role=audited.role,
+        kd=audited.kd,
         examples=total,
         memorized=count,
         rate=count / total,
         ci95=clopper_pearson(count, total),
-        ci95_by_document=audited.family.documents.rate(memorized),
-        windows_memorized=int(audited.copies[memorized].sum(dtype=np.int64)),
-        survival=survival(corpus.rows["matched_tokens"].to_numpy(), audited.target_lengths),
+        ci95_by_document=measurements.family.documents.rate(memorized),
+        windows_memorized=int(measurements.copies[memorized].sum(dtype=np.int64)),
+        survival=survival(corpus.rows["matched_tokens"].to_numpy(), measurements.target_lengths),
         holdout=_share(measured.holdout, Floor),
         generated=_share(measured.generated, Repeated),
         perplexity=None if measured.likelihood is None else measured.likelihood.perplexity,
         bits_per_byte=None if measured.likelihood is None else measured.likelihood.bits_per_byte,
-        fingerprint=member.model.fingerprint,
+        fingerprint=audited.model.fingerprint,
         seconds=round(corpus.seconds, 3),
-        tokens_per_second=round(audited.prompt_tokens / corpus.seconds, 1) if corpus.seconds else None,
+        tokens_per_second=round(measurements.prompt_tokens / corpus.seconds, 1) if corpus.seconds else None,
         engine_check=measured.checked.check,
-        matched_by="text" if member.name in audited.models.by_text else "tokens",
+        matched_by="text" if audited.name in measurements.models.by_text else "tokens",
         below_rounding=_below_rounding(memorized, measured.below_rounding),
-        quantization=None if member.model.quantization is None else member.model.quantization.name,
+        quantization=None if audited.model.quantization is None else audited.model.quantization.name,
     )
 
 
@@ -194,15 +196,15 @@ def _share(found: Attacked | None, kind: type[_Share]) -> _Share | None:
     return kind(examples=total, memorized=count, rate=count / total, ci95=clopper_pearson(count, total))
 
 
-def _extraction_result(audited: Audited) -> ExtractionResult:
-    engines = [measured.corpus.engine for measured in audited.measured.values()]
-    answers = audited.corpus.answers
+def _extraction_result(measurements: Measurements) -> ExtractionResult:
+    engines = [measured.corpus.engine for measured in measurements.by_model.values()]
+    answers = measurements.corpus.answers
     return ExtractionResult(
         engine=", ".join(dict.fromkeys(engine.engine for engine in engines)),
         engine_version=", ".join(sorted({engine.version for engine in engines})),
-        prefix_tokens=audited.split.prefix_tokens,
-        suffix_tokens=audited.split.suffix_tokens,
-        bos=audited.split.bos is not None if answers is None else answers.bos,
+        prefix_tokens=measurements.split.prefix_tokens,
+        suffix_tokens=measurements.split.suffix_tokens,
+        bos=measurements.split.bos is not None if answers is None else answers.bos,
         dtype=", ".join(sorted({engine.dtype for engine in engines})),
         device=", ".join(sorted({engine.device for engine in engines})),
     )
@@ -214,24 +216,16 @@ class _Compared(NamedTuple):
     notes: list[Note]
 
 
-def _count_suffixes(audited: Audited, leaks: Sequence[Leak]) -> LeakSuffixes:
-    own = {
-        student.name: len({leak.suffix_hmac for leak in leaks if student.name in leak.memorized_by})
-        for student in audited.models.students
-    }
-    return LeakSuffixes(leaks=len({leak.suffix_hmac for leak in leaks}), students=own)
-
-
-def _compare(audited: Audited) -> _Compared:
+def _compare(measurements: Measurements) -> _Compared:
     notes: list[Note] = []
     comparison = {}
-    for student in audited.models.students:
-        found = compare(student.name, audited.memorized(student.name), audited.family)
+    for student in measurements.models.students:
+        found = compare_student(student.name, measurements.memorized(student.name), measurements.family)
         comparison[student.name] = found.figures.model_copy(
-            update={"also_base": _also_base(audited, student)}
+            update={"also_base": _also_base(measurements, student)}
         )
         notes += found.notes
-    pair = {kd: _first(audited.models.students, kd) for kd in ("soft", "hard")}
+    pair = {kd: _first(measurements.models.students, kd) for kd in ("soft", "hard")}
     soft, hard = pair["soft"], pair["hard"]
     if soft is None or hard is None:
         text = (
@@ -240,7 +234,7 @@ def _compare(audited: Audited) -> _Compared:
         )
         notes.append(Note(code="soft_vs_hard_missing", subject="soft_vs_hard", text=text))
         return _Compared(comparison, None, notes)
-    others = [one.name for one in audited.models.students if one.kd and one not in (soft, hard)]
+    others = [one.name for one in measurements.models.students if one.kd and one not in (soft, hard)]
     if others:
         text = (
             f"Soft and hard KD are compared for the first student of each kind; not for {', '.join(others)}."
@@ -249,20 +243,20 @@ def _compare(audited: Audited) -> _Compared:
     both = soft_vs_hard(
         soft.name,
         hard.name,
-        audited.memorized(soft.name),
-        audited.memorized(hard.name),
-        audited.family,
+        measurements.memorized(soft.name),
+        measurements.memorized(hard.name),
+        measurements.family,
     )
     return _Compared(comparison, both.figures, [*notes, *both.notes])
 
 
-def _also_base(audited: Audited, student: AuditedModel) -> AlsoBase | None:
-    base = audited.models.base
+def _also_base(measurements: Measurements, student: AuditedModel) -> AlsoBase | None:
+    base = measurements.models.base
     if base is None:
         return None
-    family = audited.family
+    family = measurements.family
     return also_base(
-        audited.memorized(student.name), family.teacher, family.flags, audited.memorized(base.name)
+        measurements.memorized(student.name), family.teacher, family.flags, measurements.memorized(base.name)
     )
 
 

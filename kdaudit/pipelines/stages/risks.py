@@ -12,14 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags, clopper_pearson
-from kdaudit.pipelines.stages.featured import Scored, scored_examples
-from kdaudit.pipelines.stages.scoring import features_table
+from kdaudit.pipelines.stages.feature_sample import ScoredExamples, scored_examples
+from kdaudit.pipelines.stages.features import features_table
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import RISK_SCHEMA, SCORED_RISK_SCHEMA
 from kdaudit.runs.examples import read_examples
-from kdaudit.runs.layout import RISK_SCHEMA, SCORED_RISK_SCHEMA
 from kdaudit.runs.store import RunStore
-from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.predictor import ScoredSample
 
 Floats = NDArray[np.float64]
@@ -63,7 +62,7 @@ def _documents(work: Work, ids: NDArray[np.int64]) -> pa.ChunkedArray:
     return pa.chunked_array([table["document_id"].combine_chunks() for table in tables], pa.string())
 
 
-def _weights(scored: Scored) -> Floats:
+def _weights(scored: ScoredExamples) -> Floats:
     return np.ones(len(scored.ids)) if scored.weights is None else scored.weights
 
 
@@ -72,8 +71,7 @@ def read_risk(work: Work) -> Floats | None:
     if not work.run.has(layout.PREDICTOR):
         return None
     table = work.run.read_table(layout.RISK, ["example_id", "risk"])
-    total = work.run.read_json(layout.summary(layout.EXAMPLES), CorpusResult).examples
-    risk = np.full(total, np.nan)
+    risk = np.full(work.total_examples(), np.nan)
     risk[table["example_id"].to_numpy()] = table["risk"].to_numpy()
     return risk
 

@@ -22,23 +22,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.attacks.scored import of_sample, score_rows
-from kdaudit.inference import EngineInfo, Sampling
+from kdaudit.inference import Sampling
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
-from kdaudit.pipelines.stages.work import CANARIES, HOLDOUT, Work
+from kdaudit.pipelines.stages.shard_notes import setting_of, shard_notes
+from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
-from kdaudit.runs.examples import read_examples, regrouped
-from kdaudit.runs.layout import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
-from kdaudit.schemas.corpus import CorpusResult
+from kdaudit.runs.arrow_schemas import SCORE_SAMPLE_SCHEMA, SCORES_SCHEMA
+from kdaudit.runs.examples import next_shard, read_examples, regrouped
 
 _SAMPLING = "sampling"
 """Key of a shard's metadata."""
 
 
-class Text(NamedTuple):
+class ScoredText(NamedTuple):
     """A text that is scored, by its folders in the run."""
 
     examples: str
@@ -52,13 +52,15 @@ class Text(NamedTuple):
         return own if self.side is None else layout.beside_corpus(self.side, own)
 
 
-CORPUS = Text(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
-OF_HOLDOUT = Text(HOLDOUT, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
-OF_CANARIES = Text(CANARIES, layout.beside_corpus(layout.CANARIES, layout.SCORE_SAMPLE), layout.CANARIES)
+CORPUS = ScoredText(layout.EXAMPLES, layout.SCORE_SAMPLE, None)
+OF_HOLDOUT = ScoredText(HOLDOUT_EXAMPLES, layout.holdout(layout.SCORE_SAMPLE), layout.HOLDOUT)
+OF_CANARIES = ScoredText(
+    CANARY_EXAMPLES, layout.beside_corpus(layout.CANARIES, layout.SCORE_SAMPLE), layout.CANARIES
+)
 """All of them are scored, as their exposure follows from it."""
 
 
-def texts_scored(work: Work) -> list[Text]:
+def _texts_scored(work: Work) -> list[ScoredText]:
     """Texts that the scoring pass reads; none where nothing that is asked for follows from it."""
     asked = work.scoring
     of_corpus = [] if asked is None else [CORPUS, OF_HOLDOUT] if asked.holdout else [CORPUS]
@@ -68,16 +70,16 @@ def texts_scored(work: Work) -> list[Text]:
 def write_score_samples(work: Work) -> None:
     """Draw the sample of each text, where the one that was drawn before is another.
 
-    That of the corpus is drawn for the predictor's features too.
+    The corpus's is always drawn: it tells whether the predictor's features have to be.
     """
     run = work.run
-    for text in dict.fromkeys((CORPUS, *texts_scored(work))):
-        certain = _memorized(work) if text is CORPUS else np.empty(0, np.int64)
+    for text in dict.fromkeys((CORPUS, *_texts_scored(work))):
+        certain = memorized(work) if text is CORPUS else np.empty(0, np.int64)
         size = None if text is OF_CANARIES else work.sample
         depends = {"sample": size, "certain": hashlib.sha256(certain.tobytes()).hexdigest()}
         if not run.done(text.sample, depends):
             with run.stage(text.sample, depends):
-                total = run.read_json(layout.summary(text.examples), CorpusResult).examples
+                total = work.total_examples(text.examples)
                 run.write_table(text.sample, draw(total, certain, size, work.seed))
 
 
@@ -94,7 +96,7 @@ def draw(total: int, certain: NDArray[np.int64], size: int | None, seed: int) ->
         seed: of the order.
 
     """
-    order = np.random.default_rng(seed).permutation(total)
+    order = seeded_order(total, seed)
     others = order[~np.isin(order, certain)]
     taken = others[:size]
     ids = np.concatenate([certain, taken]).astype(np.int64)
@@ -103,145 +105,142 @@ def draw(total: int, certain: NDArray[np.int64], size: int | None, seed: int) ->
     return pa.table([ids[places], weights[places]], schema=SCORE_SAMPLE_SCHEMA)
 
 
+def seeded_order(total: int, seed: int) -> NDArray[np.int64]:
+    """Ids of all examples in the order in which samples take them: int64 (total,)."""
+    return np.random.default_rng(seed).permutation(total)
+
+
+def memorized(work: Work) -> NDArray[np.int64]:
+    """Examples that some model memorizes, exactly or under another attack that ran on it: ascending ids."""
+    flags = [
+        exposed_by(work, [audited], attack)[audited.name]
+        for attack in work.attacks
+        for audited in work.models.all
+        if is_done(work, attack, audited)
+    ]
+    return leaked(flags)
+
+
 def write_scores(work: Work) -> None:
     """Score every text's sample with every model that has weights, as far as `scores_in` did not yet."""
-    for member in work.models.with_weights:
-        if _due(work, member):
-            retry_on_oom(member.name, partial(_load_and_score, work, member), work.warn)
-            work.check_unchanged(member, partial(scores_files, work, member))
+    for audited in work.models.with_weights:
+        if _due(work, audited):
+            retry_on_oom(audited.name, partial(_load_and_score, work, audited), work.warn)
+            work.check_unchanged(audited, partial(scores_files, work, audited))
 
 
-def _load_and_score(work: Work, member: AuditedModel, retries: int) -> None:
-    work.progress(f"{member.name}: loading, to score a sample", 0, 0)
-    with FeatureWorker(*work.files(member), retries) as worker:
-        scores_in(worker, work, member)
+def _load_and_score(work: Work, audited: AuditedModel, retries: int) -> None:
+    work.progress(f"{audited.name}: loading, to score a sample", 0, 0)
+    with FeatureWorker(*work.files(audited), retries) as worker:
+        scores_in(worker, work, audited)
 
 
-def scores_in(worker: FeatureWorker, work: Work, member: AuditedModel) -> None:
+def scores_in(worker: FeatureWorker, work: Work, audited: AuditedModel) -> None:
     """Score every text's sample, as far as it is not yet, in a worker that has the model loaded."""
-    for text in _due(work, member):
-        _discard_others(work, member, text)
-        stage = text.scores(member.name)
-        with work.run.stage(stage, _sampling(work, member), _begun_with(work, member)):
-            _write_pending(worker, work, member, text)
+    for text in _due(work, audited):
+        _discard_others(work, audited, text)
+        stage = text.scores(audited.name)
+        with work.run.stage(stage, _sampling(work, audited), _begun_with(work, audited)):
+            _write_pending(worker, work, audited, text)
 
 
-def scores_files(work: Work, member: AuditedModel) -> list[str]:
+def scores_files(work: Work, audited: AuditedModel) -> list[str]:
     """What is written for a model."""
-    folders = [text.scores(member.name) for text in (CORPUS, OF_HOLDOUT, OF_CANARIES)]
+    folders = [text.scores(audited.name) for text in (CORPUS, OF_HOLDOUT, OF_CANARIES)]
     return [shard for folder in folders for shard in work.run.shards(folder)]
 
 
-def score_table(worker: FeatureWorker, work: Work, member: AuditedModel, table: pa.Table) -> pa.Table:
+def _score_table(worker: FeatureWorker, work: Work, audited: AuditedModel, table: pa.Table) -> pa.Table:
     """Score examples: rows of `SCORES_SCHEMA`, in their order.
 
     Args:
         worker: has the model loaded.
         work: the run.
-        member: the model.
+        audited: the model.
         table: rows of `EXAMPLES_SCHEMA`.
 
     """
-    batch = examples_for(work, member, table)
-    windows, vocabulary = batch.prompts.followed_by(batch.targets), work.models.vocabulary_of(member)
-    return score_rows(worker.scores(windows, vocabulary, _sampling(work, member)), batch)
+    batch = examples_for(work, audited, table)
+    windows, vocabulary = batch.prompts.followed_by(batch.targets), work.models.vocabulary_of(audited)
+    return score_rows(worker.scores(windows, vocabulary, _sampling(work, audited)), batch)
 
 
 def read_scores(
-    work: Work, member: AuditedModel, text: Text = CORPUS, columns: Sequence[str] = SCORES_SCHEMA.names
+    work: Work, audited: AuditedModel, text: ScoredText = CORPUS, columns: Sequence[str] = SCORES_SCHEMA.names
 ) -> pa.Table:
     """A finished model's scores of the sample, by example id, the weight behind the id.
 
     Args:
         work: the run.
-        member: the model.
+        audited: the model.
         text: which is scored.
         columns: of `SCORES_SCHEMA`, the id among them.
 
     """
     run = work.run
-    shards = [run.read_table(shard, [*columns]) for shard in run.shards(text.scores(member.name))]
+    shards = [run.read_table(shard, [*columns]) for shard in run.shards(text.scores(audited.name))]
     rows = pa.concat_tables(shard.replace_schema_metadata() for shard in shards)
     return of_sample(rows, run.read_table(text.sample))
 
 
-def _memorized(work: Work) -> NDArray[np.int64]:
-    """Examples that some model memorizes, exactly or under another attack that ran on it: ascending ids."""
-    flags = [
-        exposed_by(work, [member], attack)[member.name]
-        for attack in work.attacks
-        for member in work.models.members
-        if is_done(work, attack, member)
-    ]
-    return leaked(flags)
-
-
-def is_sampled(work: Work, member: AuditedModel) -> bool:
+def is_sampled(work: Work, audited: AuditedModel) -> bool:
     """Whether it is known how likely sampling is to give a suffix."""
-    return member.model.behind is None and _sampling(work, member) is not None
+    return audited.model.behind is None and _sampling(work, audited) is not None
 
 
-def _sampling(work: Work, member: AuditedModel) -> Sampling | None:
+def _sampling(work: Work, audited: AuditedModel) -> Sampling | None:
     """How tokens would be drawn; none of a model that may write the suffix's text in other tokens too."""
-    return None if work.scoring is None or is_by_text(work, member) else work.scoring.sampling
+    return None if work.scoring is None or is_by_text(work, audited) else work.scoring.sampling
 
 
-def _due(work: Work, member: AuditedModel) -> list[Text]:
+def _due(work: Work, audited: AuditedModel) -> list[ScoredText]:
     """Texts whose sample is not scored yet, or not all of it."""
 
-    def done(text: Text) -> bool:
-        return work.run.done(text.scores(member.name), _sampling(work, member))
+    def done(text: ScoredText) -> bool:
+        return work.run.done(text.scores(audited.name), _sampling(work, audited))
 
-    return [text for text in texts_scored(work) if not done(text) or len(_pending(work, member, text))]
+    return [text for text in _texts_scored(work) if not done(text) or len(_pending(work, audited, text))]
 
 
-def _pending(work: Work, member: AuditedModel, text: Text) -> NDArray[np.int64]:
+def _pending(work: Work, audited: AuditedModel, text: ScoredText) -> NDArray[np.int64]:
     """Examples of the sample that have no scores yet: ascending ids."""
-    run, shards = work.run, work.run.shards(text.scores(member.name))
+    run, shards = work.run, work.run.shards(text.scores(audited.name))
     scored = [run.read_table(shard, ["example_id"])["example_id"].to_numpy() for shard in shards]
     sample = run.read_table(text.sample, ["example_id"])["example_id"].to_numpy()
     return np.setdiff1d(sample, np.concatenate([np.empty(0, np.int64), *scored]))
 
 
-def _begun_with(work: Work, member: AuditedModel) -> dict[str, Any]:
+def _begun_with(work: Work, audited: AuditedModel) -> dict[str, Any]:
     """What unfinished scores may not be gone on with once it changed."""
-    return {**work.stamps(member), _SAMPLING: _sampling(work, member)}
+    return {**work.stamps(audited), _SAMPLING: _sampling(work, audited)}
 
 
-def _discard_others(work: Work, member: AuditedModel, text: Text) -> None:
+def _discard_others(work: Work, audited: AuditedModel, text: ScoredText) -> None:
     """Discard scores of another sampling, or that may be of weights which were here meanwhile."""
-    run, folder = work.run, text.scores(member.name)
+    run, folder = work.run, text.scores(audited.name)
     shards = run.shards(folder)
-    of_others = shards and _drawn_as(work, shards[0]) != _noted(_sampling(work, member))
-    if of_others or run.begun_otherwise(folder, _begun_with(work, member)):
+    of_others = shards and setting_of(run.read_table(shards[0], ["example_id"]), _SAMPLING) != _noted(
+        _sampling(work, audited)
+    )
+    if of_others or run.begun_otherwise(folder, _begun_with(work, audited)):
         run.discard(*shards)
 
 
-def _write_pending(worker: FeatureWorker, work: Work, member: AuditedModel, text: Text) -> None:
+def _write_pending(worker: FeatureWorker, work: Work, audited: AuditedModel, text: ScoredText) -> None:
     """Score what has no scores yet, a shard's worth at a time."""
-    run, folder = work.run, text.scores(member.name)
-    pending, shards = _pending(work, member, text), run.shards(folder)
-    number = layout.shard_number(shards[-1])[0] + 1 if shards else 0
-    label, done = f"{member.name}: scores", 0
+    run, folder, pending = work.run, text.scores(audited.name), _pending(work, audited, text)
+    number = next_shard(run, folder)
+    label, done = f"{audited.name}: scores", 0
     work.progress(label, done, len(pending))
     for table in regrouped(read_examples(run, text.examples, pending), run.shard_rows):
         before = worker.seconds
-        rows = score_table(worker, work, member, table)
-        notes = _notes(worker.info, worker.seconds - before, _sampling(work, member))
+        rows = _score_table(worker, work, audited, table)
+        sampling = _noted(_sampling(work, audited))
+        notes = shard_notes(worker.info, worker.seconds - before, **{_SAMPLING: sampling})
         run.write_table(layout.shard(folder, number), rows.replace_schema_metadata(notes))
         number, done = number + 1, done + len(rows)
         work.progress(label, done, len(pending))
 
 
-def _notes(info: EngineInfo, seconds: float, sampling: Sampling | None) -> dict[str, str]:
-    return {**info._asdict(), "seconds": repr(seconds), _SAMPLING: _noted(sampling)}
-
-
 def _noted(sampling: Sampling | None) -> str:
     return repr(None if sampling is None else tuple(sampling))
-
-
-def _drawn_as(work: Work, shard: str) -> str:
-    """What a shard was written for, see `_noted`."""
-    notes: dict[bytes, bytes] = work.run.read_table(shard, ["example_id"]).schema.metadata
-    return notes[_SAMPLING.encode()].decode()

@@ -20,9 +20,12 @@ from kdaudit.models.resolving import check_model_unchanged
 from kdaudit.pipelines.stages.fit import split_of_model
 from kdaudit.runs import Progress, layout
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.corpus import CorpusResult
 from kdaudit.schemas.notes import Note
 
-HOLDOUT, GENERATED, CANARIES = (layout.beside_corpus(text, layout.EXAMPLES) for text in layout.SIDE_TEXTS)
+HOLDOUT_EXAMPLES, GENERATED_EXAMPLES, CANARY_EXAMPLES = (
+    layout.beside_corpus(text, layout.EXAMPLES) for text in layout.SIDE_TEXTS
+)
 """Folders of the examples of the texts beside the corpus."""
 
 
@@ -67,11 +70,15 @@ class Work(NamedTuple):
         """Columns of all models' logits that stand for tokens."""
         return self.models.vocabulary
 
-    def split_of(self, member: AuditedModel) -> Split:
+    def split_of(self, audited: AuditedModel) -> Split:
         """Where examples are cut for a model, with its own BOS token."""
-        return split_of_model(self.extraction, member, answers=bool(self.chats))
+        return split_of_model(self.extraction, audited, answers=bool(self.chats))
 
-    def check_unchanged(self, member: AuditedModel, written: Callable[[], Iterable[str]]) -> None:
+    def total_examples(self, examples: str = layout.EXAMPLES) -> int:
+        """How many examples a text has, by their folder."""
+        return self.run.read_json(layout.summary(examples), CorpusResult).examples
+
+    def check_unchanged(self, audited: AuditedModel, written: Callable[[], Iterable[str]]) -> None:
         """Check at the end of a stage that a model is what was fingerprinted; else discard what was written.
 
         Raises:
@@ -79,7 +86,7 @@ class Work(NamedTuple):
 
         """
         try:
-            check_model_unchanged(member.model, member.key)
+            check_model_unchanged(audited.model, audited.key)
         except ModelError:
             self.run.discard(*written())
             raise
@@ -88,16 +95,20 @@ class Work(NamedTuple):
         """Of these models: weights and how they read text, by name."""
         return {
             one.name: [one.model.fingerprint, one.model.tokenizer_fingerprint]
-            for one in self.models.members
+            for one in self.models.all
             if one.name in names
         }
 
-    def stamps(self, *members: AuditedModel) -> dict[str, Any]:
+    def stamps(self, *audited_models: AuditedModel) -> dict[str, Any]:
         """What tells that models' files were not written to since an unfinished stage was begun with them."""
-        return {str(file): stamp for member in members for file, stamp in sorted(member.model.stamps.items())}
+        return {
+            str(file): stamp
+            for audited in audited_models
+            for file, stamp in sorted(audited.model.stamps.items())
+        }
 
-    def files(self, member: AuditedModel) -> ModelFiles:
+    def files(self, audited: AuditedModel) -> ModelFiles:
         """Where a model lies and how it is loaded for forward passes."""
-        dtype = member.config.dtype or self.extraction.dtype
-        folder = self.merged.folder(member.name, member.model, dtype)
-        return ModelFiles(folder, dtype, member.config.trust_remote_code)
+        dtype = audited.config.dtype or self.extraction.dtype
+        folder = self.merged.folder(audited.name, audited.model, dtype)
+        return ModelFiles(folder, dtype, audited.config.trust_remote_code)

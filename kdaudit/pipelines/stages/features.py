@@ -23,14 +23,22 @@ from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.engine_check import check_loaded, write_reference
-from kdaudit.pipelines.stages.featured import Group, Groups, Wanted, due_groups, wanted_features
+from kdaudit.pipelines.stages.feature_sample import (
+    DueGroups,
+    FeatureGroup,
+    WantedFeatures,
+    due_groups,
+    wanted_features,
+)
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, windows_for
+from kdaudit.pipelines.stages.shard_notes import engine_of, shard_notes
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.risk.text import zlib_entropy
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import FEATURES_SCHEMA
 from kdaudit.runs.store import RunStore
 
-_COLUMNS = layout.FEATURES_SCHEMA.names
+_COLUMNS = FEATURES_SCHEMA.names
 _OF_WHOLE = (
     "teacher_perplexity",
     "baseline_perplexity",
@@ -57,12 +65,12 @@ def write_features(work: Work, *, measures: bool = False) -> None:
     stamps = {**work.stamps(*pair), "columns": _COLUMNS}
     if run.done(layout.FEATURES) or run.begun_otherwise(layout.FEATURES, stamps):
         run.discard(*run.shards(layout.FEATURES))
-    for member in pair if measures else ():
-        write_reference(work, member)
+    for audited in pair if measures else ():
+        write_reference(work, audited)
     with run.stage(layout.FEATURES, _depends(wanted), with_=stamps):
         retry_on_oom("features", lambda retries: _write_due(work, pair, wanted, measures, retries), work.warn)
-        for member in pair:
-            work.check_unchanged(member, lambda: run.shards(layout.FEATURES))
+        for audited in pair:
+            work.check_unchanged(audited, lambda: run.shards(layout.FEATURES))
 
 
 def features_done(work: Work) -> bool:
@@ -71,7 +79,7 @@ def features_done(work: Work) -> bool:
     return there and work.run.done(layout.FEATURES, _depends(wanted_features(work)))
 
 
-def _depends(wanted: Wanted) -> list[Any]:
+def _depends(wanted: WantedFeatures) -> list[Any]:
     return _COLUMNS if wanted.depends is None else [*_COLUMNS, wanted.depends]
 
 
@@ -89,22 +97,22 @@ def scored_pair(models: AuditedModels) -> ScoredPair | None:
     return ScoredPair(*found) if len(found) == len(ScoredPair._fields) else None
 
 
-def role_in_features(work: Work, member: AuditedModel) -> str | None:
+def role_in_features(work: Work, audited: AuditedModel) -> str | None:
     """What the features call a model that they were taken under; None for any other."""
     pair = scored_pair(work.models)
     if pair is None or not features_done(work):
         return None
-    return next((role for role, one in pair._asdict().items() if one is member), None)
+    return next((role for role, one in pair._asdict().items() if one is audited), None)
 
 
-def _write_due(work: Work, pair: ScoredPair, wanted: Wanted, measures: bool, retries: int) -> None:
+def _write_due(work: Work, pair: ScoredPair, wanted: WantedFeatures, measures: bool, retries: int) -> None:
     groups = due_groups(work, wanted)
     if groups.total:
         write = _write_apart if scored_apart(work) else partial(_write_together, measures=measures)
         write(work, pair, groups, retries=retries)
 
 
-def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: bool, retries: int) -> None:
+def _write_together(work: Work, pair: ScoredPair, groups: DueGroups, *, measures: bool, retries: int) -> None:
     """Score examples with both models, each window once."""
     teacher, baseline = pair
     suffix_copies = _suffix_copies(work.run)
@@ -117,8 +125,8 @@ def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: b
         baseline_bos=work.split_of(baseline).bos,
         retries=retries,
     ) as worker:
-        for role, member in enumerate((teacher, baseline) if measures else ()):
-            check_loaded(work, member, Asking(worker.info, _matcher(work, worker, member, role), None))
+        for role, audited in enumerate((teacher, baseline) if measures else ()):
+            check_loaded(work, audited, Asking(worker.info, _matcher(work, worker, audited, role), None))
         for group in _with_progress(work, groups):
             before, examples = worker.seconds, group.examples
             prompts, targets = cuts_of(examples, work.split)
@@ -128,7 +136,7 @@ def _write_together(work: Work, pair: ScoredPair, groups: Groups, *, measures: b
             _write(work, group, scores._asdict(), suffix_copies, worker.info, worker.seconds - before)
 
 
-def _with_progress(work: Work, groups: Groups) -> Iterator[Group]:
+def _with_progress(work: Work, groups: DueGroups) -> Iterator[FeatureGroup]:
     for done, group in enumerate(groups.each):
         work.progress("features", done, groups.total)
         yield group
@@ -136,10 +144,10 @@ def _with_progress(work: Work, groups: Groups) -> Iterator[Group]:
 
 
 def _matcher(
-    work: Work, worker: PairWorker, member: AuditedModel, role: int
+    work: Work, worker: PairWorker, audited: AuditedModel, role: int
 ) -> Callable[[Ragged, Ragged], NDArray[np.int16]]:
     """What these passes match of suffixes under the teacher (0) or the baseline (1), see `Engine.match`."""
-    begin = int(work.split_of(member).bos is not None)  # which the passes add themselves
+    begin = int(work.split_of(audited).bos is not None)  # which the passes add themselves
 
     def match(prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         read = prompts.tail(begin)
@@ -152,47 +160,46 @@ def _matcher(
 def scored_apart(work: Work) -> bool:
     """Whether teacher and baseline read different tokens: each is scored by itself, and there is no KL."""
     pair = scored_pair(work.models)
-    return pair is not None and any(is_by_text(work, member) for member in pair)
+    return pair is not None and any(is_by_text(work, audited) for audited in pair)
 
 
-def _write_apart(work: Work, pair: ScoredPair, groups: Groups, *, retries: int) -> None:
+def _write_apart(work: Work, pair: ScoredPair, groups: DueGroups, *, retries: int) -> None:
     """Score examples with teacher and baseline by themselves, each on its own tokens of the same text."""
     suffix_copies = _suffix_copies(work.run)
     with ExitStack() as stack:
         work.progress("features: loading teacher and baseline", 0, 0)
         workers = {
-            role: stack.enter_context(FeatureWorker(*work.files(member), retries))
-            for role, member in pair._asdict().items()
+            role: stack.enter_context(FeatureWorker(*work.files(audited), retries))
+            for role, audited in pair._asdict().items()
         }
         for group in _with_progress(work, groups):
             before = sum(worker.seconds for worker in workers.values())
             scores: dict[str, NDArray[Any]] = {}
-            for role, member in pair._asdict().items():
-                found = _solo(work, member, workers[role], group)
+            for role, audited in pair._asdict().items():
+                found = _solo(work, audited, workers[role], group)
                 scores |= {f"{role}_{name}": values for name, values in found._asdict().items()}
             seconds = sum(worker.seconds for worker in workers.values()) - before
             _write(work, group, scores, suffix_copies, workers["teacher"].info, seconds)
 
 
-def _solo(work: Work, member: AuditedModel, worker: FeatureWorker, group: Group) -> SoloScores:
-    bos, vocabulary = work.split_of(member).bos, work.models.vocabulary_of(member)
-    cut = examples_for(work, member, group.examples)
+def _solo(work: Work, audited: AuditedModel, worker: FeatureWorker, group: FeatureGroup) -> SoloScores:
+    bos, vocabulary = work.split_of(audited).bos, work.models.vocabulary_of(audited)
+    cut = examples_for(work, audited, group.examples)
     prompts, targets = cut.prompts.lengths - (bos is not None), cut.targets.lengths
-    windows = windows_for(work, member, group.examples)
+    windows = windows_for(work, audited, group.examples)
     read = windows.head(np.where(group.whole, windows.lengths, prompts + targets))
     return worker.solo(read, prompts, targets, bos, vocabulary)
 
 
 def _write(
     work: Work,
-    group: Group,
+    group: FeatureGroup,
     scores: Mapping[str, NDArray[Any]],
     suffix_copies: NDArray[np.int64],
     info: EngineInfo,
     seconds: float,
 ) -> None:
-    notes = {**info._asdict(), "seconds": repr(seconds)}
-    table = _table(group, scores, suffix_copies).replace_schema_metadata(notes)
+    table = _table(group, scores, suffix_copies).replace_schema_metadata(shard_notes(info, seconds))
     work.run.write_table(group.name, table)
 
 
@@ -202,12 +209,14 @@ def _suffix_copies(run: RunStore) -> NDArray[np.int64]:
     return counts
 
 
-def _table(group: Group, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]) -> pa.Table:
+def _table(
+    group: FeatureGroup, scores: Mapping[str, NDArray[Any]], suffix_copies: NDArray[np.int64]
+) -> pa.Table:
     """A shard of features; null where the scores lack a column, or the window was not read to its end."""
     examples = group.examples
     ids = examples["example_id"].to_numpy()
     columns = {
-        **{name: pa.nulls(len(ids), layout.FEATURES_SCHEMA.field(name).type) for name in _COLUMNS},
+        **{name: pa.nulls(len(ids), FEATURES_SCHEMA.field(name).type) for name in _COLUMNS},
         **{name: scores[name] for name in _COLUMNS if name in scores},
         "example_id": ids,
         "zlib_entropy": [zlib_entropy(text) for text in examples["text"].to_pylist()],
@@ -221,7 +230,7 @@ def _table(group: Group, scores: Mapping[str, NDArray[Any]], suffix_copies: NDAr
         if name == "kl_divergence" and name not in scores:
             continue
         columns[name] = pa.array(columns[name], mask=~group.whole)
-    return pa.table(columns, schema=layout.FEATURES_SCHEMA)
+    return pa.table(columns, schema=FEATURES_SCHEMA)
 
 
 def read_features(
@@ -254,5 +263,4 @@ def features_table(
 
 def read_scoring(work: Work) -> EngineInfo:
     """What the teacher's forward passes ran on."""
-    notes = work.run.read_table(work.run.shards(layout.FEATURES)[0], ["example_id"]).schema.metadata
-    return EngineInfo(*(notes[name.encode()].decode() for name in EngineInfo._fields))
+    return engine_of(work.run.read_table(work.run.shards(layout.FEATURES)[0], ["example_id"]))
