@@ -23,12 +23,16 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from kdaudit.config.models import ModelConfig
+from kdaudit.config.corpus import CorpusConfig
+from kdaudit.config.extraction import ExtractionConfig
+from kdaudit.config.models import ModelConfig, ModelsConfig
+from kdaudit.corpus.rendering import Template
 from kdaudit.errors import ModelError
 from kdaudit.inference.merging import MergeFiles, _check_same, merge
 from kdaudit.inference.transformers import load_model
-from kdaudit.models.audited import AuditedModel, _adapters
-from kdaudit.models.resolving import resolve_model
+from kdaudit.models.audited import AuditedModel, _adapters, find_models
+from kdaudit.models.resolving import read_tokenizer, resolve_model
+from kdaudit.pipelines.stages.fit import chat_of
 
 peft = pytest.importorskip("peft", reason="peft is not installed (kdaudit[lora])")
 
@@ -200,6 +204,35 @@ def test_an_adapters_own_tokenizer_comes_first(adapter: Path, base: Path) -> Non
     assert resolve(adapter).tokenizer_folder == adapter
 
 
+@pytest.mark.parametrize("form", ["file", "settings"])
+def test_an_adapters_chat_template_comes_before_that_of_its_base(
+    adapter: Path, base: Path, form: str, tmp_path: Path
+) -> None:
+    tokenizer = toys.tokenizer()
+    tokenizer.chat_template = "the base's {{ messages }}"
+    template, own = "the adapter's {{ messages }}", shutil.copytree(base, tmp_path / "base")
+    tokenizer.save_pretrained(own)
+    if form == "file":
+        (adapter / "chat_template.jinja").write_text(template)
+    else:
+        (adapter / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    found = read_tokenizer(resolve(adapter, base={"path": str(own)}))
+    assert found.chat_template == template
+    assert found.encode("w5 w6") == [5, 6]
+    models = {
+        "teacher": {"path": str(adapter), "base": str(own)},
+        "students": [{"name": "s", "path": str(own)}],
+    }
+    config = CorpusConfig(path="/corpus.jsonl", messages="messages")
+    chat = chat_of(config, ExtractionConfig(), find_models(ModelsConfig.model_validate(models)))
+    assert chat.template == Template("chat", template)
+
+
+def test_an_adapters_chat_template_that_is_no_text_is_refused(adapter: Path, base: Path) -> None:
+    (adapter / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    assert "chat_template.jinja cannot be read" in refused(adapter)
+
+
 def _pickled(folder: Path) -> None:
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
 
@@ -308,6 +341,7 @@ def test_what_lies_on_the_hub_is_fetched_and_pinned(
         ("org/base", "v2"),
         ("org/base", "b" * 40),
     ]
+    assert all("chat_template.jinja" in asked[row][2] for row in (1, 3))
     assert "adapter_model.safetensors" in asked[1][2]
     assert "adapter_model.safetensors" not in asked[3][2]
 

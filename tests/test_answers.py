@@ -202,7 +202,8 @@ def test_nothing_to_audit_says_why(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as caught:
         table_of(chats.write_rows(tmp_path / "c.jsonl", rows), tmp_path / "s", messages="messages")
     assert "none of its 4 rows gives an example" in str(caught.value)
-    assert "2 are left out, such as row 2: role 'narrator' is not known" in str(caught.value)
+    assert "2 are left out, such as row 3, counted from 1: role 'narrator' is not known" in str(caught.value)
+    assert caught.value.fix == "give each message one of the roles system, user, assistant, tool"
     path = chats.write_rows(tmp_path / "d.jsonl", [{"q": "w9", "a": "w10 w11"}])
     with pytest.raises(CorpusError, match="1 answers have fewer than 8 tokens") as caught:
         table_of(path, tmp_path / "t", prompt="q", response="a")
@@ -336,11 +337,11 @@ def test_a_template_that_asks_for_the_date_gets_the_same_one_every_day(tmp_path:
     template = "{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}"
     assert tokenizer.render([{"role": "user", "content": "w9"}], template) == "26 Jul 2024 w9"
     formats = {"corpus": ChatFormat(Template("file", template), "auto")}
-    (note,) = template_notes(cast("AuditedModels", None), formats)
+    (note,) = template_notes(cast("AuditedModels", None), formats, ["corpus"])
     assert note.code == "template_date"
     assert "26 July 2024" in note.text
     plain = {"corpus": ChatFormat(Template("file", "{{ messages[0].content }}"), "auto")}
-    assert template_notes(cast("AuditedModels", None), plain) == []
+    assert template_notes(cast("AuditedModels", None), plain, ["corpus"]) == []
 
 
 def test_models_that_come_with_another_chat_template_are_named(tmp_path: Path) -> None:
@@ -356,8 +357,25 @@ def test_models_that_come_with_another_chat_template_are_named(tmp_path: Path) -
     )
     (note,) = template_notes(models, {"corpus": ChatFormat(Template("chat", chats.CHATML), "auto")})
     assert "chat template of teacher. Models that come with another: soft. What" in note.text
-    assert template_notes(models, {"corpus": ChatFormat(Template("file", chats.CHATML), "auto")}) == []
+    named = {"corpus": ChatFormat(Template("file", chats.CHATML), "auto")}
+    assert template_notes(models, named, ["corpus"]) == []
     assert template_notes(models, {}) == []
+
+
+def test_models_that_come_with_a_chat_template_are_named_where_the_teacher_has_none(tmp_path: Path) -> None:
+    for name, seed, template in (("teacher", 1, None), ("soft", 2, chats.CHATML)):
+        chats.save_model(tmp_path / name, seed, template)
+    students = [{"name": "soft", "path": str(tmp_path / "soft")}]
+    models = find_models(
+        ModelsConfig.model_validate({"teacher": str(tmp_path / "teacher"), "students": students})
+    )
+    plain = {"corpus": ChatFormat(Template("none", None), "auto")}
+    (note,) = template_notes(models, plain)
+    assert (
+        "not rendered with a chat template, as teacher has none. Models that come with one: soft."
+        in note.text
+    )
+    assert template_notes(models, plain, ["corpus"]) == []
 
 
 def test_a_long_context_is_no_need_of_the_engine(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ ODD = {
         {"messages": [{"role": "user", "content": [7]}, ASKED[1]]},
         {"messages": [{"role": "user", "content": [{"image": "a.png"}]}, ASKED[1]]},
     ],
+    "template": [
+        {"messages": ASKED, "tools": "look, find"},
+        {"messages": ASKED, "tools": {"name": "look"}},
+        {"messages": ASKED, "tools": '{"name": "look"}'},
+    ],
     "undecodable": [
         {"messages": [{"role": "user", "content": "\ud800"}, ASKED[1]]},
         {"messages": [ASKED[0], {"role": "assistant", "content": "a \udfff fox"}]},
@@ -111,13 +116,15 @@ ODD = {
 
 def test_odd_rows_are_counted_by_what_is_odd_and_the_others_are_read(tmp_path: Path) -> None:
     rows = [row for rows in ODD.values() for row in rows]
-    found, documents = read(jsonl(tmp_path, *rows, {"messages": ASKED}), messages="messages")
-    assert found == [Conversation(ASKED)]
+    whole = [{"messages": ASKED, **more} for more in ({}, {"tools": ""}, {"tools": "[]"}, {"tools": {}})]
+    found, documents = read(jsonl(tmp_path, *rows, *whole), messages="messages")
+    assert found == [Conversation(ASKED)] * len(whole)
     counted = {why: one.rows for why, one in documents.left_out.items()}
     counted |= {"empty": documents.empty, "undecodable": documents.undecodable}
     assert counted == {why: len(rows) for why, rows in ODD.items()}
     first = {why: one.first for why, one in documents.left_out.items()}
-    assert first == {"no_answer": 5, "unknown_role": 8, "not_text": 11}
+    assert first == {"no_answer": 5, "unknown_role": 8, "not_text": 11, "template": 15}
+    assert documents.left_out["template"].what == "the column 'tools' holds a string, not a list of functions"
     assert documents.left_out["unknown_role"].what == "role 'narrator' is not known"
 
 
@@ -193,18 +200,22 @@ def test_text_that_is_not_utf8_in_a_table_is_counted(tmp_path: Path) -> None:
             {"messages": ASKED, "prompt": "a", "response": "b"},
             ["`prompt: prompt` and `response: response`", "`messages: messages`"],
         ),
+        (
+            {"prompt": "a", "completion": "b", "response": "c"},
+            ["`prompt: prompt` and `response: completion`", "`prompt: prompt` and `response: response`"],
+        ),
     ],
 )
 def test_a_layout_is_recognized_and_the_keys_for_it_are_told(
     row: dict[str, Any], keys: list[str], tmp_path: Path
 ) -> None:
-    path = jsonl(tmp_path, row, row)
-    with pytest.raises(CorpusError) as caught:
-        open_documents(config(path))
-    fix = caught.value.fix or ""
-    assert all(one in fix for one in keys)
-    assert fix.count("`") == 2 * sum(one.count("`") // 2 for one in keys)
-    assert ("in 2 ways" in caught.value.what) == (len(keys) == 2)
+    for rows in ([row], [row, row]):
+        with pytest.raises(CorpusError) as caught:
+            open_documents(config(jsonl(tmp_path, *rows)))
+        fix = caught.value.fix or ""
+        assert all(one in fix for one in keys)
+        assert fix.count("`") == 2 * sum(one.count("`") // 2 for one in keys)
+        assert ("in 2 ways" in caught.value.what) == (len(keys) == 2)
 
 
 def test_a_column_that_is_named_and_absent_is_not_taken_for_a_layout(tmp_path: Path) -> None:

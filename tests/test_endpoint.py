@@ -516,7 +516,9 @@ def test_what_an_endpoint_does_not_give_is_null_and_noted(audit: Audit, served: 
     notes = {note["code"]: note["text"] for note in found["notes"]}
     assert served in notes["endpoint"]
     assert "cannot be verified" in notes["endpoint"]
-    assert "tokenizer is taken to be that of baseline" in notes["endpoint"]
+    assert notes["endpoint_tokenizer"] == "The tokenizer of teacher is taken to be that of baseline."
+    for page in ("report.html", "report.public.html"):
+        assert notes["endpoint_tokenizer"] in (audit.folder / "served" / page).read_text(), page
     assert "models.teacher, which an endpoint does not give" in notes["no_predictor"]
     assert found["extraction"]["engine"] == "endpoint, transformers"
 

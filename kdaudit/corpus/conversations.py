@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from kdaudit.config.corpus import CorpusConfig
@@ -216,13 +217,20 @@ def _part(part: object) -> str:
 
 
 def _tools(value: object) -> list[Any] | None:
-    """Descriptions of functions, which tables often hold as JSON."""
-    if isinstance(value, str):
-        try:
+    """Descriptions of functions, which tables often hold as JSON.
+
+    Raises:
+        FlawError: it is something else, so that the conversation would be rendered without them.
+
+    """
+    if isinstance(value, str) and value.strip():
+        with suppress(ValueError):
             value = json.loads(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, list) and value else None
+    if not value:
+        return None
+    if not isinstance(value, list):
+        raise FlawError("template", f"the column {TOOLS!r} holds a {kind_of(value)}, not a list of functions")
+    return value
 
 
 _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -237,13 +245,13 @@ _LAYOUTS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("conversations",), "messages: conversations"),
     (("conversation",), "messages: conversation"),
 )
-"""Columns by which a layout is known, and the keys for it; of two that share columns the first counts."""
+"""Columns by which a layout is known, and the keys for it; one that is a part of another comes behind it."""
 
 
 def layouts_in(columns: Sequence[str]) -> list[str]:
     """The keys to write for each layout of prompts and answers that columns look like."""
     found: list[tuple[set[str], str]] = []
     for names, keys in _LAYOUTS:
-        if set(names) <= {*columns} and not any(set(names) & before for before, _ in found):
+        if set(names) <= {*columns} and not any(set(names) < before for before, _ in found):
             found.append((set(names), f"`{keys}`"))
     return [keys for _, keys in found]

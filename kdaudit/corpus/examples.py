@@ -262,17 +262,28 @@ def _no_answers(
 ) -> CorpusError:
     """The same of prompts and answers."""
     reasons = "".join(
-        f"; {found.rows} are left out, such as row {found.first}: {found.what}"
+        f"; {found.rows} are left out, such as row {found.first + 1}, counted from 1: {found.what}"
         for found in documents.left_out.values()
     )
-    short = too_short > max([documents.empty, *(one.rows for one in documents.left_out.values())])
-    columns = " and ".join(f"{key}.{field}" for field in columns_of(config))
+    counts: dict[str, int] = {why: one.rows for why, one in documents.left_out.items()}
+    counts |= {"short": too_short, "empty": documents.empty, "undecodable": documents.undecodable}
     return CorpusError(
         f"{config.path}: none of its {documents.rows} rows gives an example: {too_short} answers have fewer "
         f"than {least} tokens, {documents.empty} rows have no prompt or no answer, "
         f"{documents.undecodable} are not valid Unicode{reasons}",
-        fix="lower extraction.suffix_tokens or set extraction.min_suffix_tokens"
-        if short
-        else f"set {columns} to columns that hold prompts and answers",
+        fix=_answer_remedy(max(counts, key=lambda why: counts[why]), config, key),
         key=f"{key}.path",
     )
+
+
+def _answer_remedy(why: str, config: CorpusConfig, key: str) -> str:
+    """What to do where most rows give no example for one reason."""
+    columns = " and ".join(f"{key}.{field}" for field in columns_of(config))
+    remedies = {
+        "short": "lower extraction.suffix_tokens or set extraction.min_suffix_tokens",
+        "unknown_role": "give each message one of the roles system, user, assistant, tool",
+        "undecodable": "save the text as UTF-8",
+        "not_text": "name a corpus whose messages are text",
+        "template": f"set {key}.template to the chat template that training used, or correct the rows",
+    }
+    return remedies.get(why, f"set {columns} to columns that hold prompts and answers")

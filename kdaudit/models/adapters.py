@@ -24,6 +24,7 @@ from kdaudit.models.resolving import (
     ResolvedModel,
     hashed_files,
     resolve_whole,
+    template_beside,
     tokenizer_of,
     tokenizer_place,
 )
@@ -74,7 +75,12 @@ def resolve_adapter(folder: Path, config: ModelConfig, key: str, *, hashed: bool
         commit=None if Path(config.path).is_absolute() else commit_of(folder),
         weights=Weights((*base.weights.files, *own.files), {**base.weights.tensors, **own.tensors}),
         stamps=stamps,
-        adapted=Adapted(adapter, named if commit is None else _pinned(named, commit), rows),
+        adapted=Adapted(
+            adapter,
+            named if commit is None else _pinned(named, commit),
+            rows,
+            template_beside(folder, key),
+        ),
     )
 
 

@@ -9,11 +9,12 @@ from kdaudit.config.models import ModelConfig, ModelSet, StudentConfig
 from kdaudit.errors import ModelError
 from kdaudit.models.adapters import remote_part
 from kdaudit.models.checkpoint.copies import equal_models
-from kdaudit.models.endpoints import endpoint_note, is_left_out, plain_key_warning, resolve_endpoint
+from kdaudit.models.endpoints import endpoint_notes, is_left_out, plain_key_warning, resolve_endpoint
 from kdaudit.models.resolving import (
     ResolvedModel,
     compare_tokenizers,
     copy_warnings,
+    read_tokenizer,
     resolve_model,
     smaller_teacher_warning,
 )
@@ -23,7 +24,6 @@ from kdaudit.models.tokenizer import (
     Other,
     ReadingCheck,
     habit_warning,
-    load_tokenizer,
     reader_of,
     rewriting_warning,
 )
@@ -251,7 +251,7 @@ def _endpoints(audited_models: Sequence[AuditedModel]) -> Iterator[Note]:
     for audited in audited_models:
         if audited.model.behind is not None:
             lender = names[0] if audited.config.tokenizer is None else None
-            yield endpoint_note(audited.name, audited.model.behind, lender)
+            yield from endpoint_notes(audited.name, audited.model.behind, lender)
 
 
 def _adapters(audited_models: Sequence[AuditedModel]) -> Iterator[Note]:
@@ -328,14 +328,16 @@ def _resolve(one: _Configured, before: Sequence[AuditedModel], *, hashed: bool =
         model = resolve_model(one.config, one.key, hashed=hashed)
     else:
         model = resolve_endpoint(one.config, endpoint, one.key, _with_weights(before))
+    # A tokenizer that is named for an endpoint may bring the chat template of all: the teacher's.
+    shared = before if one.config.tokenizer is None else []
     same = (
         audited.tokenizer
-        for audited in before
+        for audited in shared
         if audited.model.tokenizer_fingerprint == model.tokenizer_fingerprint
     )
     tokenizer = next(same, None)
     if tokenizer is None:
-        tokenizer = load_tokenizer(model.tokenizer_folder, trust_remote_code=one.config.trust_remote_code)
+        tokenizer = read_tokenizer(model)
     return AuditedModel(one.name, one.role, one.kd, one.key, one.config, model, tokenizer)
 
 

@@ -78,7 +78,7 @@ def plain_key_warning(endpoint: Endpoint) -> str | None:
     return f"the key in {endpoint.api_key_env} is sent unencrypted to {host}: write path with https if it can"
 
 
-def endpoint_note(name: str, endpoint: Endpoint, lender: str | None) -> Note:
+def endpoint_notes(name: str, endpoint: Endpoint, lender: str | None) -> list[Note]:
     """What a reader should know of a model behind an endpoint.
 
     Args:
@@ -87,10 +87,13 @@ def endpoint_note(name: str, endpoint: Endpoint, lender: str | None) -> Note:
         lender: the model whose tokenizer is taken for it; None where its own is named.
 
     """
-    borrowed = "" if lender is None else f" Its tokenizer is taken to be that of {lender}."
     text = (
         f"{name} is the model {endpoint.model} at {endpoint.url}. Its weights were not here: they cannot be "
         "verified, and what was measured holds for what answered there. Its engine was not checked, and its "
-        f"perplexity, entropy and margins are null.{borrowed}"
+        "perplexity, entropy and margins are null."
     )
-    return Note(code="endpoint", subject=name, text=text)
+    notes = [Note(code="endpoint", subject=name, text=text)]
+    if lender is not None:
+        borrowed = f"The tokenizer of {name} is taken to be that of {lender}."
+        notes.append(Note(code="endpoint_tokenizer", subject=name, text=borrowed))
+    return notes

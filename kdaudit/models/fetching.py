@@ -13,7 +13,7 @@ from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from kdaudit.models.checkpoint.weights import INDEX, WHOLE, read_index
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
 
-_HUB_FILES = ["*.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
+TOKENIZER_FILES = ["*.json", "chat_template.jinja", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
 """What is fetched from the hub besides the weights: never a pickle, and code only if asked for."""
 _HUB_LEFT_OUT = ["*/*", "consolidated*"]
 """Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""
@@ -38,7 +38,7 @@ def fetch_tokenizer(config: ModelConfig, key: str) -> Path:
     """
     if Path(config.path).is_absolute():
         return local_folder(config, key)
-    return _download(config, key, config.revision, _HUB_FILES)
+    return _download(config, key, config.revision, TOKENIZER_FILES)
 
 
 def commit_of(snapshot: Path) -> str | None:
@@ -81,7 +81,7 @@ def _fetch(config: ModelConfig, key: str) -> Path:
     if (first / ADAPTER_CONFIG).exists():
         weights.append(ADAPTER_WEIGHTS)
     code = ["*.py"] if config.trust_remote_code else []
-    return _download(config, key, commit, [*_HUB_FILES, *code, *weights])
+    return _download(config, key, commit, [*TOKENIZER_FILES, *code, *weights])
 
 
 def _download(config: ModelConfig, key: str, revision: str | None, patterns: list[str]) -> Path:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.config.models import ModelConfig
-from kdaudit.errors import ModelError
+from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, Adapter, is_adapter
 from kdaudit.models.checkpoint.copies import equal_models
-from kdaudit.models.checkpoint.files import CONFIG, read_config
+from kdaudit.models.checkpoint.files import CONFIG, read_config, read_json
 from kdaudit.models.checkpoint.quantized import Quantization, packed_numbers
 from kdaudit.models.checkpoint.weights import Tensor, Weights, find_weights
 from kdaudit.models.checks import check_model
@@ -31,7 +31,11 @@ from kdaudit.models.tokenizer import (
     reading_fingerprint,
 )
 from kdaudit.models.tokenizer.reading import difference
+from kdaudit.runs.files import read_bounded
 
+_TEMPLATE, _TOKENIZER_CONFIG = "chat_template.jinja", "tokenizer_config.json"
+_MOST_BYTES = 1 << 20
+"""Of a chat template."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
 
@@ -43,6 +47,8 @@ class Adapted(NamedTuple):
     """Where its base model is, pinned to a commit if it is on the hub."""
     rows: int | None
     """Rows of the embeddings where the adapter brings its own, resized; None for the base model's."""
+    template: str | None = None
+    """The chat template of an adapter that brings one, and no tokenizer."""
 
 
 class ResolvedModel(NamedTuple):
@@ -215,6 +221,36 @@ def tokenizer_of(folder: Path, config: ModelConfig, key: str) -> ModelTokenizer:
     except ModelError as error:
         error.key = f"{key}.path"
         raise
+
+
+def read_tokenizer(model: ResolvedModel) -> ModelTokenizer:
+    """A model's tokenizer, with the chat template that an adapter brings."""
+    template = None if model.adapted is None else model.adapted.template
+    return load_tokenizer(
+        model.tokenizer_folder, trust_remote_code=model.trust_remote_code, template=template
+    )
+
+
+def template_beside(adapter: Path, key: str) -> str | None:
+    """The chat template in the folder of an adapter without a tokenizer; None where there is none.
+
+    Raises:
+        ModelError: it cannot be read.
+
+    """
+    if _has_tokenizer(adapter):
+        return None
+    path = adapter / _TEMPLATE
+    if path.exists():
+        try:
+            return read_bounded(path, _MOST_BYTES).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"{path} cannot be read ({reason(error)})", fix="save it again", key=f"{key}.path"
+            ) from error
+    described = adapter / _TOKENIZER_CONFIG
+    found = read_json(described, key).get("chat_template") if described.exists() else None
+    return found if isinstance(found, str) else None
 
 
 def tokenizer_place(adapter: Path, base: Path) -> Path:

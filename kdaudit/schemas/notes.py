@@ -15,6 +15,7 @@ NoteCode = Literal[
     "no_holdout",
     "no_teacher",
     "endpoint",
+    "endpoint_tokenizer",
     "endpoint_text",
     "endpoint_stops",
     "no_base",

@@ -84,6 +84,8 @@ def _of_first(value: Mapping[str, Any], text: str, rest: str, *, whole: bool) ->
 
 def one_object(fields: Mapping[str, Any]) -> Shape | None:
     """What a file is whose one object is not a row but holds rows or columns; None if it may be a row."""
+    if any(map(_is_chat, fields.values())):
+        return None
     rows = _lists_of_rows(fields)
     if rows:
         return _wrapped(rows)
@@ -104,6 +106,14 @@ def one_object(fields: Mapping[str, Any]) -> Shape | None:
     return Shape(
         "is one json object that holds the rows by key",
         "save its values as json lines, as in `jq -c '.[]' FILE > NEW.jsonl`",
+    )
+
+
+def _is_chat(value: object) -> bool:
+    """Whether it is a list of messages."""
+    return isinstance(value, list) and any(
+        isinstance(one, dict) and ({"role", "content"} <= one.keys() or {"from", "value"} <= one.keys())
+        for one in value
     )
 
 

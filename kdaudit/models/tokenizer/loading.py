@@ -126,6 +126,10 @@ class ModelTokenizer:
         found = getattr(self._described, "chat_template", None)
         return found.get("default") if isinstance(found, dict) else found
 
+    @chat_template.setter
+    def chat_template(self, template: str) -> None:
+        self._described.chat_template = template
+
     @property
     def eos_text(self) -> str:
         """The EOS token as it is written; empty where there is none."""
@@ -197,15 +201,29 @@ class ModelTokenizer:
         return ids
 
 
-def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> ModelTokenizer:
+def load_tokenizer(
+    folder: Path, *, trust_remote_code: bool = False, template: str | None = None
+) -> ModelTokenizer:
     """Load a model's tokenizer.
 
     A tokenizer.json is taken as it stands, and no code runs. Only where there is none, transformers makes a
     fast tokenizer of other files, with code that comes with the model where that is trusted.
 
+    Args:
+        folder: the tokenizer's.
+        trust_remote_code: whether code that comes with it may run.
+        template: a chat template that is taken in place of its own.
+
     Raises:
         ModelError: it cannot be loaded, or has no fast form, which mapping tokens to text needs.
     """
+    found = _loaded(folder, trust_remote_code)
+    if template is not None:
+        found.chat_template = template
+    return found
+
+
+def _loaded(folder: Path, trust_remote_code: bool) -> ModelTokenizer:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdaudit.errors import KdauditError, ModelError, reason
+from kdaudit.models.fetching import TOKENIZER_FILES
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
 
 
@@ -28,7 +29,7 @@ def tokenizer_folder(path: str, key: str) -> Path:
     try:
         found = within(
             LOOKUP_SECONDS,
-            lambda: snapshot_download(path, allow_patterns=["*.json", "*.txt", "*.model"]),
+            lambda: snapshot_download(path, allow_patterns=TOKENIZER_FILES),
             f"{key}: {path}",
             progress=lambda: bytes_fetched(path),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -11,7 +11,8 @@ from kdaudit.attacks.examples import examples_of
 from kdaudit.corpus import ChatFormat
 from kdaudit.corpus.examples import AnswerCounts
 from kdaudit.models.audited import AuditedModel, AuditedModels
-from kdaudit.models.tokenizer import CLOCK, DATE, bos_token_id, load_tokenizer
+from kdaudit.models.resolving import read_tokenizer
+from kdaudit.models.tokenizer import CLOCK, DATE, bos_token_id
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.reporting.formatting import plural
 from kdaudit.runs.examples import read_shard
@@ -67,12 +68,19 @@ def count_answers(work: Work, counts: AnswerCounts | None, key: str, out: str) -
     )
 
 
-def template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> list[Note]:
+def template_notes(
+    models: AuditedModels, chats: Mapping[str, ChatFormat], chosen: Collection[str] = ()
+) -> list[Note]:
     """What readers should know of the chat templates: one that writes the date, models that come with others.
 
-    A template that the configuration names is meant for all of them.
+    Args:
+        models: all of them.
+        chats: how prompts and answers are rendered, by the texts' keys.
+        chosen: the keys of texts whose template the configuration names: it is meant for all models.
+
     """
-    return [*_date_notes(chats), *_other_template_notes(models, chats)]
+    auto = [chat for key, chat in chats.items() if key not in chosen]
+    return [*_date_notes(chats), *_other_template_notes(models, auto)]
 
 
 def _date_notes(chats: Mapping[str, ChatFormat]) -> Iterator[Note]:
@@ -85,8 +93,8 @@ def _date_notes(chats: Mapping[str, ChatFormat]) -> Iterator[Note]:
         yield _note("template_date", text)
 
 
-def _other_template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]) -> list[Note]:
-    if not any(chat.template.name == "chat" for chat in chats.values()):
+def _other_template_notes(models: AuditedModels, chats: Sequence[ChatFormat]) -> list[Note]:
+    if not chats:
         return []
     others = [
         audited.name
@@ -96,9 +104,14 @@ def _other_template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]
     ]
     if not others:
         return []
+    first, named = models.cutter.name, ", ".join(others)
+    rendered = f"rendered with the chat template of {first}. Models that come with another: {named}"
+    if chats[0].template.jinja is None:
+        rendered = (
+            f"not rendered with a chat template, as {first} has none. Models that come with one: {named}"
+        )
     text = (
-        f"All prompts are rendered with the chat template of {models.cutter.name}. Models that come with "
-        f"another: {', '.join(others)}. What a model learned behind prompts of another template may not come "
+        f"All prompts are {rendered}. What a model learned behind prompts of another template may not come "
         "out behind these; corpus.template names the one that training used."
     )
     return [_note("chat_template", text)]
@@ -106,8 +119,7 @@ def _other_template_notes(models: AuditedModels, chats: Mapping[str, ChatFormat]
 
 def _own_template(audited: AuditedModel) -> str | None:
     """The chat template in a model's own folder: models that read text alike share a tokenizer."""
-    folder, trusted = audited.model.tokenizer_folder, audited.config.trust_remote_code
-    return load_tokenizer(folder, trust_remote_code=trusted).chat_template
+    return read_tokenizer(audited.model).chat_template
 
 
 def answer_notes(corpus: CorpusResult, beside: Mapping[str, CorpusResult | None]) -> list[Note]:

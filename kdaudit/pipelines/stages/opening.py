@@ -133,7 +133,8 @@ def _find(config: AuditConfig | ScreenConfig, progress: Progress, *, runs: bool)
     sources = _pin_texts(config, progress)
     models = with_tokenizer_notes(models, first_texts(sources["corpus"].config))
     notes = [source.note for source in sources.values() if source.note is not None]
-    return _Found(models, chats, split, sources, [*notes, *template_notes(models, chats)])
+    chosen = [key for key, section in corpora_of(config).items() if section.template != "auto"]
+    return _Found(models, chats, split, sources, [*notes, *template_notes(models, chats, chosen)])
 
 
 def _make_ready(config: AuditConfig | ScreenConfig) -> None:
