@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+_MOST_CHARACTERS = 400
+"""Of another library's message that is shown."""
 MAX_SHOWN = 10
 """Problems that one message lists; more would scroll the first ones away."""
 
@@ -132,8 +134,12 @@ class StorageError(RunError):
 
 
 def reason(error: BaseException) -> str:
-    """First line of an error's message, with the next where it only announces it; its kind if it has none."""
+    """First line of an error's message, with the next where it only announces it; its kind if it has none.
+
+    Of a long line the beginning: some libraries quote whole files.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    shown = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:_MOST_CHARACTERS]}..."

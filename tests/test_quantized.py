@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
     toys.save_model(folder / "base", 1, width=128)
     quantized_toys.quantize(folder / "base", folder / "int4", "W4A16", 32)
+    quantized_toys.quantize(folder / "base", folder / "int8", "W8A8")
     quantized_toys.gptq(folder / "base", folder / "gptq")
     quantized_toys.awq(folder / "base", folder / "awq")
     return folder
@@ -159,6 +161,111 @@ def test_a_missing_tensor_of_a_quantized_model_is_refused(packed: Path, tmp_path
     save_file(gone, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lack 1 that its config.json asks for"):
         resolve(folder)
+
+
+@pytest.mark.parametrize("head", ["equal", "other", "packed"])
+def test_an_output_layer_that_is_tied_and_differs_is_refused_in_a_quantized_model_too(
+    packed: Path, head: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(packed / "gptq", tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**described, "tie_word_embeddings": True}))
+    tensors = load_file(folder / "model.safetensors")
+    if head == "equal":
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    elif head == "packed":
+        del tensors["lm_head.weight"]
+        inputs, outputs = 128, toys.VOCABULARY
+        tensors |= {
+            "lm_head.qweight": torch.zeros(inputs // 8, outputs, dtype=torch.int32),
+            "lm_head.qzeros": torch.zeros(inputs // 32, outputs // 8, dtype=torch.int32),
+            "lm_head.scales": torch.zeros(inputs // 32, outputs, dtype=torch.float16),
+        }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    if head == "equal":
+        assert resolve(folder).quantization is not None
+        return
+    with pytest.raises(ModelError, match=r"hold a (lm_head|model.embed_tokens).weight that differs from"):
+        resolve(folder)
+
+
+_Q = "model.layers.0.self_attn.q_proj"
+
+
+def _settings(**changed: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda settings, tensors: settings.update(changed)
+
+
+def _without(part: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda settings, tensors: tensors.pop(f"{_Q}.{part}")
+
+
+def _shortened(part: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda settings, tensors: tensors.update({f"{_Q}.{part}": tensors[f"{_Q}.{part}"][:4].clone()})
+
+
+def _bits_in_words(settings: dict[str, Any], tensors: dict[str, Any]) -> None:
+    settings["config_groups"]["group_0"]["weights"]["num_bits"] = "eight"
+
+
+_DAMAGED = {
+    "gptq without scales": ("gptq", _without("scales"), f"lack {_Q}.scales, without which"),
+    "gptq without zero points": ("gptq", _without("qzeros"), f"lack {_Q}.qzeros, without which"),
+    "gptq cut": (
+        "gptq",
+        _shortened("qweight"),
+        f"{_Q}.qweight has the shape (4, 128) in its weights and (16",
+    ),
+    "gptq in other groups": (
+        "gptq",
+        _settings(group_size=64),
+        "scales has the shape (8, 128) in its weights and (4, 128)",
+    ),
+    "gptq said to be awq": (
+        "gptq",
+        _settings(quant_method="awq", version="gemm", checkpoint_format="gemm"),
+        "has the shape",
+    ),
+    "awq said to be gptq": ("awq", _settings(quant_method="gptq"), "has the shape"),
+    "awq in one group": (
+        "awq",
+        _settings(group_size=-1),
+        "scales has the shape (8, 128) in its weights and (1, 128)",
+    ),
+    "bits in words": ("gptq", _settings(bits="four"), "the quantization_config of its config.json cannot be"),
+    "no bits": ("gptq", _settings(bits=None), "the quantization_config of its config.json cannot be used"),
+    "no groups": ("int8", _settings(config_groups=None), "cannot be used (it has no config_groups)"),
+    "num_bits in words": (
+        "int8",
+        _bits_in_words,
+        "the quantization_config of its config.json cannot be used",
+    ),
+    "int8 without scales": ("int8", _without("weight_scale"), f"lack {_Q}.weight_scale, without which"),
+    "int8 cut": ("int8", _shortened("weight"), f"{_Q}.weight has the shape (4, 128) in its weights and (128"),
+    "int4 without scales": ("int4", _without("weight_scale"), f"lack {_Q}.weight_scale, without which"),
+}
+
+
+@pytest.mark.parametrize("kind", _DAMAGED)
+def test_damaged_parts_and_settings_are_refused_before_anything_is_measured(
+    packed: Path, kind: str, tmp_path: Path
+) -> None:
+    name, damage, says = _DAMAGED[kind]
+    folder = shutil.copytree(packed / name, tmp_path / "model")
+    described = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    damage(described["quantization_config"], tensors)
+    (folder / "config.json").write_text(json.dumps(described))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError) as caught:
+        resolve(folder)
+    assert caught.value.key == f"{KEY}.path"
+    assert says in caught.value.what
+
+
+@pytest.mark.parametrize("name", ["int4", "int8", "gptq", "awq"])
+def test_whole_parts_are_taken(packed: Path, name: str) -> None:
+    assert resolve(packed / name).quantization is not None
 
 
 def test_gptq_of_old_says_where_its_settings_belong(packed: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from kdaudit.models.checkpoint.config import (
     refuse_steering,
 )
 from kdaudit.models.checkpoint.files import CONFIG, check_files, read_json
-from kdaudit.models.checkpoint.fit import check_fit
+from kdaudit.models.checkpoint.fit import check_fit, quiet
+from kdaudit.models.checkpoint.packed import check_settings
 from kdaudit.models.checkpoint.quantized import Quantization, check_quantization, find_quantization
 from kdaudit.models.checkpoint.weights import Weights, find_weights
 
@@ -63,10 +64,13 @@ def check_model(folder: Path, config: ModelConfig, key: str) -> Checked:
     refuse_other_class(described, path, key)
     weights = find_weights(folder, key)
     check_quantization(quantization, folder, weights.tensors, config.path, key)
+    if quantization is not None:
+        with quiet():
+            check_settings(quantization, config.path, key)
     refuse_adapter_tensors(folder, weights.tensors, key)
     refuse_counts(described, path, len(weights.tensors), key)
     loaded = _load_config(folder, config, key)
-    warning = check_fit(folder, loaded, weights.tensors, key, quantized=quantization is not None)
+    warning = check_fit(folder, loaded, weights.tensors, key, quantization=quantization)
     _check_generation(folder, key)
     return Checked(weights, warning, quantization)
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from kdaudit.errors import ModelError, reason
 from kdaudit.models.checkpoint.config import config_parts
 from kdaudit.models.checkpoint.files import CONFIG
-from kdaudit.models.checkpoint.quantized import weight_of
+from kdaudit.models.checkpoint.packed import check_packed
+from kdaudit.models.checkpoint.quantized import Quantization, weight_of
 from kdaudit.models.checkpoint.weights import Tensor
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -38,7 +39,7 @@ def check_fit(
     tensors: Mapping[str, Tensor],
     key: str,
     *,
-    quantized: bool = False,
+    quantization: Quantization | None = None,
 ) -> str | None:
     """Check that the weights are those that config.json describes, whose values are then all that is loaded.
 
@@ -49,7 +50,7 @@ def check_fit(
         config: see `load_config`.
         tensors: what the weights hold.
         key: where the model stands in the configuration.
-        quantized: whether weights lie there quantized, so that their shapes say nothing.
+        quantization: how weights are quantized, so that their own shapes say nothing; None for whole ones.
 
     Returns:
         A warning of tensors that have no place in the model, None where there are none.
@@ -63,8 +64,8 @@ def check_fit(
     if made is None:
         return None
     model_class, config = made
-    path, packed = folder / CONFIG, frozenset[str]()
-    if quantized:
+    path, packed, there = folder / CONFIG, frozenset[str](), tensors
+    if quantization is not None:
         config, tensors, packed = _unpacked(config, tensors)
     try:
         loaded = _load(model_class, config, tensors)
@@ -89,8 +90,10 @@ def check_fit(
             fix="correct the one that is wrong, or save the model again",
             key=f"{key}.path",
         )
-    if not quantized:
-        _check_tied(folder, model_class, config, tensors, key)
+    if quantization is not None:
+        whole = {name: tuple(value.shape) for name, value in loaded.model.state_dict().items()}
+        check_packed(quantization, folder, there, whole, key)
+    _check_tied(folder, model_class, config, tensors, packed, key)
     return _left_out(folder, config, loaded, key)
 
 
@@ -182,11 +185,15 @@ def _check_tied(
     model_class: Any,  # noqa: ANN401
     config: Any,  # noqa: ANN401
     tensors: Mapping[str, Tensor],
+    packed: frozenset[str],
     key: str,
 ) -> None:
-    """Refuse an output layer that differs from the embeddings it is tied to: engines keep either."""
+    """Refuse an output layer that differs from the embeddings it is tied to: engines keep either.
+
+    One of the two that is quantized, and the other not, differs.
+    """
     ties = any(getattr(part, "tie_word_embeddings", False) for part in config_parts(config))
-    candidates = _candidates(tensors)
+    candidates = _candidates(tensors, packed)
     if not ties or len(candidates) < 2:
         return
     untied = copy.deepcopy(config)
@@ -203,7 +210,7 @@ def _check_tied(
     if len(found) < len(places):
         return
     one, two = (found[place] for place in places)
-    if not _same(tensors[one], one, tensors[two], two):
+    if not packed.isdisjoint((one, two)) or not _same(tensors[one], one, tensors[two], two):
         raise ModelError(
             f"{folder}: {CONFIG} says that output layer and embeddings are one "
             f"(tie_word_embeddings), and the weights hold a {two} that differs from {one}; "
@@ -221,15 +228,16 @@ def _embeddings(model: Any) -> tuple[str, str] | None:  # noqa: ANN401
     return (found[0], found[1]) if len({*found}) == len(modules) else None
 
 
-def _candidates(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Tensors that share their shape with another one and stand outside of numbered layers."""
+def _candidates(tensors: Mapping[str, Tensor], packed: frozenset[str]) -> list[str]:
+    """Matrices outside of numbered layers that share their shape with another one; all if one is packed."""
     outside = [
         name
         for name, tensor in tensors.items()
-        if len(tensor.shape) == 2 and not any(part.isdigit() for part in name.split("."))
+        if (len(tensor.shape) == 2 or name in packed) and not any(part.isdigit() for part in name.split("."))
     ]
     shapes = [tensors[name].shape for name in outside]
-    return [name for name in outside if shapes.count(tensors[name].shape) > 1]
+    is_any = not packed.isdisjoint(outside)
+    return [name for name in outside if is_any or shapes.count(tensors[name].shape) > 1]
 
 
 def _same(one: Tensor, one_name: str, two: Tensor, two_name: str) -> bool:

@@ -179,7 +179,7 @@ def packed_numbers(name: str, tensor: Tensor, found: Quantization) -> int:
         bits = found.settings.get("bits") or next(
             (group.get("weights", {}).get("num_bits") for group in found.groups), None
         )
-        return count * 32 // int(bits or 4)
+        return count * 32 // (bits if isinstance(bits, int) and bits > 0 else 4)
     return 2 * count if tensor.dtype == "U8" else count  # of bitsandbytes, two in a byte
 
 
