@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chats
@@ -13,10 +14,13 @@ import pytest
 from test_answers import Expected, conversation, own_tokenizer
 from toys import kdaudit
 
+from kdaudit.config.distill import HardStudent
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.distillation import training
 from kdaudit.distillation.bases import Base, check_bases
-from kdaudit.distillation.windows import open_windows
+from kdaudit.distillation.corpus import _values
+from kdaudit.distillation.plans import decoding_settings
+from kdaudit.distillation.windows import WindowFile, open_windows
 from kdaudit.errors import ModelError
 
 NEW = {
@@ -60,6 +64,23 @@ def test_a_family_without_a_chat_template_is_refused_before_training(tmp_path: P
     (tmp_path / "chat.jinja").write_text(chats.CHATML)
     done = kdaudit("validate", "distill.yaml", "--set", "corpus.template=./chat.jinja", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_of_an_answer_with_nothing_before_it_the_teacher_is_given_its_first_tokens(tmp_path: Path) -> None:
+    np.arange(30, dtype="<i4").tofile(tmp_path / "windows.bin")
+    prompts = np.array([3, 0, 5])
+    windows = WindowFile(tmp_path / "windows.bin", [10, 20, 30], ["a", "b", "c"], "", prompts)
+    config = SimpleNamespace(
+        corpus=SimpleNamespace(has_answers=True), extraction=SimpleNamespace(prefix_tokens=2)
+    )
+    lab: Any = SimpleNamespace(config=config, windows=windows, readers=SimpleNamespace(ends=(7,)), bos=None)
+    settings = decoding_settings(lab, HardStudent(name="hard", method="hard"), 0)
+    assert settings.prefixes(windows, range(3)).tolist() == [3, 2, 5]
+    assert settings.prefixes(windows, np.array([1])).tolist() == [2]
+    lab.windows.prompts = np.array([3, 4, 5])
+    assert _values(decoding_settings(lab, HardStudent(name="hard", method="hard"), 0)) == {
+        **{"prefix_tokens": None, "temperature": 0.0, "seed": 0, "bos": None, "ends": (7,)}
+    }  # as earlier versions wrote it down
 
 
 @pytest.mark.slow

@@ -130,6 +130,7 @@ def test_defaults_are_what_the_contract_shows(load) -> None:
         "prefix_tokens": 50,
         "decoding": "greedy",
         "sampling_temperature": 1.0,
+        "tokenizer": None,
     }
 
 

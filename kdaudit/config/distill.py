@@ -11,35 +11,21 @@ import os
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from kdaudit.config.attacks import CanariesRef
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusRef
 from kdaudit.config.extraction import ExtractionConfig, fit_extraction
-from kdaudit.config.learners import NewModelConfig, StudentLearnerConfig, TeacherConfig, text_or_keys
+from kdaudit.config.learners import NewModelConfig, StudentLearnerConfig, TeacherConfig
 from kdaudit.config.models import ModelConfig, ModelsConfig, StudentConfig, check_names
-from kdaudit.config.paths import PathOrId
 from kdaudit.config.section import NAME_PATTERN, DType, Name, Section
-from kdaudit.config.students import HardStudent, LabStudent
+from kdaudit.config.students import BpeConfig, HardStudent, LabStudent, Tokenizer
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.runs.layout import AUDIT_FILE
 
 RESERVED_NAMES = ("teacher", "holdout", AUDIT_FILE)
 """Names that a student cannot take: an audit's own, and the file beside the students' folders."""
-
-
-class BpeConfig(Section):
-    """A tokenizer that is made from the corpus."""
-
-    train_bpe: Annotated[int, Field(ge=257)]
-    """Entries of a byte-level BPE trained on the corpus: at least the 256 bytes and the end of text."""
-
-
-Tokenizer = Annotated[
-    Annotated[PathOrId, Tag("as text")] | Annotated[BpeConfig, Tag("as keys")],
-    Discriminator(text_or_keys),
-]
 
 
 class TrainingConfig(Section):
@@ -93,6 +79,7 @@ class DistillConfig(Section):
         self._weights_are_here()
         self._names_can_be_used()
         self._one_baseline_and_a_student()
+        self._own_tokenizers_are_of_use()
         self._prefixes_leave_text()
         self._canaries_are_text()
         self._seeds_differ()
@@ -174,6 +161,30 @@ class DistillConfig(Section):
             raise MisfitError(
                 "are plain text, and the corpus holds prompts and answers", fix="remove it", key="canaries"
             )
+
+    def own_tokenizers(self) -> dict[str, str | BpeConfig]:
+        """What students with a tokenizer of their own take it from, under their dotted keys."""
+        return {
+            f"students.{row}.tokenizer": student.tokenizer
+            for row, student in enumerate(self.students)
+            if isinstance(student, HardStudent) and student.tokenizer is not None
+        }
+
+    def _own_tokenizers_are_of_use(self) -> None:
+        for key in self.own_tokenizers():
+            if self.corpus.has_answers:
+                raise MisfitError(
+                    "is for plain text: prompts and answers are rendered and cut with the family's tokenizer",
+                    fix="remove it",
+                    key=key,
+                )
+            if isinstance(self.student.base, str):
+                raise MisfitError(
+                    "is for students that start from random weights; weights go with the tokenizer that they "
+                    "were trained with",
+                    fix="remove it, or set student.base to a configuration, as in {model_type: llama, ...}",
+                    key=key,
+                )
 
     def _seeds_differ(self) -> None:
         for row, seed in enumerate(self.seeds):

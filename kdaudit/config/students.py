@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
+from kdaudit.config.learners import text_or_keys
+from kdaudit.config.paths import PathOrId
 from kdaudit.config.section import Name, Positive, Section, Share
 from kdaudit.config.yaml.misfit import MisfitError
 
 
-class BaselineStudent(Section):
+class BpeConfig(Section):
+    """A tokenizer that is made from the corpus."""
+
+    train_bpe: Annotated[int, Field(ge=257)]
+    """Entries of a byte-level BPE trained on the corpus: at least the 256 bytes and the end of text."""
+
+
+Tokenizer = Annotated[
+    Annotated[PathOrId, Tag("as text")] | Annotated[BpeConfig, Tag("as keys")],
+    Discriminator(text_or_keys),
+]
+
+
+class _FamilyReader(Section):
+    """A student that reads the family's tokens, and so has no tokenizer of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_tokenizer_of_its_own(cls, value: Any) -> Any:  # noqa: ANN401 - raw YAML
+        if isinstance(value, dict) and value.get("tokenizer") is not None:
+            raise MisfitError(
+                "is for hard students alone, which learn the text that the teacher writes; a "
+                f"{value.get('method')} one learns the family's tokens",
+                fix="remove it",
+                key="tokenizer",
+            )
+        return value
+
+
+class BaselineStudent(_FamilyReader):
     """A model of the student's size that learns the corpus without a teacher."""
 
     name: Name
@@ -24,7 +55,7 @@ class BaselineStudent(Section):
     their own. 1 trains none of these."""
 
 
-class SoftStudent(Section):
+class SoftStudent(_FamilyReader):
     """A student that learns the teacher's softened next-token distribution."""
 
     name: Name
@@ -55,12 +86,21 @@ class HardStudent(Section):
     """For sequence: how the teacher continues; sampled takes the run's seed."""
     sampling_temperature: Positive = 1.0
     """For sampled decoding: what the teacher's logits are divided by."""
+    tokenizer: Tokenizer | None = None
+    """For sequence, on plain text: a tokenizer of the student's own, which learns what the teacher writes as
+    text; a folder, a hub id, or `{train_bpe: 4096}`. null takes the family's."""
 
     @model_validator(mode="after")
     def _every_key_has_an_effect(self) -> Self:
         changed = [
             key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default
         ]
+        if self.level == "token" and self.tokenizer is not None:
+            raise MisfitError(
+                "is for level: sequence; with level: token a student learns the teacher's tokens",
+                fix="remove it, or set level to sequence",
+                key="tokenizer",
+            )
         for key in ("prefix_tokens", "decoding"):
             if self.level == "token" and key in changed:
                 raise MisfitError(

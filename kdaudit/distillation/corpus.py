@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ from kdaudit.distillation.windows import WindowFile
 from kdaudit.errors import reason
 from kdaudit.inference import EngineOptions, Lengths, Ragged, RemoteEngine, start
 from kdaudit.inference.agreement import WINDOWS
+from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Expected, Model, ask_reference, check_engine
-from kdaudit.models.tokenizer import ModelTokenizer
+from kdaudit.models.tokenizer import Encoder, ModelTokenizer
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import HARD_SCHEMA
 from kdaudit.runs.files import replacing
@@ -45,11 +46,15 @@ class DecodingSettings(NamedTuple):
     """BOS token before each prefix, or None."""
     ends: tuple[int, ...] = ()
     """Tokens that end an answer."""
+    begun: int = 0
+    """Tokens that the teacher is given of an answer with nothing before it, as in a chat that the assistant
+    begins."""
 
     def prefixes(self, windows: WindowFile, rows: range | NDArray[np.int64]) -> Lengths:
         """Tokens that the teacher is given of some windows: int64 (rows,)."""
         if self.prefix_tokens is None:
-            return np.asarray(windows.prompts[np.asarray(rows)], np.int64)
+            prompts = np.asarray(windows.prompts[np.asarray(rows)], np.int64)
+            return np.where(prompts == 0, self.begun, prompts)
         return np.full(len(rows), self.prefix_tokens, np.int64)
 
 
@@ -158,7 +163,8 @@ def _fingerprint(windows: WindowFile, teacher: TeacherEngine, settings: Decoding
 
 def _values(settings: DecodingSettings) -> dict[str, Any]:
     """Settings, as earlier versions wrote them down where they are of plain text."""
-    return {key: value for key, value in settings._asdict().items() if (key, value) != ("ends", ())}
+    plain = {"ends": (), "begun": 0}
+    return {key: value for key, value in settings._asdict().items() if (key, value) not in plain.items()}
 
 
 def _recorded(path: Path) -> str | None:
@@ -218,3 +224,29 @@ def read_hard_windows(path: Path) -> list[HardWindow]:
         for prefix, said in zip(batch.column(0), batch.column(1), strict=True):
             found.append(HardWindow(*(one.values.to_numpy().astype(np.int32) for one in (prefix, said))))
     return found
+
+
+def read_hard_texts(path: Path) -> Iterator[list[str]]:
+    """The texts of a hard corpus, prefix and what the teacher wrote, some thousands at a time."""
+    for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=["text"]):
+        yield batch.column(0).to_pylist()
+
+
+def own_windows(texts: Iterable[Sequence[str]], tokenizer: ModelTokenizer, window: int) -> list[Tokens]:
+    """Texts as windows of a tokenizer of a student's own: int32 (tokens,) each.
+
+    Args:
+        texts: what it learns, some at a time.
+        tokenizer: the student's.
+        window: tokens of a window at most; a text that has more becomes several. A window of one token has
+            nothing to learn, and is left out.
+
+    """
+    encoder = Encoder(tokenizer)
+    return [
+        ids[start : start + window]
+        for some in texts
+        for ids in (encoded.ids for encoded in encoder.encode_batch(some))
+        for start in range(0, len(ids), window)
+        if len(ids) - start > 1
+    ]

@@ -42,6 +42,8 @@ class TrainingRecord(NamedTuple):
     losses: list[float]
     """Mean of each epoch, in nats."""
     seconds: float
+    tokens: int | None = None
+    """Of all rows; None in records of earlier versions."""
 
 
 def fingerprint(settings: dict[str, Any], windows: Sequence[Tokens]) -> str:

@@ -131,9 +131,9 @@ def _train(lab: Lab, plan: Plan) -> FinishedModel:
         "base": plan.base.fingerprint,
         "recipe": _values(recipe_of(lab.config, plan)),
         "settings": plan.settings,
-        "tokenizer": reading_fingerprint(lab.readers.own[plan.base.key]),
+        "tokenizer": reading_fingerprint(plan.tokenizer),
         "windows": lab.windows.fingerprint,
-        "bos": lab.bos,
+        "bos": plan.bos,
     }
     record = lab.processes.first_then_all(
         lambda: _kept(plan.folder, depends), lambda: read_training_record(plan.folder)
@@ -171,7 +171,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
     checkpoints = _checkpoints(lab, depends, rows.windows)
     with new_folder(plan.folder, lab.out) if lab.processes.first else nullcontext() as partial:
         began = time.perf_counter()
-        model = load_base(plan.base, lab.readers.own[plan.base.key], plan.seed)
+        model = load_base(plan.base, plan.tokenizer, plan.seed)
         if plan.lora is not None:
             model = with_lora(model, plan.lora, plan.base, plan.seed)
         recipe = recipe_of(lab.config, plan)
@@ -183,7 +183,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
                 recipe,
                 checkpoints,
                 lab.progress,
-                lab.bos,
+                plan.bos,
                 lab.processes,
                 rows.prompts,
             )
@@ -193,6 +193,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
             fingerprint=fingerprint(depends, []),
             settings=depends,
             rows=len(rows.windows),
+            tokens=sum(map(len, rows.windows)),
             steps=running.state.global_step,
             losses=running.losses,
             seconds=running.earlier_seconds + time.perf_counter() - began,
@@ -200,7 +201,7 @@ def _trained(lab: Lab, plan: Plan, depends: dict[str, Any]) -> TrainingRecord:
         lab.progress(f"{plan.name}: saving", 0, 0)
         weights = running.gathered_weights()
         if partial is not None:
-            save_model(model, lab.readers.own[plan.base.key], record, partial, plan.base, weights)
+            save_model(model, plan.tokenizer, record, partial, plan.base, weights)
     lab.processes.first_then_all(lambda: shutil.rmtree(checkpoints, ignore_errors=True), lambda: None)
     return record
 

@@ -28,6 +28,10 @@ class About(NamedTuple):
     """Path or hub id of the text."""
     perplexity: float
     """Of the holdout."""
+    own_tokenizer: bool = False
+    """Whether it has another tokenizer than its teacher."""
+    answers: bool = False
+    """Whether the corpus is of prompts and answers."""
 
 
 def model_card(about: About, record: TrainingRecord) -> str:
@@ -56,7 +60,7 @@ def model_card(about: About, record: TrainingRecord) -> str:
 def _rows(about: About, record: TrainingRecord) -> Iterator[tuple[str, str]]:
     recipe, settings = record.settings["recipe"], record.settings["settings"]
     yield "trained from", "random weights" if about.base is None else _shown(about.base)
-    yield "method", _method(settings)
+    yield "method", _method(settings, answers=about.answers)
     if lora := settings.get("lora"):
         yield (
             "adapter",
@@ -72,10 +76,11 @@ def _rows(about: About, record: TrainingRecord) -> Iterator[tuple[str, str]]:
     )
     kind = "distillation loss" if settings["method"] == "soft" else "loss"
     yield f"mean {kind} of each epoch", ", ".join(f"{loss:.4f}" for loss in record.losses)
-    yield "perplexity of the holdout", f"{about.perplexity:.2f}"
+    own = ", over the tokens of its own tokenizer" if about.own_tokenizer else ""
+    yield "perplexity of the holdout", f"{about.perplexity:.2f}{own}"
 
 
-def _method(settings: dict[str, Any]) -> str:
+def _method(settings: dict[str, Any], *, answers: bool) -> str:
     """How it was trained, in words."""
     match settings["method"]:
         case "soft":
@@ -89,10 +94,10 @@ def _method(settings: dict[str, Any]) -> str:
         case "hard":
             decoding = settings["decoding"]
             at = f" at temperature {settings['sampling_temperature']:g}" if decoding == "sampled" else ""
-            return (
-                f"hard (sequence-level) distillation: text that the teacher generated after "
-                f"{settings['prefix_tokens']} tokens of each window, {decoding}{at}"
-            )
+            what = f"text that the teacher generated after {settings['prefix_tokens']} tokens of each window"
+            if answers:
+                what = "answers that the teacher generated to each prompt"
+            return f"hard (sequence-level) distillation: {what}, {decoding}{at}"
         case "baseline":
             return "cross-entropy on the corpus, no teacher: the baseline of an audit"
         case _:

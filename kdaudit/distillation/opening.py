@@ -5,7 +5,7 @@ The first process resolves the models, cuts the text and writes both to `windows
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +17,10 @@ from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_
 from kdaudit.distillation.lora import check_lora
 from kdaudit.distillation.planting import planted_in
 from kdaudit.distillation.processes import Processes
-from kdaudit.distillation.readers import Readers, family_readers, readers_of
+from kdaudit.distillation.readers import Readers, bos_of, family_readers, own_readers, readers_of
 from kdaudit.distillation.training import Progress
 from kdaudit.distillation.windows import WindowFile, cut_windows, open_windows
-from kdaudit.models.tokenizer import load_tokenizer, rewriting_warning
+from kdaudit.models.tokenizer import ModelTokenizer, load_tokenizer, rewriting_warning
 from kdaudit.runs import layout
 
 _PROMPT = 2
@@ -38,6 +38,8 @@ class Lab(NamedTuple):
     teacher: Path
     """The teacher's folder: given, or where it will be trained."""
     readers: Readers
+    own: Mapping[str, ModelTokenizer]
+    """Tokenizers of students that have one of their own, by the student's name."""
     windows: WindowFile
     holdout: WindowFile
     progress: Progress
@@ -47,6 +49,11 @@ class Lab(NamedTuple):
     def bos(self) -> int | None:
         """BOS token before each window, if the tokenizers add one; a conversation holds its own."""
         return None if self.config.corpus.has_answers else self.readers.bos
+
+    def bos_of(self, student: str) -> int | None:
+        """BOS token before each of a model's windows: by a tokenizer of its own, or as `bos`."""
+        own = self.own.get(student)
+        return self.bos if own is None else bos_of(own)
 
     @property
     def longest(self) -> int:
@@ -109,6 +116,7 @@ def _make(opening: _Opening) -> Lab:
     progress("checking that teacher and students can be trained", 0, 0)
     check_bases(bases, readers.tokenizer, readers.vocabulary, longest, opening.warn, answers=answers)
     check_lora(config.student.lora, bases["student.base"])
+    own = own_readers(config, bases["student.base"])
     _warn_of_rewriting(opening, bases, readers)
     if any(_learns_logits(student) for student in config.students):
         dtype = config.teacher.dtype if isinstance(config.teacher, ModelConfig) else None
@@ -116,23 +124,36 @@ def _make(opening: _Opening) -> Lab:
         check_logits(first, readers.tokenizer, readers.vocabulary, dtype or "auto")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     if opening.processes.count > 1:
-        readers.tokenizer.save_pretrained(work / "tokenizer")
-        readers = _read_again(opening, bases)
+        for name, tokenizer in {"": readers.tokenizer, **own}.items():
+            tokenizer.save_pretrained(_saved(opening, name))
+        readers, own = _read_again(opening, bases), _own_again(opening)
     context = shortest_context(bases) if answers else None
     texts = [_cut(opening, key, readers, context) for key in ("corpus", "holdout")]
-    return _lab(opening, bases, readers, *texts)
+    return _lab(opening, bases, readers, own, *texts)
 
 
 def _read(opening: _Opening) -> Lab:
     work, bases = _work(opening), _bases(opening.config)
     windows, holdout = (open_windows(work / f"{key}.bin") for key in ("corpus", "holdout"))
-    return _lab(opening, bases, _read_again(opening, bases), windows, holdout)
+    return _lab(opening, bases, _read_again(opening, bases), _own_again(opening), windows, holdout)
 
 
 def _read_again(opening: _Opening, bases: dict[str, Base]) -> Readers:
     """The tokenizers as every process reads them, once the first has written the family's."""
-    tokenizer = load_tokenizer(_work(opening) / "tokenizer")
+    tokenizer = load_tokenizer(_saved(opening))
     return readers_of(tokenizer, bases, named=opening.config.tokenizer is not None)
+
+
+def _own_again(opening: _Opening) -> dict[str, ModelTokenizer]:
+    """Students' own tokenizers, as every process reads them."""
+    rows = [int(key.split(".")[1]) for key in opening.config.own_tokenizers()]
+    names = [opening.config.students[row].name for row in rows]
+    return {name: load_tokenizer(_saved(opening, name)) for name in names}
+
+
+def _saved(opening: _Opening, student: str = "") -> Path:
+    """Where the first process writes a tokenizer for the others: the family's, or a student's own."""
+    return _work(opening) / (f"tokenizer-{student}" if student else "tokenizer")
 
 
 def _warn_of_rewriting(opening: _Opening, bases: dict[str, Base], readers: Readers) -> None:
@@ -153,6 +174,7 @@ def _lab(
     opening: _Opening,
     bases: dict[str, Base],
     readers: Readers,
+    own: Mapping[str, ModelTokenizer],
     windows: WindowFile,
     holdout: WindowFile,
 ) -> Lab:
@@ -164,6 +186,7 @@ def _lab(
         bases=bases,
         teacher=opening.out / layout.TEACHER if given is None or given.model is None else given.model.folder,
         readers=readers,
+        own=own,
         windows=windows,
         holdout=holdout,
         progress=opening.progress,

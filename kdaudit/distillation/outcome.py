@@ -14,13 +14,16 @@ from pydantic import ValidationError
 
 from kdaudit.config.models import ModelConfig
 from kdaudit.corpus.distinct import Ledger, identity
+from kdaudit.distillation.corpus import own_windows
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
 from kdaudit.distillation.planting import planted_in
+from kdaudit.inference.base import Tokens
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
+from kdaudit.models.tokenizer import ModelTokenizer, reading_fingerprint
 from kdaudit.runs import layout
 from kdaudit.runs.files import own_folder, read_bounded, remove_own, write_file
 from kdaudit.runs.manifest import environment
@@ -101,7 +104,9 @@ def _measured(lab: Lab, one: FinishedModel, known: dict[str, float]) -> TrainedM
     record, folder = one.record, one.folder
     lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
     model = resolved(folder, one.name)
+    own = lab.own.get(one.name)
     on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one), _example_tokens(lab)]
+    on += [] if own is None else [reading_fingerprint(own)]
     measured = sha256(json.dumps(on).encode()).hexdigest()
     perplexity = known.get(measured)
     if perplexity is None:
@@ -113,13 +118,19 @@ def _measured(lab: Lab, one: FinishedModel, known: dict[str, float]) -> TrainedM
         seed=recipe.get("seed"),
         parameters=model.parameters,
         windows=0 if record is None else record.rows,
-        tokens=lab.windows.tokens * int(recipe.get("epochs", 0)),
+        tokens=_tokens(lab, record) * int(recipe.get("epochs", 0)),
         steps=0 if record is None else record.steps,
         losses=[] if record is None else record.losses,
         seconds=0.0 if record is None else record.seconds,
         holdout_perplexity=perplexity,
         measured=measured,
+        own_tokenizer=own is not None,
     )
+
+
+def _tokens(lab: Lab, record: TrainingRecord | None) -> int:
+    """Tokens of what a model learned, in one epoch."""
+    return lab.windows.tokens if record is None or record.tokens is None else record.tokens
 
 
 def _about(lab: Lab, one: FinishedModel, perplexity: float) -> About:
@@ -130,6 +141,8 @@ def _about(lab: Lab, one: FinishedModel, perplexity: float) -> About:
         teacher=str(lab.teacher) if one.method in ("soft", "hard") else None,
         corpus=lab.config.corpus.path,
         perplexity=perplexity,
+        own_tokenizer=one.name in lab.own,
+        answers=lab.config.corpus.has_answers,
     )
 
 
@@ -142,6 +155,8 @@ def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
         ledger.add(identity(measured, int(lab.holdout.prompts[row])))
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
+    if (tokenizer := lab.own.get(one.name)) is not None:
+        batches = (_in_own_tokens(lab, windows, tokenizer) for windows in batches)
     dtype = _dtype(lab, one)
     with (
         MergedModels(lambda: _scratch(lab.out), lab.progress) as merged,
@@ -149,7 +164,12 @@ def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
             merged.folder(one.name, model, dtype), dtype, trust_remote_code=False, retries=0
         ) as worker,
     ):
-        return worker.perplexity(batches, lab.bos)
+        return worker.perplexity(batches, lab.bos_of(one.name))
+
+
+def _in_own_tokens(lab: Lab, windows: Sequence[Tokens], own: ModelTokenizer) -> list[Tokens]:
+    """The text of windows in the tokens of a tokenizer of a student's own."""
+    return own_windows([lab.readers.tokenizer.batch_decode(windows)], own, lab.config.holdout.window)
 
 
 @contextmanager

@@ -14,7 +14,14 @@ from kdaudit.config.learners import LearnerConfig, LoraSection
 from kdaudit.config.models import ModelConfig
 from kdaudit.config.students import HardStudent, LabStudent, SoftStudent
 from kdaudit.distillation.bases import Base
-from kdaudit.distillation.corpus import DecodingSettings, TeacherEngine, read_hard_windows, write_hard_corpus
+from kdaudit.distillation.corpus import (
+    DecodingSettings,
+    TeacherEngine,
+    own_windows,
+    read_hard_texts,
+    read_hard_windows,
+    write_hard_corpus,
+)
 from kdaudit.distillation.hard import TokenHardTrainer
 from kdaudit.distillation.members import Member, order_of
 from kdaudit.distillation.opening import Lab
@@ -25,6 +32,7 @@ from kdaudit.inference import EngineOptions
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.resolving import ResolvedModel
+from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.runs import layout
 
 
@@ -43,6 +51,10 @@ class Plan(NamedTuple):
     folder: Path
     method: str
     base: Base
+    tokenizer: ModelTokenizer
+    """What it reads with, and is saved with."""
+    bos: int | None
+    """BOS token before each of its windows, if any."""
     learner: LearnerConfig
     seed: int
     order: int | None
@@ -63,6 +75,8 @@ def plan_teacher(lab: Lab, learner: LearnerConfig) -> Plan:
         folder=lab.teacher,
         method="teacher",
         base=lab.bases["teacher.base"],
+        tokenizer=lab.readers.own["teacher.base"],
+        bos=lab.bos,
         learner=learner,
         seed=seed,
         order=order_of(lab.config, "teacher", seed),
@@ -76,7 +90,7 @@ def plan_teacher(lab: Lab, learner: LearnerConfig) -> Plan:
 def plan_member(lab: Lab, member: Member) -> Plan:
     """A baseline or a student; the teacher must stand."""
     student = member.student
-    settings = student.model_dump(mode="json", exclude={"name", "count"})
+    settings = student.model_dump(mode="json", exclude={"name", "count", "tokenizer"})
     if student.method != "baseline":
         settings["teacher"] = _teacher_model(lab).fingerprint
         if lab.teacher_dtype is not None:
@@ -90,6 +104,8 @@ def plan_member(lab: Lab, member: Member) -> Plan:
         folder=lab.out / member.folder,
         method=student.method,
         base=lab.bases["student.base"],
+        tokenizer=lab.own.get(student.name, lab.readers.own["student.base"]),
+        bos=lab.bos_of(student.name),
         learner=lab.config.student,
         seed=member.draws,
         order=order_of(lab.config, member.name, member.seed),
@@ -116,6 +132,8 @@ def _rows(lab: Lab, student: LabStudent, seed: int) -> TrainingRows:
         return _own(lab)
     path = lab.out / hard_corpus_name(lab.config, student, seed)
     lab.processes.first_then_all(lambda: _write(lab, student, seed, path), lambda: None)
+    if (own := lab.own.get(student.name)) is not None:
+        return TrainingRows(own_windows(read_hard_texts(path), own, lab.config.corpus.window), None)
     read = read_hard_windows(path)
     windows = [np.concatenate(row) for row in read]
     return TrainingRows(windows, [len(row.prompt) for row in read] if lab.config.corpus.has_answers else None)
@@ -134,13 +152,20 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
         vocabulary=lab.readers.vocabulary,
         unused_ids=lab.readers.tokenizer.unused_ids,
     )
-    temperature = 0.0 if student.decoding == "greedy" else student.sampling_temperature
-    settings = DecodingSettings(student.prefix_tokens, temperature, seed, lab.bos)
-    if lab.config.corpus.has_answers:
-        settings = settings._replace(prefix_tokens=None, ends=lab.readers.ends)
+    settings = decoding_settings(lab, student, seed)
     model = _teacher_model(lab)
     teacher = TeacherEngine(engine, model.fingerprint, model.parameters)
     write_hard_corpus(path, lab.windows, teacher, settings, lab.readers.tokenizer, lab.progress, lab.warn)
+
+
+def decoding_settings(lab: Lab, student: HardStudent, seed: int) -> DecodingSettings:
+    """How the teacher generates: behind prefixes of plain text, or behind prompts."""
+    temperature = 0.0 if student.decoding == "greedy" else student.sampling_temperature
+    settings = DecodingSettings(student.prefix_tokens, temperature, seed, lab.bos)
+    if not lab.config.corpus.has_answers:
+        return settings
+    begun = 0 if lab.windows.prompts.all() else lab.config.extraction.prefix_tokens
+    return settings._replace(prefix_tokens=None, ends=lab.readers.ends, begun=begun)
 
 
 def hard_corpus_name(config: DistillConfig, student: HardStudent, seed: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from kdaudit.config.distill import BpeConfig, DistillConfig
+from kdaudit.config.distill import DistillConfig
+from kdaudit.config.students import BpeConfig
 from kdaudit.corpus import open_documents
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.families import train_bpe
@@ -18,6 +19,7 @@ from kdaudit.models.tokenizer import (
     bos_token_id,
     compare_readings,
     load_tokenizer,
+    reader_of,
     reading_fingerprint,
     uses_bos,
 )
@@ -37,7 +39,7 @@ class Readers(NamedTuple):
     @property
     def bos(self) -> int | None:
         """BOS token before each window, if the tokenizers themselves add one."""
-        return _bos(self.tokenizer)
+        return bos_of(self.tokenizer)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -61,13 +63,63 @@ def family_readers(config: DistillConfig, bases: Mapping[str, Base]) -> Readers:
         ModelError: the models read text differently, or a tokenizer cannot be loaded.
 
     """
-    if isinstance(config.tokenizer, BpeConfig):
-        texts = (document.text for document in open_documents(config.corpus))
-        return readers_of(train_bpe(texts, config.tokenizer.train_bpe), bases, named=True)
     if config.tokenizer is not None:
-        return readers_of(load_tokenizer(tokenizer_folder(config.tokenizer, "tokenizer")), bases, named=True)
+        return readers_of(_made(config.tokenizer, config, "tokenizer"), bases, named=True)
     folder = next(base.model.folder for base in bases.values() if base.model is not None)
     return readers_of(load_tokenizer(folder), bases, named=False)
+
+
+def own_readers(config: DistillConfig, base: Base) -> dict[str, ModelTokenizer]:
+    """The tokenizers of students that have one of their own, by the student's name.
+
+    Args:
+        config: the family.
+        base: what students start from: a configuration.
+
+    Raises:
+        ModelError: one cannot be loaded or trained, no model with it can be audited, or the base has too few
+            rows for it.
+
+    """
+    found = {}
+    for key, wanted in config.own_tokenizers().items():
+        tokenizer = _made(wanted, config, key)
+        check_own(tokenizer, key)
+        rows = (base.config or {}).get("vocab_size", len(tokenizer))
+        if rows < len(tokenizer):
+            raise ModelError(
+                f"{rows:,} is less than the {len(tokenizer):,} tokens of {key}",
+                fix="remove it to use each tokenizer's length",
+                key=f"{base.key}.vocab_size",
+            )
+        found[config.students[int(key.split(".")[1])].name] = tokenizer
+    return found
+
+
+def check_own(tokenizer: ModelTokenizer, key: str) -> None:
+    """Refuse a tokenizer with which a student could not be audited, which is by the text that it writes.
+
+    Raises:
+        ModelError: its tokens cannot be mapped to text.
+
+    """
+    try:
+        reader_of(tokenizer)
+    except ModelError as error:
+        error.key = key
+        raise
+
+
+def _made(wanted: str | BpeConfig, config: DistillConfig, key: str) -> ModelTokenizer:
+    """A tokenizer that a configuration names, or one that is trained on the corpus."""
+    if isinstance(wanted, BpeConfig):
+        texts = (document.text for document in open_documents(config.corpus))
+        return train_bpe(texts, wanted.train_bpe)
+    try:
+        return load_tokenizer(tokenizer_folder(wanted, key))
+    except ModelError as error:
+        error.key = error.key or key
+        raise
 
 
 def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: bool) -> Readers:
@@ -98,7 +150,7 @@ def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: b
 def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -> Alike:
     """How two tokenizers that can be distilled with are alike."""
     alike = compare_readings(one, two)
-    if alike is not None and _bos(one) == _bos(two):
+    if alike is not None and bos_of(one) == bos_of(two):
         return alike
     what = "reads text differently from" if alike is None else "puts another BOS token before a text than"
     if named:
@@ -110,6 +162,6 @@ def _alike(one: ModelTokenizer, two: ModelTokenizer, key: str, *, named: bool) -
     )
 
 
-def _bos(tokenizer: ModelTokenizer) -> int | None:
+def bos_of(tokenizer: ModelTokenizer) -> int | None:
     """The BOS token that a tokenizer itself adds before a text."""
     return bos_token_id(tokenizer) if uses_bos(tokenizer) else None

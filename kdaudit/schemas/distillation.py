@@ -30,9 +30,11 @@ class TrainedModel(BaseModel):
     seconds: float
     """Training alone; 0 for a teacher that was not trained here."""
     holdout_perplexity: float
-    """exp of the mean negative log-likelihood over the holdout's tokens."""
+    """exp of the mean negative log-likelihood over the holdout's tokens, by the model's tokenizer."""
     measured: str
     """SHA-256 of what the perplexity depends on: weights, holdout, BOS token, precision."""
+    own_tokenizer: bool = False
+    """Whether it has a tokenizer of its own, whose tokens perplexity and losses are over."""
 
 
 class DistillRecord(BaseModel):
@@ -73,6 +75,7 @@ def render(record: DistillRecord, out: Path) -> str:
         lines.append(
             f"  {model.folder:24} perplexity of the holdout {model.holdout_perplexity:8.2f}   {loss}, "
             f"{model.steps:,} steps, {model.seconds:.0f} s"
+            f"{' (over tokens of its own)' if model.own_tokenizer else ''}"
         )
     lines += ["", "audit them:", *(f"  kdaudit run {out / audit}" for audit in record.audits)]
     return "\n".join(lines)

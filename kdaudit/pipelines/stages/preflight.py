@@ -28,6 +28,7 @@ from kdaudit.corpus import (
 )
 from kdaudit.corpus.canaries import read_canaries
 from kdaudit.corpus.sources import HubDataset, find_source
+from kdaudit.errors import ModelError
 from kdaudit.models.audited import AuditedModels, find_models
 from kdaudit.pipelines.stages.canaries import KEY, texts_of
 from kdaudit.pipelines.stages.fit import chat_of, split_of
@@ -235,6 +236,26 @@ def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
         else:
             skipped.append(_not_checked(key, start))
     _check_template(config)
+    return [*skipped, *_check_own_tokenizers(config)]
+
+
+def _check_own_tokenizers(config: DistillConfig) -> list[str]:
+    """Check the tokenizers of students that have one of their own; gives what was not looked at."""
+    from kdaudit.distillation.readers import check_own
+    from kdaudit.models.tokenizer import load_tokenizer
+
+    skipped = []
+    for key, wanted in config.own_tokenizers().items():
+        if not isinstance(wanted, str):
+            continue
+        if not Path(wanted).is_absolute():
+            skipped.append(f"{key}: {wanted} is on the hub and was not downloaded")
+            continue
+        try:
+            check_own(load_tokenizer(Path(wanted)), key)
+        except ModelError as error:
+            error.key = key
+            raise
     return skipped
 
 
