@@ -61,7 +61,15 @@ __all__ = [
 ]
 
 _SERVICE = "kdaudit.inference.service:EngineService"
-_TORCH = ("pyarrow", "torch", "transformers.models.auto.modeling_auto")
+_TORCH = (
+    "pyarrow",
+    "torch",
+    "transformers.models.auto.modeling_auto",
+    "transformers.modeling_layers",  # with it most of what a family's own module needs
+    "kdaudit.inference.transformers",
+    "kdaudit.inference.reference",
+    "kdaudit.inference.scoring",
+)
 PRELOAD: dict[EngineKind, tuple[str, ...]] = {
     "endpoint": ("pyarrow", "httpx"),
     "vllm": ("kdaudit.inference.vllm", *_TORCH, "vllm", "vllm.v1.engine.llm_engine"),

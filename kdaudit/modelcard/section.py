@@ -7,10 +7,11 @@ report. Text that others chose (names, notes) is escaped, since hubs render Mark
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.asked import given_words, needed_words
@@ -73,18 +74,9 @@ def escaped(text: str) -> str:
 
 
 def _render(results: PublicResults, student: str | None, figures: list[KeyFigure]) -> str:
-    # Markdown is not HTML: autoescape would garble it, so finalize escapes for Markdown instead.
-    environment = Environment(
-        loader=PackageLoader("kdaudit.templates", ""),
-        autoescape=False,  # noqa: S701
-        undefined=StrictUndefined,
-        finalize=lambda value: escaped(value) if isinstance(value, str) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     texts = results.leak_suffixes
     left_out = results.corpus.left_out
-    text = environment.get_template("card.md.j2").render(
+    text = _template().render(
         audit=results.name,
         student=student,
         verdict=verdict_of(results),
@@ -105,6 +97,20 @@ def _render(results: PublicResults, student: str | None, figures: list[KeyFigure
         created=results.created[:10],
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+@cache  # compiled once
+def _template() -> Template:
+    # Markdown is not HTML: autoescape would garble it, so finalize escapes for Markdown instead.
+    environment = Environment(
+        loader=PackageLoader("kdaudit.templates", ""),
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        finalize=lambda value: escaped(value) if isinstance(value, str) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("card.md.j2")
 
 
 def _row(name: str, model: ModelResult) -> CardRow:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,6 +138,7 @@ def _style(environment: Environment) -> str:
     return environment.loader.get_source(environment, "report.css")[0]
 
 
+@cache  # templates are compiled once
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("kdaudit.templates", ""),
