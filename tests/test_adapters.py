@@ -30,7 +30,9 @@ from kdaudit.corpus.rendering import Template
 from kdaudit.errors import ModelError
 from kdaudit.inference.merging import MergeFiles, _check_same, merge
 from kdaudit.inference.transformers import load_model
-from kdaudit.models.audited import AuditedModel, _adapters, find_models
+from kdaudit.models.audited import AuditedModel
+from kdaudit.models.audited_notes import adapter_notes
+from kdaudit.models.finding import find_models
 from kdaudit.models.resolving import read_tokenizer, resolve_model
 from kdaudit.pipelines.stages.fit import chat_of
 
@@ -192,7 +194,7 @@ def test_a_note_tells_of_another_base_than_the_adapter_names(adapter: Path, base
         change(adapter, base_model_name_or_path=named)
         config = ModelConfig(path=str(adapter), base=given)
         member = AuditedModel("own", "student", None, KEY, config, resolve(adapter, base=given), None)
-        (note,) = _adapters([member])
+        (note,) = adapter_notes([member])
         assert note.text.endswith(
             f"measured merged into {base}, the base model that the configuration names.{said}"
         )

@@ -25,7 +25,8 @@ from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, build_examples, t
 from kdaudit.corpus.rendering import Template
 from kdaudit.errors import CorpusError, UsageError
 from kdaudit.inference import EngineOptions, Split, start
-from kdaudit.models.audited import AuditedModels, find_models
+from kdaudit.models.audited import AuditedModels
+from kdaudit.models.finding import find_models
 from kdaudit.models.tokenizer.loading import ModelTokenizer, load_tokenizer
 from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.screening.window_hashes import KeySet

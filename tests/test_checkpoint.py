@@ -597,7 +597,7 @@ def test_copies_are_told_whatever_their_files_are_called(folder: Path, other: Pa
 
 def test_an_audit_warns_of_a_copy(folder: Path, other: Path) -> None:
     from kdaudit.config.models import ModelSet
-    from kdaudit.models.audited import find_models
+    from kdaudit.models.finding import find_models
 
     student = {"name": "soft", "path": str(other), "kd": "soft"}
     models = find_models(ModelSet(teacher=str(folder), baseline=str(other), students=[student]))  # type: ignore[arg-type]

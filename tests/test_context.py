@@ -16,8 +16,8 @@ from kdaudit.config.extraction import ExtractionConfig
 from kdaudit.config.models import ModelSet
 from kdaudit.errors import ModelError
 from kdaudit.inference import EngineOptions, Ragged, start
-from kdaudit.models.audited import find_models
 from kdaudit.models.context import context_length, read_context_length
+from kdaudit.models.finding import find_models
 from kdaudit.pipelines.stages.fit import split_of
 
 THETA = {"rope_theta": 10000.0}

@@ -21,14 +21,9 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.config.yaml.loading import dump_yaml, load_audit
 from kdaudit.corpus import pin_source
 from kdaudit.errors import ModelError
-from kdaudit.models.audited import find_models
 from kdaudit.models.checks import _check_kind
-from kdaudit.models.resolving import (
-    ResolvedModel,
-    compare_tokenizers,
-    resolve_model,
-    smaller_teacher_warning,
-)
+from kdaudit.models.finding import find_models
+from kdaudit.models.resolving import ResolvedModel, compare_tokenizers, resolve_model, smaller_teacher_warning
 from kdaudit.models.tokenizer import Alike, bos_token_id, load_tokenizer, reading_fingerprint, uses_bos
 from kdaudit.pipelines.stages.inputs import pinned, run_inputs
 

@@ -17,7 +17,7 @@ from kdaudit.pipelines.screen import run_screen
 
 SLOW = {
     "kdaudit.pipelines.stages.preflight:open_documents": r"reading the first rows",
-    "kdaudit.models.audited:resolve_model": r"models: (reading headers|hashing)",
+    "kdaudit.models.finding:resolve_model": r"models: (reading headers|hashing)",
     "kdaudit.models.fingerprint:sha256_file": r"hashing|perplexity|how near",
     "kdaudit.corpus.fingerprint:sha256_file": r"hashing|reading it again|did not change",
     "kdaudit.pipelines.stages.examples:build_examples": r"(corpus|holdout): reading documents",
@@ -81,7 +81,7 @@ def unwarned(_: str) -> None:
 
 SHARED = (
     "kdaudit.pipelines.stages",
-    "kdaudit.models.audited",
+    "kdaudit.models.finding",
     "kdaudit.models.fingerprint",
     "kdaudit.corpus",
     "kdaudit.inference.workers",

@@ -27,7 +27,8 @@ from kdaudit.config.section import EngineName
 from kdaudit.corpus import ExampleTokens, build_examples
 from kdaudit.inference import Batch, EngineOptions, Ragged, RemoteEngine, Split, require, start
 from kdaudit.inference.merged import MergedModels
-from kdaudit.models.audited import AuditedModel, AuditedModels, lone_cutter
+from kdaudit.models.audited import AuditedModel, AuditedModels
+from kdaudit.models.finding import lone_cutter
 from kdaudit.pipelines.stages.engine_options import engine_options
 from kdaudit.pipelines.stages.fit import chat_of, split_of
 from kdaudit.runs import Progress

@@ -17,7 +17,9 @@ from kdaudit.exporting.trackers import refuse_missing
 from kdaudit.inference import Sampling, Split, prepare
 from kdaudit.inference.executors import executor_for
 from kdaudit.inference.merged import MergedModels
-from kdaudit.models.audited import AuditedModels, find_models, with_tokenizer_notes
+from kdaudit.models.audited import AuditedModels
+from kdaudit.models.audited_notes import with_tokenizer_notes
+from kdaudit.models.finding import find_models
 from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.pipelines.stages.endpoints import ask_endpoints
 from kdaudit.pipelines.stages.fit import split_of

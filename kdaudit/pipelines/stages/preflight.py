@@ -18,18 +18,12 @@ from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import DistillConfig
 from kdaudit.config.models import ModelConfig
 from kdaudit.config.screen import KINDS, ScreenConfig
-from kdaudit.corpus import (
-    ChatFormat,
-    ExampleTokens,
-    Reading,
-    nothing_left,
-    open_documents,
-    template_of,
-)
+from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, nothing_left, open_documents, template_of
 from kdaudit.corpus.canaries import read_canaries
 from kdaudit.corpus.sources import HubDataset, find_source
 from kdaudit.errors import ModelError
-from kdaudit.models.audited import AuditedModels, find_models
+from kdaudit.models.audited import AuditedModels
+from kdaudit.models.finding import find_models
 from kdaudit.pipelines.stages.canaries import KEY, texts_of
 from kdaudit.pipelines.stages.fit import chat_of, split_of
 from kdaudit.pipelines.stages.machine import check_quantized
