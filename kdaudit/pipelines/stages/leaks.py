@@ -59,7 +59,7 @@ class _Maker:
         self._measurements, self._key = measurements, run.key()
         self._flags = {name: measurements.memorized(name) for name in measurements.by_model}
         self._classes = _classes(measurements)
-        self._models = [_Said(run, measurements, one) for one in measurements.by_model.values()]
+        self._models = [_Continuations(run, measurements, one) for one in measurements.by_model.values()]
 
     def rows(self, table: pa.Table) -> Iterator[LeakRow]:
         """The leaks of these examples, which all are some."""
@@ -127,11 +127,11 @@ def _at(ids: NDArray[np.integer[Any]], example: int) -> int | None:
     return place if place < len(ids) and ids[place] == example else None
 
 
-class _Said:
+class _Continuations:
     """What one model says after the prefixes of leaks."""
 
     def __init__(self, run: RunStore, measurements: Measurements, measured: Measured) -> None:
-        self._measurements, self._member = measurements, measured.audited
+        self._measurements, self._audited = measurements, measured.audited
         self._matched: MatchedTokens = measured.corpus.rows["matched_tokens"].to_numpy()
         continuations = run.read_table(layout.continuations(measured.audited.name))
         self._ids, self._tokens = continuations["example_id"].to_numpy(), windows_of(continuations)
@@ -153,7 +153,7 @@ class _Said:
         """An entry of the column `models`."""
         text = self._measurements.models.decode(row.target) if said is None else self._text(said, row.target)
         return {
-            "name": self._member.name,
+            "name": self._audited.name,
             "matched_tokens": matched,
             "continuation": text,
             "expected_queries": queries,
@@ -164,7 +164,7 @@ class _Said:
 
         Where decoding drops the space before the suffix, as SentencePiece does, it is dropped here too.
         """
-        audited, models = self._member, self._measurements.models
+        audited, models = self._audited, self._measurements.models
         if audited.name not in models.by_text:
             return audited.tokenizer.decode(ids)
         said = reader_of(audited.tokenizer).write(ids.tolist())
