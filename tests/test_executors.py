@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from kdaudit.errors import UsageError, WorkerKilledError
 from kdaudit.inference import Batch, Engine, EngineOptions, Ragged, RemoteEngine
 from kdaudit.inference.base import Loaded
 from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard, local, places
+from kdaudit.inference.scoring import PairWorker
 from kdaudit.inference.workers import fork_server
 from kdaudit.pipelines.audit import run_audit
+from kdaudit.pipelines.stages import features
 from kdaudit.runs import store
 
 SHARD_ROWS = 4
@@ -49,9 +52,11 @@ class Outcome(NamedTuple):
 class Run:
     """An audit of the toy models, in small shards."""
 
-    def __init__(self, data: Path, folder: Path, workers: int | str = "auto") -> None:
+    def __init__(
+        self, data: Path, folder: Path, workers: int | str = "auto", *, predictor: bool = False
+    ) -> None:
         self.folder, self.warnings = folder, []
-        words = ["predictor.enabled=false", "holdout=null", f"compute.workers={workers}"]
+        words = [f"predictor.enabled={json.dumps(predictor)}", "holdout=null", f"compute.workers={workers}"]
         self._config = load_audit(data / "audit.yaml", words)
 
     def __call__(self) -> Outcome:
@@ -93,9 +98,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def alone_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("alone") / "run"
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, alone_dir: Path) -> Outcome:
     """What one worker finds."""
-    return Run(data, tmp_path_factory.mktemp("alone") / "run")()
+    return Run(data, alone_dir)()
 
 
 @pytest.fixture
@@ -153,6 +163,31 @@ def test_the_order_in_which_shards_are_finished_changes_nothing(
     mapped = local.Replicas.map
     monkeypatch.setattr(local.Replicas, "map", lambda *given: reversed([*mapped(*given)]))
     assert alone.equals(Run(data, tmp_path / "run")())
+
+
+@pytest.mark.usefixtures("alone")
+def test_features_are_those_of_one_process_in_whatever_order_they_come(
+    data: Path, alone_dir: Path, tmp_path: Path, four_cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, used = {}, set()
+    finish = PairWorker.finish
+
+    def finished(worker: PairWorker) -> Any:
+        used.add(worker._worker.pid)
+        return finish(worker)
+
+    monkeypatch.setattr(PairWorker, "finish", finished)
+    shared = features.share_out
+    for workers in (1, 2):
+        if workers == 2:
+            monkeypatch.setattr(features, "share_out", lambda *given: reversed([*shared(*given)]))
+        run = Run(data, Path(shutil.copytree(alone_dir, tmp_path / str(workers))), workers, predictor=True)
+        run()
+        tables = [pq.read_table(path) for path in sorted(run.folder.glob("features/part-*"))]
+        assert len(tables) == -(-31 // SHARD_ROWS)
+        found[workers] = pa.concat_tables(one.replace_schema_metadata() for one in tables)
+        assert len(used) == (1 if workers == 1 else 3)
+    assert found[1].equals(found[2])
 
 
 def test_what_was_done_before_a_death_is_kept(

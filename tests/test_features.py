@@ -159,7 +159,7 @@ def scores(pair: Pair, bos: Begun, windows: list[np.ndarray], dtype: str = "floa
         teacher_bos=bos[0],
         baseline_bos=bos[1],
         retries=0,
-    ) as worker:
+    ).wait() as worker:
         return worker.scores(Ragged.of(windows), *lengths(windows))
 
 

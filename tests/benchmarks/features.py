@@ -129,7 +129,7 @@ def suffixes(examples: int, tokens: int) -> float:
 def memory(folder: Path) -> float:
     """Bytes at the peak of scoring, above the loaded models."""
     files = [save(folder / "large", LARGE, 128, 2), save(folder / "small", LARGE, 64, 2)]
-    with PairWorker(*files, **options(LARGE)) as worker:
+    with PairWorker(*files, **options(LARGE)).wait() as worker:
         process = Path("/proc", str(worker._worker.pid))
         before = _kilobytes(process, "VmRSS")
         (process / "clear_refs").write_text("5")  # the peak begins anew

@@ -3,6 +3,7 @@
 base.py      the protocol
 local.py     worker processes of this machine
 places.py    the GPUs or cores that each of them has
+sharing.py   work shared out to processes as they are free
 ray/         actors of a cluster
 choosing.py  which of both a configuration asks for
 """
@@ -12,6 +13,7 @@ from kdaudit.inference.executors.choosing import executor_for
 from kdaudit.inference.executors.local import LocalExecutor
 from kdaudit.inference.executors.places import check_replicas
 from kdaudit.inference.executors.ray import check_ray
+from kdaudit.inference.executors.sharing import share_out
 
 __all__ = [
     "Executor",
@@ -22,4 +24,5 @@ __all__ = [
     "check_ray",
     "check_replicas",
     "executor_for",
+    "share_out",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from kdaudit.inference import Batch, Done, EngineInfo, EngineOptions, Lengths, MatchedTokens, Ragged, Task
+from kdaudit.inference.workers import Place
 
 
 class ModelJob(NamedTuple):
@@ -81,6 +83,19 @@ class Executor(Protocol):
         Raises:
             UsageError: vLLM is asked for and not installed.
             EngineError: as `explained`.
+
+        """
+        ...
+
+    def places(self, folders: Sequence[Path], shards: int) -> list[Place]:
+        """Where processes of this machine run that share work on models in transformers, one or several each.
+
+        Args:
+            folders: of the models that each process holds.
+            shards: parts of the work: more processes than that are of no use.
+
+        Raises:
+            UsageError: the machine has no room for so many.
 
         """
         ...

@@ -6,8 +6,6 @@ caller loads all of them again, in smaller batches, and does what is not done ye
 
 from __future__ import annotations
 
-import selectors
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,11 +25,10 @@ from kdaudit.inference import (
 )
 from kdaudit.inference.executors.base import Finished, ModelJob, Shard
 from kdaudit.inference.executors.places import places_for
+from kdaudit.inference.executors.sharing import share_out
 from kdaudit.inference.workers import Place
 
 _GIB = 1 << 30
-_AHEAD = 2
-"""Shards that a replica has at once: one that it works on, one that waits."""
 
 
 class LocalExecutor:
@@ -59,6 +56,12 @@ class LocalExecutor:
             kind = begun[0].info, begun[0].sequences
             yield Replicas([engine for engine in begun if (engine.info, engine.sequences) == kind])
 
+    def places(self, folders: Sequence[Path], shards: int) -> list[Place]:
+        """See `Executor.places`."""
+        places = places_for(self._workers, 1, shards)
+        _refuse_too_many(folders, places)
+        return places
+
     def _places(self, job: ModelJob) -> list[Place]:
         """Where each replica runs."""
         if job.options.engine == "endpoint":  # which asks several times at once by itself
@@ -76,16 +79,28 @@ def _shared(options: EngineOptions, places: Sequence[Place]) -> EngineOptions:
     """
     if len(places) < 2 or places[0].gpus:
         return options
+    free = _refuse_too_many([Path(options.path)], places)
+    return options._replace(memory_share=options.memory_share / len(places), free_memory=free)
+
+
+def _refuse_too_many(folders: Sequence[Path], places: Sequence[Place]) -> int:
+    """Refuse replicas whose weights do not fit the machine's memory, where they share it; give what is free.
+
+    Args:
+        folders: models that each of them holds.
+        places: of the replicas.
+
+    """
     free = psutil.virtual_memory().available
-    weights = sum(path.stat().st_size for path in Path(options.path).glob("*.safetensors"))
-    if weights * len(places) > free:
+    weights = sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
+    if len(places) > 1 and not places[0].gpus and weights * len(places) > free:
         raise UsageError(
-            f"{len(places)} replicas of {options.path} take {weights * len(places) / _GIB:.1f} GiB, and "
-            f"{free / _GIB:.1f} GiB of memory are free",
+            f"{len(places)} replicas of {' and '.join(map(str, folders))} take "
+            f"{weights * len(places) / _GIB:.1f} GiB, and {free / _GIB:.1f} GiB of memory are free",
             fix=f"set it to {max(1, int(free // weights))}",
             key="compute.workers",
         )
-    return options._replace(memory_share=options.memory_share / len(places), free_memory=free)
+    return int(free)
 
 
 class Replicas:
@@ -116,21 +131,10 @@ class Replicas:
 
     def map(self, task: Task, shards: Iterable[Shard]) -> Iterator[Finished]:
         """See `LoadedModel.map`."""
-        todo = iter(shards)
-        waiting: list[deque[str]] = [deque() for _ in self._engines]
-        with selectors.DefaultSelector() as selector:
-            for number, engine in enumerate(self._engines):
-                selector.register(engine, selectors.EVENT_READ, number)
-            while self._fill(task, todo, waiting):
-                for key, _ in selector.select():
-                    done = self._engines[key.data].finish()  # raises where the replica died, idle or not
-                    yield Finished(waiting[key.data].popleft(), done)
-
-    def _fill(self, task: Task, todo: Iterator[Shard], waiting: Sequence[deque[str]]) -> bool:
-        """Give shards to replicas that have too few, one to each first; False once nothing is awaited."""
-        for ahead in range(1, _AHEAD + 1):
-            for engine, names in zip(self._engines, waiting, strict=True):
-                if len(names) < ahead and (shard := next(todo, None)) is not None:
-                    engine.begin(task, shard.examples)
-                    names.append(shard.name)
-        return any(waiting)
+        done = share_out(
+            self._engines,
+            iter(shards),
+            lambda engine, shard: engine.begin(task, shard.examples),
+            RemoteEngine.finish,
+        )
+        return (Finished(shard.name, found) for shard, found in done)

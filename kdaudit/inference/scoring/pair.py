@@ -21,7 +21,7 @@ from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.suffix import Leads, Suffixes
-from kdaudit.inference.workers import Worker
+from kdaudit.inference.workers import Place, Worker
 
 _ROLES = ("teacher", "baseline")
 
@@ -157,8 +157,18 @@ def _scores(batch: PaddedBatch, suffixes: Suffixes, values: Floats, leads: list[
     )
 
 
+class PairDone(NamedTuple):
+    """What came of some windows, and what it took."""
+
+    scores: PairScores
+    seconds: float
+    """Time inside the worker."""
+
+
 class PairWorker:
     """Teacher and baseline in a process of their own; a context manager that ends the process.
+
+    They begin to load with the object; `wait` waits for it.
 
     Args:
         teacher: the teacher's files.
@@ -167,6 +177,7 @@ class PairWorker:
         teacher_bos: BOS token that the teacher reads before each window, or None.
         baseline_bos: the same of the baseline.
         retries: as in `EngineOptions`.
+        place: GPUs or cores of its own.
 
     Raises:
         EngineError: as `explained`.
@@ -182,11 +193,10 @@ class PairWorker:
         teacher_bos: int | None,
         baseline_bos: int | None,
         retries: int,
+        place: Place = Place(),  # noqa: B008 - a tuple
     ) -> None:
         self._files = (teacher, baseline)
         self._both = f"{teacher.folder} and {baseline.folder}"
-        self.seconds = 0.0
-        """Time inside the worker, over all windows scored."""
         options = {
             "vocabulary": vocabulary,
             "teacher_bos": teacher_bos,
@@ -195,22 +205,37 @@ class PairWorker:
         }
         with explained(self._both, "transformers"):
             self._worker = Worker(
-                "kdaudit.inference.scoring.pair:PairService", options, PRELOAD["transformers"]
+                "kdaudit.inference.scoring.pair:PairService",
+                options,
+                PRELOAD["transformers"],
+                place,
+                wait=False,
             )
         try:
-            self._load()
+            for role, files in zip(_ROLES, self._files, strict=True):
+                self._worker.send("load", role=role, **files.options())
         except BaseException:
             self._worker.close()
             raise
 
-    def _load(self) -> None:
+    def wait(self) -> Self:
+        """Wait until both models are loaded; the process ends if they cannot be."""
         infos = []
-        for role, files in zip(_ROLES, self._files, strict=True):
-            with explained(str(files.folder), "transformers"):
-                told = self._worker.call("load", role=role, **files.options()).head["value"]
-            infos.append(EngineInfo(**told))
+        try:
+            self._worker.wait()
+            for files in self._files:
+                with explained(str(files.folder), "transformers"):
+                    infos.append(EngineInfo(**self._worker.receive().head["value"]))
+        except BaseException:
+            self._worker.close()
+            raise
         self.info = infos[0]
         """Version, device and dtype, of the teacher."""
+        return self
+
+    def fileno(self) -> int:
+        """What can be read from once windows that were begun are done, or the process has ended."""
+        return self._worker.fileno()
 
     def scores(self, windows: Ragged, prompts: Lengths, targets: Lengths) -> PairScores:
         """Score windows.
@@ -226,15 +251,24 @@ class PairWorker:
             ValueError: a window is too short.
 
         """
+        self.begin(windows, prompts, targets)
+        return self.finish().scores
+
+    def begin(self, windows: Ragged, prompts: Lengths, targets: Lengths) -> None:
+        """Begin to score windows, as `scores` does."""
         packed = pack(list(windows), prompts + targets)
         with explained(self._both, "transformers"):
-            answer = self._worker.call("scores", *packed, prompts, targets)
-        self.seconds += float(answer.head["seconds"])
+            self._worker.send("scores", *packed, prompts, targets)
+
+    def finish(self) -> PairDone:
+        """Wait for the oldest windows begun."""
+        with explained(self._both, "transformers"):
+            answer = self._worker.receive()
         found = PairScores(*answer.arrays)
         teacher, baseline = self._files
         refuse_broken(teacher, [found.teacher_nll, found.teacher_entropy])
         refuse_broken(baseline, [found.baseline_nll, found.baseline_entropy])
-        return found
+        return PairDone(found, float(answer.head["seconds"]))
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kdaudit.attacks.examples import cuts_of, windows_of
 from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
+from kdaudit.inference.executors import share_out
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
@@ -114,26 +115,49 @@ def _write_due(work: Work, pair: ScoredPair, wanted: WantedFeatures, measures: b
 
 def _write_together(work: Work, pair: ScoredPair, groups: DueGroups, *, measures: bool, retries: int) -> None:
     """Score examples with both models, each window once."""
-    teacher, baseline = pair
     suffix_copies = _suffix_copies(work.run)
     work.progress("features: loading teacher and baseline", 0, 0)
-    with PairWorker(
-        work.files(teacher),
-        work.files(baseline),
-        vocabulary=work.vocabulary,
-        teacher_bos=work.split_of(teacher).bos,
-        baseline_bos=work.split_of(baseline).bos,
-        retries=retries,
-    ) as worker:
-        for role, audited in enumerate((teacher, baseline) if measures else ()):
-            check_loaded(work, audited, Asking(worker.info, _matcher(work, worker, audited, role), None))
-        for group in _with_progress(work, groups):
-            before, examples = worker.seconds, group.examples
-            prompts, targets = cuts_of(examples, work.split)
-            windows = windows_of(examples)
-            read = windows.head(np.where(group.whole, windows.lengths, prompts + targets))
-            scores = worker.scores(read, prompts, targets)
-            _write(work, group, scores._asdict(), suffix_copies, worker.info, worker.seconds - before)
+    with ExitStack() as stack:
+        workers = _pair_workers(work, pair, groups.total, retries, stack)
+        first = workers[0]
+        for role, audited in enumerate(pair if measures else ()):
+            check_loaded(work, audited, Asking(first.info, _matcher(work, first, audited, role), None))
+        work.progress("features", 0, groups.total)
+        found = share_out(workers, groups.each, partial(_begin, work), lambda worker: worker.finish())
+        for done, (group, (scores, seconds)) in enumerate(found, 1):
+            _write(work, group, scores._asdict(), suffix_copies, first.info, seconds)
+            work.progress("features", done, groups.total)
+
+
+def _pair_workers(
+    work: Work, pair: ScoredPair, groups: int, retries: int, stack: ExitStack
+) -> list[PairWorker]:
+    """Processes that hold both models, as many as are asked for; they end with the stack."""
+    files = [work.files(audited) for audited in pair]
+    begun = [
+        stack.enter_context(
+            PairWorker(
+                *files,
+                vocabulary=work.vocabulary,
+                teacher_bos=work.split_of(pair.teacher).bos,
+                baseline_bos=work.split_of(pair.baseline).bos,
+                retries=retries,
+                place=place,
+            )
+        )
+        for place in work.executor.places([one.folder for one in files], groups)
+    ]
+    for worker in begun:  # they load side by side
+        worker.wait()
+    # All features must come from one engine: GPUs of another kind stay idle.
+    return [worker for worker in begun if worker.info == begun[0].info]
+
+
+def _begin(work: Work, worker: PairWorker, group: FeatureGroup) -> None:
+    prompts, targets = cuts_of(group.examples, work.split)
+    windows = windows_of(group.examples)
+    read = windows.head(np.where(group.whole, windows.lengths, prompts + targets))
+    worker.begin(read, prompts, targets)
 
 
 def _with_progress(work: Work, groups: DueGroups) -> Iterator[FeatureGroup]:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from kdaudit import __version__
@@ -20,6 +21,7 @@ from kdaudit.inference.executors.ray.answers import RESUME, Actor, get_each
 from kdaudit.inference.executors.ray.joining import join
 from kdaudit.inference.executors.ray.places import Plan, plan_replicas, rooms_of
 from kdaudit.inference.executors.ray.replicas import RayReplicas
+from kdaudit.inference.workers import Place
 from kdaudit.models.resolving import local_fingerprint
 
 _PLACE_SECONDS = 60.0
@@ -59,6 +61,11 @@ class RayExecutor:
             with explained(job.options.path, job.options.engine):
                 model = self._loaded(job, _placed(self._plan(job), stack))
             yield model
+
+    def places(self, folders: Sequence[Path], shards: int) -> list[Place]:
+        """See `Executor.places`: the driver's machine may be in use by the cluster, so one process there."""
+        del folders, shards
+        return [Place()]
 
     def _plan(self, job: ModelJob) -> Plan:
         import ray

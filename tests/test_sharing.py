@@ -1,0 +1,76 @@
+"""Work is shared out to whichever process has too little, and what is done is used as it comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from kdaudit.inference.executors.sharing import share_out
+
+
+class Fake:
+    """A process that answers when it is told to, by a pipe."""
+
+    def __init__(self) -> None:
+        self._reads, self._writes = os.pipe()
+        self.begun: list[int] = []
+
+    def fileno(self) -> int:
+        return self._reads
+
+    def begin(self, piece: int) -> None:
+        self.begun.append(piece)
+
+    def answer(self) -> None:
+        os.write(self._writes, b".")
+
+    def end(self) -> None:
+        os.close(self._writes)
+
+    def finish(self) -> str:
+        if not os.read(self._reads, 1):
+            raise EOFError("the process ended")
+        return "done"
+
+
+def shared(processes: list[Fake], todo: Iterator[int]) -> Iterator[int]:
+    found = share_out(processes, todo, Fake.begin, Fake.finish)
+    return (piece for piece, done in found if done == "done")
+
+
+def test_one_process_does_all_in_order_with_one_waiting() -> None:
+    process = Fake()
+    found = shared([process], iter(range(1, 5)))
+    for number in range(1, 5):
+        process.answer()
+        assert next(found) == number
+        assert process.begun == [*range(1, min(number + 1, 4) + 1)]
+    assert next(found, None) is None
+
+
+def test_each_has_one_before_any_has_two_and_who_is_done_gets_the_next() -> None:
+    first, second = Fake(), Fake()
+    found = shared([first, second], iter(range(1, 8)))
+    second.answer()
+    assert next(found) == 2, "whatever is done first"
+    assert (first.begun, second.begun) == ([1, 3], [2, 4])
+    second.answer()
+    assert next(found) == 4
+    assert second.begun == [2, 4, 5], "the first has two and gets no more"
+    for process in (first, first, second, second, first):
+        process.answer()
+    assert sorted(found) == [1, 3, 5, 6, 7], "each once"
+
+
+def test_a_process_that_ends_while_it_waits_for_work_ends_all() -> None:
+    busy, idle = Fake(), Fake()
+    found = shared([busy, idle], iter([1]))
+    idle.end()
+    with pytest.raises(EOFError, match="the process ended"):
+        next(found)
+
+
+def test_nothing_to_do_is_no_wait() -> None:
+    assert [*shared([Fake(), Fake()], iter([]))] == []
