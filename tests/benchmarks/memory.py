@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -35,6 +36,8 @@ class Peaks(NamedTuple):
     """Of the command's process, by stage, in order."""
     workers: dict[str, int]
     """Of the largest worker of each service."""
+    seconds: dict[str, float] = {}  # noqa: RUF012 - a tuple's
+    """That each stage took."""
 
     @property
     def parent(self) -> int:
@@ -56,7 +59,9 @@ def measure(folder: Path, examples: int, engine: Literal["generated", "vllm", "t
     audited = json.loads((folder / "run" / "results.json").read_text())["corpus"]["examples"]
     if audited != examples:
         raise SystemExit(f"{audited:,} examples were audited, not {examples:,}")
-    return Peaks(**json.loads(peaks.read_text()))
+    stages = json.loads((folder / "run" / "manifest.json").read_text())["stages"]
+    seconds = {name: stage["seconds"] for name, stage in stages.items()}
+    return Peaks(**json.loads(peaks.read_text()), seconds=seconds)
 
 
 def _search_path() -> list[str]:
@@ -70,9 +75,14 @@ def compare(title: str, engine: Literal["generated", "vllm", "transformers"], si
         with tempfile.TemporaryDirectory(prefix="kdaudit-memory-") as folder:
             found.append(measure(Path(folder), examples, engine))
     small, large = found
-    print(f"\n{title}: peak MiB at {sizes[0]:,} and {sizes[1]:,} examples")
+    print(f"\n{title}: peak MiB at {sizes[0]:,} and {sizes[1]:,} examples, and milliseconds an example")
     for stage in large.stages:
-        _row(stage, small.stages.get(stage, 0), large.stages[stage])
+        each = [
+            1000 * one.seconds[stage] / size
+            for one, size in zip(found, sizes, strict=True)
+            if stage in one.seconds
+        ]
+        _row(stage, small.stages.get(stage, 0), large.stages[stage], each)
     grown = {"PARENT, all stages": (small.parent, large.parent)}
     grown |= {f"WORKER {name}": (small.workers[name], large.workers[name]) for name in large.workers}
     for name, (before, after) in grown.items():
@@ -80,9 +90,10 @@ def compare(title: str, engine: Literal["generated", "vllm", "transformers"], si
     return all(after < before * (1 + BOUND) for before, after in grown.values())
 
 
-def _row(name: str, before: int, after: int) -> None:
+def _row(name: str, before: int, after: int, each: Sequence[float] = ()) -> None:
     growth = f"{after / before - 1:+7.1%}" if before else ""
-    print(f"  {name:<48} {before / _MIB:8.1f} {after / _MIB:8.1f} {growth}", flush=True)
+    times = "".join(f"{one:9.3f}" for one in each)
+    print(f"  {name:<48} {before / _MIB:8.1f} {after / _MIB:8.1f} {growth} {times}", flush=True)
 
 
 def main() -> int:

@@ -44,6 +44,7 @@ def write_audit(folder: Path, examples: int, engine: Literal["generated", "vllm"
         _write_corpus(folder / "holdout.jsonl", examples // 2, seed=2)
         config["holdout"] = {"path": "./holdout.jsonl", "window": WINDOW}
         config["models"]["baseline"] = "./baseline"
+        config["attacks"] = dict.fromkeys(("near_verbatim", "sampled", "membership"))
     path = folder / "audit.yaml"
     path.write_text(json.dumps(config))  # JSON is YAML
     return path

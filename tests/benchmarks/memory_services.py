@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kdaudit.inference.base import EngineInfo, Loaded
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
+from kdaudit.inference.scoring import PairScores
 from kdaudit.inference.service import EngineService
 
 _MEMORIZED = {
@@ -82,6 +83,12 @@ class GeneratedFeatures:
         """1 nat, and -1 a token."""
         return [np.ones(len(ends)), -np.ones(len(ends))]
 
+    def nearness(
+        self, _: NDArray[np.int32], ends: NDArray[np.int64], targets: NDArray[np.int64], *, vocabulary: int
+    ) -> list[NDArray[Any]]:
+        """Half of each target is wrong, at 2 nats a token."""
+        return [targets // 2, np.full(len(ends), -2.0)]
+
 
 class GeneratedPair:
     """Features without models: lower where `GeneratedEngine` memorizes."""
@@ -107,7 +114,13 @@ class GeneratedPair:
         starts = np.concatenate([[0], ends[:-1]]) + prompts
         share = _shares(flat[starts[:, None] + np.arange(targets[0])])
         likely = 1.0 + (share > 0.012) + share
-        return [*(likely * scale for scale in (1.0, 1.1, 0.3, 0.9, 1.0)), *np.zeros((2, len(ends)), np.int16)]
+        scales = {"baseline_nll": 1.1, "kl_divergence": 0.3, "suffix_kl_divergence": 0.3}
+        return [
+            np.zeros(len(ends), np.int16)
+            if name.endswith("matched")
+            else likely * scales.get(name, 0.9) + 0.01 * number * share**number
+            for number, name in enumerate(PairScores._fields)
+        ]
 
 
 def _shares(rows: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--engine", choices=["vllm", "transformers"], default="transformers")
     parser.add_argument("--windows", type=int, default=20_000)
-    parser.add_argument("--shard-rows", type=int, default=4096)
+    parser.add_argument("--shard-rows", type=int, default=2048)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ray", help="address of a Ray cluster that holds the workers")
