@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.config.corpus import CorpusConfig
+from kdaudit.corpus.ahead import ahead
 from kdaudit.corpus.answers import AnswerCutter
 from kdaudit.corpus.conversations import Why, columns_of
 from kdaudit.corpus.distinct import Distinct, Ledger
@@ -183,10 +184,10 @@ def build_examples(
     )
     cutter = reading.cutter(tokens, None if kept is None else kept.add, joint)
     try:
-        for batch in reading.batches():
+        for batch, texts in ahead(reading.batches(), cutter.encode):
             if look is not None:
                 look(batch)
-            for window in cutter.cut(batch):
+            for window in cutter.cut(batch, texts):
                 _put(window, tokens.prefix, ledger, spool)
             if progress is not None:
                 progress(documents.rows)
