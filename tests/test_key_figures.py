@@ -11,9 +11,11 @@ from report_page import Rendered
 from sample_results import bare_dict, hostile_dict, sample_dict, sample_leaks
 
 from kdaudit.cli.summary import summarize
+from kdaudit.modelcard.section import card_text
 from kdaudit.reporting.figures import key_figures
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.public import without_private_parts
+from kdaudit.reporting.reviewers import questions
 from kdaudit.schemas.results import AuditResults
 
 
@@ -253,6 +255,61 @@ def tagged_leaks() -> list[dict[str, Any]]:
     ):
         leak |= {"tags": tags, "risk": 0.0, "copies": 1}
     return leaks
+
+
+def test_every_page_has_the_wider_interval_of_a_rate() -> None:
+    data = sample_dict()
+    for model in data["models"].values():
+        model["ci95_by_document"] = [0.0001, 0.0231]
+    curve = [{"p": p, "queries": 10, "rate": 0.01, "ci95": [0.009, 0.011]} for p in (0.1, 0.5)]
+    for point in curve:
+        point["ci95_by_document"] = [0.0002, 0.0345]
+    sampled_by = {"temperature": 1.0, "top_k": 40, "examples": 10**6, "scored": 10**6, "curve": curve}
+    results = AuditResults.model_validate({**data, "attacks": {"soft": {"sampled": sampled_by}}})
+    card = card_text(without_private_parts(results))
+    assert card.count("0.01% to 2.3%, by document") == 4
+    reviewed = [one for asked in questions(results, count_tags(results)) for one in asked.measured]
+    assert sum("95% interval 0.02% to 3.5%, by document" in one for one in reviewed) == 2
+
+
+def test_inheritance_in_few_documents_is_not_said_to_differ() -> None:
+    """The test takes windows as independent; the interval by document holds 0."""
+    data = sample_dict()
+    data["soft_vs_hard"]["difference_ci95_by_document"] = [-0.01, 0.06]
+    sentence = figure(data, "Hard against soft").lead.sentence
+    assert sentence.startswith("The counts do not show that one of the two inherits more")
+
+
+def test_what_cannot_be_cut_at_a_students_count_is_set_against_plain_chance() -> None:
+    data = sample_dict()
+    data["comparison"]["hard"] |= {
+        "reference_inheritance": 0.3,
+        "reference_examples": 90,
+        "inheritance_floor": 0.25,
+        "excess_inheritance": 0.05,
+        "excess_ci95": [0.01, 0.09],
+    }
+    reading = figure(data, "Inherited beyond chance").lead
+    assert plain(reading.value) == "+5 points"
+    assert plain(reading.interval) == "95% interval +1 points to +9 points"
+    assert "more of the teacher's own examples than chance gives" in reading.sentence
+    assert reading.sentence.endswith("other baselines, which never saw the teacher, hold 25%.")
+    assert reading.counts == "90 examples"
+    assert (
+        "hard against chance: +5 points (95% interval +1 points to +9 points) beyond the 25% that other "
+        in (plain(summarize(AuditResults.model_validate(data), Path())))
+    )
+
+
+def test_inheritance_from_one_baseline_is_never_shown_without_chance() -> None:
+    data = sample_dict()
+    for near in (None, 0, 7):
+        for figures in data["comparison"].values():
+            figures["near_misses"] = near
+        sentence = figure(data, "Inherited from the teacher").lead.sentence
+        assert " Chance is not measured with one baseline" in sentence
+        assert ("nearly memorizes 7" in sentence) == (near == 7)
+        assert sentence.endswith(".")
 
 
 def test_leaks_that_hold_personal_data_come_first_and_no_cut_loses_them(tmp_path: Path) -> None:

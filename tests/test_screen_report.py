@@ -326,6 +326,25 @@ def test_a_sample_says_what_it_did_not_score(tmp_path: Path) -> None:
             "1,500 windows outside the sample (corpus.limit) were not scored, and stay in the corpus."
             in plain(page)
         )
+        assert "none of them is flagged for its risk, and the guarantee does not cover them" in plain(page)
+
+
+def test_the_guarantee_is_about_other_text_than_what_was_measured(screened: Screened) -> None:
+    text = plain(screened.full)
+    assert "The guarantee is about further text like what was scored here" in text
+    assert "are flagged whatever their risk" in text
+    assert "the guarantee does not cover them" not in text
+
+
+def test_positives_of_a_predictor_from_elsewhere_are_none_of_this_corpus(tmp_path: Path) -> None:
+    own, given = (
+        plain(Screened(tmp_path, record_dict(origin={**ORIGIN, "corpus": corpus})).full)
+        for corpus in (ORIGIN["corpus"], "sha256:other")
+    )
+    assert "for fit and threshold together157 of 100,000" in own
+    assert "that it was fitted on elsewhere, for fit and threshold together157AUC" in given
+    assert "157 of 100,000" not in given[given.index("fitted on elsewhere") :]
+    assert "are flagged whatever their risk" not in given
 
 
 def test_what_stays_of_prompts_and_answers_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
 from kdaudit.risk import percent_down
 from kdaudit.runs import layout
-from kdaudit.schemas.results import AuditResults, ModelResult
+from kdaudit.schemas.results import AuditResults, ComparisonResult, ModelResult
 from kdaudit.schemas.screening import ScreenRecord
 
 
@@ -89,14 +89,28 @@ def _students(results: AuditResults) -> list[str]:
                 f"{name} inherited {found.inherited:,} of the {found.teacher_specific:,} examples that the "
                 "teacher memorizes and no baseline does"
             )
-        if found.excess_at_own_rate is not None:
-            ends = points_interval(found.excess_at_own_rate_ci95)
-            lines.append(
-                f"{name} against chance: {points(found.excess_at_own_rate)} (95% interval {ends}) beyond "
-                f"the {percent(found.floor_at_own_rate)} that other baselines, cut at its count, hold "
-                "of what the teacher memorizes and one baseline misses"
-            )
+        lines += _against_chance(name, found)
     return lines
+
+
+def _against_chance(name: str, found: ComparisonResult) -> list[str]:
+    """What goes beyond chance, at the student's own rate where that is known."""
+    others, excess, floor, ends = (
+        ("other baselines", found.excess_inheritance, found.inheritance_floor, found.excess_ci95)
+        if found.excess_at_own_rate is None
+        else (
+            "other baselines, cut at its count,",
+            found.excess_at_own_rate,
+            found.floor_at_own_rate,
+            found.excess_at_own_rate_ci95,
+        )
+    )
+    if excess is None:
+        return []
+    return [
+        f"{name} against chance: {points(excess)} (95% interval {points_interval(ends)}) beyond the "
+        f"{percent(floor)} that {others} hold of what the teacher memorizes and one baseline misses"
+    ]
 
 
 def _tagged(results: AuditResults) -> list[str]:

@@ -115,4 +115,5 @@ def _template() -> Template:
 
 def _row(name: str, model: ModelResult) -> CardRow:
     memorized = f"{count(model.memorized)} of {count(model.examples)}"
-    return CardRow(name, role_words(model), memorized, percent(model.rate), percent_interval(model.ci95))
+    ends = percent_interval(model.ci95, model.ci95_by_document)
+    return CardRow(name, role_words(model), memorized, percent(model.rate), ends)

@@ -29,9 +29,12 @@ from kdaudit.reporting.membership import membership_figure
 from kdaudit.reporting.missing_reasons import why_no_comparison, why_no_inheritance, why_no_soft_vs_hard
 from kdaudit.reporting.other_attacks import worst_attack
 from kdaudit.reporting.predictor_figure import predictor_figure
+from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import AuditResults, ComparisonResult, ModelResult, SoftVsHard
 
 __all__ = ["KeyFigure", "key_figures", "role_words"]
+
+_SIGNIFICANT = 0.05
 
 
 def key_figures(results: AuditResults) -> list[KeyFigure]:
@@ -179,7 +182,7 @@ def _inherited(results: AuditResults) -> KeyFigure:
             "Inherited beyond chance",
             results,
             lambda name, figures: _beyond_chance(results, name, figures),
-            lambda _, figures: figures.excess_at_own_rate or 0.0,
+            lambda _, figures: _excess(figures) or 0.0,
             why_no_inheritance,
         )
     return _figure(
@@ -199,20 +202,22 @@ def _inherited_share(results: AuditResults, name: str, figures: ComparisonResult
     counts = f"{count(inherited)} of {specific}"
     ends = ninety_five(percent_interval(figures.inheritance_ci95, figures.inheritance_ci95_by_document))
     sentence = _inheritance_sentence(name, rate, results.corpus.sampled)
+    sentence += " Chance is not measured with one baseline"
     if figures.near_misses:
         sentence += (
-            f" Chance is not measured with one baseline: it nearly memorizes {count(figures.near_misses)} of "
-            f"these {count(of)}, which another training without the teacher might hold."
+            f": it nearly memorizes {count(figures.near_misses)} of these {count(of)}, which another "
+            "training without the teacher might hold"
         )
-    return Reading(whose(results, name), percent(rate), ends, counts, sentence)
+    return Reading(whose(results, name), percent(rate), ends, counts, f"{sentence}.")
 
 
 def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) -> Reading | None:
-    excess, floor = figures.excess_at_own_rate, figures.floor_at_own_rate
-    rate = figures.reference_inheritance
+    cut, excess = figures.excess_at_own_rate is not None, _excess(figures)
+    floor = figures.floor_at_own_rate if cut else figures.inheritance_floor
+    ends, rate = _excess_ends(figures), figures.reference_inheritance
     if excess is None or floor is None or rate is None:
         return None
-    low, high = figures.excess_at_own_rate_ci95 or (None, None)
+    low, high = ends or (None, None)
     if low is not None and low > 0:
         found = f"Student {quoted(name)} has more of the teacher's own examples than chance gives."
     elif high is not None and high < 0:
@@ -221,13 +226,22 @@ def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) 
         found = f"What student {quoted(name)} has of the teacher's own examples may be chance."
     sentence = (
         f"{found} Where the teacher memorizes and a single baseline does not, the student holds "
-        f"{percent(rate)}; other baselines, which never saw the teacher, hold {percent(floor)} if each is "
-        "cut at as many examples as the student memorizes."
+        f"{percent(rate)}; other baselines, which never saw the teacher, hold {percent(floor)}"
     )
-    of = "" if figures.reference_examples is None else f"{examples_in(results, figures.reference_examples)}; "
-    counts = f"{of}without that cut they hold {percent(figures.inheritance_floor)}"
-    ends = ninety_five(points_interval(figures.excess_at_own_rate_ci95))
-    return Reading(whose(results, name), points(excess), ends, counts, sentence)
+    sentence += " if each is cut at as many examples as the student memorizes." if cut else "."
+    of = [] if figures.reference_examples is None else [examples_in(results, figures.reference_examples)]
+    less = [f"without that cut they hold {percent(figures.inheritance_floor)}"] if cut else []
+    shown = ninety_five(points_interval(ends))
+    return Reading(whose(results, name), points(excess), shown, "; ".join([*of, *less]), sentence)
+
+
+def _excess(figures: ComparisonResult) -> float | None:
+    """The excess at the student's own rate; without it the plain one."""
+    return figures.excess_inheritance if figures.excess_at_own_rate is None else figures.excess_at_own_rate
+
+
+def _excess_ends(figures: ComparisonResult) -> Interval | None:
+    return figures.excess_ci95 if figures.excess_at_own_rate is None else figures.excess_at_own_rate_ci95
 
 
 def _inheritance_sentence(name: str, rate: float, sampled: bool) -> str:
@@ -295,7 +309,7 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
     names = {"hard": f"hard student {quoted(pair.hard)}", "soft": f"soft student {quoted(pair.soft)}"}
     if hard == soft == 0:
         return "Neither student inherits anything that only the teacher had memorized."
-    if pair.mcnemar_p is None or pair.mcnemar_p >= 0.05:
+    if not _differ(pair):
         return "The counts do not show that one of the two inherits more from the teacher than the other."
     if soft == 0 or hard == 0:
         return f"Of the two only {names['hard' if soft == 0 else 'soft']} inherits from the teacher alone."
@@ -303,6 +317,13 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
     factor = significant(ratio, 2)
     name = f"{names[more][0].upper()}{names[more][1:]}"
     return f"{name} inherits {factor} times as much from the teacher alone as {names[less]}."
+
+
+def _differ(pair: SoftVsHard) -> bool:
+    """Whether test and interval show that one inherits more; the test takes windows as independent."""
+    low, high = wider(pair.difference_ci95, pair.difference_ci95_by_document) or (None, None)
+    outside = (low is not None and low > 0) or (high is not None and high < 0)
+    return outside and pair.mcnemar_p is not None and pair.mcnemar_p < _SIGNIFICANT
 
 
 def role_words(model: ModelResult) -> str:

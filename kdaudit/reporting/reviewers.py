@@ -118,7 +118,8 @@ def _extracted(results: AuditResults, name: str, model: ModelResult) -> Iterator
                 yield (
                     f"With {plural(most, 'sample')} each, {percent(point.rate)} come out with a "
                     f"probability of at "
-                    f"least {percent(point.p)} (95% interval {percent_interval(point.ci95)})."
+                    f"least {percent(point.p)} (95% interval "
+                    f"{percent_interval(point.ci95, point.ci95_by_document)})."
                 )
 
 

@@ -14,7 +14,15 @@ from kdaudit.reporting.leak_cards import TEXT_LIMIT
 from kdaudit.reporting.predictor_charts import Panel, panels
 from kdaudit.reporting.public import notes_without_paths, public_corpus_name
 from kdaudit.reporting.render import read_outcome, render
-from kdaudit.reporting.screening_words import FEATURE_NAMES, Headline, guarantee, headline, not_covered, whose
+from kdaudit.reporting.screening_words import (
+    FEATURE_NAMES,
+    Headline,
+    guarantee,
+    headline,
+    is_fitted_elsewhere,
+    not_covered,
+    whose,
+)
 from kdaudit.reporting.shown_text import Cut, keep_head, visible
 from kdaudit.reporting.tradeoff import Tradeoff, tradeoff
 from kdaudit.runs import layout
@@ -53,6 +61,8 @@ class ScreenPage(NamedTuple):
     not_covered: list[str]
     whose: str
     """What the labels stand for."""
+    is_fitted_elsewhere: bool
+    """Whether the predictor comes from another corpus or other models."""
     panels: list[Panel]
     tradeoff: Tradeoff
     features: list[FeatureRow]
@@ -105,6 +115,7 @@ def _page(record: ScreenRecord, worst: list[FlaggedExample], *, public: bool) ->
         guarantee=guarantee(record),
         not_covered=not_covered(record),
         whose=whose(record),
+        is_fitted_elsewhere=is_fitted_elsewhere(record),
         panels=panels(Curves(risk_histogram=record.risk_histogram), record.predictor.threshold),
         tradeoff=tradeoff(record),
         features=[FeatureRow(FEATURE_NAMES.get(name, name), one) for name, one in record.features.items()],

@@ -42,9 +42,17 @@ _ONE_WAY_IN = (
     "Paraphrase, sampling and other prompts are not covered: the kept corpus may hold personal data that a "
     "model trained on it discloses."
 )
+_GUARANTEED_HERE = (
+    "The guarantee is about further text like what was scored here: examples of the named kind among that "
+    "were observed on the models, and are flagged whatever their risk."
+)
 _GUARANTEED_KIND = (
-    "The guarantee is about examples of the named kind in this corpus. Another student, another method of "
-    "distillation or another training run may memorize others."
+    "It is about the named kind alone. Another student, another method of distillation or another training "
+    "run may memorize others."
+)
+_SCORED_ALONE = (
+    "Windows outside the sample (corpus.limit) were not scored: none of them is flagged for its risk, and "
+    "the guarantee does not cover them."
 )
 _COPIES = (
     "All windows with the prefix and suffix of a flagged example are dropped, and its suffix wherever it "
@@ -178,7 +186,8 @@ def guarantee(record: ScreenRecord) -> str:
     if predictor.promise is not None and record.origin is not None:
         if _fitted_elsewhere(record, record.origin):
             return f"{guarantee_elsewhere(predictor.promise, record.origin)} {_FITTED_ELSEWHERE}"
-        return guarantee_words(predictor.promise, record.origin.labels, record.origin.student)
+        words = guarantee_words(predictor.promise, record.origin.labels, record.origin.student)
+        return f"{words} {_SCORED_ALONE}" if record.corpus.sampled else words
     if predictor.status == "ok":
         return "There is no recall guarantee: too few examples are memorized to base one on."
     found = "" if predictor.positives is None else f" ({count(predictor.positives)} found)"
@@ -194,6 +203,11 @@ def guarantee_elsewhere(guarantee: RecallGuarantee, origin: Origin) -> str:
     return guarantee_words(guarantee, origin.labels, origin.student, lead=lead)
 
 
+def is_fitted_elsewhere(record: ScreenRecord) -> bool:
+    """Whether there is a predictor, of another corpus or other models than were screened here."""
+    return record.origin is not None and _fitted_elsewhere(record, record.origin)
+
+
 def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
     """Whether the predictor was fitted on another corpus, or with other models, than were screened here."""
     teacher, *baselines = (one.fingerprint for one in record.models.values() if one.role != "student")
@@ -201,11 +215,17 @@ def _fitted_elsewhere(record: ScreenRecord, origin: Origin) -> bool:
     return here != (origin.teacher, origin.baselines, origin.corpus)
 
 
+def _guaranteed(record: ScreenRecord) -> list[str]:
+    """What the guarantee is about, where there is one."""
+    if record.predictor.promise is None:
+        return []
+    return [_GUARANTEED_KIND if is_fitted_elsewhere(record) else f"{_GUARANTEED_HERE} {_GUARANTEED_KIND}"]
+
+
 def not_covered(record: ScreenRecord) -> list[str]:
     """What the guarantee and the screening do not cover, most important first."""
-    kept, guaranteed = record.kept, record.predictor.promise is not None
-    copies = _COPIES if record.corpus.answers is None else _SAME_ANSWERS
-    found = [_ONE_WAY_IN, *([_GUARANTEED_KIND] if guaranteed else []), copies, _TEACHER]
+    kept, copies = record.kept, _COPIES if record.corpus.answers is None else _SAME_ANSWERS
+    found = [_ONE_WAY_IN, *_guaranteed(record), copies, _TEACHER]
     if kept.windows_unscored:
         found.append(
             f"{plural(kept.windows_unscored, 'window')} outside the sample (corpus.limit) were not scored, "
