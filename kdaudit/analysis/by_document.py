@@ -7,6 +7,11 @@ with counts divided by it, as Korn and Graubard 1998 (Survey Methodology 24:193)
 they keep their properties at counts of zero. Their correction for few documents is in the factor too. What
 has no such interval is resampled: whole documents are drawn with replacement.
 
+Of documents of very unlike sizes, a few large ones decide a figure, and it lies so near to what they hold
+that their distance from it says little. So each distance is taken from the figure without that document:
+the jackknife's variance (MacKinnon, Nielsen and Webb 2023, J Econometrics 232:272). How many documents there
+are is counted as so many of one size (Kish 1965, 8.2): a giant among small ones is hardly more than one.
+
 An example that stands in several documents counts for the first of them.
 """
 
@@ -57,6 +62,16 @@ class Documents:
         """Examples of each document: float64 (documents,)."""
         return np.bincount(self._of_example, minlength=self.count).astype(np.float64)
 
+    @cached_property
+    def alike(self) -> float:
+        """Documents of one size that tell as much as these: 1 to `count`, and `count` if sizes are equal."""
+        return float(self.sizes.sum() ** 2 / np.square(self.sizes).sum())
+
+    def apart(self, values: Floats) -> Floats:
+        """Sums of values that add up to 0, (examples,), each set against the mean without that document."""
+        left: Floats = self.sums(values) / (1 - self.sizes / self.sizes.sum())
+        return left
+
     def sums(self, values: Floats | Flags) -> Floats:
         """Sum of the examples' values, (examples,), in each document: float64 (documents,)."""
         return np.bincount(self._of_example, weights=values, minlength=self.count).astype(np.float64)
@@ -75,11 +90,11 @@ class Documents:
         """Independent examples that tell as much of a share of the examples, bool (examples,), as these do.
 
         Where no or every example is memorized nothing tells how alike windows of a document are, and each
-        document counts as one.
+        document counts as one; of unlike sizes, see `alike`.
         """
         total, count = len(memorized), int(np.count_nonzero(memorized))
         if not 0 < count < total:
-            return self.count
+            return self.alike
         share = count / total
         return total / self._effect(memorized.astype(np.float64) - share, total * share * (1 - share))
 
@@ -137,22 +152,26 @@ class Documents:
         """
         if self.count < 2 or alone <= 0:
             return self._worst_effect
-        by_document = float(np.square(self.sums(influence)).sum()) * self.count / (self.count - 1)
-        return max(by_document / alone, least) * self._few
+        by_document = float(np.square(self.apart(influence)).sum()) * (self.count - 1) / self.count
+        return self._open(max(by_document / alone, least) * self._few)
 
     @property
     def _worst_effect(self) -> float:
         """The effect where all examples of a document have one outcome."""
-        return float(np.square(self.sizes).sum() / self.sizes.sum()) * self._few
+        return self._open(float(np.square(self.sizes).sum() / self.sizes.sum()) * self._few)
+
+    def _open(self, effect: float) -> float:
+        """An effect that leaves less than one example leaves nothing."""
+        return effect if effect < self.sizes.sum() else math.inf
 
     @property
     def _few(self) -> float:
         """Square of Student's quantile over the normal one; a single document leaves all open."""
-        return _reach(self.count) ** 2 if self.count > 1 else float("inf")
+        return _reach(self.alike) ** 2 if self.count > 1 else float("inf")
 
 
-def widened(documents: int) -> float:
-    """By how much an interval that draws so few documents (2 or more) must be wider.
+def widened(documents: float) -> float:
+    """By how much an interval that draws so few documents (above 1) must be wider.
 
     Drawn documents vary by (n - 1) / n of what they should, and a normal reach is too short for few of them:
     Student's takes its place.
@@ -160,8 +179,8 @@ def widened(documents: int) -> float:
     return _reach(documents) * math.sqrt(documents / (documents - 1))
 
 
-def _reach(documents: int) -> float:
-    """Student's quantile for two or more documents over the normal one."""
+def _reach(documents: float) -> float:
+    """Student's quantile for more than one document over the normal one."""
     from scipy.stats import norm, t
 
     return float(t.ppf(0.975, documents - 1) / norm.ppf(0.975))

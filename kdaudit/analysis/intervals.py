@@ -52,6 +52,10 @@ class PairedTable(NamedTuple):
         return sum(self)
 
 
+_NOTHING = 1e-12
+"""A share that is none, and would be shown with all its zeros."""
+
+
 class _Bounds(NamedTuple):
     low: float
     high: float
@@ -66,6 +70,7 @@ def clopper_pearson(successes: float, total: float, confidence: float = 0.95) ->
 
     tail = (1 - confidence) / 2
     low = beta.ppf(tail, successes, total - successes + 1) if successes > 0 else 0.0
+    low = low if low > _NOTHING else 0.0  # of a part of a success alone, its power of a small share
     high = beta.isf(tail, successes + 1, total - successes) if successes < total else 1.0
     return (float(low), float(high))
 

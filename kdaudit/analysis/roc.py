@@ -68,7 +68,8 @@ def auc_interval(scored: Scored, found: Separation, confidence: float = 0.95) ->
     """Interval of the AUC, symmetric in its log odds; open where one document holds all of either kind.
 
     Where members and non-members hardly overlap, the parts hardly vary, and DeLong's interval is too short.
-    So it always reaches as far as `_unseen` does from a perfect score.
+    So it always reaches as far as `_unseen` does from a perfect score. Where the parts do not vary at all, as
+    of a score that is one number for all, it reaches as far to both sides.
     """
     from scipy.special import expit, logit
 
@@ -76,7 +77,7 @@ def auc_interval(scored: Scored, found: Separation, confidence: float = 0.95) ->
         return (None, None)
     spread, unseen = _spread(scored, found.of_members, found.of_nonmembers), _unseen(scored, confidence)
     if spread.variance == 0:
-        low = high = found.auc
+        low, high = found.auc - unseen, found.auc + unseen
     else:
         centre, reach = logit(found.auc), spread.reach(confidence) / (found.auc * (1 - found.auc))
         low, high = float(expit(centre - reach)), float(expit(centre + reach))
@@ -177,14 +178,18 @@ def _share_below(values: Floats, others: Floats) -> Floats:
 
 
 def _spread(scored: Scored, of_members: Floats, of_nonmembers: Floats) -> _Spread:
-    """Variance of the mean of parts of both kinds; degrees of freedom are Welch and Satterthwaite's."""
+    """Variance of the mean of parts of both kinds, the jackknife's over documents (see `by_document`).
+
+    Degrees of freedom are Welch and Satterthwaite's.
+    """
     parts = []
     for documents, values in (
         (scored.member_documents, of_members),
         (scored.nonmember_documents, of_nonmembers),
     ):
-        sums, free = documents.sums(values - values.mean()), documents.count - 1
-        parts.append((float(np.square(sums).sum()) / len(values) ** 2 * documents.count / free, free))
+        apart, count = documents.apart(values - values.mean()), documents.count
+        variance = float(np.square(apart).sum()) / len(values) ** 2 * (count - 1) / count
+        parts.append((variance, documents.alike - 1))
     variance = sum(part for part, _ in parts)
     freedom = sum(part**2 / free for part, free in parts)
     return _Spread(variance, variance**2 / freedom if freedom else 1.0)
@@ -195,10 +200,14 @@ def _unseen(scored: Scored, confidence: float) -> float:
 
     Each pair of a document of either kind is one trial of the AUC, and the bound is Clopper and Pearson's.
     """
-    _, high = clopper_pearson(0, _fewest(scored), confidence)
+    _, high = clopper_pearson(0, _fewest_alike(scored), confidence)
     assert high is not None  # noqa: S101 - a share's interval has no open end
     return high
 
 
 def _fewest(scored: Scored) -> int:
     return min(scored.member_documents.count, scored.nonmember_documents.count)
+
+
+def _fewest_alike(scored: Scored) -> float:
+    return min(scored.member_documents.alike, scored.nonmember_documents.alike)

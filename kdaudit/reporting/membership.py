@@ -9,6 +9,7 @@ from kdaudit.reporting.key_figure import KeyFigure, Reading, examples_in, ninety
 from kdaudit.schemas.attacks import AgainstTeacher, MembershipResult
 from kdaudit.schemas.results import AuditResults, ModelResult
 
+_CHANCE = 0.5
 _WORDS = {
     "loss": "loss",
     "zlib": "loss over zlib size",
@@ -55,12 +56,17 @@ class MembershipTable(NamedTuple):
     def text_differs(self) -> bool:
         """Whether text alone tells members from the holdout."""
         ends = self.first.blind_ci95
-        return ends is not None and ends[0] is not None and ends[0] > 0.5
+        return ends is not None and ends[0] is not None and ends[0] > _CHANCE
 
     @property
     def explained(self) -> list[str]:
         """Models whose figures say nothing of membership."""
         return [row.name for row in self.rows if row.found.explained_by_text]
+
+    @property
+    def unclear(self) -> list[str]:
+        """Other models whose best score is above chance, and not shown to be above text alone."""
+        return [row.name for row in self.rows if row.name not in self.explained and _is_unclear(row.found)]
 
     @property
     def sentences(self) -> list[str]:
@@ -109,9 +115,14 @@ def _reading(results: AuditResults, row: MembershipRow) -> Reading:
     return Reading(whose(results, row.name), score(found.best.auc), ends, counts, sentence)
 
 
+def _is_unclear(found: MembershipResult) -> bool:
+    low, more = found.best.ci95[0], (found.best.minus_blind_ci95 or (None, None))[0]
+    return low is not None and low > _CHANCE and (more is None or more <= 0)
+
+
 def _against(name: str, found: AgainstTeacher) -> str:
     low, high = found.ci95
-    outcome = "no different from the teacher's within its interval"
+    outcome = "not shown to differ from the teacher's"
     if high is not None and high < 0:
         outcome = "lower than the teacher's"
     elif low is not None and low > 0:
