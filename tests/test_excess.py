@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 
 from kdaudit.analysis.by_document import Documents
 from kdaudit.analysis.excess import (
@@ -18,6 +19,7 @@ from kdaudit.analysis.excess import (
 )
 from kdaudit.analysis.exposed import inherited_under_attack
 from kdaudit.analysis.intervals import PairedTable, bonett_price_ratio, clopper_pearson
+from kdaudit.analysis.unlike import unlike_notes
 
 
 @st.composite
@@ -112,7 +114,7 @@ def test_a_weak_student_without_a_teacher_has_no_excess_at_its_own_rate():
 
     def trained(shift):
         near = odds + rng.logistic(size=20_000) + shift
-        return Baseline(near > 0, near, near > -1)
+        return Baseline(near > 0, near, near > -1, np.ones(len(near)))
 
     teacher, *baselines, weak = trained(1), trained(0), trained(0), trained(0), trained(-2)
     flags = [one.memorized for one in baselines]
@@ -124,9 +126,45 @@ def test_a_weak_student_without_a_teacher_has_no_excess_at_its_own_rate():
     assert own.difference_ci95[1] > -0.01
 
 
+def test_a_strong_student_without_a_teacher_has_no_excess_where_a_sample_is_ranked():
+    """It memorizes more than the baselines: what they are near to counts, also what no model memorizes."""
+    rng = np.random.default_rng(15)
+    documents, odds = Documents(np.arange(8000)), rng.normal(-3, 2, 8000)
+    near = [odds + rng.logistic(size=8000) for _ in range(3)]
+    teacher, student = (odds + rng.logistic(size=8000) > -shift for shift in (1, 2))
+    memorized = np.logical_or.reduce([teacher, student, *(one > 0 for one in near)])
+    others = rng.permutation(np.flatnonzero(~memorized))[:1000]
+    ids = np.union1d(np.flatnonzero(memorized), others)
+    weights = np.where(memorized[ids], 1.0, (~memorized).sum() / 1000)
+
+    def told(one, weights):
+        wrong, probability = np.clip(-one[ids] / 20, 0.01, 1) * (one[ids] <= 0), 1 / (1 + np.exp(-one[ids]))
+        return Baseline.of(one > 0, np.zeros(8000), ids, wrong, probability, weights)
+
+    found = excess_at_own_rate(student, teacher, [told(one, weights) for one in near], documents)
+    assert found.difference_ci95[0] < 0 < found.difference_ci95[1]
+    assert abs(found.difference) < 0.02
+    unknown = [told(one, None) for one in near]
+    assert excess_at_own_rate(student, teacher, unknown, documents) == NO_EXCESS
+    weaker = student & (rng.random(8000) < 0.2)
+    cut = excess_at_own_rate(weaker, teacher, unknown, documents)
+    assert cut == excess_at_own_rate(weaker, teacher, [told(one, weights) for one in near], documents)
+
+
+def test_a_cut_counts_what_an_example_stands_for():
+    one = Baseline(
+        np.array([1, 0, 0], bool), np.array([3.0, 0.5, 0.2]), np.zeros(3, bool), np.array([1.0, 4, 5])
+    )
+    assert at_count(one, 3).tolist() == pytest.approx([1, 2, 0], abs=1e-5)
+    assert at_count(one, 8).tolist() == pytest.approx([1, 4, 3], abs=1e-5)
+    assert at_count(one, 10).tolist() == pytest.approx([1, 4, 5])
+    own = one._replace(stands=None)
+    assert at_count(own, 1).tolist() == [1, 0, 0]
+
+
 def test_a_cut_keeps_the_nearest_and_shares_ties():
     memorized = np.array([1, 1, 0, 0, 0], bool)
-    one = Baseline(memorized, np.array([2.9, 2.1, 0.5, 0.5, -1.0]), ~memorized)
+    one = Baseline(memorized, np.array([2.9, 2.1, 0.5, 0.5, -1.0]), ~memorized, np.ones(5))
     assert at_count(one, 0).tolist() == [0, 0, 0, 0, 0]
     assert at_count(one, 1).tolist() == [1, 0, 0, 0, 0]
     assert at_count(one, 3).tolist() == [1, 1, 0.5, 0.5, 0]
@@ -221,3 +259,88 @@ def test_one_document_leaves_the_excess_open():
     assert equal.difference == pytest.approx(found.difference)
     assert equal.difference_ci95[0] < equal.difference - 0.05
     assert equal.difference_ci95[1] > equal.difference + 0.05
+
+
+def _leaving_out(codes, outcome):
+    """The jackknife's variance of a share, document by document."""
+    every = np.unique(codes)
+    without = [outcome[codes != one].mean() for one in every]
+    return (len(every) - 1) / len(every) * sum((one - outcome.mean()) ** 2 for one in without)
+
+
+@pytest.mark.parametrize("sizes", [[8] * 30, [40, *[5] * 30], [1, 2, 3, 5, 7, 7, 9, 12, 20]])
+def test_a_share_has_the_variance_that_leaving_out_documents_gives(sizes):
+    rng = np.random.default_rng(len(sizes))
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    outcome = rng.random(len(codes)) < rng.beta(0.5, 0.5, len(sizes))[codes]
+    documents, share = Documents(codes), outcome.mean()
+    alike = sum(sizes) ** 2 / sum(one * one for one in sizes)
+    assert documents.alike == pytest.approx(alike)
+    few = (t.ppf(0.975, alike - 1) / norm.ppf(0.975)) ** 2
+    independent = share * (1 - share) / _leaving_out(codes, outcome)
+    assert documents.effective(outcome) == pytest.approx(min(independent, len(codes)) / few)
+
+
+def test_a_giant_among_small_documents_is_hardly_more_than_one():
+    codes = np.repeat(np.arange(30), [1000, *[5] * 29])
+    documents, none = Documents(codes), np.zeros(len(codes), bool)
+    assert documents.rate(none)[1] > 0.8
+    one = none.copy()
+    one[-1] = True
+    assert documents.rate(one)[1] > 0.8, "a window of a small document bounds the giant no better"
+    assert documents.difference(one, [none]) == (None, None)
+    assert documents.ratio(one, [~one]) == (0.0, None)
+
+
+@pytest.mark.parametrize("sizes", [[300, *[4] * 40], [200, 200, *[5] * 30], [*range(1, 41)]])
+def test_intervals_hold_the_rate_where_documents_are_unlike(sizes):
+    rng = np.random.default_rng(len(sizes))
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    documents, held = Documents(codes), 0
+    for _ in range(200):
+        low, high = documents.rate(rng.random(len(codes)) < rng.beta(0.3, 0.7, len(sizes))[codes])
+        held += low <= 0.3 <= high
+    assert held / 200 >= 0.92
+
+
+def test_excess_is_as_uncertain_as_a_giant_document_leaves_it():
+    rng = np.random.default_rng(12)
+    codes, held = np.repeat(np.arange(21), [200, *[5] * 20]), 0
+    for _ in range(100):
+        odds = rng.normal(size=21)[codes] + rng.normal(size=len(codes))
+        teacher, *baselines = (rng.logistic(size=len(odds)) < odds + 1 for _ in range(3))
+        student = rng.logistic(size=len(odds)) < odds + 1 + 2 * rng.normal(size=21)[codes]
+        low, high = excess_over_chance(student, teacher, baselines, Documents(codes)).difference_ci95
+        held += low is not None and high is not None and high - low > 0.3
+    assert held >= 95, "how one document fares says little of others"
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ((100, 40), True),
+        ((100, 90, 0), True),
+        ((100, 60), False),
+        ((8, 3), False),
+        ((100,), False),
+        ((), False),
+    ],
+)
+def test_baselines_of_unlike_trainings_are_told(counts, told):
+    flags = {f"baseline-{place}": np.arange(500) < count for place, count in enumerate(counts, 1)}
+    notes = unlike_notes(flags)
+    assert bool(notes) == told
+    if told:
+        least = f"baseline-{len(counts)} {counts[-1]}"
+        assert f"{least} and baseline-1 100" in notes[0].text
+
+
+def test_a_baseline_that_memorizes_nothing_makes_chance_inherit():
+    """What the note is for: a broken second baseline halves the floor, and a bystander seems to inherit."""
+    rng = np.random.default_rng(14)
+    chance, documents = rng.random(4000), Documents(np.arange(4000))
+    teacher, baseline, student = (rng.random(4000) < chance for _ in range(3))
+    broken = np.zeros(4000, bool)
+    found = excess_over_chance(student, teacher, [baseline, broken], documents)
+    assert found.difference_ci95[0] > 0.1
+    assert unlike_notes({"baseline-1": baseline, "baseline-2": broken})

@@ -60,7 +60,8 @@ class Sets(NamedTuple):
 def family(teacher, baselines, near=()):
     """Each example in a document of its own."""
     nearly = np.isin(np.arange(len(teacher)), near)
-    told = [Baseline(flags, flags.astype(float), nearly) for flags in baselines]
+    every = np.ones(len(teacher))
+    told = [Baseline(flags, flags.astype(float), nearly, every) for flags in baselines]
     return Family(teacher, told, Documents(np.arange(len(teacher))))
 
 

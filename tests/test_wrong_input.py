@@ -859,6 +859,12 @@ MODELS = [
         id="weights cut short",
     ),
     pytest.param(
+        sets("models.baseline=[./baseline, ./baseline]"),
+        "--set models.baseline.1.path: baseline-2 has the same weights as baseline-1",
+        "name each training once",
+        id="one training as two baselines",
+    ),
+    pytest.param(
         write("hard/model.safetensors", HUGE + b"{}"),
         f"{HARD}/model.safetensors is damaged",
         "copy or save it again",

@@ -24,6 +24,7 @@ from kdaudit.schemas.result import Interval
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 1e-6
 NEAR = 0.1
 """Share of a suffix's tokens, each asked after the true ones, that a model which nearly memorizes it may
 miss: nearly all that another training regains lies there."""
@@ -38,6 +39,10 @@ class Baseline(NamedTuple):
     nearly: Flags | None
     """Which others it nearly memorizes: at most `NEAR` of the suffix's tokens are wrong. None if it was not
     scored."""
+    stands: Floats | None = None
+    """Examples that each stands for in the ranking, float64: 0 of what is not ranked. None if nearness is
+    known only of what some model memorizes: it cannot be cut beyond what it memorizes itself then, since the
+    rest of what it is near to is missing."""
 
     @classmethod
     def of(
@@ -47,8 +52,9 @@ class Baseline(NamedTuple):
         scored: NDArray[np.int64],
         wrong: Floats,
         probability: Floats,
+        weights: Floats | None = None,
     ) -> Self:
-        """Rank examples: what is memorized, what is scored besides, the rest; of the rest by matched tokens.
+        """Rank examples: what is memorized, what else is scored, then the rest by matched tokens.
 
         Args:
             memorized: bool (examples,).
@@ -56,6 +62,8 @@ class Baseline(NamedTuple):
             scored: ids of the examples that were read with the true tokens, the memorized ones among them.
             wrong: share of their suffix's tokens that are not the argmax: (scored,).
             probability: geometric mean of the probabilities of their suffix's tokens: (scored,).
+            weights: examples of the corpus that each of them stands for: (scored,); None if they are only
+                what some model memorizes.
 
         """
         nearness = matched - 1
@@ -63,7 +71,11 @@ class Baseline(NamedTuple):
         nearness[scored] = np.where(own, 2 + probability, 1 - wrong + probability)
         nearly = np.zeros(len(memorized), np.bool_)
         nearly[scored] = ~own & (wrong <= NEAR)
-        return cls(memorized, nearness, nearly)
+        if weights is None:
+            return cls(memorized, nearness, nearly)
+        stands = np.zeros(len(memorized))
+        stands[scored] = weights
+        return cls(memorized, nearness, nearly, stands)
 
 
 class Excess(NamedTuple):
@@ -99,15 +111,22 @@ def excess_over_chance(
     return _excess(student, teacher, baselines, baselines, documents)
 
 
+def can_be_cut(baseline: Baseline, count: int) -> bool:
+    """Whether it is known which `count` examples a baseline is nearest to."""
+    return baseline.stands is not None or count <= int(np.count_nonzero(baseline.memorized))
+
+
 def excess_at_own_rate(
     student: Flags, teacher: Flags, baselines: Sequence[Baseline], documents: Documents
 ) -> Excess:
-    """The same, the other baselines cut at as many examples as the student memorizes.
+    """The same, the other baselines cut at as many examples as the student memorizes, if they can be.
 
     The cut is taken as given: the interval does not hold how it would vary with the documents drawn.
     """
     references = [one.memorized for one in baselines]
     count = int(np.count_nonzero(student))
+    if not all(can_be_cut(one, count) for one in baselines):
+        return NO_EXCESS
     return _excess(student, teacher, references, [at_count(one, count) for one in baselines], documents)
 
 
@@ -124,14 +143,21 @@ def excess_difference(
 def at_count(baseline: Baseline, count: int) -> Floats:
     """The `count` examples that a baseline is nearest to, as weights that add up to it: float64 (examples,).
 
-    Examples that are tied at the cut share what is left of it.
+    Examples that are tied at the cut share what is left of it; one that stands for others counts as these.
     """
     nearness = baseline.nearness
+    stands = baseline.memorized.astype(np.float64) if baseline.stands is None else baseline.stands
     if count == 0:
         return np.zeros(len(nearness))
-    cut = np.partition(nearness, -count)[-count]
-    above, tied = nearness > cut, nearness == cut
-    weights: Floats = above + tied * ((count - np.count_nonzero(above)) / np.count_nonzero(tied))
+    levels, place = np.unique(nearness, return_inverse=True)
+    at_level = np.bincount(place, stands)[::-1]
+    up_to = np.cumsum(at_level)
+    cut = min(int(np.searchsorted(up_to, count - _ROUNDING)), len(levels) - 1)
+    rest = count - (up_to[cut] - at_level[cut])
+    share = np.zeros(len(levels))
+    share[:cut] = 1.0
+    share[cut] = min(1.0, rest / at_level[cut]) if at_level[cut] else 0.0
+    weights: Floats = stands * share[::-1][place]
     return weights
 
 
@@ -169,8 +195,11 @@ class _Ends:
     """
 
     def __init__(self, by_document: Floats, rate: float, floor: float, documents: Documents) -> None:
-        specific = np.split(by_document, 3, axis=1)[0]
-        self._asked = specific.any(axis=1)
+        specific = np.split(by_document, 3, axis=1)[0].sum(axis=1)
+        self._asked = int(np.count_nonzero(specific))
+        """Documents with a teacher-specific example."""
+        self._alike = float(specific.sum() ** 2 / np.square(specific).sum())
+        """As many documents with equally many of them tell as much, see `Documents.alike`."""
         self._sums, self._documents = by_document, documents
         self._rate, self._floor = rate, floor
 
@@ -202,14 +231,14 @@ class _Ends:
 
     @property
     def _few(self) -> bool:
-        return int(np.count_nonzero(self._asked)) < 2
+        return self._asked < 2
 
     def _drawn(self, figure: Callable[[Floats], Floats], value: float) -> tuple[float, float] | None:
         """Ends by drawing documents; None where these do not vary, or the rate or the floor is 0 or 1."""
         low, high = self._documents.resampled(self._sums, figure)
         if low is None or high is None or low == high or not (0 < self._rate < 1 and 0 < self._floor < 1):
             return None
-        reach = widened(int(np.count_nonzero(self._asked)))
+        reach = widened(self._alike)
         return (value - reach * (value - low), value + reach * (high - value))
 
     def _own(self, which: int) -> tuple[float, float]:
@@ -217,8 +246,7 @@ class _Ends:
         value = (self._rate, self._floor)[which]
         low, high = self._documents.resampled(self._sums, lambda drawn: _rates(drawn)[which])
         if low is None or high is None or low == high or not 0 < value < 1:
-            asked = int(np.count_nonzero(self._asked))
-            low, high = clopper_pearson(asked * value, asked)
+            low, high = clopper_pearson(self._alike * value, self._alike)
         return (low or 0.0, 1.0 if high is None else high)
 
 

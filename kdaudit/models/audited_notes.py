@@ -52,7 +52,7 @@ def _copy_notes(audited_models: Sequence[AuditedModel]) -> list[Note]:
             code="same_weights",
             subject=None,
             text=f"{one} and {two} have the same weights, tensor for tensor: figures that set one against "
-            "the other compare a model with itself, and of two such baselines the second measures nothing.",
+            "the other compare a model with itself.",
         )
         for one, two in equal_models({audited.name: audited.model.weights for audited in audited_models})
     ]

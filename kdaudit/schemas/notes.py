@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 NoteCode = Literal[
     # The audit: what was not measured, and how text was read.
     "no_holdout",
+    "holdout_in_corpus",
     "no_teacher",
     "endpoint",
     "endpoint_tokenizer",
@@ -48,6 +49,8 @@ NoteCode = Literal[
     "easy_core_share_undefined",
     "inheritance_undefined",
     "chance_not_measured",
+    "baselines_unlike",
+    "own_rate_unknown",
     "floor_ratio_undefined",
     # Accepted leaks.
     "accepted_expired",

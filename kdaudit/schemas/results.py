@@ -35,12 +35,25 @@ class ExtractionResult(Result):
 
 
 class Floor(Result):
-    """Memorization measured on text that the model never saw: the false-positive floor."""
+    """Memorization measured on text that the model never saw: the false-positive floor.
+
+    Examples of the holdout that stand in the corpus are left out.
+    """
 
     examples: int
     memorized: int
     rate: float
     ci95: Interval
+
+
+class HoldoutOverlap(Result):
+    """How much of the holdout stands in the corpus too, and so was trained on."""
+
+    examples: int
+    """Distinct examples of the holdout."""
+    in_corpus: int
+    """Those whose last 50 tokens of prefix and suffix stand in a window that was audited, at any offset. The
+    floor and membership leave them out."""
 
 
 class Repeated(Result):
@@ -180,7 +193,8 @@ class ComparisonResult(Result):
     ratio_to_floor_ci95: Interval | None = None
     floor_at_own_rate: float | None = None
     """The floor where the other baselines are cut at as many examples as the student memorizes, those that
-    they are surest of."""
+    they are surest of. None, as the next two, where a baseline memorizes fewer and what it is near to besides
+    was not scored."""
     excess_at_own_rate: float | None = None
     excess_at_own_rate_ci95: Interval | None = None
     near_misses: int | None = None
@@ -326,6 +340,8 @@ class AuditResults(Result):
     """None in results of versions that did not count them."""
     generated: CorpusResult | None = None
     """The text that the teacher wrote, where the audit names it."""
+    holdout_overlap: HoldoutOverlap | None = None
+    """None without a holdout, and in older results."""
     attacks: dict[str, AttackResults] = Field(default={})
     """By model; empty if no attack was asked for beside exact greedy extraction, and in older results."""
     accepted: AcceptedResult | None = None

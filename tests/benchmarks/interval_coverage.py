@@ -108,7 +108,7 @@ def own_rate(name: str, world: World, runs: int) -> None:
             for _ in range(runs):
                 odds = _log_odds(world, rng) + centre
                 near = [odds + rng.logistic(size=len(odds)) for _ in range(baselines)]
-                told = [Baseline(one > 0, one, one > -1) for one in near]
+                told = [Baseline(one > 0, one, one > -1, np.ones(len(one))) for one in near]
                 flags = [one.memorized for one in told]
                 teacher, student = (odds + rng.logistic(size=len(odds)) > -shift for shift in (2, -weaker))
                 plain = excess_over_chance(student, teacher, flags, Documents(codes))

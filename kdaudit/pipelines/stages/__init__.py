@@ -25,6 +25,7 @@
     nearness.py      baselines -> how near each is to what any model memorizes
     scores.py        models -> what each makes of every token of a sample's suffixes
     membership.py    scores of corpus and holdout -> how well they tell which was trained on
+    overlap.py       holdout and corpus -> which examples stand in both
     predicting.py    features and labels -> predictor, risk of what was scored
     risks.py         that -> risk.parquet, and how many examples are flagged
 

@@ -34,6 +34,7 @@ from kdaudit.pipelines.stages.likelihoods import (
 )
 from kdaudit.pipelines.stages.membership import Membership, find_membership
 from kdaudit.pipelines.stages.nearness import read_baseline, unscored_baseline
+from kdaudit.pipelines.stages.overlap import find_overlap
 from kdaudit.pipelines.stages.predicting import Prediction, read_prediction
 from kdaudit.pipelines.stages.risks import read_risk
 from kdaudit.pipelines.stages.scores import is_sampled, read_scores
@@ -109,6 +110,8 @@ class Measurements(NamedTuple):
     """Entropy against log-probability of a sample of examples, by model."""
     notes: list[Note]
     """Those of `Work`."""
+    overlap: Flags | None
+    """Which examples of the holdout stand in the corpus too: bool (holdout examples,)."""
     family: Family
     """What students are compared with."""
 
@@ -132,7 +135,8 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Measurement
     run = work.run
     measured = {audited.name: _measured(work, audited) for audited in work.models.all}
     prefixes, suffixes = read_cuts(work)
-    membership = Membership({}, []) if config.attacks.membership is None else find_membership(work)
+    overlap = find_overlap(work)
+    membership = Membership({}, []) if config.attacks.membership is None else find_membership(work, overlap)
     return Measurements(
         config=config,
         models=work.models,
@@ -149,6 +153,7 @@ def gather(config: AuditConfig, work: Work, corpus: CorpusResult) -> Measurement
         membership=membership,
         entropies=read_entropies(work),
         notes=work.notes,
+        overlap=overlap,
         family=_family(work, measured, suffixes),
     )
 

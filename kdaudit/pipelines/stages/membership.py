@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.blind import LEAST_DOCUMENTS, blind_scores
 from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.intervals import Flags
 from kdaudit.analysis.membership import (
     Judged,
     PlainSamples,
@@ -34,7 +35,7 @@ from kdaudit.corpus import ExampleTokens, read_rows
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import is_by_text
 from kdaudit.pipelines.stages.scores import CORPUS, OF_HOLDOUT, ScoredText, read_scores
-from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
+from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs.examples import read_examples
 from kdaudit.schemas.attacks import MembershipResult
 from kdaudit.schemas.notes import Note
@@ -63,15 +64,21 @@ class _Kind(NamedTuple):
     texts: list[str]
     """Of prefix and suffix."""
     sizes: TextSizes
-    documents: NDArray[np.int64]
-    """Equal for examples of one document: int64 (examples,)."""
+    documents: list[str]
+    """Id of the document that each stands in."""
 
 
-def find_membership(work: Work) -> Membership:
-    """Compare members with the holdout under every model; without a holdout a note says why not."""
-    if not work.run.shards(HOLDOUT_EXAMPLES):
+def find_membership(work: Work, overlap: Flags | None) -> Membership:
+    """Compare members with the holdout under every model; without a holdout a note says why not.
+
+    Args:
+        work: the run.
+        overlap: examples of the holdout that are members, see `find_overlap`: they are compared with nothing.
+
+    """
+    if overlap is None:
         return _nothing("It takes a holdout: text of the same kind that no model was trained on.")
-    drawn = _samples(work)
+    drawn = _samples(work, overlap)
     fewest = min(map(len, drawn))
     if fewest < _LEAST:
         return _nothing(f"It takes {_LEAST} examples of corpus and holdout; of one there are {fewest}.")
@@ -95,11 +102,12 @@ def _without_weights(work: Work) -> list[Note]:
     return [Note(code="membership_not_measured", subject="attacks", text=text)] if left else []
 
 
-def _samples(work: Work) -> PlainSamples:
-    corpus, holdout = (
-        work.run.read_table(text.sample, ["weight"])["weight"].to_numpy() for text in (CORPUS, OF_HOLDOUT)
+def _samples(work: Work, overlap: Flags) -> PlainSamples:
+    (_, corpus), (ids, holdout) = (
+        [column.to_numpy() for column in work.run.read_table(text.sample, ["example_id", "weight"]).columns]
+        for text in (CORPUS, OF_HOLDOUT)
     )
-    return plain_samples(corpus, holdout, work.seed)
+    return plain_samples(corpus, np.where(overlap[ids], 0.0, holdout), work.seed)
 
 
 def _kind(work: Work, text: ScoredText, places: NDArray[np.int64]) -> _Kind:
@@ -114,8 +122,7 @@ def _kind(work: Work, text: ScoredText, places: NDArray[np.int64]) -> _Kind:
             compressed.append(compressed_bytes(work.models.decode(counted)))
             tokens.append(len(counted) - _unscored(work))
             documents.append(row.document)
-    numbers = np.unique(documents, return_inverse=True)[1].astype(np.int64)
-    return _Kind(text, places, texts, TextSizes(np.array(tokens), np.array(compressed)), numbers)
+    return _Kind(text, places, texts, TextSizes(np.array(tokens), np.array(compressed)), documents)
 
 
 def _unscored(work: Work) -> int:
@@ -136,7 +143,11 @@ class _Comparison:
     def __init__(self, work: Work, members: _Kind, nonmembers: _Kind) -> None:
         self._work = work
         self._kinds = (members, nonmembers)
-        self._documents = [Documents(kind.documents) for kind in self._kinds]
+        names = [*members.documents, *nonmembers.documents]
+        self._numbers = np.unique(names, return_inverse=True)[1].astype(np.int64)
+        """Of members' and non-members' documents. Those of one id may be one, a part of it set aside."""
+        parts = np.split(self._numbers, [len(members.documents)])
+        self._documents = [Documents(part) for part in parts]
         self._sizes = TextSizes(
             *(np.concatenate(arrays) for arrays in zip(members.sizes, nonmembers.sizes, strict=True))
         )
@@ -152,9 +163,8 @@ class _Comparison:
             return None
         members, nonmembers = self._kinds
         member = np.repeat([True, False], [len(members.texts), len(nonmembers.texts)])
-        documents = np.concatenate([members.documents, nonmembers.documents + self._documents[0].count])
         return self.judge(
-            blind_scores([*members.texts, *nonmembers.texts], member, documents, self._work.seed)
+            blind_scores([*members.texts, *nonmembers.texts], member, self._numbers, self._work.seed)
         )
 
     def reading(self, audited: AuditedModel) -> SuffixTokens:

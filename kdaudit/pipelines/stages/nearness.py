@@ -1,13 +1,15 @@
 """How near each baseline is to what any model memorizes: by how much chance could carry inheritance.
 
-A baseline that misses an example by one token of fifty may well memorize it in another training. Only
-examples that some model memorizes are scored: nothing else is compared.
+A baseline that misses an example by one token of fifty may well memorize it in another training. Examples
+that some model memorizes are scored for that. Which further examples a baseline is nearest to takes the
+scoring pass's sample (`scores`): else what no model memorizes is missing, and the rest would seem nearer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,7 @@ from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
+from kdaudit.pipelines.stages.scores import read_scores
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import NEARNESS_SCHEMA
@@ -106,11 +109,33 @@ def read_baseline(
         suffixes: tokens of each example's target: int64 (examples,).
 
     """
+    matched = found.rows["matched_tokens"].to_numpy() / suffixes
+    if work.scoring is not None:
+        return Baseline.of(found.exposed, matched, *_sampled(work, audited))
     table = work.run.read_table(layout.nearness(audited.name))
     kept = compared[table["example_id"].to_numpy()]
     ids, wrong, log_probability = (column.to_numpy()[kept] for column in table.columns)
-    matched = found.rows["matched_tokens"].to_numpy() / suffixes
     return Baseline.of(found.exposed, matched, ids, wrong / suffixes[ids], np.exp(log_probability))
+
+
+class _Sampled(NamedTuple):
+    """What the scoring pass read of a sample that stands for the corpus; as `Baseline.of` takes it."""
+
+    ids: Lengths
+    wrong: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def _sampled(work: Work, audited: AuditedModel) -> _Sampled:
+    """All that any model memorizes is in the sample, with a weight of 1."""
+    table = read_scores(work, audited, columns=["example_id", "log_probabilities", "hits"])
+    ids, weights, log_probabilities, hits = (column.combine_chunks() for column in table.columns)
+    lengths = hits.value_lengths().to_numpy().astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    right = np.add.reduceat(hits.flatten().to_numpy(zero_copy_only=False).astype(np.int64), starts)
+    total = np.add.reduceat(log_probabilities.flatten().to_numpy().astype(np.float64), starts)
+    return _Sampled(ids.to_numpy(), 1 - right / lengths, np.exp(total / lengths), weights.to_numpy())
 
 
 def unscored_baseline(found: Attacked, suffixes: Lengths) -> Baseline:

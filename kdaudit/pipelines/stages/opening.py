@@ -13,12 +13,14 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
+from kdaudit.errors import ModelError
 from kdaudit.exporting.trackers import refuse_missing
 from kdaudit.inference import Sampling, Split, prepare
 from kdaudit.inference.executors import executor_for
 from kdaudit.inference.merged import MergedModels
 from kdaudit.models.audited import AuditedModels
 from kdaudit.models.audited_notes import with_tokenizer_notes
+from kdaudit.models.checkpoint.copies import equal_models
 from kdaudit.models.finding import find_models
 from kdaudit.pipelines.stages.answers import template_notes
 from kdaudit.pipelines.stages.endpoints import ask_endpoints
@@ -127,6 +129,7 @@ def _find(config: AuditConfig | ScreenConfig, progress: Progress, *, runs: bool)
     preflight(config, hub=True, progress=progress, meanwhile=meanwhile, ask=ask)
     one_tokenizer = isinstance(config, ScreenConfig)
     models = find_models(config.models, one_tokenizer=one_tokenizer, progress=progress)
+    _refuse_equal_baselines(models)
     chats = chats_of(config, models)
     ask(models, chats)
     whole = read_whole(config)
@@ -178,6 +181,23 @@ def _of_attacks(config: AuditConfig | ScreenConfig) -> dict[str, Any]:
         return {"attacks": ATTACKS}
     attacks = config.attacks
     return {"attacks": attacks_of(attacks), "scoring": _scoring_of(config), "sample": attacks.sample}
+
+
+def _refuse_equal_baselines(models: AuditedModels) -> None:
+    """Refuse a baseline that is given twice: each misses what the other does, as if chance gave nothing.
+
+    Raises:
+        ModelError: two baselines have the same weights.
+
+    """
+    baselines = {one.name: one for one in models.baselines}
+    for one, two in equal_models({name: baseline.model.weights for name, baseline in baselines.items()}):
+        raise ModelError(
+            f"{two} has the same weights as {one}, tensor for tensor: it is no other training, and chance is "
+            "measured by other trainings",
+            fix="name each training once (models.baseline, one per seed)",
+            key=f"{baselines[two].key}.path",
+        )
 
 
 def _scoring_of(config: AuditConfig) -> Scoring | None:

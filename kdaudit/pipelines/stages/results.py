@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from kdaudit import __version__
 from kdaudit.analysis.accepted import accepted_notes
+from kdaudit.analysis.excess import can_be_cut
 from kdaudit.analysis.inheritance import compare_student, soft_vs_hard, survival
 from kdaudit.analysis.inheritance_notes import NO_TEACHER
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.analysis.personal_data import NOT_SEARCHED
 from kdaudit.analysis.pretraining import NO_BASE, also_base
+from kdaudit.analysis.unlike import unlike_notes
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.answers import answer_notes
 from kdaudit.pipelines.stages.attack_results import attack_notes, attack_results
@@ -25,6 +27,7 @@ from kdaudit.pipelines.stages.judging import judged
 from kdaudit.pipelines.stages.leaked import Leaked
 from kdaudit.pipelines.stages.likelihoods import likelihood_notes
 from kdaudit.pipelines.stages.measured import Measured, Measurements
+from kdaudit.pipelines.stages.overlap import overlap_notes, overlap_result
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import (
@@ -71,6 +74,7 @@ def build_results(run: RunStore, measurements: Measurements, leaked: Leaked) -> 
         leak_counts=leaked.counts,
         leak_suffixes=leaked.suffixes,
         generated=measurements.generated,
+        holdout_overlap=overlap_result(measurements.overlap),
         attacks=attacks,
         accepted=leaked.accepted,
         notes=[
@@ -106,6 +110,9 @@ def _missing(measurements: Measurements) -> list[Note]:
         *answer_notes(
             measurements.corpus, {"holdout": measurements.holdout, "generated": measurements.generated}
         ),
+        *overlap_notes(measurements.overlap, sampled=measurements.corpus.sampled),
+        *_unlike_notes(measurements),
+        *_own_rate_notes(measurements),
     ]
     notes += [note for one in measurements.by_model.values() for note in _endpoint_notes(one)]
     if measurements.config.holdout is None:
@@ -129,6 +136,29 @@ def _missing(measurements: Measurements) -> list[Note]:
     if measurements.models.base is None:
         notes.append(Note(code="no_base", subject="base", text=NO_BASE))
     return notes
+
+
+def _unlike_notes(measurements: Measurements) -> list[Note]:
+    """Whether the baselines are too unlike to measure chance."""
+    if measurements.family.teacher is None:
+        return []
+    return unlike_notes({one.name: measurements.memorized(one.name) for one in measurements.models.baselines})
+
+
+def _own_rate_notes(measurements: Measurements) -> Iterator[Note]:
+    """Why baselines are not cut at a student's count."""
+    family = measurements.family
+    if family.teacher is None or len(family.baselines) < 2:
+        return
+    for student in measurements.models.students:
+        count = int(np.count_nonzero(measurements.memorized(student.name)))
+        if not all(can_be_cut(one, count) for one in family.baselines):
+            text = (
+                f"Student {student.name}: what chance gives at its own rate is not known. It memorizes more "
+                "than a baseline, and what that one is near to besides takes the scoring pass "
+                "(attacks.sampled, or attacks.membership with a holdout)."
+            )
+            yield Note(code="own_rate_unknown", subject=student.name, text=text)
 
 
 def _endpoint_notes(measured: Measured) -> Iterator[Note]:
@@ -165,8 +195,8 @@ def _model_result(measurements: Measurements, measured: Measured) -> ModelResult
         ci95_by_document=measurements.family.documents.rate(memorized),
         windows_memorized=int(measurements.copies[memorized].sum(dtype=np.int64)),
         survival=survival(corpus.rows["matched_tokens"].to_numpy(), measurements.target_lengths),
-        holdout=_share(measured.holdout, Floor),
-        generated=_share(measured.generated, Repeated),
+        holdout=_floor(measured.holdout, measurements.overlap),
+        generated=_repeated(measured.generated),
         perplexity=None if measured.likelihood is None else measured.likelihood.perplexity,
         bits_per_byte=None if measured.likelihood is None else measured.likelihood.bits_per_byte,
         fingerprint=audited.model.fingerprint,
@@ -188,11 +218,20 @@ def _below_rounding(memorized: Flags, near: NDArray[np.float64] | None) -> Below
     )
 
 
-def _share(found: Attacked | None, kind: type[_Share]) -> _Share | None:
-    """What is memorized of a text beside the corpus."""
-    if found is None:
+def _floor(found: Attacked | None, overlap: Flags | None) -> Floor | None:
+    """What is memorized of the holdout, without what stands in the corpus too; None if nothing is left."""
+    if found is None or overlap is None or overlap.all():
         return None
-    count, total = int(found.exposed.sum()), len(found.exposed)
+    return _share(found.exposed[~overlap], Floor)
+
+
+def _repeated(found: Attacked | None) -> Repeated | None:
+    """What is memorized of the teacher's own text."""
+    return None if found is None else _share(found.exposed, Repeated)
+
+
+def _share(exposed: Flags, kind: type[_Share]) -> _Share:
+    count, total = int(exposed.sum()), len(exposed)
     return kind(examples=total, memorized=count, rate=count / total, ci95=clopper_pearson(count, total))
 
 
