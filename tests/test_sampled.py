@@ -140,7 +140,7 @@ def test_what_is_inherited_takes_all_examples_and_every_model_of_the_family() ->
             teacher=SimpleNamespace(name="teacher"), baselines=[SimpleNamespace(name="baseline")]
         ),
         config=SimpleNamespace(attacks=SimpleNamespace(sampled=SimpleNamespace(queries=(1, 100)))),
-        measured=measured,
+        by_model=measured,
         family=SimpleNamespace(documents=Documents(np.arange(4))),
     )
     found = _inherited(audited, "soft", _discovered)

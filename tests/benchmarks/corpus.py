@@ -107,7 +107,7 @@ def _stage(folder: Path, corpus: Path, tokenizer: Path, window: int) -> None:
     clock = _Clock()
     check = SimpleNamespace(look=lambda _: None, finish=lambda: None)
     models = SimpleNamespace(
-        members=[],
+        all=[],
         by_text=(),
         differences=dict,
         reading_check=lambda *_: check,
