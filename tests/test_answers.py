@@ -379,6 +379,16 @@ def test_models_that_come_with_a_chat_template_are_named_where_the_teacher_has_n
     assert template_notes(models, plain, ["corpus"]) == []
 
 
+def test_a_tokenizer_that_is_named_for_an_endpoint_brings_its_chat_template(tmp_path: Path) -> None:
+    chats.save_model(tmp_path / "student", 1, "the student's {{ messages }}")
+    chats.tokenizer().save_pretrained(tmp_path / "own")
+    named = {"path": "http://127.0.0.1:9/v1", "model": "big", "tokenizer": str(tmp_path / "own")}
+    students = [{"name": "s", "path": str(tmp_path / "student")}]
+    models = find_models(ModelsConfig.model_validate({"teacher": named, "students": students}))
+    assert models.tokenizer.chat_template == chats.CHATML
+    assert not models.by_text
+
+
 def test_a_long_context_is_no_need_of_the_engine(tmp_path: Path) -> None:
     """Prompts are cut to the context of 64 tokens, and models take them whole."""
     layout = chats.LAYOUTS["prompt"]
