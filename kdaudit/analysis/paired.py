@@ -20,6 +20,7 @@ from kdaudit.analysis.intervals import (
 from kdaudit.schemas.compared import PairedRates
 
 SIGNIFICANT = 0.05
+"""A test whose p-value is below it shows a difference."""
 FEWEST_CHANGES = 6
 """Examples that must change, all one way, before exact McNemar reaches 0.05: 2 / 2**6 = 0.03."""
 

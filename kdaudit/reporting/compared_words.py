@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kdaudit.analysis.paired import SIGNIFICANT
 from kdaudit.reporting.formatting import count, p_value, percent, plural, points, wider
 from kdaudit.reporting.verdict import Verdict
 from kdaudit.schemas.compared import CompareResults, PairedRates
-
-_SIGNIFICANT = 0.05
 
 
 class Reading(NamedTuple):
@@ -35,7 +34,7 @@ def is_difference(rates: PairedRates) -> bool:
     """Whether a difference is shown beyond chance."""
     low, high = wider(rates.difference_ci95, rates.difference_ci95_by_document) or (None, None)
     outside = (low is not None and low > 0) or (high is not None and high < 0)
-    return outside and rates.holm_p < _SIGNIFICANT
+    return outside and rates.holm_p < SIGNIFICANT
 
 
 def could_have_shown(rates: PairedRates) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
+from kdaudit.analysis.paired import SIGNIFICANT
 from kdaudit.reporting.formatting import (
     count,
     percent,
@@ -33,8 +34,6 @@ from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import AuditResults, ComparisonResult, ModelResult, SoftVsHard
 
 __all__ = ["KeyFigure", "key_figures", "role_words"]
-
-_SIGNIFICANT = 0.05
 
 
 def key_figures(results: AuditResults) -> list[KeyFigure]:
@@ -323,7 +322,7 @@ def _differ(pair: SoftVsHard) -> bool:
     """Whether test and interval show that one inherits more; the test takes windows as independent."""
     low, high = wider(pair.difference_ci95, pair.difference_ci95_by_document) or (None, None)
     outside = (low is not None and low > 0) or (high is not None and high < 0)
-    return outside and pair.mcnemar_p is not None and pair.mcnemar_p < _SIGNIFICANT
+    return outside and pair.mcnemar_p is not None and pair.mcnemar_p < SIGNIFICANT
 
 
 def role_words(model: ModelResult) -> str:
