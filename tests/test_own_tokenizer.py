@@ -73,9 +73,8 @@ def test_a_student_learns_the_teachers_text_in_tokens_of_its_own(
     own = Tokenizer.from_file(str(tmp_path / "own" / "tokenizer.json"))
     texts = pq.read_table(tmp_path / "out" / "hard_corpus.parquet")["text"].to_pylist()
     whole = [own.encode(text).ids for text in texts]
-    pieces = [ids[at : at + _LENGTH] for ids in whole for at in range(0, len(ids), _LENGTH)]
-    expected = sorted(piece for piece in pieces if len(piece) > 1)
-    assert max(map(len, whole)) > _LENGTH  # so that texts are cut
+    assert _LENGTH < max(map(len, whole)) <= NEW["max_position_embeddings"]  # so that texts are whole
+    expected = sorted(whole)
     assert sorted(row.token_ids.tolist() for row in read[16:]) == expected  # behind the baseline's 16
     models = json.loads((tmp_path / "out" / "distill.json").read_text())["models"]
     found = {Path(one["folder"]).name: one for one in models}
@@ -107,6 +106,8 @@ def test_texts_become_windows_of_the_own_tokenizer(tmp_path: Path) -> None:
     assert all(window.dtype == np.int32 for window in found)
     ids = [token for text in texts[:3] for token in tokenizer.encode(text)]
     assert [token for window in found for token in window.tolist()] == ids
+    whole = own_windows([texts], tokenizer, None)
+    assert [window.tolist() for window in whole] == [tokenizer.encode(text) for text in texts[:3]]
 
 
 @pytest.mark.parametrize(

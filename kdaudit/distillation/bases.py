@@ -226,16 +226,17 @@ def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Ca
 
 def shortest_context(bases: Mapping[str, Base]) -> int | None:
     """Tokens that models trained from all bases can read; None where nothing bounds them."""
-    lengths = [_context(base) for base in bases.values()]
+    lengths = [context_of(base) for base in bases.values()]
     return min((length for length in lengths if length is not None), default=None)
 
 
-def _context(base: Base) -> int | None:
+def context_of(base: Base) -> int | None:
+    """Tokens that a model trained from a base can read; None where nothing bounds them."""
     return read_context_length(base.model.folder) if base.model is not None else _context_of(base)
 
 
 def _check_positions(base: Base, longest: int, *, answers: bool) -> None:
-    most = _context(base)
+    most = context_of(base)
     if most is not None and most < longest:
         needed, settings = f"windows have {longest} with their BOS token", "corpus.window and holdout.window"
         if answers:

@@ -232,21 +232,23 @@ def read_hard_texts(path: Path) -> Iterator[list[str]]:
         yield batch.column(0).to_pylist()
 
 
-def own_windows(texts: Iterable[Sequence[str]], tokenizer: ModelTokenizer, window: int) -> list[Tokens]:
+def own_windows(
+    texts: Iterable[Sequence[str]], tokenizer: ModelTokenizer, longest: int | None
+) -> list[Tokens]:
     """Texts as windows of a tokenizer of a student's own: int32 (tokens,) each.
 
     Args:
         texts: what it learns, some at a time.
         tokenizer: the student's.
-        window: tokens of a window at most; a text that has more becomes several. A window of one token has
-            nothing to learn, and is left out.
+        longest: tokens of a window at most, None for any; a text that has more becomes several. A window of
+            one token has nothing to learn, and is left out.
 
     """
     encoder = Encoder(tokenizer)
     return [
-        ids[start : start + window]
+        ids[start : start + (longest or len(ids))]
         for some in texts
         for ids in (encoded.ids for encoded in encoder.encode_batch(some))
-        for start in range(0, len(ids), window)
+        for start in range(0, len(ids), longest or max(len(ids), 1))
         if len(ids) - start > 1
     ]

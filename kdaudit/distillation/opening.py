@@ -13,7 +13,14 @@ from kdaudit.config.distill import DistillConfig
 from kdaudit.config.models import ModelConfig
 from kdaudit.config.students import HardStudent, LabStudent, SoftStudent
 from kdaudit.corpus import ChatFormat, ExampleTokens, first_texts, template_of
-from kdaudit.distillation.bases import Base, check_bases, check_logits, resolve_base, shortest_context
+from kdaudit.distillation.bases import (
+    Base,
+    check_bases,
+    check_logits,
+    context_of,
+    resolve_base,
+    shortest_context,
+)
 from kdaudit.distillation.lora import check_lora
 from kdaudit.distillation.planting import planted_in
 from kdaudit.distillation.processes import Processes
@@ -54,6 +61,11 @@ class Lab(NamedTuple):
         """BOS token before each of a model's windows: by a tokenizer of its own, or as `bos`."""
         own = self.own.get(student)
         return self.bos if own is None else bos_of(own)
+
+    def longest_of(self, student: str) -> int | None:
+        """Tokens of a window that a model can read behind its BOS token; None where nothing bounds them."""
+        most = context_of(self.bases["student.base"])
+        return None if most is None else most - (self.bos_of(student) is not None)
 
     @property
     def longest(self) -> int:

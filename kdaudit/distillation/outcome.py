@@ -156,7 +156,7 @@ def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
     rows = ledger.settle().rows.tolist()
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
     if (tokenizer := lab.own.get(one.name)) is not None:
-        batches = (_in_own_tokens(lab, windows, tokenizer) for windows in batches)
+        batches = (_in_own_tokens(lab, windows, tokenizer, lab.longest_of(one.name)) for windows in batches)
     dtype = _dtype(lab, one)
     with (
         MergedModels(lambda: _scratch(lab.out), lab.progress) as merged,
@@ -167,9 +167,11 @@ def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
         return worker.perplexity(batches, lab.bos_of(one.name))
 
 
-def _in_own_tokens(lab: Lab, windows: Sequence[Tokens], own: ModelTokenizer) -> list[Tokens]:
+def _in_own_tokens(
+    lab: Lab, windows: Sequence[Tokens], own: ModelTokenizer, longest: int | None
+) -> list[Tokens]:
     """The text of windows in the tokens of a tokenizer of a student's own."""
-    return own_windows([lab.readers.tokenizer.batch_decode(windows)], own, lab.config.holdout.window)
+    return own_windows([lab.readers.tokenizer.batch_decode(windows)], own, longest)
 
 
 @contextmanager

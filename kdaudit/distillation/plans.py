@@ -133,7 +133,7 @@ def _rows(lab: Lab, student: LabStudent, seed: int) -> TrainingRows:
     path = lab.out / hard_corpus_name(lab.config, student, seed)
     lab.processes.first_then_all(lambda: _write(lab, student, seed, path), lambda: None)
     if (own := lab.own.get(student.name)) is not None:
-        return TrainingRows(own_windows(read_hard_texts(path), own, lab.config.corpus.window), None)
+        return TrainingRows(own_windows(read_hard_texts(path), own, lab.longest_of(student.name)), None)
     read = read_hard_windows(path)
     windows = [np.concatenate(row) for row in read]
     return TrainingRows(windows, [len(row.prompt) for row in read] if lab.config.corpus.has_answers else None)
