@@ -16,6 +16,7 @@ from kdaudit.reporting.figures import key_figures
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.public import without_private_parts
 from kdaudit.reporting.reviewers import questions
+from kdaudit.reporting.verdict import check_rows, verdict_of
 from kdaudit.schemas.results import AuditResults
 
 
@@ -299,6 +300,16 @@ def test_what_cannot_be_cut_at_a_students_count_is_set_against_plain_chance() ->
         "hard against chance: +5 points (95% interval +1 points to +9 points) beyond the 25% that other "
         in (plain(summarize(AuditResults.model_validate(data), Path())))
     )
+
+
+def test_an_interval_that_excludes_nothing_is_not_said_to_reach_anywhere() -> None:
+    data = sampled(sample_dict())
+    (check, *_) = [one for one in data["gate"]["checks"] if one["name"] == "max_ratio_to_baseline"]
+    check |= {"ci95": [0.2, 3.0], "ci95_by_document": [0.0, None], "verdict": "inconclusive"}
+    data["gate"] |= {"checks": [check], "verdict": "inconclusive"}
+    results = AuditResults.model_validate(data)
+    assert "; the data do not show whether that is within the" in verdict_of(results).sentence
+    assert check_rows(results.gate.checks)[0].interval == "not bounded, by document"
 
 
 def test_inheritance_from_one_baseline_is_never_shown_without_chance() -> None:

@@ -395,6 +395,8 @@ def test_large_audits_stay_small_and_name_the_cut(tmp_path: Path, text: str) -> 
         (percent_interval(None), "not available"),
         (times(2.7222), "2.7×"),
         (times_interval((1.8, None)), "at least 1.8×"),
+        (times_interval((0.0, None)), "not bounded"),
+        (times_interval((0.5, 2.0), (0.0, None)), "not bounded, by document"),
         (times_interval((None, 4.0)), "at most 4×"),
         (interval((None, None), times), "not available"),
         (points(-0.001001), "−0.10 points"),

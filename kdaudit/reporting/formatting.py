@@ -13,6 +13,7 @@ from collections.abc import Callable
 from kdaudit.schemas.result import Interval
 
 ABSENT = "not available"
+_NOT_BOUNDED = "not bounded"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 _MOST_DIGITS = 7
@@ -105,13 +106,16 @@ def p_value(value: float | None) -> str:
 
 
 def interval(ends: Interval | None, form: Formatter) -> str:
-    """An interval in words: `a to b`; an open end gives `at least a` or `at most b`."""
+    """An interval in words: `a to b`; an open end gives `at least a` or `at most b`.
+
+    A figure that has an open upper end cannot be below 0, so that `at least 0` would say nothing.
+    """
     if ends is None or ends == (None, None):
         return ABSENT
     low, high = ends
     if high is None:
         assert low is not None  # noqa: S101 - both open was handled above
-        return f"at least {form(low, 2)}"
+        return f"at least {form(low, 2)}" if low else _NOT_BOUNDED
     if low is None:
         return f"at most {form(high, 2)}"
     first, last = apart(low, high, form)
@@ -148,7 +152,7 @@ def wider_interval(ends: Interval | None, by_document: Interval | None, form: Fo
     chosen = wider(ends, by_document)
     if chosen is None or chosen is not by_document:
         return interval(chosen, form)
-    bounds = "not bounded" if chosen == (None, None) else interval(chosen, form)
+    bounds = _NOT_BOUNDED if chosen == (None, None) else interval(chosen, form)
     return f"{bounds}, by document"
 
 

@@ -198,7 +198,7 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
         lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
         reach = f" (95% interval {ends})" if sampled and deciding.ci95 else ""
         return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
-    if _ends(deciding) in (None, (None, None)):
+    if _ends(deciding) in (None, (None, None), (0.0, None)):
         return f"{_capital(statement)}; the data do not show whether that is within the {bound} allowed."
     return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
 
