@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdaudit.analysis.by_document import Documents
@@ -102,6 +102,7 @@ def empty_comparison(**figures):
 
 
 @given(sets(fewest=1))
+@settings(deadline=None)  # the first call imports scipy
 def test_compare_agrees_with_sets(case):
     student, many = case.student, len(case.baselines)
     memorized_by_baselines = sum(len(baseline) for baseline in case.baselines)
@@ -149,6 +150,7 @@ def test_compare_agrees_with_sets(case):
 
 
 @given(sets())
+@settings(deadline=None)  # the first call imports scipy
 def test_what_the_base_completes_too_agrees_with_plain_sets(case):
     student, teacher, baselines = case.arrays()
     known = case.student & case.other  # the other model stands for the base
@@ -239,6 +241,7 @@ def test_a_silent_student_and_teacher_are_noted_by_name():
 
 
 @given(sets(fewest=1, most=2))
+@settings(deadline=None)  # the first call imports scipy
 def test_soft_vs_hard_agrees_with_sets(case):
     soft, hard = case.student, case.other
     table = table_of(hard, soft, case.specific)
@@ -276,6 +279,7 @@ def test_a_soft_student_that_inherits_nothing_leaves_the_ratio_open_above():
 
 
 @given(sets())
+@settings(deadline=None)  # the first call imports scipy
 def test_classes_agree_with_sets(case):
     def class_of(example):
         if not case.baselines:
