@@ -283,7 +283,7 @@ WRONG = {
         put("student", "{base: org/s, epochs: 1, learning_rate: 0}"),
         "distill.yaml:5: student.learning_rate: ",
         "0 is out of range",
-        "give 1 or more",
+        "give more than 0",
     ),
     "existing student": (
         put("student", "{base: org/s, epochs: 1, learning_rate: 1e-3, path: ./s}"),
@@ -429,7 +429,7 @@ WRONG = {
         added("{name: a, method: soft, temperature: 0}"),
         "distill.yaml:10: students.3.temperature: ",
         "0 is out of range",
-        "give 1 or more",
+        "give more than 0",
     ),
     "divergence misspelled": (
         added("{name: a, method: soft, divergence: foward_kl}"),
@@ -541,7 +541,7 @@ WRONG = {
         GOOD + "training: {batch_size: 0}",
         "distill.yaml:10: training.batch_size: ",
         "0 is out of range",
-        "give 1 or more",
+        "give more than 0",
     ),
     "name too long for its audits": (
         put("name", "x" * 57) + "seeds: [0, 10]",
