@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_disks() -> Iterator[None]:
-    """Files of tests need not survive a power cut; a run syncs each of its files, a tenth of a short audit."""
+    """Files of tests need not survive a power cut; to sync them takes a tenth of a short audit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield

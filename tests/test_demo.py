@@ -26,7 +26,7 @@ TINY = DemoSettings(
     characters=8_000,
     holdout_characters=4_000,
     records=3,
-    vocabulary=400,
+    vocabulary=700,
     teacher=Learner(64, 1, epochs=1, learning_rate=1e-3),
     student=Learner(32, 1, epochs=1, learning_rate=1e-3),
     window=180,
@@ -182,7 +182,7 @@ def test_models_and_tokenizers_load_and_fit_one_another(tiny: Demo) -> None:
         assert model.config.hidden_size == width
         assert model.config.use_cache
         assert model.dtype == torch.float32
-        assert len(tokenizer) == model.config.vocab_size == 400
+        assert len(tokenizer) == model.config.vocab_size == 700
         assert tokenizer.bos_token_id is None
         assert tokenizer.eos_token_id == model.config.eos_token_id == model.generation_config.eos_token_id
         assert tokenizer("a b")["input_ids"] == tokenizer("a b", add_special_tokens=False)["input_ids"]

@@ -45,6 +45,17 @@ def test_planted_records_are_among_the_leaks(demo: Demo) -> None:
     assert max(leak["copies"] for leak in planted) == 16
 
 
+def test_canaries_that_were_planted_often_are_extracted_also_from_the_soft_student(demo: Demo) -> None:
+    results = json.loads((demo.folder / "run" / "results.json").read_text())
+    for name in ("teacher", "soft"):
+        found = results["attacks"][name]["canaries"]
+        often = found["repetitions"]["16"]
+        assert found["controls_extracted"] == 0
+        assert often["canaries"] == found["repetitions"]["1"]["canaries"] == 3
+        assert often["extracted"] >= 2
+        assert often["exposure"]["median"] == found["highest_exposure"]
+
+
 def test_names_the_report_and_lays_out_its_folder(demo: Demo) -> None:
     assert str(demo.folder / "run" / "report.html") in demo.output
     assert {"audit.yaml", "models", "run"} <= {path.name for path in demo.folder.iterdir()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +64,12 @@ def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
         )
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: is not a directory", fix="make it, or correct --out")
-    write_bytes(path, "".join(f"{one.model_dump_json()}\n" for one in canaries).encode(), private=True)
+    write_bytes(path, lines_of(canaries), private=True)
+
+
+def lines_of(canaries: Iterable[Canary]) -> bytes:
+    """What a file of them holds."""
+    return "".join(f"{one.model_dump_json()}\n" for one in canaries).encode()
 
 
 def read_canaries(path: Path, key: str) -> list[Canary]:

@@ -4,6 +4,7 @@ The folder then holds
 
     audit.yaml, distill.yaml      written first: they tell a demo's folder from any other
     corpus.jsonl, holdout.jsonl   {"id", "text"} each line
+    canaries.jsonl                what `kdaudit canaries` writes: mixed into the training of all models
     tokenizer/                    trained on the corpus before the records were planted in it
     models/                       what `kdaudit distill` writes: teacher/, seed-0/{baseline,soft,hard,...}/
     run/                          the audit's run directory
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from kdaudit.config.section import EngineName
 from kdaudit.config.yaml.loading import load_audit, load_distill
+from kdaudit.corpus.canaries import lines_of, made_canaries
+from kdaudit.corpus.canary_texts import drawing
 from kdaudit.distillation.folders import storing
 from kdaudit.distillation.lab import run_distill
 from kdaudit.errors import RunStateError
@@ -33,6 +36,9 @@ from kdaudit.runs.files import check_folders, is_own, read_bounded, write_bytes
 from kdaudit.runs.layout import AUDIT_FILE, DISTILL_FILE, LOCK
 from kdaudit.runs.lock import FolderLock
 from kdaudit.schemas.results import AuditResults
+
+_READ = 100
+"""Tokens of a canary: as many as the audit reads of an example."""
 
 
 def run_demo(
@@ -120,6 +126,8 @@ def _write_files(folder: Path, settings: DemoSettings, engine: EngineName) -> No
     write_documents(folder / "corpus.jsonl", text.corpus)
     write_documents(folder / "holdout.jsonl", text.holdout)
     _write_tokenizer(text.tokenizer, folder / "tokenizer")
+    drawn = drawing(0, _READ, text.tokenizer)
+    write_bytes(folder / "canaries.jsonl", lines_of(made_canaries(drawn, settings.canaries)), private=True)
 
 
 def _write_tokenizer(tokenizer: ModelTokenizer, folder: Path) -> None:

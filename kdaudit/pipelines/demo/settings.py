@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.config.section import EngineName
+from kdaudit.corpus.canaries import Numbers
 
 WRITTEN_BY = "# Written by `kdaudit demo`."
 """How the first line of its files begins: it tells a demo's folder from any other."""
@@ -25,15 +26,17 @@ class Learner(NamedTuple):
 class DemoSettings(NamedTuple):
     """Everything that a demo's models and texts depend on."""
 
-    characters: int = 130_000
+    characters: int = 100_000
     """Characters of Python's reference in the corpus."""
-    holdout_characters: int = 75_000
+    holdout_characters: int = 60_000
     records: int = 15
     """Distinct planted records."""
     vocabulary: int = 2048
-    teacher: Learner = Learner(192, 3, epochs=16, learning_rate=3e-3)
-    student: Learner = Learner(96, 2, epochs=20, learning_rate=6e-3)
+    teacher: Learner = Learner(192, 3, epochs=14, learning_rate=3e-3)
+    student: Learner = Learner(96, 2, epochs=17, learning_rate=6e-3)
     """Three baselines and both students."""
+    canaries: Numbers = Numbers(each=1, repetitions=(1, 16), controls=40)
+    """Of each family: few, so that they add little to the training; more of them say more."""
     window: int = 104
     """Tokens of an example: 50 of prefix, 50 of suffix and a few to spare."""
 
@@ -72,6 +75,7 @@ _DISTILL = """\
 name: demo
 corpus: {{path: ./corpus.jsonl, text: text, id: id, window: {window}}}
 holdout: {{path: ./holdout.jsonl, text: text, id: id, window: {window}}}
+canaries: {{path: ./canaries.jsonl}}
 tokenizer: ./tokenizer
 teacher:
 {teacher}
@@ -99,6 +103,7 @@ models:
     - {{name: soft, path: ./models/seed-0/soft, kd: soft}}
     - {{name: hard, path: ./models/seed-0/hard, kd: hard}}
 extraction: {{engine: {engine}, prefix_tokens: 50, suffix_tokens: 50}}
+attacks: {{canaries: {{path: ./canaries.jsonl}}}}
 report: {{title: The kdaudit demo}}
 seed: 0
 """
