@@ -20,16 +20,8 @@ if TYPE_CHECKING:
     from kdaudit.config.distill import DistillConfig
     from kdaudit.config.screen import ScreenConfig
     from kdaudit.errors import KdauditError, RunError, UsageError
-    from kdaudit.pipelines.api import (
-        Distillation,
-        Run,
-        Screening,
-        audit,
-        compare,
-        distill,
-        open_run,
-        screen,
-    )
+    from kdaudit.pipelines.api import audit, compare, distill, open_run, screen
+    from kdaudit.pipelines.written import Distillation, Run, Screening
 
 __all__ = [
     "AuditConfig",
@@ -58,6 +50,9 @@ _HOMES = {
     "KdauditError": "errors",
     "RunError": "errors",
     "UsageError": "errors",
+    "Run": "pipelines.written",
+    "Screening": "pipelines.written",
+    "Distillation": "pipelines.written",
 }
 """Modules of what does not stand in `kdaudit.pipelines.api`."""
 

@@ -51,7 +51,7 @@ def test_the_figures_are_those_of_the_audit(tmp_path: Path) -> None:
         assert words in told["55(iii)"]
     assert "of the 1,955 that the teacher memorizes and no baseline does, it reproduces 49" in told["55(iii)"]
     assert "its first 50 tokens" in told["43(ii)"]
-    assert "exact greedy extraction; once, on 2026-01-30, seed 0" in told["55"]
+    assert "on students: exact greedy extraction; once, on 2026-01-30, seed 0" in told["55"]
 
 
 def test_what_was_not_run_is_said_to_be_untested(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_other_attacks_are_named_where_they_ran(tmp_path: Path) -> None:
     best = {
         "score": "min_k", "auc": 0.61, "ci95": [0.5, 0.7], "minus_blind": None, "minus_blind_ci95": None
     }  # fmt: skip
-    score = {"auc": 0.61, "ci95": [0.5, 0.7], "tpr_at_fpr": {"0.01": None, "0.001": None}}
+    score = {"auc": 0.61, "ci95": [0.5, 0.7], "tpr_at_fpr": {"0.01": [0.04, 0.02, 0.09], "0.001": None}}
     membership = {
         "members": 1000, "nonmembers": 900, "member_documents": 500, "nonmember_documents": 450,
         "blind_auc": 0.6, "blind_ci95": [0.5, 0.7], "score": {"min_k": score}, "best": best,
@@ -84,11 +84,68 @@ def test_other_attacks_are_named_where_they_ran(tmp_path: Path) -> None:
     extraction, member = found[1], found[5]
     assert "0.09% (95% interval 0.08% to 0.1%)" in extraction[3]
     assert extraction[2] == "in part"
-    assert "Sampling was not tried" in extraction[4]
-    assert (member[0], member[2]) == ("55 (i)", "measured")
-    assert "an AUC of 0.610 on 1,000 training examples and 900" in member[3]
+    assert "Sampling was not tried, so" in extraction[4]
+    assert (member[0], member[2]) == ("55 (i)", "in part")
+    assert "an AUC of 0.610 (95% interval 0.500 to 0.700; 0.5 is chance) on 1,000 training" in member[3]
+    assert "It recognizes 4% of the training examples (95% interval 2% to 9%)" in member[3]
     assert "says nothing of membership" in member[3]
-    assert "near-verbatim extraction and membership inference" in found[11][3]
+    assert "not taken of “hard”" in member[4]
+    assert "near-verbatim extraction (not on “hard”) and membership inference (not on" in found[11][3]
+
+
+def _ran_on(*names: str) -> dict[str, Any]:
+    """Sampling and canaries of these models, each with figures of its own."""
+    found = {}
+    for place, name in enumerate(names):
+        curve = [
+            {"queries": queries, "p": 0.5, "rate": rate, "ci95": [0.1, 0.3], "ci95_by_document": [0.05, 0.4]}
+            for queries, rate in ((10, 0.11), (100, 0.2 + place / 10))
+        ]
+        bits = {"median": 3.17, "low": 1.2, "high": None if place else 5.5}
+        more = {"canaries": 8, "extracted": 5, "extracted_ci95": [0.24, 0.91], "exposure": bits}
+        once = more | {"extracted": place, "extracted_ci95": [0.0, 0.37], "exposure": None}
+        found[name] = {
+            "sampled": {
+                "temperature": 1.0, "top_k": 40, "examples": 10, "scored": 10, "curve": curve
+            },
+            "canaries": {
+                "controls": 60, "controls_extracted": 1, "highest_exposure": 4.95,
+                "repetitions": {"1": once, "16": more},
+            },
+        }  # fmt: skip
+    return found
+
+
+def test_canaries_and_the_most_samples_stand_in_their_rows(tmp_path: Path) -> None:
+    found = rows(annex(tmp_path, sample_dict(attacks=_ran_on("soft", "hard"))))
+    extraction, member, regurgitated = found[1], found[5], found[8]
+    assert extraction[2] == "measured"
+    assert "With 100 samples each, 20%" in extraction[3]
+    assert "With 10 samples" not in extraction[3]
+    assert "(95% interval 5% to 40%, by document)" in extraction[3], "the wider one"
+    assert "“soft” reproduces 0 of 8 planted 1 time (95% interval 0% to 37%) and 5 of 8" in regurgitated[3]
+    assert "planted 16 times (95% interval 24% to 91%); of 60 texts drawn alike" in regurgitated[3]
+    assert "that stayed out 1." in regurgitated[3]
+    assert "“soft” tells planted texts from such that stayed out by a median exposure of 3.2 for" in member[3]
+    assert "planted 16 times (95% interval 1.2 to 5.5), in bits" in member[3]
+    assert "(95% interval at least 1.2), in bits; 1 is chance, and 5.0 the most" in member[3]
+    assert "sampled extraction and canaries; once" in found[11][3]
+    assert "take the model's probabilities too" in found[3][3].replace("\u2019", "'")
+
+
+def test_what_ran_on_other_models_alone_is_not_said_of_students(tmp_path: Path) -> None:
+    """The teacher's figures do not make a question measured."""
+    found = rows(annex(tmp_path, sample_dict(attacks=_ran_on("teacher", "hard"))))
+    extraction, member = found[1], found[5]
+    assert extraction[2] == "in part"
+    assert "Sampling was not tried on “soft”, so" in extraction[4]
+    assert "sampled extraction (not on “soft”) and canaries (not on “soft”)" in found[11][3]
+    assert member[2] == "in part"
+    alone = rows(annex(tmp_path, sample_dict(attacks=_ran_on("teacher", "baseline"))))
+    assert "on students: exact greedy extraction; once" in alone[11][3]
+    assert "Sampling was not tried, so" in alone[1][4]
+    assert (alone[5][2], alone[5][3]) == ("not tested", "nothing")
+    assert "probabilities" not in alone[3][3]
 
 
 def test_a_run_with_next_to_nothing_has_an_annex(tmp_path: Path) -> None:

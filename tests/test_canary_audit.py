@@ -12,8 +12,9 @@ import pytest
 import toys
 from test_exposure import by_sorting
 
+from kdaudit import open_run
 from kdaudit.config.yaml.loading import load_audit
-from kdaudit.errors import ConfigError
+from kdaudit.errors import ConfigError, UsageError
 from kdaudit.schemas.results import AuditResults
 
 FAMILIES = ("random_word", "random_token")
@@ -143,6 +144,26 @@ def test_pages_show_canaries_and_none_of_their_text(run: Run) -> None:
     assert "canaries" not in {leak.document_id for leak in run.results.leaks}
 
 
+def test_python_gives_the_tables_of_canaries(run: Run) -> None:
+    opened = open_run(run.folder / "run")
+    planted = opened.canaries().to_pylist()
+    assert [row["repetitions"] for row in planted] == [row["repetitions"] for row in run.rows]
+    assert [row["family"] for row in planted] == [row["family"] for row in run.rows]
+    texts = opened.examples(canaries=True)
+    ids = [row["example_id"] for row in planted]
+    assert texts["text"].take(ids).to_pylist() == [row["text"] for row in run.rows]
+    likelihoods, greedy = _forward(run.folder / "soft", run.rows)
+    assert opened.attack("greedy", "soft", canaries=True)["memorized"].take(ids).to_pylist() == greedy
+    scores = opened.scores("soft", canaries=True)
+    assert scores["weight"].to_pylist() == [1.0] * len(texts)
+    sums = [sum(row) for row in scores["log_probabilities"].take(ids).to_pylist()]
+    assert sums == pytest.approx(likelihoods, abs=1e-4)
+    with pytest.raises(ValueError, match="holdout and canaries are two texts"):
+        opened.scores("soft", holdout=True, canaries=True)
+    with pytest.raises(UsageError, match=r"run the audit with attacks\.sampled"):
+        opened.scores("soft")
+
+
 def test_canaries_lie_in_the_run_like_the_holdout_and_short_ones_are_noted(run: Run) -> None:
     folder = run.folder / "run" / "canaries"
     texts = pq.read_table(folder / "examples" / "part-00000.parquet")["text"].to_pylist()
@@ -181,6 +202,14 @@ def test_without_canaries_nothing_of_them_is_left(run: Run) -> None:
     assert not [*(run.folder / "run" / "canaries").rglob("*.parquet")]
     results = AuditResults.model_validate_json((run.folder / "run" / "results.json").read_text())
     assert all(one.canaries is None for one in results.attacks.values())
+    opened = open_run(run.folder / "run")
+    for read in (
+        opened.canaries,
+        lambda: opened.examples(canaries=True),
+        lambda: opened.scores("soft", canaries=True),
+    ):
+        with pytest.raises(UsageError, match=r"attacks\.canaries"):
+            read()
 
 
 @pytest.mark.parametrize(

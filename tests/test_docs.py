@@ -140,14 +140,13 @@ EXPORTS = [call for page, call in CALLS if call.startswith("kdaudit export")]
 
 
 def test_exports_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the jobs too, with their variables."""
+    """Those of the jobs too."""
     write_run(tmp_path / "audit")
     (tmp_path / "audit" / "hmac.key").write_text("ab" * 32)
     monkeypatch.chdir(tmp_path)
     assert len(EXPORTS) >= 6
     for call in EXPORTS:
-        words = shlex.split(re.sub(r"\$KDAUDIT_KEY|\$RUNNER_TEMP/kdaudit.key", "kdaudit.key", call))[1:]
-        done = CliRunner().invoke(main, words)
+        done = CliRunner().invoke(main, shlex.split(call)[1:])
         assert done.exit_code == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} >= {"kdaudit.sarif", "kdaudit.junit.xml", "kdaudit.csv"}
 

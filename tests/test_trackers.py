@@ -85,6 +85,45 @@ def test_other_attacks_have_figures_too(tmp_path: Path) -> None:
     }
 
 
+def test_membership_and_canaries_have_figures_too(tmp_path: Path) -> None:
+    scores = {
+        "loss": {"auc": 0.6, "ci95": [0.5, 0.7], "tpr_at_fpr": {"0.01": [0.9, 0.8, 1.0], "0.001": None}},
+        "zlib": {"auc": 0.7, "ci95": [0.6, 0.8], "tpr_at_fpr": {"0.01": [0.04, 0.02, 0.09], "0.001": None}},
+    }
+    best = {
+        "score": "zlib", "auc": 0.7, "ci95": [0.55, 0.85], "minus_blind": None, "minus_blind_ci95": None
+    }  # fmt: skip
+    membership = {
+        "members": 10, "nonmembers": 9, "member_documents": 5, "nonmember_documents": 4, "blind_auc": None,
+        "blind_ci95": None, "score": scores, "best": best, "explained_by_text": None, "against_teacher": None,
+    }  # fmt: skip
+    bits = {"median": 3.17, "low": 1.2, "high": None}
+    four = {"canaries": 8, "extracted": 6, "extracted_ci95": [0.35, 0.97], "exposure": bits}
+    canaries = {
+        "controls": 60, "controls_extracted": 1, "highest_exposure": 4.95,
+        "repetitions": {"1": four | {"extracted": 0, "exposure": None}, "4": four},
+    }  # fmt: skip
+    data = sample_dict(attacks={"soft": {"membership": membership, "canaries": canaries}})
+    found = tracked_of(without_private_parts(write_run(tmp_path, data))).figures
+    assert found.items() - expected(data).items() == {
+        ("soft/membership_auc", 0.7),
+        ("soft/membership_auc_low", 0.55),
+        ("soft/membership_auc_high", 0.85),
+        ("soft/membership_tpr_fpr0.01", 0.04),
+        ("soft/membership_tpr_fpr0.01_low", 0.02),
+        ("soft/membership_tpr_fpr0.01_high", 0.09),
+        ("soft/canaries_controls_extracted", 1),
+        ("soft/canaries_extracted_x1", 0.0),
+        ("soft/canaries_extracted_x1_low", 0.35),
+        ("soft/canaries_extracted_x1_high", 0.97),
+        ("soft/canaries_extracted_x4", 0.75),
+        ("soft/canaries_extracted_x4_low", 0.35),
+        ("soft/canaries_extracted_x4_high", 0.97),
+        ("soft/canaries_exposure_x4", 3.17),
+        ("soft/canaries_exposure_x4_low", 1.2),
+    }
+
+
 def leaked_by(data: dict[str, Any]) -> set[str]:
     found: set[str] = set()
     for leak in data["leaks"]:

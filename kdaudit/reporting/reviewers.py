@@ -7,14 +7,24 @@ figures are this audit's; nothing here is a legal conclusion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.asked import given_words
-from kdaudit.reporting.formatting import count, listed, percent, percent_interval, plural, quoted, score
+from kdaudit.reporting.formatting import count, listed, percent, plural, quoted
 from kdaudit.reporting.missing_reasons import has_teacher
 from kdaudit.reporting.personal_data_counts import Tagged
+from kdaudit.reporting.reviewed_attacks import (
+    attacks_run,
+    exposed,
+    extracted,
+    names,
+    planted,
+    rate_words,
+    reach,
+    recognized,
+    students,
+)
 from kdaudit.schemas.attacks import AttackResults
 from kdaudit.schemas.results import AuditResults, ModelResult
 
@@ -58,10 +68,6 @@ def questions(results: AuditResults, tagged: Tagged) -> list[Question]:
     ]
 
 
-def _students(results: AuditResults) -> Iterator[tuple[str, ModelResult]]:
-    return ((name, model) for name, model in results.models.items() if model.role == "student")
-
-
 def _case_by_case(results: AuditResults, tagged: Tagged) -> Question:
     corpus = results.corpus
     drawn = "a random sample of the corpus" if corpus.sampled else "all there are in the corpus"
@@ -80,53 +86,27 @@ def _case_by_case(results: AuditResults, tagged: Tagged) -> Question:
         "Whether a model trained on personal data is anonymous has to be assessed case by case.",
         "in part",
         measured,
-        "The audit is evidence for such an assessment and no substitute for it. It does not know which "
-        "texts are "
-        "personal data: absence of a tag is not evidence of absence. Other corpora, such as that of the "
+        "The audit is evidence for such an assessment and no substitute for it. It does not know which texts "
+        "are personal data: absence of a tag is not evidence of absence. Other corpora, such as that of the "
         "pre-training, were not looked at.",
     )
 
 
 def _extraction(results: AuditResults) -> Question:
-    measured = [
-        sentence for name, model in _students(results) for sentence in _extracted(results, name, model)
-    ]
-    sampled = any(found.sampled is not None for found in results.attacks.values())
-    more = "" if sampled else "Sampling was not tried, so probabilistic extraction is not covered. "
+    measured = [sentence for name, model in students(results) for sentence in extracted(results, name, model)]
+    tried, untried = reach(results, "sampled")
+    more = ""
+    if untried:
+        of = f" on {names(untried)}" if tried else ""
+        more = f"Sampling was not tried{of}, so probabilistic extraction is not covered there. "
     return Question(
         "43 (i)",
         "How likely is direct extraction, also probabilistic, of personal data from the model?",
-        "measured" if sampled else "in part",
+        "in part" if untried else "measured",
         measured,
-        f"{more}Rates are shares of the examples audited, not the likelihood for any one person; the "
-        f"opinion asks "
-        "that it be insignificant for each. Translated or paraphrased text is not counted.",
+        f"{more}Rates are shares of the examples audited, not the likelihood for any one person; the opinion "
+        "asks that it be insignificant for each. Translated or paraphrased text is not counted.",
     )
-
-
-def _extracted(results: AuditResults, name: str, model: ModelResult) -> Iterator[str]:
-    yield f"Student {quoted(name)} reproduces {_rate(model)} word for word under greedy decoding."
-    found = results.attacks.get(name, AttackResults())
-    if (near := found.near_verbatim) is not None:
-        ends = percent_interval(near.ci95, near.ci95_by_document)
-        limit = percent(near.max_edit_distance)
-        yield f"But for at most {limit} of the tokens: {percent(near.rate)} (95% interval {ends})."
-    if found.sampled is not None and found.sampled.curve:
-        most = max(one.queries for one in found.sampled.curve)
-        for point in found.sampled.curve:
-            if point.queries == most:
-                yield (
-                    f"With {plural(most, 'sample')} each, {percent(point.rate)} come out with a "
-                    f"probability of at "
-                    f"least {percent(point.p)} (95% interval "
-                    f"{percent_interval(point.ci95, point.ci95_by_document)})."
-                )
-
-
-def _rate(model: ModelResult) -> str:
-    counts = f"{count(model.memorized)} of {count(model.examples)}"
-    ends = percent_interval(model.ci95, model.ci95_by_document)
-    return f"{percent(model.rate)} of the examples ({counts}; 95% interval {ends})"
 
 
 def _queries(results: AuditResults) -> Question:
@@ -143,112 +123,103 @@ def _queries(results: AuditResults) -> Question:
 
 def _means(results: AuditResults) -> Question:
     extraction = results.extraction
+    given = given_words(extraction, results.corpus.answers)
+    read = reach(results, "membership").tried or reach(results, "canaries").tried
     return Question(
         "43",
         "All means reasonably likely to be used, by the controller or by somebody else, have to be "
-        "considered.",
+        "considered, and unintended use or disclosure of the model.",
         "in part",
         [
-            "Assumed: somebody who can let the model continue a text, and who knows how the text begins "
+            f"Assumed: somebody who can let the model continue a text, and who knows {given} "
             f"({extraction.engine}, {extraction.dtype}).",
-            *(["They can also read the model's probabilities."] if _by_scores(results) else []),
+            *(["Membership inference and exposure take the model's probabilities too."] if read else []),
         ],
-        "Further training, other knowledge about a person, more attempts than are stated here and means "
-        "of the "
-        "future were not considered. Whether means are likely is not measured.",
+        "Further training, other knowledge about a person, more attempts than are stated here and means of "
+        "the future were not considered. Whether means are likely is not measured.",
     )
-
-
-def _by_scores(results: AuditResults) -> bool:
-    return any(one.sampled is not None or one.membership is not None for one in results.attacks.values())
 
 
 def _context(results: AuditResults) -> Question:
-    behind = [name for name, model in _students(results) if model.public_fingerprint == "endpoint"]
-    where = (
-        f"behind an endpoint: {listed([*map(quoted, behind)])}; the others from their weights"
-        if behind
-        else ""
-    )
+    behind = [name for name, model in students(results) if model.public_fingerprint == "endpoint"]
+    here = [name for name, _ in students(results) if name not in behind]
+    ways = (("from their weights", here), ("behind an endpoint", behind))
+    where = [f"{way}: {names(some)}" for way, some in ways if some]
     return Question(
         "46",
         "The context of the release, such as a model for everybody or for employees alone, decides how much "
         "testing is needed.",
         "not known",
-        [f"Students were audited {where or 'from their weights'}."],
-        "The audit does not know who will get the model. Filters, limits of use and contracts around it "
-        "are not "
-        "part of what was measured; of released weights everybody can repeat all of this, and more.",
+        [f"Students were audited {'; '.join(where)}."],
+        "The audit does not know who will get the model. Filters, limits of use and contracts around it are "
+        "not part of what was measured; of released weights everybody can repeat all of this, and more.",
     )
 
 
 def _membership(results: AuditResults) -> Question:
     asks = "Membership inference: can somebody tell whether a text was in the training data?"
-    measured = []
-    for name, _ in _students(results):
-        found = results.attacks.get(name, AttackResults()).membership
-        if found is not None:
-            best = found.best
-            sentence = (
-                f"Student {quoted(name)}: the best score ({best.score}) has an AUC of {score(best.auc)} on "
-                f"{count(found.members)} training examples and {count(found.nonmembers)} of the holdout "
-                f"(0.5 is "
-                "chance)."
-            )
-            if found.explained_by_text:
-                sentence += " The texts alone explain it: it says nothing of membership."
-            measured.append(sentence)
+    measured, explained = [], False
+    for name, _ in students(results):
+        found = results.attacks.get(name, AttackResults())
+        if found.membership is not None:
+            measured.append(recognized(name, found.membership))
+            explained = explained or found.membership.explained_by_text is True
+        if found.canaries is not None:
+            measured += exposed(name, found.canaries)
     if not measured:
         return _not_run("55 (i)", asks)
+    untried = reach(results, "membership").untried
     limit = (
-        "The result holds for these scores, and as far as the holdout is text of the same kind as the corpus."
+        "The result holds for these scores, and as far as the holdout is text of the same kind as the "
+        "corpus. It is an average over texts: single ones can be recognized with more certainty."
     )
-    return Question("55 (i)", asks, "measured", measured, limit)
+    if untried:
+        limit = f"Scores of training text were not taken of {names(untried)}. {limit}"
+    return Question("55 (i)", asks, "in part" if untried or explained else "measured", measured, limit)
 
 
 def _regurgitation(results: AuditResults) -> Question:
-    measured = [_whose(results, name, model) for name, model in _students(results)]
-    floors = [
+    measured = [_whose(results, name, model) for name, model in students(results)]
+    measured += [
         f"Of text that no model was trained on, {quoted(name)} completes {percent(model.holdout.rate)} so."
-        for name, model in _students(results)
+        for name, model in students(results)
         if model.holdout is not None
     ]
+    for name, _ in students(results):
+        found = results.attacks.get(name, AttackResults()).canaries
+        measured += [] if found is None else planted(name, found)
+    where = "its prompt" if results.corpus.answers else "the text's own beginning"
     return Question(
         "55 (iii)",
         "Regurgitation of training data.",
         "measured",
-        [*measured, *floors],
-        f"Reproduction of {plural(results.extraction.suffix_tokens, 'token')} at a time, from the text's own "
-        "beginning. Shorter stretches that hold personal data are not counted.",
+        measured,
+        f"Reproduction of {plural(results.extraction.suffix_tokens, 'token')} at a time, from {where}. "
+        "Shorter stretches that hold personal data are not counted.",
     )
 
 
 def _whose(results: AuditResults, name: str, model: ModelResult) -> str:
-    told = f"Student {quoted(name)}: {_rate(model)}"
+    told = f"Student {quoted(name)}: {rate_words(model)}"
     figures = results.comparison.get(name)
     if figures is None or figures.inherited is None:
         return f"{told}; how much of it comes from the teacher is not known."
     return (
-        f"{told}; of the {count(figures.teacher_specific)} that the teacher memorizes and no baseline "
-        f"does, it "
-        f"reproduces {count(figures.inherited)}."
+        f"{told}; of the {count(figures.teacher_specific)} that the teacher memorizes and no baseline does, "
+        f"it reproduces {count(figures.inherited)}."
     )
 
 
 def _reach(results: AuditResults) -> Question:
-    attacks = ["exact greedy extraction"]
-    found = results.attacks.values()
-    kinds = (("near_verbatim", "near-verbatim extraction"), ("sampled", "sampled extraction"))
-    for key, words in (*kinds, ("membership", "membership inference"), ("canaries", "canaries")):
-        if any(getattr(one, key, None) is not None for one in found):
-            attacks.append(words)
     return Question(
         "55",
-        "Scope, frequency, quantity and quality of the tests count; passing is evidence for the attacks "
-        "that were "
-        "run and for no others.",
+        "Scope, frequency, quantity and quality of the tests count; passing is evidence for the attacks that "
+        "were run and for no others.",
         "in part",
-        [f"Attacks that were run: {listed(attacks)}; once, on {results.created[:10]}, seed {results.seed}."],
+        [
+            f"Attacks that were run on students: {listed(attacks_run(results))}; once, on "
+            f"{results.created[:10]}, seed {results.seed}."
+        ],
         "Attacks that were not run, or are not known yet, are not covered. Repeat the audit for each "
         "release.",
     )
@@ -258,17 +229,16 @@ def _documents(results: AuditResults) -> Question:
     teacher = "" if has_teacher(results) else " The teacher was not available."
     return Question(
         "58",
-        "What was done, how and with what result has to be documented.",
+        "The controller's documentation: measures against identification, and how well the main attacks "
+        "succeed.",
         "in part",
         [
             "Method, versions, fingerprints of corpus and models, figures with intervals and notes are on "
-            "this page; "
-            "configuration, every measurement and a SHA-256 of each file are with the owner of this audit "
-            "(kdaudit verify)." + teacher
+            "this page; configuration, every measurement and a SHA-256 of each file are with the owner of "
+            "this audit (kdaudit verify)." + teacher
         ],
-        "Impact assessment, selection and preparation of the data, choices of training, and measures "
-        "after the "
-        "release are documented elsewhere, or not at all.",
+        "Impact assessment, threat model, selection and preparation of the data, choices of training, and "
+        "measures after the release are documented elsewhere, or not at all.",
     )
 
 

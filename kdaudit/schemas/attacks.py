@@ -157,7 +157,8 @@ class RepetitionsResult(Result):
     extracted_ci95: Interval
     """Clopper-Pearson, of the share extracted."""
     exposure: ExposureResult | None
-    """None where the model gives no probabilities; a note says so."""
+    """None where the model gives no probabilities, or no family of these canaries has controls enough; a note
+    says so. Families that have too few are left out."""
 
 
 class CanariesResult(Result):

@@ -70,6 +70,7 @@ NoteCode = Literal[
     "membership_no_blind_baseline",
     "membership_text_differs",
     "canaries_left_out",
+    "canaries_few_controls",
     "no_exposure",
     # Soft against hard KD.
     "soft_vs_hard_missing",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.formatting import wider
 from kdaudit.reporting.public import public_title
-from kdaudit.schemas.attacks import AttackResults
+from kdaudit.schemas.attacks import AttackResults, CanariesResult, MembershipResult
 from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import ComparisonResult, ModelResult, PublicResults
 
@@ -83,8 +83,28 @@ def _of_attacks(name: str, found: AttackResults) -> Iterator[_Figure]:
         yield key, point.rate
         yield from _ends(key, point.ci95, point.ci95_by_document)
     if found.membership is not None:
-        yield f"{name}/membership_auc", found.membership.best.auc
-        yield from _ends(f"{name}/membership_auc", found.membership.best.ci95, None)
+        yield from _of_membership(f"{name}/membership", found.membership)
+    if found.canaries is not None:
+        yield from _of_canaries(f"{name}/canaries", found.canaries)
+
+
+def _of_membership(key: str, found: MembershipResult) -> Iterator[_Figure]:
+    yield f"{key}_auc", found.best.auc
+    yield from _ends(f"{key}_auc", found.best.ci95, None)
+    for fpr, recognized in found.score[found.best.score].tpr_at_fpr.items():
+        if recognized is not None:
+            yield f"{key}_tpr_fpr{fpr}", recognized[0]
+            yield from _ends(f"{key}_tpr_fpr{fpr}", recognized[1:], None)
+
+
+def _of_canaries(key: str, found: CanariesResult) -> Iterator[_Figure]:
+    yield f"{key}_controls_extracted", found.controls_extracted
+    for count, own in found.repetitions.items():
+        yield f"{key}_extracted_x{count}", own.extracted / own.canaries
+        yield from _ends(f"{key}_extracted_x{count}", own.extracted_ci95, None)
+        if own.exposure is not None:
+            yield f"{key}_exposure_x{count}", own.exposure.median
+            yield from _ends(f"{key}_exposure_x{count}", (own.exposure.low, own.exposure.high), None)
 
 
 def _of_student(name: str, found: ComparisonResult) -> Iterator[_Figure]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.analysis.exposure import Exposures, exposures, highest, median
+from kdaudit.analysis.exposure import exposures, highest, median
 from kdaudit.analysis.intervals import Flags, clopper_pearson
 from kdaudit.attacks import GREEDY
-from kdaudit.models.audited import AuditedModel
+from kdaudit.corpus.canaries import LEAST_CONTROLS
+from kdaudit.models.audited import AuditedModel, AuditedModels
 from kdaudit.pipelines.stages.attacked import attack_folder, read_attack
 from kdaudit.pipelines.stages.scores import OF_CANARIES, read_scores
 from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, Work
@@ -36,6 +37,17 @@ class Planted(NamedTuple):
         """Which were planted: bool (rows,)."""
         flags: Flags = self.repetitions > 0
         return flags
+
+    def controls_of(self) -> dict[str, int]:
+        """How many controls each family with canaries has."""
+        names = np.unique(self.families[self.planted]).tolist()
+        return {name: int((~self.planted & (self.families == name)).sum()) for name in names}
+
+    def measurable(self) -> list[Flags]:
+        """Canaries and controls of each family that has controls enough: bool (rows,) each."""
+        return [
+            self.families == name for name, count in self.controls_of().items() if count >= LEAST_CONTROLS
+        ]
 
 
 def measured_canaries(work: Work, audited: AuditedModel) -> CanariesResult | None:
@@ -108,23 +120,19 @@ def _repeated(
 
 
 def _exposure(planted: Planted, chosen: Flags, likelihoods: NDArray[np.float64]) -> ExposureResult | None:
-    """The median over canaries whose family has controls; None if there are none."""
-    found = [*_by_family(planted, chosen, likelihoods)]
+    """The median over canaries whose family has controls enough; None if there are none."""
+    found = [
+        exposures(likelihoods[own & chosen], likelihoods[own & ~planted.planted])
+        for own in planted.measurable()
+        if (own & chosen).any()
+    ]
     return ExposureResult(**median(found)._asdict()) if found else None
-
-
-def _by_family(planted: Planted, chosen: Flags, likelihoods: NDArray[np.float64]) -> Iterator[Exposures]:
-    for family in np.unique(planted.families[chosen]):
-        own = planted.families == family
-        controls = likelihoods[own & ~planted.planted]
-        if len(controls):
-            yield exposures(likelihoods[own & chosen], controls)
 
 
 def _highest(planted: Planted) -> float | None:
     """The largest exposure that the controls of any family can show."""
-    _, counts = np.unique(planted.families[~planted.planted], return_counts=True)
-    return max((highest(int(count)) for count in counts), default=None)
+    counts = [int((own & ~planted.planted).sum()) for own in planted.measurable()]
+    return highest(max(counts)) if counts else None
 
 
 def with_canaries(
@@ -137,24 +145,48 @@ def with_canaries(
     }
 
 
-def canary_notes(run: RunStore, canaries: Mapping[str, CanariesResult]) -> list[Note]:
+def canary_notes(run: RunStore, models: AuditedModels) -> list[Note]:
     """What of the canaries is not available, and why."""
-    if not canaries:
+    planted = read_planted(run)
+    if planted is None:
         return []
-    notes = []
     counted = run.read_json(layout.summary(CANARY_EXAMPLES), CorpusResult)
-    measured = next(iter(canaries.values()))
-    if left := counted.documents - measured.planted - measured.controls:
-        text = (
-            f"Canaries and controls that are not measured: {left:,} of {counted.documents:,}. They have "
-            "fewer tokens than prefix and suffix, or begin with the same tokens as another."
-        )
-        notes.append(Note(code="canaries_left_out", subject="canaries", text=text))
-    without = [name for name, one in canaries.items() if one.highest_exposure is None]
-    if without:
-        text = (
-            f"The exposure of canaries is not known of {', '.join(without)}: it takes the probabilities that "
-            "a model gives to a text, and an endpoint does not give them."
-        )
-        notes.append(Note(code="no_exposure", subject="canaries", text=text))
-    return notes
+    endpoints = [one.name for one in models.all if one not in models.with_weights]
+    few = {name: count for name, count in planted.controls_of().items() if count < LEAST_CONTROLS}
+    return [
+        *_left_out(counted.documents - len(planted.ids), counted.documents),
+        *_few_controls(few),
+        *_without_probabilities(endpoints),
+    ]
+
+
+def _left_out(left: int, of: int) -> list[Note]:
+    if not left:
+        return []
+    text = (
+        f"Canaries and controls that are not measured: {left:,} of {of:,}. They have fewer tokens than "
+        "prefix and suffix, begin with the same tokens as another, or have no boundary that all tokenizers "
+        "share where prefix and suffix end."
+    )
+    return [Note(code="canaries_left_out", subject="canaries", text=text)]
+
+
+def _few_controls(few: Mapping[str, int]) -> list[Note]:
+    if not few:
+        return []
+    told = ", ".join(f"{name} {count}" for name, count in few.items())
+    text = (
+        f"The exposure leaves out families with fewer than {LEAST_CONTROLS} controls that are measured: "
+        f"{told}. Extraction counts all canaries."
+    )
+    return [Note(code="canaries_few_controls", subject="canaries", text=text)]
+
+
+def _without_probabilities(names: list[str]) -> list[Note]:
+    if not names:
+        return []
+    text = (
+        f"The exposure of canaries is not known of {', '.join(names)}: it takes the probabilities that a "
+        "model gives to a text, and an endpoint does not give them."
+    )
+    return [Note(code="no_exposure", subject="canaries", text=text)]

@@ -82,7 +82,7 @@ def build_results(run: RunStore, measurements: Measurements, leaked: Leaked) -> 
             *notes,
             *_missing(measurements),
             *attack_notes(measurements, attacks),
-            *canary_notes(run, measurements.canaries),
+            *canary_notes(run, measurements.models),
             *measurements.prediction.notes,
         ],
     )
