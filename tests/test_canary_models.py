@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit import open_run
 from kdaudit.pipelines.stages.canary_results import Planted, canaries_result, canary_notes
-from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import PLANTED_SCHEMA
 from kdaudit.schemas.corpus import CorpusResult, Skipped
 from kdaudit.schemas.results import AuditResults
 
@@ -158,15 +158,15 @@ def test_a_family_with_too_few_controls_left_has_no_exposure() -> None:
 
 
 def test_notes_say_which_families_and_models_have_no_exposure() -> None:
-    table = pa.table([FEW.ids, FEW.families, FEW.repetitions], schema=layout.PLANTED_SCHEMA)
+    table = pa.table([FEW.ids, FEW.families, FEW.repetitions], schema=PLANTED_SCHEMA)
     skipped = Skipped(too_short=2, empty=0, undecodable=0)
     counted: Any = CorpusResult(
         path="c", documents=len(FEW.ids) + 3, windows=50, examples=50, skipped=skipped, sampled=False,
         fingerprint="",
     )  # fmt: skip
     run: Any = SimpleNamespace(has=lambda _: True, read_table=lambda _: table, read_json=lambda *_: counted)
-    members = [SimpleNamespace(name=name) for name in ("teacher", "served")]
-    models: Any = SimpleNamespace(members=members, with_weights=members[:1])
+    audited = [SimpleNamespace(name=name) for name in ("teacher", "served")]
+    models: Any = SimpleNamespace(all=audited, with_weights=audited[:1])
     notes = {note.code: note.text for note in canary_notes(run, models)}
     assert notes.keys() == {"canaries_left_out", "canaries_few_controls", "no_exposure"}
     assert "not measured: 3 of 53." in notes["canaries_left_out"]

@@ -157,8 +157,8 @@ class Run(_Folder):
             name if text is None else layout.beside_corpus(text, name)
             for name in (layout.scores(model), layout.SCORE_SAMPLE)
         )
-        asked = self._table(sample, f"run the audit with {_SCORED_FOR[text]}")
-        return of_sample(self._joined(folder, text), asked)
+        missing = f"run the audit with {_SCORED_FOR[text]}"
+        return of_sample(self._joined(folder, missing), self._table(sample, missing))
 
     def leaks(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The examples that a student memorized, with their text, continuations, classes and tags.
@@ -190,7 +190,8 @@ class Run(_Folder):
     def _shards(self, folder: str, text: str | None) -> pa.Table:
         """All shards of a folder of the corpus, or of a text beside it: a row for each of its examples."""
         place = folder if text is None else layout.beside_corpus(text, folder)
-        table, wanted = self._joined(place, text), self._examples(text)
+        table = self._joined(place, f"finish the audit with kdaudit.audit{_with(text)}")
+        wanted = self._examples(text)
         if len(table) != wanted:
             raise RunStateError(
                 f"{self.path / place}: holds {len(table):,} examples, and the audit had {wanted:,}",
@@ -198,15 +199,12 @@ class Run(_Folder):
             )
         return table
 
-    def _joined(self, folder: str, text: str | None) -> pa.Table:
-        """All shards of a folder, in their order."""
+    def _joined(self, folder: str, missing: str) -> pa.Table:
+        """All shards of a folder, in their order; `missing` is the remedy where there are none."""
         place = self.path / folder
         found = [path for path in place.glob("*") if layout.is_shard(path.name)]
         if not found:
-            raise RunStateError(
-                f"{place}: holds no shards",
-                fix=f"finish the audit with kdaudit.audit{_with(text)}",
-            )
+            raise RunStateError(f"{place}: holds no shards", fix=missing)
         found.sort(key=lambda path: layout.shard_number(path.name))
         try:
             return pa.concat_tables(_read(path) for path in found)
