@@ -14,7 +14,6 @@
     reading.py      a corpus on its way to windows, of either kind
     fingerprint.py  what the text was, as one string
     windows.py      documents -> windows of token ids
-    ahead.py        the next batch encoded while one is cut
     joint.py        where windows are cut that models with different tokenizers read
     distinct.py     which windows are one example, how often each occurs, which a sample keeps
     spool.py        windows on disk between the pass and the examples

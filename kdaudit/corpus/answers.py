@@ -80,20 +80,15 @@ class AnswerCutter:
         self.without_prompt = 0
         """Answers left out so far, as nothing stands before them."""
 
-    def encode(self, batch: list[Document]) -> list[EncodedText]:
-        """The conversations' tokens, for `cut`."""
-        return [*self._encoder.encode_batch([document.text for document in batch])]
-
-    def cut(self, batch: list[Document], texts: list[EncodedText] | None = None) -> Iterator[Window]:
-        """The examples of the conversations, in order; `texts` as in `Cutter.cut`."""
-        for windows in self.by_turn(batch, texts):
+    def cut(self, batch: list[Document]) -> Iterator[Window]:
+        """The examples of the conversations, in order."""
+        for windows in self.by_turn(batch):
             yield from windows.values()
 
-    def by_turn(
-        self, batch: list[Document], texts: list[EncodedText] | None = None
-    ) -> Iterator[dict[int, Window]]:
+    def by_turn(self, batch: list[Document]) -> Iterator[dict[int, Window]]:
         """The examples of each conversation, by their answers' places among its messages."""
-        for document, encoded in zip(batch, texts or self.encode(batch), strict=True):
+        texts = self._encoder.encode_batch([document.text for document in batch])
+        for document, encoded in zip(batch, texts, strict=True):
             reading = _Reading(document.text, encoded, self._before(encoded.ids))
             if self._heed is not None:
                 self._heed(reading.ids)

@@ -16,7 +16,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.config.corpus import CorpusConfig
-from kdaudit.corpus.ahead import ahead
 from kdaudit.corpus.answers import AnswerCutter
 from kdaudit.corpus.conversations import Why, columns_of
 from kdaudit.corpus.distinct import Distinct, Ledger
@@ -184,10 +183,10 @@ def build_examples(
     )
     cutter = reading.cutter(tokens, None if kept is None else kept.add, joint)
     try:
-        for batch, texts in ahead(reading.batches(), cutter.encode):
+        for batch in reading.batches():
             if look is not None:
                 look(batch)
-            for window in cutter.cut(batch, texts):
+            for window in cutter.cut(batch):
                 _put(window, tokens.prefix, ledger, spool)
             if progress is not None:
                 progress(documents.rows)

@@ -139,19 +139,10 @@ class Cutter:
         self.no_boundary = 0
         """Windows left out because the tokenizers have no boundary near in common."""
 
-    def encode(self, batch: list[Document]) -> list[EncodedText]:
-        """The documents' tokens, for `cut`."""
-        return [*self._encoder.encode_batch([document.text for document in batch])]
-
-    def cut(self, batch: list[Document], texts: list[EncodedText] | None = None) -> Iterator[Window]:
-        """Windows of the documents, in order.
-
-        Args:
-            batch: the documents.
-            texts: their tokens, if they were encoded before.
-
-        """
-        for document, encoded in zip(batch, texts or self.encode(batch), strict=True):
+    def cut(self, batch: list[Document]) -> Iterator[Window]:
+        """Windows of the documents, in order."""
+        texts = self._encoder.encode_batch([d.text for d in batch])
+        for document, encoded in zip(batch, texts, strict=True):
             cuts = cut(len(encoded), window=self._window, stride=self._stride, minimum=self._tokens.least)
             self.windows += len(cuts.bounds)
             self.too_short += cuts.too_short
