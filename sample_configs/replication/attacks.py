@@ -70,7 +70,7 @@ def membership(audit: Audit, model: str) -> float | None:
 
 
 def blind(audit: Audit) -> float | None:
-    """AUC of words alone, which saw no model."""
+    """AUC of text alone, which saw no model."""
     found = audit.results.attacks[TEACHER].membership
     return None if found is None else found.blind_auc
 
@@ -108,7 +108,7 @@ MEASURES = [
         Measure(1, f"membership: {shown}", "", partial(membership, model=model))
         for model, shown in _MODELS.items()
     ),
-    Measure(1, "membership: words alone", "", blind),
+    Measure(1, "membership: text alone", "", blind),
     *(row for kind in _OTHERS for row in _inheritance(3, SOFT, kind)),
     *(row for kind in _OTHERS for row in _inheritance(6, HARD, kind)),
     *(
