@@ -149,6 +149,7 @@ WRONG = {
     "no object": (["[1]"], "c.jsonl:1: the line: "),
     "unknown family": ([_row(family="birds")], "c.jsonl:1: family: "),
     "negative": ([*CONTROLS, _row(repetitions=-1)], "c.jsonl:21: repetitions: "),
+    "more than training could hold": ([*CONTROLS, _row(repetitions=2**31)], "c.jsonl:21: repetitions: "),
     "another corpus": ([{"text": "a text"}], "c.jsonl:1: id: "),
     "equal ids": ([*CONTROLS, _row(), _row(text="another")], "two rows have the same id, 'x'"),
     "equal texts": ([*CONTROLS, _row(), _row(id="y")], "two rows have the same text, 'a text'"),

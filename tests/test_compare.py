@@ -380,6 +380,10 @@ WRONG = {
     "another corpus by its leaks": (["old", "other"], _other_leaks),
     "other students": (["old", "other"], _other_names),
     "out is a run": (["old", "new", "--out", "old"], None),
+    "out lies in a run": (
+        ["old", "new", "--out", "old/compared"],
+        lambda folder: (folder / "old" / layout.MANIFEST).write_text("{}"),
+    ),
     "out is a file": (["old", "new", "--out", "file"], lambda folder: (folder / "file").write_text("x")),
     "out is a link": (
         ["old", "new", "--out", "link"],
@@ -400,6 +404,7 @@ def test_a_wrong_call_is_refused_with_a_remedy_and_nothing_is_lost(tmp_path: Pat
     assert "Traceback" not in done.stderr
     assert ";" in done.stderr or "Usage:" in done.stderr
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert "lies in a run directory" in done.stderr or name != "out lies in a run"
 
 
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:

@@ -344,6 +344,7 @@ WRONG: list[Wrong] = [
     ("run --format sarif --key notes.txt", "name another --key", None),
     ("run --format sarif --key pipe", "name another --key", _fifo),
     ("run --format sarif --key run/new.key", "choose another --key", None),
+    ("run --format sarif --key k --out k", "is both --out and --key; name another", None),
     ("run --format junit --key k", "remove it", None),
     ("run --format junit --private", "remove it", None),
     ("run --format csv --location a.yaml", "remove it", None),

@@ -67,6 +67,8 @@ def export(run_dir: Path, asked: Asked) -> Exported:
     for name in (layout.RESULTS, layout.LEAKS):
         refuse_changed(run_dir, name, "`kdaudit verify` says what was changed")
     _refuse_place(out, run_dir, asked.form)
+    if asked.key is not None and asked.key.resolve() == out.resolve():
+        raise RunStateError(f"{out}: is both --out and --key", fix="name another file in one of them")
     key = None if asked.form == "junit" else _key(run_dir, asked)
     with replacing(out, private=asked.private) as partial:
         warnings = _write(partial, run_dir, results, asked, key)

@@ -192,7 +192,7 @@ def _refuse_place(file: Path) -> None:
         )
     if not file.parent.is_dir():
         raise UsageError(f"{file.parent}: is not a directory", fix="make it, or correct --out")
-    if any((folder / layout.MANIFEST).exists() for folder in file.parents):
+    if any((folder / layout.MANIFEST).exists() for folder in file.resolve().parents):
         raise RunStateError(
             f"{file}: lies in a run directory, whose files `kdaudit verify` checks",
             fix="give --out a file beside audit.yaml or beside the run directory",

@@ -14,9 +14,7 @@ from kdaudit.corpus.canary_texts import drawing
 from kdaudit.errors import UsageError
 from kdaudit.models.tokenizer import ModelTokenizer, load_tokenizer
 from kdaudit.models.tokenizer.named import tokenizer_folder
-from kdaudit.schemas.canaries import Canary
-
-_MOST_REPETITIONS = 100_000
+from kdaudit.schemas.canaries import MOST_REPETITIONS, Canary
 
 
 class Order(NamedTuple):
@@ -74,9 +72,9 @@ def _repetitions(text: str) -> list[int]:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         found = []
-    if not found or not all(1 <= one <= _MOST_REPETITIONS for one in found):
+    if not found or not all(1 <= one <= MOST_REPETITIONS for one in found):
         raise UsageError(
-            f"{text!r} is not a list of numbers from 1 to {_MOST_REPETITIONS:,}",
+            f"{text!r} is not a list of numbers from 1 to {MOST_REPETITIONS:,}",
             fix="write them as in 1,4,16,64; --controls sets how many stay out",
             key="--repetitions",
         )

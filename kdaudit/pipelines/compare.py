@@ -86,12 +86,16 @@ def write_compared(results: CompareResults, old_dir: Path, new_dir: Path, out: P
     """Write compare.json and both pages; give their paths.
 
     Raises:
-        RunStateError: `out` holds a run, or is not a directory.
+        RunStateError: `out` holds a run, lies in one, or is not a directory.
         StorageError: a file could not be written.
 
     """
     if any((out / name).exists() for name in (layout.MANIFEST, layout.RESULTS)):
         raise RunStateError(f"{out}: holds a run", fix="choose another --out")
+    if any((folder / layout.MANIFEST).exists() for folder in out.resolve().parents):
+        raise RunStateError(
+            f"{out}: lies in a run directory, whose files `kdaudit verify` checks", fix="choose another --out"
+        )
     check_folders(out, out.parent)
     out.mkdir(parents=True, exist_ok=True)
     full, public = render_compared(results, old_dir, new_dir)

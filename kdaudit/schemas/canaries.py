@@ -10,6 +10,10 @@ CanaryFamily = Literal["random_token", "random_characters", "random_word", "fake
 """How a text was drawn; canaries are only compared with controls of their own family."""
 
 
+MOST_REPETITIONS = 100_000
+"""Times that training data hold a canary, at most."""
+
+
 class Canary(BaseModel):
     """One row. Canaries and controls of a family are drawn alike."""
 
@@ -18,6 +22,6 @@ class Canary(BaseModel):
     id: Annotated[str, Field(min_length=1, max_length=200)]
     """Names it, as a corpus names documents."""
     family: CanaryFamily
-    repetitions: Annotated[int, Field(ge=0)]
+    repetitions: Annotated[int, Field(ge=0, le=MOST_REPETITIONS)]
     """Times that training data hold it; 0 for a control."""
     text: Annotated[str, Field(min_length=1)]
