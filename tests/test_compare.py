@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from compared_runs import Text, write_run
 from report_page import Page
@@ -358,6 +361,26 @@ def _other_names(folder: Path) -> None:
     write_run(folder / "other", TEXTS, {"teacher": {1}, "x": {1}, "y": {2}})
 
 
+def _retype(
+    name: str, column: str, values: Callable[[int], pa.Array] = lambda rows: pa.array(["x"] * rows)
+) -> Callable[[Path], None]:
+    """Put other values in a column of a shard of the new run."""
+
+    def change(folder: Path) -> None:
+        path = folder / "new" / name
+        table = pq.read_table(path)
+        place = table.schema.get_field_index(column)
+        pq.write_table(table.set_column(place, column, values(len(table))), path)
+
+    return change
+
+
+def _others_file(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / layout.COMPARISON).write_text("mine")
+
+
+FLAGS = layout.shard(layout.extraction("soft"), 0)
 WRONG = {
     "no such run": (["old", "nowhere"], None),
     "one run": (["old"], None),
@@ -372,6 +395,24 @@ WRONG = {
     "damaged leaks": (["old", "new"], _damage(layout.LEAKS)),
     "damaged examples": (["old", "new"], _damage(layout.shard(layout.EXAMPLES, 0))),
     "damaged outcomes": (["old", "new"], _damage(layout.shard(layout.extraction("soft"), 1))),
+    "flags of another type": (
+        ["old", "new"],
+        _retype(FLAGS, "memorized"),
+    ),
+    "tokens of another type": (["old", "new"], _retype(layout.shard(layout.EXAMPLES, 0), "token_ids")),
+    "flags without values": (
+        ["old", "new"],
+        _retype(FLAGS, "memorized", pa.nulls),
+    ),
+    "out below a file": (
+        ["old", "new", "--out", "file/out"],
+        lambda folder: (folder / "file").write_text("x"),
+    ),
+    "a file of others in its place": (["old", "new", "--out", "out"], _others_file),
+    "a folder in its place": (
+        ["old", "new", "--out", "out"],
+        lambda folder: (folder / "out" / layout.PUBLIC_COMPARE_REPORT).mkdir(parents=True),
+    ),
     "a lost shard": (["old", "new"], _lose_a_shard),
     "a lost outcome": (["old", "new"], _lose_an_outcome),
     "another prefix": (["old", "new"], _other_prefix),

@@ -19,12 +19,14 @@ from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY, Attack, NearVerbatim
 from kdaudit.errors import RunStateError
 from kdaudit.runs import layout
-from kdaudit.runs.arrow_schemas import CUT_COLUMNS
+from kdaudit.runs.arrow_schemas import CUT_COLUMNS, EXAMPLES_SCHEMA
 from kdaudit.runs.finished import read_shards, shards_of
 from kdaudit.schemas.results import AuditResults
 
 Rows = NDArray[np.int64]
 _HASH_BYTES = 16
+_READ = pa.schema([EXAMPLES_SCHEMA.field(name) for name in ("document_id", "token_ids", *CUT_COLUMNS)])
+"""What of an example is read."""
 
 
 class RunExamples(NamedTuple):
@@ -58,8 +60,7 @@ def read_run_examples(run_dir: Path, results: AuditResults) -> RunExamples | Non
     if not shards_of(run_dir, layout.EXAMPLES):
         return None
     hashes, documents = [], []
-    columns = ("document_id", "token_ids")
-    for table in read_shards(run_dir, layout.EXAMPLES, columns, CUT_COLUMNS):
+    for table in read_shards(run_dir, layout.EXAMPLES, _READ, CUT_COLUMNS, null_in=["document_id"]):
         hashes.append(np.array([*_hashes(table, results)], dtype=f"S{_HASH_BYTES}"))
         documents.append(_codes(table["document_id"]))
     found = RunExamples(np.concatenate(hashes), np.concatenate(documents))
@@ -134,8 +135,8 @@ def read_outcome_of(run_dir: Path, attack: str, model: str, examples: int) -> Ou
 
     """
     folder, flags, settings = layout.attack(attack, model), [], ""
-    columns = _ATTACKS[attack].columns.names[1:]
-    for table in read_shards(run_dir, folder, columns):
+    columns = pa.schema([*_ATTACKS[attack].columns][1:])
+    for table in read_shards(run_dir, folder, columns, null_in=["edit_distance"]):
         metadata = table.schema.metadata or {}
         settings = metadata.get(b"settings", b"").decode()
         flags.append(_ATTACKS[attack].exposed(table))

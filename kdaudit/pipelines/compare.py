@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from kdaudit import __version__
 from kdaudit.analysis.accepted import acceptance, match, today
 from kdaudit.analysis.compared import (
@@ -36,9 +38,9 @@ from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import ConfigError, RunStateError
 from kdaudit.pipelines.stages.differences import differences, tokenizer_fingerprint_of
 from kdaudit.reporting.compared import render_compared
-from kdaudit.reporting.render import read_results
+from kdaudit.reporting.render import MOST_BYTES, read_results
 from kdaudit.runs import layout
-from kdaudit.runs.files import check_folders, write_file
+from kdaudit.runs.files import check_folders, check_place, read_bounded, write_file
 from kdaudit.schemas.compared import ComparedRun, CompareResults, Shared
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import AuditResults
@@ -97,12 +99,32 @@ def write_compared(results: CompareResults, old_dir: Path, new_dir: Path, out: P
             f"{out}: lies in a run directory, whose files `kdaudit verify` checks", fix="choose another --out"
         )
     check_folders(out, out.parent)
-    out.mkdir(parents=True, exist_ok=True)
+    for name in layout.COMPARE_FILES:
+        check_place(out / name)
+    _refuse_others(out / layout.COMPARISON)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunStateError(
+            f"{out}: cannot be made ({error.strerror})", fix="choose another --out"
+        ) from error
     full, public = render_compared(results, old_dir, new_dir)
     write_file(out, layout.COMPARISON, (results.model_dump_json(indent=1) + "\n").encode())
     write_file(out, layout.COMPARE_REPORT, full)
     write_file(out, layout.PUBLIC_COMPARE_REPORT, public)
     return [out / name for name in layout.COMPARE_FILES]
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a file in the comparison's place that is none."""
+    if not path.exists():
+        return
+    try:
+        CompareResults.model_validate_json(read_bounded(path, MOST_BYTES))
+    except (OSError, ValidationError) as error:
+        raise RunStateError(
+            f"{path}: is there already and is no comparison of kdaudit", fix="choose another --out"
+        ) from error
 
 
 def place_of(old_dir: Path, new_dir: Path) -> Path:

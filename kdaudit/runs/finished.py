@@ -20,31 +20,36 @@ def shards_of(run_dir: Path, folder: str) -> list[Path]:
 
 
 def read_shards(
-    run_dir: Path, folder: str, columns: Sequence[str], if_there: Sequence[str] = ()
+    run_dir: Path, folder: str, schema: pa.Schema, if_there: Sequence[str] = (), null_in: Sequence[str] = ()
 ) -> Iterator[pa.Table]:
     """Columns of each shard, with the metadata of its schema.
 
     Args:
         run_dir: the run.
         folder: of the shards.
-        columns: those that every shard has.
-        if_there: more of them, which runs of earlier versions lack.
+        schema: the columns, and their types.
+        if_there: those of them that runs of earlier versions lack.
+        null_in: those of them that may hold nulls.
 
     Raises:
-        RunStateError: a shard cannot be read, or lacks a column.
+        RunStateError: a shard cannot be read, or lacks a column or a value, or holds values of another type.
 
     """
     for path in shards_of(run_dir, folder):
         try:
             with open_regular(path) as file:
-                schema = pq.read_schema(file)
+                names = pq.read_schema(file).names
                 file.seek(0)
-                wanted = [*columns, *(name for name in if_there if name in schema.names)]
-                if missing := [name for name in columns if name not in schema.names]:
+                if missing := [name for name in schema.names if name not in {*names, *if_there}]:
                     raise _damaged(path, f"has no column {missing[0]}")
-                table = pq.read_table(file, columns=wanted, use_threads=False)
+                wanted = pa.schema([field for field in schema if field.name in names])
+                table = pq.read_table(file, columns=wanted.names, use_threads=False)
+                table = table.cast(wanted.with_metadata(table.schema.metadata))
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, f"cannot be read ({error})") from error
+        for name in wanted.names:
+            if name not in null_in and table[name].null_count:
+                raise _damaged(path, f"lacks values of {name}")
         yield table
 
 
