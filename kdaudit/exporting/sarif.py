@@ -46,8 +46,8 @@ _RULES: dict[LeakClass, _Rule] = {
     "inherited": _Rule(
         "InheritedFromTheTeacher",
         "The student reproduces training text that the teacher memorizes and no baseline does",
-        "Distillation probably passed this text on: a model of the student's size that was trained without "
-        "the teacher does not reproduce it.",
+        "Distillation may have passed this text on: no baseline, a model of the student's size trained "
+        "without the teacher, reproduces it. Another baseline might, by chance.",
         "error",
         "7.5",
     ),
