@@ -39,7 +39,7 @@ def test_wheel_renders_a_report_on_its_own(tmp_path: Path) -> None:
     assert {f"kdaudit/templates/{path.name}" for path in (ROOT / "templates").glob("*.*")} <= names
     write_run(tmp_path / "run")
     script = (
-        "import sys, kdaudit; from pathlib import Path; from kdaudit.pipelines.audit import rerender; "
+        "import sys, kdaudit; from pathlib import Path; from kdaudit.pipelines.report import rerender; "
         "assert Path(kdaudit.__file__).is_relative_to(sys.argv[2]), kdaudit.__file__; "
         "rerender(Path(sys.argv[1]), print)"
     )
