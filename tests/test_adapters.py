@@ -6,6 +6,7 @@ The oracle merges by hand, without PEFT (`tests/oracles/lora.py`), and decodes w
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.extraction import ExtractionConfig
 from kdaudit.config.models import ModelConfig, ModelsConfig
 from kdaudit.corpus.rendering import Template
-from kdaudit.errors import ModelError
+from kdaudit.errors import EngineError, ModelError
 from kdaudit.inference.merging import MergeFiles, _check_same, merge
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.audited import AuditedModel
@@ -292,6 +293,53 @@ def test_what_is_not_supported_is_refused_by_name(adapter: Path, kind: str) -> N
     said = refused(adapter)
     assert says in said
     assert fix in said
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused_before_the_corpus_is_read(
+    adapter: Path, base: Path, number: float, tmp_path: Path
+) -> None:
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[3]
+    tensors[name][0, 1] = number
+    save_file(tensors, path)
+    resolve_model(ModelConfig(path=str(adapter)), KEY, hashed=False)  # no weights are read then
+    toys.write_corpus(tmp_path / "corpus.jsonl", [[*range(2, 2 + toys.PREFIX + toys.SUFFIX)]])
+    sizes = {"prefix_tokens": toys.PREFIX, "suffix_tokens": toys.SUFFIX, "engine": "transformers"}
+    config = {
+        "name": "broken",
+        "corpus": {"path": "./corpus.jsonl", "window": toys.PREFIX + toys.SUFFIX},
+        "models": {"teacher": str(base), "students": [{"name": "own", "path": str(adapter)}]},
+        "extraction": sizes,
+    }
+    with (tmp_path / "audit.yaml").open("w") as file:
+        YAML().dump(config, file)
+    done = toys.kdaudit("run", "audit.yaml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"{KEY}.path: {path}: 1 of its {len(tensors)} tensors hold NaN or infinite numbers" in done.stderr
+    assert f"such as {name}; copy or train the adapter again" in done.stderr
+    assert not (tmp_path / "run" / "examples").exists()
+
+
+def test_a_base_model_that_is_not_finite_is_named(adapter: Path, base: Path, tmp_path: Path) -> None:
+    """PEFT alone says that the adapter seems to be broken."""
+    own = Path(shutil.copytree(base, tmp_path / "base"))
+    tensors = load_file(own / "model.safetensors")
+    tensors["model.layers.0.self_attn.q_proj.weight"][0, 0] = torch.nan
+    save_file(tensors, own / "model.safetensors", {"format": "pt"})
+    (tmp_path / "merged").mkdir()
+    says = re.escape(f"its base model {own} holds NaN or infinite numbers in model.layers.0.self_attn.q_proj")
+    with pytest.raises(EngineError, match=rf"{says}\S*; copy or train that model again"):
+        merge(MergeFiles(own, adapter, None, "float32"), tmp_path / "merged")
+
+
+def test_an_adapter_that_overflows_when_merged_is_named(adapter: Path, base: Path, tmp_path: Path) -> None:
+    path = adapter / "adapter_model.safetensors"
+    save_file({name: tensor * 1e30 for name, tensor in load_file(path).items()}, path)
+    (tmp_path / "merged").mkdir()
+    with pytest.raises(EngineError, match=r"(?s)PEFT does not merge it .*; train the adapter again"):
+        merge(MergeFiles(base, adapter, None, "float32"), tmp_path / "merged")
 
 
 def test_an_adapter_of_another_width_is_refused(adapter: Path, tmp_path: Path) -> None:

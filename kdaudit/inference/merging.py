@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kdaudit.errors import reason
 from kdaudit.inference.making import make_in_worker, saved
 from kdaudit.inference.sizing import own_dtype
 from kdaudit.models.checkpoint.files import read_config
@@ -60,6 +61,7 @@ class MergeService:
 
         base, adapter = Path(options["base"]), Path(options["adapter"])
         model = load_model(base, "float32", "cpu", False)
+        _check_finite(model, base)
         if options["rows"] is not None:
             model.resize_token_embeddings(options["rows"], mean_resizing=False)
         settings = peft_settings(adapter)
@@ -68,7 +70,7 @@ class MergeService:
         with warnings.catch_warnings(action="ignore"):
             adapted = PeftModel.from_pretrained(model, str(adapter), config=settings).eval()
             before = _logits(adapted)
-            merged = adapted.merge_and_unload(safe_merge=True)
+            merged = _merged(adapted)
         _check_same(before, _logits(merged))
         dtype = own_dtype(read_config(base)) if options["dtype"] == "auto" else options["dtype"]
         self._trouble = saved(lambda: _save(merged, dtype, Path(options["folder"])))
@@ -76,6 +78,29 @@ class MergeService:
     def describe(self) -> str:
         """Why the model could not be written; empty if it was."""
         return self._trouble
+
+
+def _check_finite(model: Any, base: Path) -> None:  # noqa: ANN401
+    """Refuse a base model whose own weights would be taken for the adapter's fault."""
+    import torch
+
+    weights = model.named_parameters()
+    broken = next((name for name, weight in weights if not torch.isfinite(weight).all()), None)
+    if broken is not None:
+        raise ValueError(
+            f"its base model {base} holds NaN or infinite numbers in {broken}; copy or train that model again"
+        )
+
+
+def _merged(adapted: Any) -> Any:  # noqa: ANN401
+    """The whole model. PEFT says which weights overflow, and not what to do."""
+    try:
+        return adapted.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise ValueError(
+            f"PEFT does not merge it into its base model ({reason(error)}); train the adapter again, or "
+            "merge it with the PEFT that trained it, and name the whole model"
+        ) from error
 
 
 def _untie(model: Any, settings: Any) -> None:  # noqa: ANN401 - of transformers and of PEFT

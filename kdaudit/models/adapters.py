@@ -14,7 +14,13 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.config.paths import resolve_path
 from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.errors import ModelError
-from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, Adapter, is_adapter, read_adapter
+from kdaudit.models.checkpoint.adapter import (
+    ADAPTER_CONFIG,
+    Adapter,
+    check_finite,
+    is_adapter,
+    read_adapter,
+)
 from kdaudit.models.checkpoint.adapter_fit import check_adapter_fit, require_peft
 from kdaudit.models.checkpoint.weights import Weights
 from kdaudit.models.fetching import commit_of, find_folder
@@ -38,7 +44,7 @@ def resolve_adapter(folder: Path, config: ModelConfig, key: str, *, hashed: bool
         folder: the adapter's.
         config: the model's section.
         key: where it stands in the configuration.
-        hashed: whether to take the fingerprint.
+        hashed: whether to take the fingerprint, for which all weights are read: the adapter's are looked at.
 
     Raises:
         ModelError: either is missing, damaged or unsafe, or the two do not belong together.
@@ -68,6 +74,8 @@ def resolve_adapter(folder: Path, config: ModelConfig, key: str, *, hashed: bool
     files = [*hashed_files(there, base.weights, named), *adapter.files]
     stamps = {file: stamp_of(file) for file in files}
     own = adapter.weights
+    if hashed:
+        check_finite(adapter, key)
     return base._replace(
         fingerprint=fingerprint_of(files, key) if hashed else "",
         tokenizer_fingerprint=reading_fingerprint(tokenizer_of(tokenizer_place(folder, there), config, key)),

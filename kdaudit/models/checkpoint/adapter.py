@@ -109,6 +109,32 @@ def read_adapter(folder: Path, key: str) -> Adapter:
     return Adapter(folder, settings, Weights((path,), tensors))
 
 
+def check_finite(adapter: Adapter, key: str) -> None:
+    """Refuse weights that are NaN or infinite: merged, they would spoil the whole model. All are read.
+
+    Args:
+        adapter: the adapter.
+        key: where it stands in the configuration, for messages.
+
+    Raises:
+        ModelError: a tensor holds such a number.
+
+    """
+    from safetensors import safe_open
+
+    (path,) = adapter.weights.files
+    names = sorted(adapter.weights.tensors)
+    with safe_open(path, framework="pt") as tensors:
+        broken = [name for name in names if not tensors.get_tensor(name).float().isfinite().all()]
+    if broken:
+        raise ModelError(
+            f"{path}: {len(broken):,} of its {len(names):,} tensors hold NaN or infinite numbers, such as "
+            f"{broken[0]}",
+            fix="copy or train the adapter again",
+            key=f"{key}.path",
+        )
+
+
 def _check_kind(folder: Path, settings: Mapping[str, Any], key: str) -> None:
     kind, task = settings.get("peft_type"), settings.get("task_type")
     if kind != "LORA":
