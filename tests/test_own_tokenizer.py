@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ruamel.yaml import YAML
 from tokenizers import Tokenizer
 
 from kdaudit.distillation import training
-from kdaudit.distillation.corpus import own_windows
+from kdaudit.distillation.own_tokens import OwnWindows
 from kdaudit.models.tokenizer import load_tokenizer
 
 _LENGTH = toys.PREFIX + toys.SUFFIX
@@ -101,13 +102,48 @@ def test_texts_become_windows_of_the_own_tokenizer(tmp_path: Path) -> None:
     text_models.save(tmp_path, text_models.byte_level(280))
     tokenizer = load_tokenizer(tmp_path)
     texts = [*text_models.TEXTS[:3], "", "a"]
-    found = own_windows([texts[:2], texts[2:]], tokenizer, 16)
+    short, whole = OwnWindows(tokenizer, 16), OwnWindows(tokenizer, None)
+    found = [*short.cut(texts[:2]), *short.cut(texts[2:])]
     assert all(2 <= len(window) <= 16 for window in found)
     assert all(window.dtype == np.int32 for window in found)
-    ids = [token for text in texts[:3] for token in tokenizer.encode(text)]
-    assert [token for window in found for token in window.tolist()] == ids
-    whole = own_windows([texts], tokenizer, None)
-    assert [window.tolist() for window in whole] == [tokenizer.encode(text) for text in texts[:3]]
+    tokens = [tokenizer.encode(text) for text in texts]
+    assert [token for window in found for token in window.tolist()] == [*chain(*tokens[:3])]
+    assert [window.tolist() for window in whole.cut(texts)] == tokens[:3]
+    longest = max(map(len, tokens))
+    assert longest > 16
+    said = short.warning("hard", "texts", "corpus.window")
+    assert said is not None
+    assert "hard: by its own tokenizer 3 of 5 texts have more than the 16 tokens" in said
+    assert f"the longest has {longest}" in said
+    assert whole.warning("hard", "texts", "corpus.window") is None
+    exactly = OwnWindows(tokenizer, longest)
+    exactly.cut(texts)
+    assert exactly.warning("hard", "texts", "corpus.window") is None
+
+
+@pytest.mark.slow
+def test_windows_longer_than_a_student_reads_are_told_of_before_an_audit_refuses_them(tmp_path: Path) -> None:
+    write_distill(tmp_path)
+    short = "student.base.max_position_embeddings=24"
+    words = ("distill", "distill.yaml", "--out", "out", "--set", short)
+    done = toys.kdaudit(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    own = Tokenizer.from_file(str(tmp_path / "own" / "tokenizer.json"))
+    written = pq.read_table(tmp_path / "out" / "hard_corpus.parquet")["text"].to_pylist()
+    held = [json.loads(line)["text"] for line in (tmp_path / "valid.jsonl").read_text().splitlines()]
+    for texts, name, window in (
+        (written, "texts that the teacher wrote", "corpus.window"),
+        (held, "texts of the holdout", "holdout.window"),
+    ):
+        lengths = [len(own.encode(text).ids) for text in texts]
+        many = sum(length > 24 for length in lengths)
+        assert many
+        assert f"hard: by its own tokenizer {many} of {len(texts)} {name} have more" in done.stderr
+        assert f"than the 24 tokens that it can read (the longest has {max(lengths)})" in done.stderr
+        assert f"or lower {window}" in done.stderr
+    audit = toys.kdaudit("run", tmp_path / "out" / "seed-0" / "audit.yaml", "--out", "run", cwd=tmp_path)
+    assert audit.returncode == 2, audit.stderr
+    assert "its context length is 24 tokens" in audit.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +18,8 @@ from kdaudit.distillation.windows import WindowFile
 from kdaudit.errors import reason
 from kdaudit.inference import EngineOptions, Lengths, Ragged, RemoteEngine, start
 from kdaudit.inference.agreement import WINDOWS
-from kdaudit.inference.base import Tokens
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Expected, Model, ask_reference, check_engine
-from kdaudit.models.tokenizer import Encoder, ModelTokenizer
+from kdaudit.models.tokenizer import ModelTokenizer
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import HARD_SCHEMA
 from kdaudit.runs.files import replacing
@@ -230,25 +229,3 @@ def read_hard_texts(path: Path) -> Iterator[list[str]]:
     """The texts of a hard corpus, prefix and what the teacher wrote, some thousands at a time."""
     for batch in pq.ParquetFile(path).iter_batches(_ROWS, columns=["text"]):
         yield batch.column(0).to_pylist()
-
-
-def own_windows(
-    texts: Iterable[Sequence[str]], tokenizer: ModelTokenizer, longest: int | None
-) -> list[Tokens]:
-    """Texts as windows of a tokenizer of a student's own: int32 (tokens,) each.
-
-    Args:
-        texts: what it learns, some at a time.
-        tokenizer: the student's.
-        longest: tokens of a window at most, None for any; a text that has more becomes several. A window of
-            one token has nothing to learn, and is left out.
-
-    """
-    encoder = Encoder(tokenizer)
-    return [
-        ids[start : start + (longest or len(ids))]
-        for some in texts
-        for ids in (encoded.ids for encoded in encoder.encode_batch(some))
-        for start in range(0, len(ids), longest or max(len(ids), 1))
-        if len(ids) - start > 1
-    ]

@@ -14,16 +14,15 @@ from pydantic import ValidationError
 
 from kdaudit.config.models import ModelConfig
 from kdaudit.corpus.distinct import Ledger, identity
-from kdaudit.distillation.corpus import own_windows
 from kdaudit.distillation.folders import TrainingRecord, first_card
 from kdaudit.distillation.model_card import About, model_card
 from kdaudit.distillation.opening import Lab
+from kdaudit.distillation.own_tokens import OwnWindows
 from kdaudit.distillation.planting import planted_in
-from kdaudit.inference.base import Tokens
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import FeatureWorker
 from kdaudit.models.resolving import ResolvedModel, resolve_model
-from kdaudit.models.tokenizer import ModelTokenizer, reading_fingerprint
+from kdaudit.models.tokenizer import reading_fingerprint
 from kdaudit.runs import layout
 from kdaudit.runs.files import own_folder, read_bounded, remove_own, write_file
 from kdaudit.runs.manifest import environment
@@ -148,15 +147,12 @@ def _about(lab: Lab, one: FinishedModel, perplexity: float) -> About:
 
 def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
     """Perplexity of the holdout, on distinct examples, as in an audit of the same model."""
-    ledger = Ledger(seed=0, limit=None)
-    for row, window in enumerate(lab.holdout):
-        own = lab.holdout.measured
-        measured = window[: _example_tokens(lab) if own is None else int(own[row])]
-        ledger.add(identity(measured, int(lab.holdout.prompts[row])))
-    rows = ledger.settle().rows.tolist()
+    rows = _distinct_rows(lab)
     batches = ([lab.holdout[row] for row in rows[at : at + _ROWS]] for at in range(0, len(rows), _ROWS))
+    cutting = None
     if (tokenizer := lab.own.get(one.name)) is not None:
-        batches = (_in_own_tokens(lab, windows, tokenizer, lab.longest_of(one.name)) for windows in batches)
+        cutting = own = OwnWindows(tokenizer, lab.longest_of(one.name))
+        batches = (own.cut(lab.readers.tokenizer.batch_decode(windows)) for windows in batches)
     dtype = _dtype(lab, one)
     with (
         MergedModels(lambda: _scratch(lab.out), lab.progress) as merged,
@@ -164,14 +160,22 @@ def _perplexity(lab: Lab, one: FinishedModel, model: ResolvedModel) -> float:
             merged.folder(one.name, model, dtype), dtype, trust_remote_code=False, retries=0
         ) as worker,
     ):
-        return worker.perplexity(batches, lab.bos_of(one.name))
+        perplexity = worker.perplexity(batches, lab.bos_of(one.name))
+    if cutting is not None and (
+        warning := cutting.warning(one.name, "texts of the holdout", "holdout.window")
+    ):
+        lab.warn(warning)
+    return perplexity
 
 
-def _in_own_tokens(
-    lab: Lab, windows: Sequence[Tokens], own: ModelTokenizer, longest: int | None
-) -> list[Tokens]:
-    """The text of windows in the tokens of a tokenizer of a student's own."""
-    return own_windows([lab.readers.tokenizer.batch_decode(windows)], own, longest)
+def _distinct_rows(lab: Lab) -> list[int]:
+    """The first window of each distinct example of the holdout."""
+    ledger = Ledger(seed=0, limit=None)
+    for row, window in enumerate(lab.holdout):
+        own = lab.holdout.measured
+        measured = window[: _example_tokens(lab) if own is None else int(own[row])]
+        ledger.add(identity(measured, int(lab.holdout.prompts[row])))
+    return [int(row) for row in ledger.settle().rows]
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from kdaudit.distillation.bases import Base
 from kdaudit.distillation.corpus import (
     DecodingSettings,
     TeacherEngine,
-    own_windows,
     read_hard_texts,
     read_hard_windows,
     write_hard_corpus,
@@ -26,6 +25,7 @@ from kdaudit.distillation.hard import TokenHardTrainer
 from kdaudit.distillation.members import Member, order_of
 from kdaudit.distillation.opening import Lab
 from kdaudit.distillation.outcome import resolved
+from kdaudit.distillation.own_tokens import OwnWindows
 from kdaudit.distillation.soft import SoftSettings, SoftTrainer
 from kdaudit.distillation.training import Recipe, Training, WindowTrainer
 from kdaudit.inference import EngineOptions
@@ -133,10 +133,19 @@ def _rows(lab: Lab, student: LabStudent, seed: int) -> TrainingRows:
     path = lab.out / hard_corpus_name(lab.config, student, seed)
     lab.processes.first_then_all(lambda: _write(lab, student, seed, path), lambda: None)
     if (own := lab.own.get(student.name)) is not None:
-        return TrainingRows(own_windows(read_hard_texts(path), own, lab.longest_of(student.name)), None)
+        return TrainingRows(_own_windows(lab, student.name, own, path), None)
     read = read_hard_windows(path)
     windows = [np.concatenate(row) for row in read]
     return TrainingRows(windows, [len(row.prompt) for row in read] if lab.config.corpus.has_answers else None)
+
+
+def _own_windows(lab: Lab, student: str, own: ModelTokenizer, path: Path) -> list[Tokens]:
+    """What the teacher wrote, in the tokens of a student's own tokenizer."""
+    cutting = OwnWindows(own, lab.longest_of(student))
+    windows = [window for texts in read_hard_texts(path) for window in cutting.cut(texts)]
+    if (warning := cutting.warning(student, "texts that the teacher wrote", "corpus.window")) is not None:
+        lab.warn(warning)
+    return windows
 
 
 def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
