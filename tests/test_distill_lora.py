@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import toys
+from conftest import needs_vllm
+from oracles.lora import merge_by_hand
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
+from test_adapters import save_adapter
 
 from kdaudit.config.yaml.loading import load_distill
 from kdaudit.distillation.lab import run_distill
@@ -25,6 +29,7 @@ _LENGTH = toys.PREFIX + toys.SUFFIX
 
 def write_distill(folder: Path, **student: Any) -> Path:
     """A teacher as it is, and a baseline and a soft student that are adapters on a base."""
+    folder.mkdir(exist_ok=True)
     toys.save_model(folder / "teacher", 1, width=128)
     toys.save_model(folder / "base", 2)
     random = np.random.default_rng(5)
@@ -160,3 +165,82 @@ def test_what_a_killed_call_merged_is_removed(tmp_path: Path) -> None:
     with _scratch(tmp_path) as folder:
         assert {*tmp_path.iterdir()} == {folder, tmp_path / "teacher"}
     assert [*tmp_path.iterdir()] == [tmp_path / "teacher"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=needs_vllm)])
+def test_a_teacher_that_is_an_adapter_teaches_what_its_merged_weights_teach(
+    engine: str, tmp_path: Path
+) -> None:
+    """The oracle is merged by hand, without PEFT."""
+    new = {"epochs": 2, "lora": None}
+    for place in ("adapter", "merged"):
+        write_distill(tmp_path / place, **new)
+    toys.save_model(tmp_path / "wide", 1, width=128)
+    save_adapter(tmp_path / "wide", tmp_path / "adapter" / "lora", 3)
+    shutil.rmtree(tmp_path / "merged" / "teacher")
+    merge_by_hand(tmp_path / "wide", tmp_path / "adapter" / "lora", tmp_path / "merged" / "teacher")
+    toys.tokenizer().save_pretrained(tmp_path / "merged" / "teacher")
+    students = "students=[{name: baseline, method: baseline, count: 1}, {name: soft, method: soft}, "
+    students += f"{{name: hard, method: hard, prefix_tokens: {toys.PREFIX}}}]"
+    words = ["distill", "distill.yaml", "--out", "out", "--set", f"extraction.engine={engine}"]
+    words += ["--set", students]
+    left = tmp_path / "adapter" / "out" / "windows" / "teacher"
+    left.mkdir(parents=True)
+    (left / "of-a-killed-call").touch()
+    taught = ("--set", "teacher={path: ./lora, base: ../wide}")
+    for place, more in (("adapter", taught), ("merged", ())):
+        done = toys.kdaudit(*words, *more, cwd=tmp_path / place)
+        assert done.returncode == 0, done.stderr
+    outs = [tmp_path / place / "out" for place in ("adapter", "merged")]
+    assert not left.exists()
+    one, two = (pq.read_table(out / "hard_corpus.parquet")["generated_token_ids"] for out in outs)
+    assert one.to_pylist() == two.to_pylist()
+    for name in ("soft", "hard"):
+        losses = [json.loads((out / "seed-0" / name / "training.json").read_text())["losses"] for out in outs]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4), name
+    records = [json.loads((out / "distill.json").read_text())["models"][0] for out in outs]
+    assert records[0]["folder"] == str(tmp_path / "adapter" / "lora")
+    assert records[0]["holdout_perplexity"] == pytest.approx(records[1]["holdout_perplexity"], rel=1e-4)
+    audit = outs[0] / "seed-0" / "audit.yaml"
+    assert YAML(typ="safe").load(audit)["models"]["teacher"] == {
+        "path": "./../../lora",
+        "base": {"path": "./../../../wide"},
+    }
+    found = []
+    for out in outs:
+        done = toys.kdaudit("run", out / "seed-0" / "audit.yaml", "--out", out / "run", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((out / "run" / "results.json").read_text()))
+    keys = ("examples", "memorized", "survival")
+    for name in ("teacher", "soft", "hard"):
+        assert [found[0]["models"][name][key] for key in keys] == [
+            found[1]["models"][name][key] for key in keys
+        ]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "key", "says"),
+    [
+        (
+            "{path: ./teacher, base: ./base}",
+            "teacher.base",
+            "is a whole model, and only an adapter has a base",
+        ),
+        ("{path: ./lora, base: ./base}", "teacher.base", "does not fit its base model"),
+        ("{path: ./lora}", "teacher.path", "set teacher.base to the folder or hub id of that model"),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "distill"])
+def test_a_teacher_that_is_an_adapter_needs_its_own_base(
+    teacher: str, key: str, says: str, command: str, tmp_path: Path
+) -> None:
+    write_distill(tmp_path)
+    save_adapter(tmp_path / "teacher", tmp_path / "lora", 3)
+    settings = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "/home/ann/teacher"
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(settings))
+    done = toys.kdaudit(command, "distill.yaml", "--set", f"teacher={teacher}", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert key in done.stderr
+    assert says in done.stderr

@@ -62,7 +62,8 @@ class DistillConfig(Section):
     tokenizer: Tokenizer | None = None
     """null takes the models' own; or a local folder or hub id; or `{train_bpe: 4096}`."""
     teacher: TeacherConfig
-    """The teacher: trained from `base`, or with `path` an existing one as it is."""
+    """The teacher: trained from `base`, or with `path` an existing one as it is; of an adapter, `base` beside
+    `path` is the model that it was trained on."""
     student: StudentLearnerConfig
     """Where baseline and students start, and how long they are trained."""
     students: Annotated[tuple[LabStudent, ...], Field(min_length=1, strict=False)]

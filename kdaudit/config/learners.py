@@ -107,9 +107,13 @@ def _trained_or_taken(value: object) -> str:
 
 
 def _not_both(value: Any) -> Any:  # noqa: ANN401 - raw YAML
-    """Refuse what belongs to training beside the path of a teacher that is taken as it is."""
+    """Refuse what belongs to training beside the path of a teacher that is taken as it is.
+
+    `base` alone may stand there: it is what a teacher that is an adapter was trained on.
+    """
     if isinstance(value, dict) and "path" in value:
-        if value.get("base") is not None:
+        trained = any(key in value for key in LearnerConfig.model_fields if key != "base")
+        if value.get("base") is not None and trained:
             raise MisfitError(
                 "cannot stand beside path",
                 fix="keep base to train a teacher from it, or path to take a teacher as it is",

@@ -49,7 +49,7 @@ def write_audit_file(config: DistillConfig, out: Path, seed: int, teacher: Path)
         for student in config.students
         if not isinstance(student, BaselineStudent)
     ]
-    models: dict[str, Any] = {"teacher": _teacher(config, _from(path, str(teacher)))}
+    models: dict[str, Any] = {"teacher": _teacher(config, path, teacher)}
     if baselines:
         models["baseline"] = baselines if len(baselines) > 1 else baselines[0]
     audit = {
@@ -84,12 +84,15 @@ def _is_ours(path: Path) -> bool:
     return text == _sealed("".join(text.splitlines(keepends=True)[2:]))
 
 
-def _teacher(config: DistillConfig, path: str) -> str | dict[str, Any]:
+def _teacher(config: DistillConfig, path: Path, teacher: Path) -> str | dict[str, Any]:
     """The teacher's path, with the settings that distill.yaml has for a teacher that is not trained."""
+    place = _from(path, str(teacher))
     if not isinstance(config.teacher, ModelConfig):
-        return path
+        return place
     said = config.teacher.model_dump(mode="json", exclude_defaults=True, exclude={"path"})
-    return {"path": path, **said} if said else path
+    if (base := config.teacher.base) is not None:
+        said["base"]["path"] = _from(path, base.path)
+    return {"path": place, **said} if said else place
 
 
 def _base(config: DistillConfig, path: Path) -> dict[str, str]:

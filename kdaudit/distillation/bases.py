@@ -17,10 +17,12 @@ from kdaudit.distillation.teacher import Teacher
 from kdaudit.errors import ModelError, reason
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.checkpoint.config import load_config
-from kdaudit.models.checkpoint.files import read_config
 from kdaudit.models.context import context_length, read_context_length
 from kdaudit.models.resolving import ResolvedModel, resolve_model
 from kdaudit.models.tokenizer import ModelTokenizer
+
+GIVEN = "teacher.path"
+"""Key of a teacher that is taken as it is."""
 
 
 class Base(NamedTuple):
@@ -41,8 +43,13 @@ class Base(NamedTuple):
         return f"sha256:{sha256(json.dumps(dict(self.config or {}), sort_keys=True).encode()).hexdigest()}"
 
 
-def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
+def resolve_base(base: str | Mapping[str, Any], key: str, *, hashed: bool = True) -> Base:
     """Find base weights, or take a configuration as it is.
+
+    Args:
+        base: a folder, a hub id, or a configuration.
+        key: where it stands in the configuration.
+        hashed: whether to take the fingerprint of weights.
 
     Raises:
         ModelError: the weights are missing, damaged or unsafe.
@@ -50,29 +57,45 @@ def resolve_base(base: str | Mapping[str, Any], key: str) -> Base:
     """
     if isinstance(base, str):
         model = ModelConfig.model_construct(path=base)  # whether it is local was decided when it was loaded
-        found = resolve_model(model, key)
+        found = resolve_model(model, key, hashed=hashed)
         refuse_unfit_start(found, key)
         return Base(found, None, key)
     return Base(None, base, key)
 
 
+def resolve_teacher(teacher: ModelConfig, *, hashed: bool = True) -> Base:
+    """Find a teacher that is taken as it is: whole weights, or an adapter.
+
+    Raises:
+        ModelError: it is missing, damaged, unsafe or quantized.
+
+    """
+    found = resolve_model(teacher, "teacher", hashed=hashed)
+    _refuse_quantized(found, GIVEN)
+    return Base(found, None, GIVEN)
+
+
 def refuse_unfit_start(model: ResolvedModel, key: str) -> None:
-    """Refuse an adapter or a quantized model: a model is trained from, or taught by, whole weights.
+    """Refuse an adapter or a quantized model: a model is trained from whole weights.
 
     Raises:
         ModelError: it is one.
 
     """
-    if model.quantization is not None:
-        raise ModelError(
-            f"{model.name} is quantized ({model.quantization.name})",
-            fix="name the model before quantization",
-            key=key,
-        )
+    _refuse_quantized(model, key)
     if model.adapted is not None:
         raise ModelError(
             f"{model.name} is an adapter",
             fix="merge it into its base model (merge_and_unload), save the whole model, and name that one",
+            key=key,
+        )
+
+
+def _refuse_quantized(model: ResolvedModel, key: str) -> None:
+    if model.quantization is not None:
+        raise ModelError(
+            f"{model.name} is quantized ({model.quantization.name})",
+            fix="name the model before quantization",
             key=key,
         )
 
@@ -188,15 +211,23 @@ def check_bases(
         )
 
 
-def check_logits(base: Base, tokenizer: ModelTokenizer, vocabulary: int, dtype: str) -> None:
+def check_logits(
+    base: Base, folder: Path | None, tokenizer: ModelTokenizer, vocabulary: int, dtype: str
+) -> None:
     """Before any training, refuse a teacher whose logits students cannot learn.
+
+    Args:
+        base: the teacher, or its start.
+        folder: where its weights are; None for random ones.
+        tokenizer: the family's.
+        vocabulary: rows that a model needs at least.
+        dtype: of a teacher that is taken as it is.
 
     Raises:
         ModelError: as `Teacher`.
 
     """
-    there = base.model
-    model = load_base(base, tokenizer, 0) if there is None else _load(base, there.folder, dtype)
+    model = load_base(base, tokenizer, 0) if folder is None else _load(base, folder, dtype)
     Teacher(model, vocabulary, model.device)
 
 
@@ -208,7 +239,7 @@ def _parameters(base: Base, tokenizer: ModelTokenizer, vocabulary: int, warn: Ca
         config, settings = model.config, model.generation_config
     else:
         folder = base.model.folder
-        count, rows = base.model.parameters, read_config(folder).get("vocab_size", vocabulary)
+        count, rows = base.model.parameters, base.model.embedding_rows or vocabulary
         config = load_config(folder)
         settings, left_out = generation_settings(folder, config)
         if left_out is not None:

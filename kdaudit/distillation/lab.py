@@ -35,7 +35,7 @@ from kdaudit.distillation.folders import (
 )
 from kdaudit.distillation.lora import with_lora
 from kdaudit.distillation.members import members
-from kdaudit.distillation.opening import Lab, open_lab
+from kdaudit.distillation.opening import Lab, merged_teacher, open_lab
 from kdaudit.distillation.outcome import FinishedModel, read_distill_record, write_record
 from kdaudit.distillation.plans import Plan, plan_member, plan_teacher, recipe_of
 from kdaudit.distillation.processes import ALONE, Processes
@@ -92,13 +92,17 @@ def run_distill(
     with lock:
         disable_progress_bar()  # transformers' own bars: progress is shown by `progress` alone
         set_verbosity_error()  # it warns of every training that resumes from a checkpoint
-        return _distill(open_lab(config, out, processes, progress, warn))
+        try:
+            return _distill(open_lab(config, out, processes, progress, warn))
+        finally:
+            if processes.first:
+                shutil.rmtree(merged_teacher(out), ignore_errors=True)
 
 
 def _folders(config: DistillConfig, out: Path) -> list[Path]:
     """Where the family is written."""
     own = [out / member.folder for member in members(config)]
-    return [out / layout.WINDOWS, out / layout.CHECKPOINTS, out / layout.TEACHER, *own]
+    return [merged_teacher(out), out / layout.CHECKPOINTS, out / layout.TEACHER, *own]
 
 
 def _distill(lab: Lab) -> DistillRecord:

@@ -5,6 +5,7 @@ The first process resolves the models, cuts the text and writes both to `windows
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.config.students import HardStudent, LabStudent, SoftStudent
 from kdaudit.corpus import ChatFormat, ExampleTokens, first_texts, template_of
 from kdaudit.distillation.bases import (
+    GIVEN,
     Base,
     check_bases,
     check_logits,
     context_of,
     resolve_base,
+    resolve_teacher,
     shortest_context,
 )
 from kdaudit.distillation.lora import check_lora
@@ -27,6 +30,8 @@ from kdaudit.distillation.processes import Processes
 from kdaudit.distillation.readers import Readers, bos_of, family_readers, own_readers, readers_of
 from kdaudit.distillation.training import Progress
 from kdaudit.distillation.windows import WindowFile, cut_windows, open_windows
+from kdaudit.inference.merging import MergeFiles, merge
+from kdaudit.models.resolving import ResolvedModel
 from kdaudit.models.tokenizer import ModelTokenizer, load_tokenizer, rewriting_warning
 from kdaudit.runs import layout
 
@@ -44,6 +49,8 @@ class Lab(NamedTuple):
     """What teacher and students start from, by dotted key, in this order."""
     teacher: Path
     """The teacher's folder: given, or where it will be trained."""
+    teacher_weights: Path
+    """Where its weights are loaded from: that folder, or what an adapter was merged into."""
     readers: Readers
     own: Mapping[str, ModelTokenizer]
     """Tokenizers of students that have one of their own, by the student's name."""
@@ -68,6 +75,12 @@ class Lab(NamedTuple):
         return None if most is None else most - (self.bos_of(student) is not None)
 
     @property
+    def given(self) -> ResolvedModel | None:
+        """The teacher that is taken as it is; None for one that is trained."""
+        base = self.bases.get(GIVEN)
+        return None if base is None else base.model
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest sequence that a model reads of the corpus."""
         if self.config.corpus.has_answers:
@@ -77,8 +90,7 @@ class Lab(NamedTuple):
     @property
     def teacher_dtype(self) -> str | None:
         """The dtype that distill.yaml sets for a teacher that is not trained."""
-        teacher = self.config.teacher
-        return teacher.dtype if isinstance(teacher, ModelConfig) else None
+        return _dtype_of(self.config)
 
 
 class _Opening(NamedTuple):
@@ -130,11 +142,12 @@ def _make(opening: _Opening) -> Lab:
     check_lora(config.student.lora, bases["student.base"])
     own = own_readers(config, bases["student.base"])
     _warn_of_rewriting(opening, bases, readers)
-    if any(_learns_logits(student) for student in config.students):
-        dtype = config.teacher.dtype if isinstance(config.teacher, ModelConfig) else None
-        first = next(iter(bases.values()))
-        check_logits(first, readers.tokenizer, readers.vocabulary, dtype or "auto")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _merge_teacher(opening, bases)
+    if any(_learns_logits(student) for student in config.students):
+        first, dtype = next(iter(bases.values())), _dtype_of(config)
+        folder = None if first.model is None else _weights_of(opening, first.model)
+        check_logits(first, folder, readers.tokenizer, readers.vocabulary, dtype or "auto")
     if opening.processes.count > 1:
         for name, tokenizer in {"": readers.tokenizer, **own}.items():
             tokenizer.save_pretrained(_saved(opening, name))
@@ -142,6 +155,33 @@ def _make(opening: _Opening) -> Lab:
     context = shortest_context(bases) if answers else None
     texts = [_cut(opening, key, readers, context) for key in ("corpus", "holdout")]
     return _lab(opening, bases, readers, own, *texts)
+
+
+def _merge_teacher(opening: _Opening, bases: dict[str, Base]) -> None:
+    """Merge a teacher that is an adapter into its base model; `merged_teacher` is removed with the call."""
+    given = None if GIVEN not in bases else bases[GIVEN].model
+    if given is None or given.adapted is None:
+        return
+    opening.progress("teacher: merging the adapter into its base model", 0, 0)
+    folder = merged_teacher(opening.out)
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed call
+    folder.mkdir()
+    adapter, dtype = given.adapted, _dtype_of(opening.config) or "auto"
+    merge(MergeFiles(given.folder, adapter.adapter.folder, adapter.rows, dtype), folder)
+
+
+def merged_teacher(out: Path) -> Path:
+    """Where a teacher that is an adapter lies as a whole model while its students are trained."""
+    return out / layout.WINDOWS / layout.TEACHER
+
+
+def _weights_of(opening: _Opening, model: ResolvedModel) -> Path:
+    return model.folder if model.adapted is None else merged_teacher(opening.out)
+
+
+def _dtype_of(config: DistillConfig) -> str | None:
+    """The dtype that distill.yaml sets for a teacher that is not trained."""
+    return config.teacher.dtype if isinstance(config.teacher, ModelConfig) else None
 
 
 def _read(opening: _Opening) -> Lab:
@@ -172,7 +212,8 @@ def _warn_of_rewriting(opening: _Opening, bases: dict[str, Base], readers: Reade
     """Warn if a tokenizer that models are saved with is rewritten."""
     texts = first_texts(opening.config.corpus)
     for key, base in bases.items():
-        said = None if base.model is None else rewriting_warning(base.model.folder, readers.own[key], texts)
+        there = base.model
+        said = None if there is None else rewriting_warning(there.tokenizer_folder, readers.own[key], texts)
         if said is not None:
             opening.warn(f"{key}: {said}; what is trained is saved so that AutoTokenizer reads the same")
         for token in readers.own[key].left_out:
@@ -190,13 +231,18 @@ def _lab(
     windows: WindowFile,
     holdout: WindowFile,
 ) -> Lab:
-    given = bases.get("teacher.path")
+    given = None if GIVEN not in bases else bases[GIVEN].model
+    teacher = weights = opening.out / layout.TEACHER
+    if given is not None:  # whole, or merged meanwhile
+        teacher = given.folder if given.adapted is None else given.adapted.adapter.folder
+        weights = _weights_of(opening, given)
     return Lab(
         config=opening.config,
         out=opening.out,
         processes=opening.processes,
         bases=bases,
-        teacher=opening.out / layout.TEACHER if given is None or given.model is None else given.model.folder,
+        teacher=teacher,
+        teacher_weights=weights,
         readers=readers,
         own=own,
         windows=windows,
@@ -211,7 +257,12 @@ def _work(opening: _Opening) -> Path:
 
 
 def _bases(config: DistillConfig) -> dict[str, Base]:
-    return {key: resolve_base(_plain(base), key) for key, base in config.starts().items()}
+    return {
+        key: resolve_teacher(config.teacher)
+        if isinstance(config.teacher, ModelConfig) and key == GIVEN
+        else resolve_base(_plain(base), key)
+        for key, base in config.starts().items()
+    }
 
 
 def _plain(base: Any) -> Any:  # noqa: ANN401 - a path, or a configuration section

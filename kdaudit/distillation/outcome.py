@@ -102,7 +102,7 @@ def _measured_before(out: Path) -> dict[str, float]:
 def _measured(lab: Lab, one: FinishedModel, known: dict[str, float]) -> TrainedModel:
     record, folder = one.record, one.folder
     lab.progress(f"{one.name}: perplexity of the holdout", 0, 0)
-    model = resolved(folder, one.name)
+    model = resolved(folder, one.name) if record is not None or lab.given is None else lab.given
     own = lab.own.get(one.name)
     on = [model.fingerprint, lab.holdout.fingerprint, lab.bos, _dtype(lab, one), _example_tokens(lab)]
     on += [] if own is None else [reading_fingerprint(own)]

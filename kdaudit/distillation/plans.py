@@ -117,6 +117,8 @@ def plan_member(lab: Lab, member: Member) -> Plan:
 
 
 def _teacher_model(lab: Lab) -> ResolvedModel:
+    if lab.given is not None:
+        return lab.given
     lab.progress("teacher: hashing", 0, 0)
     return resolved(lab.teacher, "teacher")
 
@@ -154,7 +156,7 @@ def _write(lab: Lab, student: HardStudent, seed: int, path: Path) -> None:
     shared_by = given.tensor_parallel if isinstance(given, ModelConfig) else None
     engine = EngineOptions(
         engine=extraction.engine,
-        path=str(lab.teacher),
+        path=str(lab.teacher_weights),
         max_tokens=lab.longest,
         dtype=lab.teacher_dtype or "auto",
         tensor_parallel=shared_by or extraction.tensor_parallel,
@@ -196,7 +198,7 @@ def _trainer(lab: Lab, student: LabStudent, training: Training) -> WindowTrainer
 
 
 def _load_teacher(lab: Lab) -> Any:  # noqa: ANN401 - transformers is untyped
-    return load_model(lab.teacher, lab.teacher_dtype or "auto", "cpu", False)
+    return load_model(lab.teacher_weights, lab.teacher_dtype or "auto", "cpu", False)
 
 
 def recipe_of(config: DistillConfig, plan: Plan) -> Recipe:

@@ -11,6 +11,7 @@ from kdaudit.corpus import open_documents
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.families import train_bpe
 from kdaudit.errors import ModelError
+from kdaudit.models.resolving import read_tokenizer
 from kdaudit.models.tokenizer import (
     Alike,
     ModelTokenizer,
@@ -65,8 +66,8 @@ def family_readers(config: DistillConfig, bases: Mapping[str, Base]) -> Readers:
     """
     if config.tokenizer is not None:
         return readers_of(_made(config.tokenizer, config, "tokenizer"), bases, named=True)
-    folder = next(base.model.folder for base in bases.values() if base.model is not None)
-    return readers_of(load_tokenizer(folder), bases, named=False)
+    first = next(base.model for base in bases.values() if base.model is not None)
+    return readers_of(read_tokenizer(first), bases, named=False)
 
 
 def own_readers(config: DistillConfig, base: Base) -> dict[str, ModelTokenizer]:
@@ -140,7 +141,7 @@ def readers_of(tokenizer: ModelTokenizer, bases: Mapping[str, Base], *, named: b
     for key, base in bases.items():
         if base.model is None or base.model.tokenizer_fingerprint == fingerprint:
             continue
-        other = load_tokenizer(base.model.folder)
+        other = read_tokenizer(base.model)
         others[key] = Other(other, _alike(tokenizer, other, key, named=named))
         if not named:
             own[key] = other

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdaudit.analysis.accepted import acceptance
 from kdaudit.config.attacks import CanariesConfig
 from kdaudit.config.audit import AuditConfig
 from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.distill import DistillConfig
+from kdaudit.config.learners import NewModelConfig
 from kdaudit.config.models import ModelConfig
 from kdaudit.config.screen import KINDS, ScreenConfig
 from kdaudit.corpus import ChatFormat, ExampleTokens, Reading, nothing_left, open_documents, template_of
@@ -28,6 +29,9 @@ from kdaudit.pipelines.stages.canaries import KEY, texts_of
 from kdaudit.pipelines.stages.fit import chat_of, split_of
 from kdaudit.pipelines.stages.machine import check_quantized
 from kdaudit.runs import Progress, layout
+
+if TYPE_CHECKING:
+    from kdaudit.distillation.bases import Base  # imports transformers
 
 _MOST_ROWS, _MOST_CHARACTERS = 1000, 500_000
 """Documents looked at, and their characters: a text of no more than that is looked at whole."""
@@ -211,26 +215,34 @@ def _elsewhere(key: str, config: ModelConfig) -> tuple[str | None, bool]:
 
 def _check_starts(config: DistillConfig, progress: Progress) -> list[str]:
     """Check what teacher and student are trained from."""
-    from kdaudit.distillation.bases import Base, refuse_unfit_start
     from kdaudit.distillation.lora import check_lora
-    from kdaudit.models.resolving import resolve_model
 
-    skipped = []
+    skipped, bases = [], {}
     for key, start in config.starts().items():
         progress(f"{key}: reading headers", 0, 0)
-        if not isinstance(start, str):
-            from kdaudit.distillation.bases import check_architecture, resolve_base
-
-            check_architecture(resolve_base(start.model_dump(mode="json"), key))
-        elif _is_local(ModelConfig(path=start)):
-            found = resolve_model(ModelConfig(path=start), key, hashed=False)
-            refuse_unfit_start(found, key)
-            if key == "student.base":
-                check_lora(config.student.lora, Base(found, None, key))
-        else:
-            skipped.append(_not_checked(key, start))
-    _check_template(config)
+        found = _start(config, key, start)
+        if isinstance(found, str):
+            skipped.append(_not_checked(key, found))
+            continue
+        bases[key] = found
+        if key == "student.base":
+            check_lora(config.student.lora, found)
+    _check_template(config, bases)
     return [*skipped, *_check_own_tokenizers(config)]
+
+
+def _start(config: DistillConfig, key: str, start: str | NewModelConfig) -> Base | str:
+    """What a model is trained from or taken as; the id of what of it is on the hub."""
+    from kdaudit.distillation.bases import GIVEN, check_architecture, resolve_base, resolve_teacher
+    from kdaudit.models.adapters import remote_part
+
+    if isinstance(config.teacher, ModelConfig) and key == GIVEN:
+        return remote_part(config.teacher, "teacher") or resolve_teacher(config.teacher, hashed=False)
+    if isinstance(start, str):
+        return resolve_base(start, key, hashed=False) if Path(start).is_absolute() else start
+    made = resolve_base(start.model_dump(mode="json"), key)
+    check_architecture(made)
+    return made
 
 
 def _check_own_tokenizers(config: DistillConfig) -> list[str]:
@@ -253,19 +265,20 @@ def _check_own_tokenizers(config: DistillConfig) -> list[str]:
     return skipped
 
 
-def _check_template(config: DistillConfig) -> None:
+def _check_template(config: DistillConfig, bases: Mapping[str, Base]) -> None:
     """Refuse prompts and answers that the family's chat template cannot render, if its tokenizer is here."""
+    from kdaudit.models.resolving import read_tokenizer
     from kdaudit.models.tokenizer import load_tokenizer
 
-    named = [config.tokenizer] if config.tokenizer is not None else [*config.starts().values()]
-    first = next((Path(one) for one in named if isinstance(one, str)), None)
-    if config.corpus.has_answers and first is not None and first.is_absolute():
-        template_of(config.corpus, load_tokenizer(first))
-
-
-def _is_local(config: ModelConfig) -> bool:
-    """Whether a model lies on this machine; a hub id is never absolute."""
-    return Path(config.path).is_absolute()
+    if not config.corpus.has_answers:
+        return
+    if isinstance(config.tokenizer, str):
+        if Path(config.tokenizer).is_absolute():
+            template_of(config.corpus, load_tokenizer(Path(config.tokenizer)))
+    elif config.tokenizer is None:
+        first = next(key for key, start in config.starts().items() if isinstance(start, str))
+        if first in bases and (model := bases[first].model) is not None:
+            template_of(config.corpus, read_tokenizer(model))
 
 
 def _not_checked(key: str, name: str) -> str:
