@@ -70,6 +70,24 @@ def test_key_figures_are_said(rendered: Rendered) -> None:
         assert words in text, words
 
 
+def test_the_table_of_models_says_which_are_adapters_endpoints_and_quantized(tmp_path: Path) -> None:
+    data = sample_dict()
+    data["models"]["baseline"]["quantization"] = "GPTQ, 4 bits"
+    data["notes"] += [
+        {"code": "adapter", "subject": "soft", "text": "soft is an adapter, merged into /home/ann/base."},
+        {"code": "endpoint", "subject": "teacher", "text": "teacher is at http://10.0.0.7:8000/v1."},
+    ]
+    run = Rendered(tmp_path, data)
+    for page in (run.full, run.public):
+        rows = [" ".join(row[0].split()) for row in page.table("Memorization of each model")]
+        assert any("soft" in row and "an adapter, merged into its base model" in row for row in rows), rows
+        assert any("teacher" in row and "behind an endpoint" in row for row in rows)
+        assert any("baseline" in row and "quantized: GPTQ, 4 bits" in row for row in rows)
+        assert not any("hard" in row and "; " in row for row in rows)
+    assert "/home/ann" not in run.public.text
+    assert "10.0.0.7" not in run.public.text
+
+
 VERDICTS = {
     "fail": "Student “hard” reproduces 2.5% of the training examples that only the teacher had memorized "
     "(49 of 1,955), more than the 1% allowed.",

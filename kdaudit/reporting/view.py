@@ -58,6 +58,8 @@ class Page(NamedTuple):
     """Checks passed whose interval reaches above the limit."""
     figures: list[KeyFigure]
     """Those that are available."""
+    forms: dict[str, str]
+    """What a model is beside whole weights, in words; empty for those."""
     looks: dict[str, charts.Look]
     rates: charts.RateChart
     survival: charts.LineChart
@@ -112,6 +114,7 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
         checks=check_rows(results.gate.checks),
         close_calls=close_calls(results.gate.checks),
         figures=[figure for figure in figures if figure.lead is not None],
+        forms={name: _form(results, name) for name in results.models},
         looks=charts.looks(results.models),
         rates=charts.rate_chart(results.models),
         survival=charts.survival_chart(results.models),
@@ -145,6 +148,17 @@ def page(results: AuditResults | PublicResults, title: str, cards: list[LeakCard
 def _title(title: str) -> str:
     shown = show_head(title, _TITLE_LENGTH)
     return f"{shown.text}\N{HORIZONTAL ELLIPSIS}" if shown.omitted else title
+
+
+def _form(results: AuditResults | PublicResults, name: str) -> str:
+    """Notes of these codes say more; their text names paths."""
+    codes = {note.code for note in results.notes if note.subject == name}
+    if "adapter" in codes:
+        return "an adapter, merged into its base model"
+    if "endpoint" in codes:
+        return "behind an endpoint"
+    quantization = results.models[name].quantization
+    return "" if quantization is None else f"quantized: {quantization}"
 
 
 def _missing(figures: list[KeyFigure]) -> list[MissingFigures]:
