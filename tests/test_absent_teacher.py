@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,12 @@ def test_every_page_says_what_cannot_be_known(absent: Absent, page: str) -> None
     text = (absent.run / page).read_text()
     assert "The teacher was not audited" in text
     assert "Repeated of what the teacher wrote" in text
+
+
+@pytest.mark.parametrize("page", ["report.html", "report.public.html"])
+def test_the_verdict_says_that_inheritance_is_not_known(absent: Absent, page: str) -> None:
+    (reason,) = re.findall(r'<p class="reason">(.*?)</p>', (absent.run / page).read_text())
+    assert reason.endswith("The teacher was not audited: what students inherited from it is not known.")
 
 
 def test_the_page_shows_the_overlap_with_the_baseline_alone(absent: Absent) -> None:

@@ -130,6 +130,8 @@ def test_an_adapter_matches_what_hand_merged_weights_match(
     assert notes["wide"].startswith(
         "wide is an adapter (LoRA, rank 64, rank-stabilized), measured merged into"
     )
+    (base,) = (note["text"] for note in results["notes"] if note["code"] == "no_base")
+    assert base.endswith("Of plain, wide, head it is the base model of the adapter.")
     assert not list(out.rglob("*.safetensors"))
 
 

@@ -25,6 +25,7 @@ from kdaudit.reporting.formatting import (
     wider,
     wider_interval,
 )
+from kdaudit.reporting.missing_reasons import has_teacher
 from kdaudit.schemas.result import Interval
 from kdaudit.schemas.result import Verdict as VerdictName
 from kdaudit.schemas.results import AuditResults, Check, GateResult, ModelResult
@@ -44,6 +45,9 @@ _BANNER: dict[VerdictName, str] = {
 
 
 _WORST_FIRST: tuple[VerdictName, ...] = ("fail", "inconclusive", "pass")
+
+
+_NOT_INHERITED = " The teacher was not audited: what students inherited from it is not known."
 
 
 class Verdict(NamedTuple):
@@ -134,10 +138,11 @@ _LIMITS = {
 def verdict_of(results: AuditResults) -> Verdict:
     """The gate's verdict, its sentence and the reason behind it."""
     name, checks = results.gate.verdict, results.gate.checks
+    unknown = "" if has_teacher(results) else _NOT_INHERITED
     if name == "none" or not checks:
-        return Verdict("none", _BANNER["none"], _finding(results), _no_limit(results))
+        return Verdict("none", _BANNER["none"], _finding(results), _no_limit(results) + unknown)
     tally = _tally(results.gate, results.corpus.sampled)
-    return Verdict(name, _BANNER[name], _sentence(results, name, checks), tally)
+    return Verdict(name, _BANNER[name], _sentence(results, name, checks), tally + unknown)
 
 
 def check_rows(checks: Sequence[Check]) -> list[CheckRow]:

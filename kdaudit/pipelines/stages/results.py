@@ -134,8 +134,14 @@ def _missing(measurements: Measurements) -> list[Note]:
     if measurements.models.teacher is None:
         notes.insert(0, Note(code="no_teacher", subject="teacher", text=NO_TEACHER))
     if measurements.models.base is None:
-        notes.append(Note(code="no_base", subject="base", text=NO_BASE))
+        notes.append(Note(code="no_base", subject="base", text=NO_BASE + _base_of_adapters(measurements)))
     return notes
+
+
+def _base_of_adapters(measurements: Measurements) -> str:
+    """That the untouched model is at hand, where students are adapters; empty where none is."""
+    names = [audited.name for audited in measurements.models.students if audited.model.adapted is not None]
+    return f" Of {', '.join(names)} it is the base model of the adapter." if names else ""
 
 
 def _unlike_notes(measurements: Measurements) -> list[Note]:
