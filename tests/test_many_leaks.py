@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -146,6 +147,20 @@ def test_a_file_that_does_not_hold_what_results_count_is_refused(runs: Path, tmp
         [*read_leaks(tmp_path / "run", results_of(tmp_path / "run"))]
     pq.write_table(table.drop_columns("memorized_by"), path)
     with pytest.raises(RunStateError, match="has no column memorized_by"):
+        [*read_leaks(tmp_path / "run", results_of(tmp_path / "run"))]
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("classes", None), ("classes", "inherited"), ("classes", [{"student": "soft"}]), ("copies", "many")],
+)
+def test_a_damaged_row_is_refused(runs: Path, tmp_path: Path, column: str, values: object) -> None:
+    shutil.copytree(runs / "first", tmp_path / "run")
+    path = tmp_path / "run" / layout.LEAKS
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array([values] * len(table))), path)
+    with pytest.raises(RunStateError, match=r"leaks\.parquet: cannot be read \(.*(class|copies)"):
         [*read_leaks(tmp_path / "run", results_of(tmp_path / "run"))]
 
 

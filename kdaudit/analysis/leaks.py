@@ -25,6 +25,8 @@ BATCH_ROWS = 1024
 """Leaks of a row group, and leaks read together: some megabytes."""
 PLACES = ("example_id", "document_id", "offset", "prefix", "suffix", "tags")
 """Columns that accepted leaks are matched by."""
+_CLASSES = TypeAdapter(dict[str, list[dict[str, str]]])
+"""Of the column of that name, by which errors are told."""
 
 
 class Continuation(NamedTuple):
@@ -99,10 +101,10 @@ def read_leaks(run_dir: Path, results: AuditResults) -> Iterator[Leak]:
 
 
 def _leak(run_dir: Path, row: dict[str, object]) -> Leak:
-    classes = TypeAdapter(list[dict[str, str]]).validate_python(row["classes"])
     try:
-        return Leak.model_validate(row | {"classes": {one["student"]: one["class"] for one in classes}})
-    except ValidationError as error:
+        listed = _CLASSES.validate_python({"classes": row["classes"]})["classes"]
+        return Leak.model_validate(row | {"classes": {one["student"]: one["class"] for one in listed}})
+    except (KeyError, ValidationError) as error:
         raise _unread(run_dir / layout.LEAKS, _reason(error)) from error
 
 
