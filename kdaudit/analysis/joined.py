@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks import GREEDY, Attack, NearVerbatim
+from kdaudit.attacks.examples import cuts_of
 from kdaudit.errors import RunStateError
+from kdaudit.inference import Split
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import CUT_COLUMNS, EXAMPLES_SCHEMA
 from kdaudit.runs.finished import read_shards, shards_of
@@ -78,7 +80,8 @@ def _hashes(table: pa.Table, results: AuditResults) -> Iterator[bytes]:
     ids = table["token_ids"].combine_chunks()
     values = ids.values.to_numpy().astype("<i4")
     starts = ids.offsets.to_numpy()
-    prefixes, suffixes = _lengths(table, results)
+    usual = Split(results.extraction.prefix_tokens, results.extraction.suffix_tokens, None)
+    prefixes, suffixes = cuts_of(table, usual)
     for start, prefix, suffix in zip(starts, prefixes, suffixes, strict=False):
         text = values[start : start + prefix + suffix].tobytes()
         # A NUL at the end would be lost in an array of bytes.
@@ -86,14 +89,6 @@ def _hashes(table: pa.Table, results: AuditResults) -> Iterator[bytes]:
             hashlib.blake2b(int(prefix).to_bytes(8, "little") + text, digest_size=_HASH_BYTES - 1).digest()
             + b"."
         )
-
-
-def _lengths(table: pa.Table, results: AuditResults) -> list[Rows]:
-    """Tokens of prefix and of suffix: int64 (rows,)."""
-    if set(CUT_COLUMNS) <= {*table.column_names}:
-        return [table[name].to_numpy().astype(np.int64) for name in CUT_COLUMNS]
-    usual = (results.extraction.prefix_tokens, results.extraction.suffix_tokens)
-    return [np.full(len(table), number, dtype=np.int64) for number in usual]
 
 
 def _codes(names: pa.ChunkedArray) -> Rows:
