@@ -329,8 +329,8 @@ def test_the_guarantee_counts_texts_and_not_their_copies():
     copied = Table(*(np.concatenate([column] * 5) for column in table[:3]))
     fitted = fit_predictor(copied, SETTINGS, ORIGIN)
     assert fitted.positives == 300
-    assert fitted.guarantee.calibration_positives == 60
-    assert fitted.guarantee.recall == 0.95
+    assert fitted.predictor.promise.calibration_positives == 60
+    assert fitted.predictor.promise.recall == 0.95
 
 
 def test_a_text_counts_by_its_least_risky_copy():
@@ -344,8 +344,8 @@ def test_a_text_counts_by_its_least_risky_copy():
 
 
 def test_guarantee_names_its_kind(fitted):
-    assert fitted.status == "ok"
-    assert (fitted.guarantee.recall, fitted.guarantee.confidence) == (0.95, 0.95)
+    guarantee = fitted.predictor.promise
+    assert (guarantee.recall, guarantee.confidence) == (0.95, 0.95)
     assert fitted.notes[0].code == "recall_guarantee"
     assert fitted.notes[0].text == (
         "The risk predictor's recall guarantee: with 95% confidence, at least 95% of the examples that "
@@ -365,8 +365,7 @@ def test_too_few_for_the_guarantee_get_a_weaker_one():
 
 def test_too_few_for_any_guarantee():
     fitted = fit_predictor(draw(12, 600), SETTINGS._replace(confidence=0.9999), ORIGIN)
-    assert fitted.status == "ok"
-    assert fitted.guarantee is None
+    assert fitted.predictor.promise is None
     assert "12 memorized texts allow no recall guarantee" in fitted.notes[0].text
 
 
@@ -383,8 +382,7 @@ def test_too_few_for_any_guarantee():
 )
 def test_hardly_any_give_no_predictor_and_say_so(positives, others, words):
     fitted = fit_predictor(draw(positives, others), SETTINGS, ORIGIN)
-    assert fitted[:4] == ("underpowered", None, None, None)
-    assert (fitted.guarantee, fitted.positives) == (None, positives)
+    assert fitted[:4] == (None, None, None, positives)
     (note,) = fitted.notes
     assert (note.code, note.subject) == ("no_predictor", "predictor")
     assert words in note.text
@@ -395,7 +393,7 @@ def test_ten_copies_of_one_text_are_hardly_any():
     table = draw(50, 600)
     one_text = np.where(table.positive, -1, table.groups)
     fitted = fit_predictor(Table(table.features, table.positive, one_text), SETTINGS, ORIGIN)
-    assert fitted.status == "underpowered"
+    assert fitted.predictor is None
     assert "there is 1." in fitted.notes[0].text
 
 
@@ -446,7 +444,6 @@ def test_hard_tables_are_fitted_without_a_warning(twist):
     else:
         table.features[:] = 1.0
     fitted = fit_predictor(table, SETTINGS, ORIGIN)
-    assert fitted.status == "ok"
     assert fitted.predictor.flagged(fitted.predictor.risk(table.features)).any()
     assert Predictor.model_validate_json(fitted.predictor.model_dump_json()) == fitted.predictor
 

@@ -79,7 +79,7 @@ def test_thresholds_fall_as_recall_rises_and_the_predictors_own_is_among_them() 
     reached = 0.05 ** (1 / 120)
     assert sorted(known) == pytest.approx(sorted({*RECALLS, reached}))
     assert known[0.99] is None
-    assert known[fitted.guarantee.recall] == fitted.predictor.threshold
+    assert known[fitted.predictor.promise.recall] == fitted.predictor.threshold
     thresholds = [one.threshold for one in fitted.thresholds if one.threshold is not None]
     assert len(thresholds) == 6
     assert all(before >= after for before, after in pairwise(thresholds))

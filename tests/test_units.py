@@ -104,7 +104,7 @@ def test_a_guarantee_by_documents_says_so() -> None:
     features = np.exp(rng.normal(np.where(positive, -1.0, 0.0)[:, None], 0.5, (600, 4)))
     table = Table(features, positive, of_document, "documents")
     fitted = fit_predictor(table, PredictorSettings(1, 0.99, 0.95, 0), ORIGIN)
-    assert fitted.guarantee == RecallGuarantee(
+    assert fitted.predictor.promise == RecallGuarantee(
         recall=0.05 ** (1 / 40), confidence=0.95, calibration_positives=40, unit="documents"
     )
     said, weak = (note.text for note in fitted.notes)
@@ -126,9 +126,8 @@ def test_a_predictor_is_fitted_where_every_document_holds_memorized_and_other_wi
     features = np.exp(rng.normal(np.where(positive, -1.0, 0.0)[:, None], 0.5, (360, 4)))
     table = Table(features, positive, of_document, "documents")
     fitted = fit_predictor(table, PredictorSettings(20, 0.8, 0.9, 0), ORIGIN)
-    assert (fitted.status, fitted.positives) == ("ok", 72)
-    assert fitted.guarantee is not None
-    assert fitted.guarantee.calibration_positives == 12
+    assert fitted.positives == 72
+    assert fitted.predictor.promise.calibration_positives == 12
     assert 0.8 < fitted.figures.auc.mean < 1
 
 

@@ -17,7 +17,7 @@ known recall the guarantee holds as often as it says, from 30 positives on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,6 @@ class PredictorSettings(NamedTuple):
 class Fitted(NamedTuple):
     """A predictor and its evaluation; predictor, figures and curves are None if underpowered."""
 
-    status: Literal["ok", "underpowered"]
     predictor: Predictor | None
     figures: TrialFigures | None
     curves: PredictorCurves | None
@@ -79,11 +78,6 @@ class Fitted(NamedTuple):
     """Of rising recall, the predictor's own among them; empty if underpowered."""
     notes: list[Note]
     """The recall guarantee, and what is not available and why."""
-
-    @property
-    def guarantee(self) -> RecallGuarantee | None:
-        """Its recall guarantee."""
-        return self.predictor.promise if self.predictor else None
 
 
 class _Calibrated(NamedTuple):
@@ -132,7 +126,6 @@ def fit_predictor(
     calibrated = _calibrate(scores, settings, table.unit)
     figures = run_trials(terms, positive, groups, settings.trials, trial_draws, step)
     return Fitted(
-        "ok",
         _predictor(model, calibrated, table, origin, features),
         figures,
         draw_curves(unseen, positive, table.weight),
@@ -156,7 +149,7 @@ def find_underpowered(positive: Flags, groups: NDArray[np.int64], *, sampled: bo
     if missing is None:
         return None
     notes = [predictor_note("no_predictor", missing)]
-    return Fitted("underpowered", None, None, None, positives, [], notes)
+    return Fitted(None, None, None, positives, [], notes)
 
 
 def predictor_note(code: NoteCode, text: str) -> Note:

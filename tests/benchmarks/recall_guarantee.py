@@ -151,11 +151,11 @@ def _cross_fitted(kind: Kind, asked: Asked, rng: np.random.Generator) -> Outcome
         _ORIGIN,
         KNOWN_FEATURES[: terms.shape[1]],
     )
-    assert fitted.predictor is not None
-    assert fitted.guarantee is not None
     predictor = fitted.predictor
+    assert predictor is not None
+    assert predictor.promise is not None
     return _judge(
-        kind, fitted.guarantee.recall, lambda rows: predictor.flagged(predictor.risk(_features(rows))), rng
+        kind, predictor.promise.recall, lambda rows: predictor.flagged(predictor.risk(_features(rows))), rng
     )
 
 
@@ -198,7 +198,7 @@ def _clustered(windows: int, unit: str, rng: np.random.Generator) -> Outcome:
         _ORIGIN,
     )
     assert fitted.predictor is not None
-    assert fitted.guarantee is not None
+    assert fitted.predictor.promise is not None
     fresh = _documents(max(2_000, _POPULATION // windows), windows, -1.5, rng)
     risk = fitted.predictor.risk(_features(fresh.reshape(-1, _FEATURES)))
     flagged = fitted.predictor.flagged(risk).reshape(fresh.shape[:2])
@@ -206,7 +206,7 @@ def _clustered(windows: int, unit: str, rng: np.random.Generator) -> Outcome:
     whole = np.all(flagged | ~memorized, axis=1)[memorized.any(axis=1)].mean()
     of_windows = flagged[memorized].mean()
     return Outcome(
-        fitted.guarantee.recall,
+        fitted.predictor.promise.recall,
         float(whole if unit == "documents" else of_windows),
         float(of_windows),
         np.nan,
