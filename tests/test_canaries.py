@@ -103,7 +103,7 @@ def test_a_record_names_nobody(tmp_path: Path) -> None:
         (["--out", "c.jsonl", "--repetitions", "4,4"], "--repetitions: '4,4' holds a number twice"),
         (["--out", "c.jsonl", "--count", "0"], "--count"),
         (["--out", "c.jsonl", "--controls", "3"], "--controls"),
-        (["--out", "c.jsonl", "--tokenizer", "./none"], "its tokenizer cannot be loaded"),
+        (["--out", "c.jsonl", "--tokenizer", "./none"], "none does not exist; name a model's folder or a"),
         (["--out", "c.jsonl", "--tokenizer", "s3://a/b"], "--tokenizer: s3://a/b lies on s3://"),
         ([], "--out"),
     ],

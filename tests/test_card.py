@@ -792,7 +792,7 @@ def test_a_silent_hub_is_not_waited_for_by_lookups(
 ) -> None:
     hub.silent = "/"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for place in ("corpus.fingerprint", "models.fetching", "models.tokenizer.named"):
+    for place in ("corpus.fingerprint", "models.fetching"):
         monkeypatch.setattr(f"kdaudit.{place}.LOOKUP_SECONDS", 0.3)
     with pytest.raises(
         RunError, match=r"^models.teacher.path: org/name: the hub at .* did not answer within"

@@ -11,6 +11,7 @@ from kdaudit.corpus import open_documents
 from kdaudit.distillation.bases import Base
 from kdaudit.distillation.families import train_bpe
 from kdaudit.errors import ModelError
+from kdaudit.models.fetching import fetch_tokenizer
 from kdaudit.models.resolving import read_tokenizer
 from kdaudit.models.tokenizer import (
     Alike,
@@ -24,7 +25,6 @@ from kdaudit.models.tokenizer import (
     reading_fingerprint,
     uses_bos,
 )
-from kdaudit.models.tokenizer.named import tokenizer_folder
 
 
 class Readers(NamedTuple):
@@ -117,7 +117,7 @@ def _made(wanted: str | BpeConfig, config: DistillConfig, key: str) -> ModelToke
         texts = (document.text for document in open_documents(config.corpus))
         return train_bpe(texts, wanted.train_bpe)
     try:
-        return load_tokenizer(tokenizer_folder(wanted, key))
+        return load_tokenizer(fetch_tokenizer(wanted, key))
     except ModelError as error:
         error.key = error.key or key
         raise

@@ -54,10 +54,9 @@ def _tokenizer(config: ModelConfig, key: str, others: Sequence[ResolvedModel]) -
                 key=f"{key}.tokenizer",
             )
         return others[0].tokenizer_folder, others[0].tokenizer_fingerprint
-    named = ModelConfig(path=config.tokenizer)
+    folder = fetch_tokenizer(config.tokenizer, f"{key}.tokenizer")
     try:
-        folder = fetch_tokenizer(named, key)
-        return folder, reading_fingerprint(tokenizer_of(folder, named, key))
+        return folder, reading_fingerprint(tokenizer_of(folder, ModelConfig(path=config.tokenizer), key))
     except ModelError as error:
         error.key = f"{key}.tokenizer"
         raise

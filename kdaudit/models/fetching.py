@@ -13,7 +13,7 @@ from kdaudit.models.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from kdaudit.models.checkpoint.weights import INDEX, WHOLE, read_index
 from kdaudit.models.hub import LOOKUP_SECONDS, bytes_fetched, within
 
-TOKENIZER_FILES = ["*.json", "chat_template.jinja", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
+_TOKENIZER_FILES = ["*.json", "chat_template.jinja", "merges.txt", "vocab.txt", "*.model", "*.tiktoken"]
 """What is fetched from the hub besides the weights: never a pickle, and code only if asked for."""
 _HUB_LEFT_OUT = ["*/*", "consolidated*"]
 """Copies in other forms: folders such as onnx/ and original/, and Mistral's own format."""
@@ -29,16 +29,25 @@ def find_folder(config: ModelConfig, key: str) -> Path:
     return local_folder(config, key) if Path(config.path).is_absolute() else _fetch(config, key)
 
 
-def fetch_tokenizer(config: ModelConfig, key: str) -> Path:
+def fetch_tokenizer(path: str, key: str) -> Path:
     """A tokenizer's folder, which is fetched from the hub, without weights, if it is not local.
+
+    Args:
+        path: absolute, or a hub id.
+        key: the setting that names it, for messages.
 
     Raises:
         ModelError: it does not exist, or cannot be fetched.
 
     """
-    if Path(config.path).is_absolute():
+    config = ModelConfig.model_construct(path=path)  # whether it is local was decided when it was loaded
+    if not Path(path).is_absolute():
+        return _download(config, key, None, _TOKENIZER_FILES)
+    try:
         return local_folder(config, key)
-    return _download(config, key, config.revision, TOKENIZER_FILES)
+    except ModelError as error:
+        error.key = key
+        raise
 
 
 def commit_of(snapshot: Path) -> str | None:
@@ -73,18 +82,20 @@ def local_folder(config: ModelConfig, key: str) -> Path:
 
 def _fetch(config: ModelConfig, key: str) -> Path:
     """Fetch a model with exactly the weight files that engines load, all of one commit."""
-    first = _download(config, key, config.revision, [INDEX, ADAPTER_CONFIG])
-    commit = first.name if re.fullmatch(r"[0-9a-f]{40}", first.name) else config.revision
+    place = f"{key}.path"
+    first = _download(config, place, config.revision, [INDEX, ADAPTER_CONFIG])
+    commit = commit_of(first) or config.revision
     weights = [WHOLE, "model-*-of-*.safetensors"]
     if (first / INDEX).exists():
         weights = [glob.escape(name) for name in sorted({*read_index(first / INDEX, key).values()})]
     if (first / ADAPTER_CONFIG).exists():
         weights.append(ADAPTER_WEIGHTS)
     code = ["*.py"] if config.trust_remote_code else []
-    return _download(config, key, commit, [*TOKENIZER_FILES, *code, *weights])
+    return _download(config, place, commit, [*_TOKENIZER_FILES, *code, *weights])
 
 
-def _download(config: ModelConfig, key: str, revision: str | None, patterns: list[str]) -> Path:
+def _download(config: ModelConfig, place: str, revision: str | None, patterns: list[str]) -> Path:
+    """Fetch files of a repository; `place` is the setting that names it."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -96,17 +107,17 @@ def _download(config: ModelConfig, key: str, revision: str | None, patterns: lis
                 allow_patterns=patterns,
                 ignore_patterns=_HUB_LEFT_OUT,
             ),
-            f"{key}.path: {config.path}",
+            f"{place}: {config.path}",
             progress=lambda: bytes_fetched(config.path),
         )
     except KdauditError:
         raise
     except Exception as error:  # the hub's client raises errors of four unrelated families
-        raise _hub_error(error, config, key) from error
+        raise _hub_error(error, config, place) from error
     return Path(str(found))
 
 
-def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
+def _hub_error(error: Exception, config: ModelConfig, place: str) -> ModelError:
     """The hub client's error as ours; the more special classes come first."""
     from huggingface_hub import errors
 
@@ -124,7 +135,7 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
         (
             errors.RevisionNotFoundError,
             f"has no revision {revision} on the hub",
-            f"correct {key}.revision",
+            f"correct {place.removesuffix('.path')}.revision",
         ),
         (
             errors.LocalEntryNotFoundError,
@@ -136,4 +147,4 @@ def _hub_error(error: Exception, config: ModelConfig, key: str) -> ModelError:
         (Exception, failed, "check network and disk, or name a folder"),
     ]
     what, fix = next((what, fix) for kind, what, fix in known if isinstance(error, kind))
-    return ModelError(f"{config.path} {what}", fix=fix, key=f"{key}.path")
+    return ModelError(f"{config.path} {what}", fix=fix, key=place)

@@ -12,8 +12,8 @@ from kdaudit.config.yaml.misfit import MisfitError
 from kdaudit.corpus.canaries import ENDING, Numbers, made_canaries, write_canaries
 from kdaudit.corpus.canary_texts import drawing
 from kdaudit.errors import UsageError
+from kdaudit.models.fetching import fetch_tokenizer
 from kdaudit.models.tokenizer import ModelTokenizer, load_tokenizer
-from kdaudit.models.tokenizer.named import tokenizer_folder
 from kdaudit.schemas.canaries import MOST_REPETITIONS, Canary
 
 
@@ -90,4 +90,4 @@ def _tokenizer(named: str | None) -> ModelTokenizer | None:
         path = resolve_path(named)
     except MisfitError as error:
         raise UsageError(error.what, fix=error.fix, key="--tokenizer") from None
-    return load_tokenizer(tokenizer_folder(path, "--tokenizer"))
+    return load_tokenizer(fetch_tokenizer(path, "--tokenizer"))
