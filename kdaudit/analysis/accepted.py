@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,13 +19,12 @@ import pyarrow as pa
 from kdaudit.config.accepted import AcceptedLeak, DocumentPlace, read_accepted
 from kdaudit.errors import ConfigError
 from kdaudit.runs import layout
-from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs.keys import read_key
 from kdaudit.schemas.accepted import AcceptedEntry, AcceptedResult
 from kdaudit.schemas.notes import Note, NoteCode
 
 MANY_LEAKS = 10
 """An entry for a whole document that names more leaks is over-broad."""
-_KEY_BYTES = 32
 _ID_OF = b"kdaudit accepted leaks: id of the key"
 
 
@@ -58,7 +56,7 @@ def acceptance(path: Path) -> Acceptance:
     """
     entries = read_accepted(path)
     hashes = [(row, one.example) for row, one in enumerate(entries, 1) if isinstance(one.example, str)]
-    key = read_key(path) if hashes else None
+    key = key_of(path) if hashes else None
     for row, hashed in hashes:
         if key is not None and hashed.partition("-")[0] != _id_of(key):
             raise ConfigError(
@@ -70,7 +68,7 @@ def acceptance(path: Path) -> Acceptance:
     return Acceptance(entries, key, today())
 
 
-def read_key(accepted: Path) -> bytes:
+def key_of(accepted: Path) -> bytes:
     """The key of a file's hashes.
 
     Raises:
@@ -79,34 +77,17 @@ def read_key(accepted: Path) -> bytes:
     """
     path = layout.accepted_key(accepted)
     try:
-        key = bytes.fromhex(read_bounded(path, 1024).decode("ascii").strip())
+        return read_key(path)
     except OSError as error:
         raise ConfigError(
             f"{path}: the key of the hashes in {accepted.name} cannot be read ({error.strerror})",
             fix="put it back from where its owner keeps it: without it nobody can tell which leaks they mean",
             key="gate.accept",
         ) from error
-    except ValueError:
-        key = b""
-    if len(key) != _KEY_BYTES:
+    except ValueError as error:
         raise ConfigError(
-            f"{path}: is not a key of {_KEY_BYTES} bytes, as {2 * _KEY_BYTES} hexadecimal digits",
-            fix="put the key back from where its owner keeps it",
-            key="gate.accept",
-        )
-    return key
-
-
-def make_key(accepted: Path) -> bytes:
-    """A new key beside a file that has no hashes yet, for its owner alone.
-
-    Raises:
-        StorageError: it could not be written.
-
-    """
-    key = os.urandom(_KEY_BYTES)
-    write_bytes(layout.accepted_key(accepted), f"{key.hex()}\n".encode(), private=True)
-    return key
+            f"{path}: {error}", fix="put the key back from where its owner keeps it", key="gate.accept"
+        ) from None
 
 
 def _id_of(key: bytes) -> str:

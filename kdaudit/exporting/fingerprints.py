@@ -10,17 +10,14 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from kdaudit.errors import RunStateError
 from kdaudit.runs import layout
-from kdaudit.runs.files import read_bounded, write_bytes
+from kdaudit.runs.keys import make_key, read_key
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-_MOST_BYTES = 1024
 _LENGTH = 32
 """Hexadecimal digits of a fingerprint: 128 bits."""
 
@@ -59,19 +56,18 @@ def key_of_file(path: Path) -> Key:
     if not os.path.lexists(path):
         if not path.parent.is_dir():
             raise RunStateError(f"{path.parent}: is not a directory", fix="make it, or choose another --key")
-        write_bytes(path, f"{os.urandom(32).hex()}\n".encode(), private=True)
+        make_key(path)
     secret = _read(path, "name another --key; a new file is made where there is none")
     return Key(secret, lasting=True, exposed=bool(stat.S_IMODE(path.stat().st_mode) & 0o077))
 
 
 def _read(path: Path, fix: str) -> bytes:
     try:
-        text = read_bounded(path, _MOST_BYTES).decode("ascii", "replace").strip()
+        return read_key(path)
     except OSError as error:
         raise RunStateError(f"{path}: cannot be read ({error.strerror})", fix=fix) from error
-    if not _KEY.fullmatch(text):
-        raise RunStateError(f"{path}: is not a key (64 hexadecimal digits)", fix=fix)
-    return bytes.fromhex(text)
+    except ValueError as error:
+        raise RunStateError(f"{path}: {error}", fix=fix) from None
 
 
 def fingerprint(secret: bytes, student: str, prefix: str, suffix: str) -> str:

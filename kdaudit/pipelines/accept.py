@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdaudit.analysis.accepted import hash_of, make_key, read_key, today
+from kdaudit.analysis.accepted import hash_of, key_of, today
 from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.analysis.leaks import LeakSpan, LeakWithSpan, read_leaks_with_spans
 from kdaudit.analysis.personal_data import find_tags
@@ -33,6 +33,7 @@ from kdaudit.errors import ConfigError, RunStateError, UsageError
 from kdaudit.reporting.render import read_results
 from kdaudit.runs import layout
 from kdaudit.runs.files import replacing
+from kdaudit.runs.keys import make_key
 from kdaudit.schemas.result import LeakClass
 from kdaudit.schemas.results import AuditResults, Leak
 
@@ -96,7 +97,7 @@ def accept(run_dir: Path, wanted: LeakFilter, words: EntryWords, out: Path | Non
     with _alone(file):
         before = {one.example for one in read_accepted(file)} if os.path.lexists(file) else set()
         new_key = _needs_key(file, before)
-        key = make_key(file) if new_key else read_key(file)
+        key = make_key(layout.accepted_key(file)) if new_key else key_of(file)
         hashes = dict.fromkeys(hash_of(key, one.prefix, one.suffix) for one in spans)
         entries = [model.model_copy(update={"example": hashed}) for hashed in hashes]
         _write(file, with_entries(file, entries))
