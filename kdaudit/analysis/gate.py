@@ -18,8 +18,9 @@ compares samples. Of several scores the highest counts, and each counts for the 
 alone tells members from the holdout, what scores recognize is not shown to come from the model: such a check
 does not fail.
 
-Accepted leaks are left out of the figures by the caller; a check says how many. Canaries are not leaks, and
-are measured whole, also where the corpus is a sample.
+Accepted leaks are left out of the figures by the caller; a check says how many. Those of membership and of
+canaries keep them: they are not counts of leaks. Canaries are measured whole, also where the corpus is a
+sample.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from typing import Literal, NamedTuple
 from kdaudit.analysis.intervals import clopper_pearson
 from kdaudit.config.gate import ExtractableLimit, GateConfig, MembershipLimit
 from kdaudit.schemas.attacks import CanariesResult, MembershipResult, NearVerbatimResult, SampledResult
+from kdaudit.schemas.comparison import ComparisonResult
 from kdaudit.schemas.result import Interval, Verdict
-from kdaudit.schemas.results import Check, ComparisonResult, GateResult, ModelResult
+from kdaudit.schemas.results import Check, GateResult, ModelResult
 
 _Judgement = Literal["pass", "fail", "inconclusive"]
 
 _ERROR = 0.025
 """Chance that one check of a sample passes or fails wrongly: a verdict goes by one end of a 95% interval."""
-_MAX_CANARIES = "max_canaries_extracted"
+_MAX_CANARIES, _MAX_MEMBERSHIP = "max_canaries_extracted", "max_membership_tpr"
+_OF_NO_LEAKS = {_MAX_CANARIES, _MAX_MEMBERSHIP}
+"""Limits of figures that accepted leaks are no part of: those of planted texts, and of a drawn sample."""
 _BEST_FIRST: tuple[Verdict, ...] = ("none", "pass", "inconclusive", "fail")
 
 
@@ -116,7 +120,7 @@ def judge(
                 figure = figure_of(_Judged(models[student], comparisons[student], own, gate))
                 estimated = not census if figure.estimated is None else figure.estimated
                 check = _check(key, student, _number(limit), figure, estimated=estimated)
-                accepted = 0 if key == _MAX_CANARIES else own.accepted
+                accepted = 0 if key in _OF_NO_LEAKS else own.accepted
                 checks.append(check.model_copy(update={"accepted": accepted}))
                 intervals += figure.intervals if estimated else 0
     verdicts: list[Verdict] = ["none", *(check.verdict for check in checks)]
@@ -268,7 +272,7 @@ _FIGURES: dict[str, Callable[[_Judged], _Figure]] = {
     "max_near_verbatim_rate": _near_verbatim_rate,
     "max_tagged": _tagged,
     "max_extractable": _extractable,
-    "max_membership_tpr": _membership_tpr,
+    _MAX_MEMBERSHIP: _membership_tpr,
     _MAX_CANARIES: _canaries_extracted,
 }
 """The figure that each limit of the configuration applies to, by its key."""
