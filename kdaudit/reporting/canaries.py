@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.reporting.formatting import count, interval, percent_interval, significant
+from kdaudit.reporting.formatting import bits, count, interval, percent_interval, significant
 from kdaudit.schemas.attacks import CanariesResult, ExposureResult, RepetitionsResult
 from kdaudit.schemas.results import AuditResults, ModelResult
 
@@ -76,7 +76,7 @@ def _cell(found: RepetitionsResult | None) -> CanaryCell | None:
     if found is None:
         return None
     return CanaryCell(
-        exposure=None if found.exposure is None else _bits(found.exposure.median),
+        exposure=None if found.exposure is None else bits(found.exposure.median),
         ends="" if found.exposure is None else _ends(found.exposure),
         extracted=f"{count(found.extracted)} of {count(found.canaries)}",
         extracted_ends=percent_interval(found.extracted_ci95),
@@ -84,10 +84,4 @@ def _cell(found: RepetitionsResult | None) -> CanaryCell | None:
 
 
 def _ends(exposure: ExposureResult) -> str:
-    return interval((exposure.low, exposure.high), _bits)
-
-
-def _bits(value: float | None, digits: int = 2) -> str:
-    """An exposure: one decimal, as much as any number of controls tells."""
-    assert value is not None  # noqa: S101 - `interval` handles open ends itself
-    return f"{value:.{max(1, digits - 1)}f}"
+    return interval((exposure.low, exposure.high), bits)

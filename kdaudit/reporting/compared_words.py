@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.analysis.paired import SIGNIFICANT
-from kdaudit.reporting.formatting import count, p_value, percent, plural, points, wider
+from kdaudit.reporting.formatting import count, excludes_zero, p_value, percent, plural, points, wider
 from kdaudit.reporting.verdict import Verdict
 from kdaudit.schemas.compared import CompareResults, PairedRates
 
@@ -32,9 +32,8 @@ def reading_of(rates: PairedRates, *, same_weights: bool) -> Reading:
 
 def is_difference(rates: PairedRates) -> bool:
     """Whether a difference is shown beyond chance."""
-    low, high = wider(rates.difference_ci95, rates.difference_ci95_by_document) or (None, None)
-    outside = (low is not None and low > 0) or (high is not None and high < 0)
-    return outside and rates.holm_p < SIGNIFICANT
+    excluded = excludes_zero(rates.difference_ci95, rates.difference_ci95_by_document)
+    return excluded and rates.holm_p < SIGNIFICANT
 
 
 def could_have_shown(rates: PairedRates) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kdaudit.analysis.paired import SIGNIFICANT
 from kdaudit.reporting.formatting import (
     count,
+    excludes_zero,
     percent,
     percent_interval,
     plural,
@@ -30,8 +31,9 @@ from kdaudit.reporting.membership import membership_figure
 from kdaudit.reporting.missing_reasons import why_no_comparison, why_no_inheritance, why_no_soft_vs_hard
 from kdaudit.reporting.other_attacks import worst_attack
 from kdaudit.reporting.predictor_figure import predictor_figure
+from kdaudit.schemas.comparison import ComparisonResult, SoftVsHard
 from kdaudit.schemas.result import Interval
-from kdaudit.schemas.results import AuditResults, ComparisonResult, ModelResult, SoftVsHard
+from kdaudit.schemas.results import AuditResults, ModelResult
 
 __all__ = ["KeyFigure", "key_figures", "role_words"]
 
@@ -320,9 +322,8 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
 
 def _differ(pair: SoftVsHard) -> bool:
     """Whether test and interval show that one inherits more; the test takes windows as independent."""
-    low, high = wider(pair.difference_ci95, pair.difference_ci95_by_document) or (None, None)
-    outside = (low is not None and low > 0) or (high is not None and high < 0)
-    return outside and pair.mcnemar_p is not None and pair.mcnemar_p < SIGNIFICANT
+    excluded = excludes_zero(pair.difference_ci95, pair.difference_ci95_by_document)
+    return excluded and pair.mcnemar_p is not None and pair.mcnemar_p < SIGNIFICANT
 
 
 def role_words(model: ModelResult) -> str:

@@ -98,6 +98,11 @@ def risk(value: float) -> str:
     return significant(value, 3) if 0 < value < 0.1 else score(value)
 
 
+def bits(value: float, digits: int = 2) -> str:
+    """An exposure: one decimal, as much as any number of controls tells."""
+    return f"{value:.{max(1, digits - 1)}f}"
+
+
 def p_value(value: float | None) -> str:
     """`p < 0.001`, or p with two significant digits."""
     if value is None:
@@ -140,6 +145,12 @@ def wider(ends: Interval | None, by_document: Interval | None) -> Interval | Non
     if ends is None or by_document is None:
         return by_document if ends is None else ends
     return by_document if _width(by_document) >= _width(ends) else ends
+
+
+def excludes_zero(ends: Interval | None, by_document: Interval | None) -> bool:
+    """Whether the wider of two intervals of a difference leaves out 0: none of them is none."""
+    low, high = wider(ends, by_document) or (None, None)
+    return (low is not None and low > 0) or (high is not None and high < 0)
 
 
 def _width(ends: Interval) -> float:
