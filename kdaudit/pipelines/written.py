@@ -17,6 +17,7 @@ from kdaudit.reporting.render import read_results
 from kdaudit.reporting.screening import read_screen_record
 from kdaudit.runs import layout
 from kdaudit.runs.files import open_regular, read_bounded
+from kdaudit.runs.finished import shards_of
 from kdaudit.runs.verify import check_files
 
 if TYPE_CHECKING:
@@ -202,10 +203,9 @@ class Run(_Folder):
     def _joined(self, folder: str, missing: str) -> pa.Table:
         """All shards of a folder, in their order; `missing` is the remedy where there are none."""
         place = self.path / folder
-        found = [path for path in place.glob("*") if layout.is_shard(path.name)]
+        found = shards_of(self.path, folder)
         if not found:
             raise RunStateError(f"{place}: holds no shards", fix=missing)
-        found.sort(key=lambda path: layout.shard_number(path.name))
         try:
             return pa.concat_tables(_read(path) for path in found)
         except pa.ArrowException as error:
@@ -264,7 +264,7 @@ class Screening(_Folder):
     @property
     def kept(self) -> Path:
         """The folder of the corpus without what was dropped."""
-        return self.path / "kept"
+        return self.path / layout.KEPT
 
     def flagged(self) -> pa.Table:
         """The flagged examples and why they are."""
