@@ -10,12 +10,12 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from kdaudit.errors import RunStateError, StorageError, reason
-from kdaudit.runs.files import kind_of, read_bounded, sync_folder
+from kdaudit.runs.files import kind_of, read_bounded, sha256_file, sync_folder
 from kdaudit.runs.layout import JOURNAL, SEAL, is_inside
 
 _MOST_BYTES = 512 << 20
@@ -45,6 +45,12 @@ class Listed(_Entry):
     sha256: str
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, name: str, path: Path) -> Self:
+        """A line for a file that is written whole, in its place or under a name of ours."""
+        found = path.stat()
+        return cls(file=name, sha256=sha256_file(path), size=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 class Unlisted(_Entry):

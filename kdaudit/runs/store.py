@@ -24,29 +24,13 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from kdaudit.errors import RunStateError, StorageError
-from kdaudit.runs.files import (
-    check_place,
-    kind_of,
-    open_regular,
-    own_folder,
-    read_bounded,
-    replacing,
-    sha256_file,
-)
+from kdaudit.runs.files import check_place, kind_of, open_regular, own_folder, replacing
 from kdaudit.runs.inputs import Stale
 from kdaudit.runs.journal import Begun, Entry, Finished, Journal, Listed, Planned, Unlisted
-from kdaudit.runs.layout import (
-    HMAC_KEY,
-    JOURNAL,
-    MANIFEST,
-    SEAL,
-    is_private,
-)
+from kdaudit.runs.keys import new_key, read_key
+from kdaudit.runs.layout import HMAC_KEY, JOURNAL, MANIFEST, SEAL, is_private
 from kdaudit.runs.lock import FolderLock
-from kdaudit.runs.manifest import (
-    seal,
-    write_manifest,
-)
+from kdaudit.runs.manifest import seal, write_manifest
 from kdaudit.runs.opening import open_run_folder, unlink
 
 if TYPE_CHECKING:
@@ -73,7 +57,7 @@ class RunStore:
 
     Raises:
         RunStateError: another process works there; measurements of the earlier run are of other inputs;
-            files of it are damaged; or the folder holds something that is no run.
+            files of it are damaged; or the folder holds something that is not a run.
         StorageError: the directory cannot be written.
 
     """
@@ -133,7 +117,7 @@ class RunStore:
         Args:
             stage: its name.
             depends: JSON values that it depends on beyond the run's inputs, for `done`.
-            with_: JSON values that it may not be gone on with once they changed, for `begun_otherwise`.
+            with_: JSON values whose change makes an unfinished stage start over, for `begun_otherwise`.
 
         """
         began, wanted = time.monotonic(), fingerprint(depends)
@@ -186,7 +170,7 @@ class RunStore:
         try:
             with replacing(path, private=is_private(name)) as partial:
                 yield partial
-                entry = _listed(name, partial)
+                entry = Listed.of(name, partial)
                 listed = True
                 self._note(entry)
         except BaseException:
@@ -211,7 +195,7 @@ class RunStore:
         self._note(Unlisted(unlisted=names))
         yield
         for name in names:
-            self._note(_listed(name, self.folder / name))
+            self._note(Listed.of(name, self.folder / name))
 
     def discard(self, *names: str) -> None:
         """Unlist files and remove them: a later call does without. What the run did not list stays."""
@@ -289,8 +273,8 @@ class RunStore:
     def key(self) -> bytes:
         """The run's secret key for hashes of text; made on first use, for its owner's eyes."""
         if not self.has(HMAC_KEY):
-            self.write_text(HMAC_KEY, os.urandom(32).hex() + "\n")
-        return bytes.fromhex(read_bounded(self.folder / HMAC_KEY, 1024).decode("ascii").strip())
+            self.write_text(HMAC_KEY, new_key())
+        return read_key(self.folder / HMAC_KEY)
 
     def finish(self) -> None:
         """Write the journal into the manifest and seal it: the run is complete."""
@@ -341,12 +325,6 @@ class RunStore:
     def _compact(self) -> None:
         write_manifest(self.folder, self._manifest)
         self._journal.remove()
-
-
-def _listed(name: str, path: Path) -> Listed:
-    """A line for a file that is written whole, here or under a name of ours."""
-    found = path.stat()
-    return Listed(file=name, sha256=sha256_file(path), size=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 def fingerprint(values: Any) -> str:  # noqa: ANN401 - JSON values
