@@ -14,22 +14,22 @@ overlap, and a piece takes over from the one before it at a cut that is shown to
 
 Assumed is that normalizer and pre-tokenizer look no further than that. A regular expression may, as one
 from a quotation mark to the next, or it may not, and to tell takes more than a look at it: so only those of
-published tokenizers (`_NEAR`) are taken to be near, and with any other a text is encoded at once, in
+published tokenizers (`joints`) are taken to be near, and with any other a text is encoded at once, in
 whatever memory that takes. Where no cut is safe, as for a Unigram model without pre-tokenizer, the piece
 grows, up to the whole text.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.errors import ModelError
+from kdaudit.models.tokenizer.joints import Joints
 
 PIECE_CHARACTERS = 500_000
 """A longer text is encoded in pieces of this many characters."""
@@ -39,33 +39,6 @@ _CHANGES = 4
 """How often the kind of character changes behind a cut, at least."""
 _TRIED = 4
 """Cuts tried in a piece before it grows."""
-_NEAR = frozenset(
-    [
-        # GPT-2
-        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-        # Llama 3, and cl100k of GPT-4 in either spelling
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]"
-        r"|\s+(?!\S)|\s+",
-        # Qwen 2 and 3
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-        r"|\s+(?!\S)|\s+",
-        # o200k of GPT-4o and gpt-oss
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-        r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        # DeepSeek, and digits of StarCoder and others: one kind of character and what may stand before it
-        r"[\r\n]",
-        r"\s?\p{L}+",
-        r"\s?\p{P}+",
-        r"\p{N}",
-        r"\p{N}{1,3}",
-    ]
-)
-"""Regular expressions whose matches hold few changes between letters, digits, spaces and others."""
-_CODES = 0x110000
-"""How many characters Unicode has."""
 
 
 class EncodedText(Protocol):
@@ -114,13 +87,13 @@ class Encoder:
         self._piece = piece
         # An added token is found as a whole or not at all; normalized, it may stand for some more characters.
         self._reach = reach + 2 * max((len(token.content) for token in added), default=0)
-        self._joints: _Joints | None = None
+        self._joints: Joints | None = None
 
     def encode_batch(self, texts: Sequence[str]) -> Iterator[EncodedText]:
         """The tokens of each text, in order; those that are not long are encoded together."""
         for is_long, group in groupby(texts, lambda text: len(text) > self._piece):
             if is_long:
-                self._joints = self._joints or _Joints(self._tokenizer)
+                self._joints = self._joints or Joints(self._tokenizer)
                 yield from (self._encode_long(text, self._joints) for text in group)
             else:
                 batch = self._tokenizer.encode_batch([*group], add_special_tokens=False)
@@ -130,7 +103,7 @@ class Encoder:
         """The tokens of one text."""
         return next(self.encode_batch([text]))
 
-    def _encode_long(self, text: str, joints: _Joints) -> EncodedText:
+    def _encode_long(self, text: str, joints: Joints) -> EncodedText:
         if joints.far:
             return _Whole(self._tokenizer.encode(text, add_special_tokens=False))
         done: list[_Tokens] = []
@@ -149,7 +122,7 @@ class Encoder:
             piece = grown
         return _Joined([*done, piece.tokens])
 
-    def _encode_piece(self, text: str, start: int, size: int, joints: _Joints) -> _Piece:
+    def _encode_piece(self, text: str, start: int, size: int, joints: Joints) -> _Piece:
         """Encode `size` characters from `start` on, and some more on either side."""
         low, end = max(0, start - self._reach), min(len(text), start + size + 2 * self._reach)
         encoding = self._tokenizer.encode(text[low:end], add_special_tokens=False)
@@ -158,7 +131,7 @@ class Encoder:
         return _Piece(start, end, tokens, _cuts(tokens, joints.parts(encoding)))
 
     def _take_over(
-        self, text: str, piece: _Piece, size: int, joints: _Joints
+        self, text: str, piece: _Piece, size: int, joints: Joints
     ) -> tuple[_Tokens, _Piece] | None:
         """The piece's tokens up to a cut in its second half, and the next piece from there on."""
         starts = piece.tokens.starts
@@ -178,7 +151,7 @@ class Encoder:
                 return piece.tokens.part(0, int(at)), following.since(there)
         return None
 
-    def _grown(self, text: str, piece: _Piece, size: int, joints: _Joints) -> _Piece | None:
+    def _grown(self, text: str, piece: _Piece, size: int, joints: Joints) -> _Piece | None:
         """The piece with more text behind it; None where its first tokens become others by that."""
         grown = self._encode_piece(text, piece.start, size, joints)
         if piece.start == 0:
@@ -253,58 +226,6 @@ class _Joined:
 
     def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         return self._starts, self._ends
-
-
-class _Joints:
-    """Between which neighbours a tokenizer cannot make one token."""
-
-    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401
-        content = json.loads(tokenizer.to_str())
-        model = content["model"]
-        self.far = not _NEAR.issuperset(_patterns([content["normalizer"], content["pre_tokenizer"]]))
-        """Whether what stands anywhere in a text may decide how its words are made."""
-        self._first = self._last = self._pairs = np.empty(0, dtype=np.int64)
-        if (
-            model.get("type") != "BPE"
-            or model.get("continuing_subword_prefix")
-            or model.get("end_of_word_suffix")
-        ):
-            return
-        vocabulary: dict[str, int] = model["vocab"]
-        self._first = np.full(max(tokenizer.get_vocab().values(), default=-1) + 1, -1, dtype=np.int64)
-        self._last = self._first.copy()
-        # One token can stand for several unknown characters, and a byte's token is not what is in the text.
-        spelled = {token for token in vocabulary if token != model.get("unk_token") and not _is_byte(token)}
-        for token in spelled - {""}:
-            self._first[vocabulary[token]], self._last[vocabulary[token]] = ord(token[0]), ord(token[-1])
-        inner = {pair for token in vocabulary for pair in pairwise(token)}
-        self._pairs = np.array([ord(one) * _CODES + ord(two) for one, two in inner], dtype=np.int64)
-
-    def parts(self, encoding: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-        """Which tokens are made apart from the one before: bool (tokens,)."""
-        words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
-        apart = np.zeros(len(words), dtype=np.bool_)
-        apart[1:] = words[1:] != words[:-1]
-        if len(self._first) and len(words):
-            ids = np.array(encoding.ids, dtype=np.int64)
-            last, first = self._last[ids[:-1]], self._first[ids[1:]]
-            known = (last >= 0) & (first >= 0)
-            apart[1:] |= known & ~np.isin(last * _CODES + first, self._pairs)
-        return apart
-
-
-def _patterns(part: Any) -> Iterator[str]:  # noqa: ANN401 - a value of a JSON file
-    """All regular expressions in a part of tokenizer.json."""
-    if isinstance(part, dict):
-        for key, value in part.items():
-            yield from [value] if key == "Regex" and isinstance(value, str) else _patterns(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _patterns(value)
-
-
-def _is_byte(token: str) -> bool:
-    return len(token) == len("<0x00>") and token.startswith("<0x") and token.endswith(">")
 
 
 def _cuts(tokens: _Tokens, apart: NDArray[np.bool_]) -> NDArray[np.bool_]:
