@@ -22,7 +22,7 @@ from kdaudit.analysis.intervals import (
     newcombe_paired_difference,
 )
 from kdaudit.analysis.pretraining import also_base
-from kdaudit.schemas.results import ComparisonResult
+from kdaudit.schemas.comparison import ComparisonResult
 
 
 class Sets(NamedTuple):

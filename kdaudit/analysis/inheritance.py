@@ -44,9 +44,9 @@ from kdaudit.analysis.intervals import (
     mcnemar_exact,
     newcombe_paired_difference,
 )
+from kdaudit.schemas.comparison import ComparisonResult, SoftVsHard
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.result import Interval, LeakClass
-from kdaudit.schemas.results import ComparisonResult, SoftVsHard
 
 Figures = TypeVar("Figures")
 

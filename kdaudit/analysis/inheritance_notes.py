@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kdaudit.schemas.comparison import ComparisonResult, SoftVsHard
 from kdaudit.schemas.notes import Note, NoteCode
-from kdaudit.schemas.results import ComparisonResult, SoftVsHard
 
 NO_TEACHER = (
     "The teacher was not audited (models.teacher is null). Which examples it memorizes is not known, and so "

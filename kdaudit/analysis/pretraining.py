@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from kdaudit.analysis.inheritance import classes
 from kdaudit.analysis.intervals import Flags
-from kdaudit.schemas.results import AlsoBase
+from kdaudit.schemas.comparison import AlsoBase
 
 NO_BASE = (
     "What the models knew before they were trained on this corpus is not known: that takes models.base, the "

@@ -11,7 +11,8 @@ from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
 from kdaudit.risk import percent_down
 from kdaudit.runs import layout
-from kdaudit.schemas.results import AuditResults, ComparisonResult, ModelResult
+from kdaudit.schemas.comparison import ComparisonResult
+from kdaudit.schemas.results import AuditResults, ModelResult
 from kdaudit.schemas.screening import ScreenRecord
 
 

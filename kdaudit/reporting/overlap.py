@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.reporting.missing_reasons import has_teacher
-from kdaudit.schemas.results import AuditResults, ComparisonResult
+from kdaudit.schemas.comparison import ComparisonResult
+from kdaudit.schemas.results import AuditResults
 
 _Combination = tuple[bool | None, bool, bool, str, str]
 """Teacher, baseline and student, name and meaning."""

@@ -10,8 +10,9 @@ from kdaudit.analysis.leak_counts import leak_counts_of
 from kdaudit.reporting.formatting import wider
 from kdaudit.reporting.public import public_title
 from kdaudit.schemas.attacks import AttackResults, CanariesResult, MembershipResult
+from kdaudit.schemas.comparison import ComparisonResult
 from kdaudit.schemas.result import Interval
-from kdaudit.schemas.results import ComparisonResult, ModelResult, PublicResults
+from kdaudit.schemas.results import ModelResult, PublicResults
 
 _Figure = tuple[str, float | None]
 

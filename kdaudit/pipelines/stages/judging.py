@@ -20,7 +20,8 @@ from kdaudit.pipelines.stages.attack_results import sampled_result
 from kdaudit.pipelines.stages.leaked import Leaked
 from kdaudit.pipelines.stages.measured import Measurements
 from kdaudit.schemas.attacks import AttackResults, NearVerbatimResult, SampledResult
-from kdaudit.schemas.results import ComparisonResult, GateResult, ModelResult
+from kdaudit.schemas.comparison import ComparisonResult
+from kdaudit.schemas.results import GateResult, ModelResult
 
 
 def accepted_state(gate: GateConfig) -> dict[str, object] | None:

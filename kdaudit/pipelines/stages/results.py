@@ -29,19 +29,17 @@ from kdaudit.pipelines.stages.likelihoods import likelihood_notes
 from kdaudit.pipelines.stages.measured import Measured, Measurements
 from kdaudit.pipelines.stages.overlap import overlap_notes, overlap_result
 from kdaudit.runs.store import RunStore
+from kdaudit.schemas.comparison import AlsoBase, ComparisonResult, SoftVsHard
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import (
-    AlsoBase,
     AuditResults,
     BelowRounding,
-    ComparisonResult,
     Curves,
     ExtractionResult,
     Floor,
     ModelResult,
     Point,
     Repeated,
-    SoftVsHard,
 )
 
 _Share = TypeVar("_Share", Floor, Repeated)
