@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.intervals import Flags, Floats
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-Floats = NDArray[np.float64]
 
 LEAST_DOCUMENTS = 10
 """Documents of members, and of non-members, that the classifier takes at least."""

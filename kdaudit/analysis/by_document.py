@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.intervals import (
     Flags,
+    Floats,
     PairedTable,
     bonett_price_ratio,
     clopper_pearson,
     newcombe_paired_difference,
 )
 from kdaudit.schemas.result import Interval
-
-Floats = NDArray[np.float64]
 
 DRAWS: Final = 2000
 """Resamples of the documents."""

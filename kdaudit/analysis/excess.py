@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.analysis.by_document import Documents, widened
-from kdaudit.analysis.intervals import Flags, clopper_pearson
+from kdaudit.analysis.intervals import Flags, Floats, clopper_pearson
 from kdaudit.schemas.result import Interval
-
-Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-6
 NEAR = 0.1

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from kdaudit.analysis.intervals import Floats
 
 _ERROR = 0.05
 """Of an interval for each of both sources of error, the controls and the canaries. They are independent, and

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kdaudit.schemas.result import Interval
 
+Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 """bool (examples,): which examples a model memorizes."""
 

@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.intervals import clopper_pearson
+from kdaudit.analysis.intervals import Floats, clopper_pearson
 from kdaudit.schemas.result import Interval
-
-Floats = NDArray[np.float64]
 
 
 class Scored(NamedTuple):

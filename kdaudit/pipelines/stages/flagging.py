@@ -14,15 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.intervals import Flags, Floats
 from kdaudit.reporting.formatting import listed
 from kdaudit.risk import Predictor, reasons, risk_histogram
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import FLAGGED_SCHEMA
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.screening import FeatureSpread, Quantiles
-
-Floats = NDArray[np.float64]
 
 SHOWN_FEATURES = FLAGGED_SCHEMA.names[FLAGGED_SCHEMA.names.index("zlib_entropy") :]
 """Features that flagged.parquet holds beside `copies`: columns of features/part-*.parquet."""

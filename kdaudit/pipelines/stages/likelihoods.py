@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import RootModel
 
+from kdaudit.analysis.intervals import Floats
 from kdaudit.errors import ModelError
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
@@ -36,8 +37,7 @@ from kdaudit.runs.store import RunStore
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.result import Result
 
-Floats = NDArray[np.float64]
-EntropyPoints = dict[str, NDArray[np.float64]]
+EntropyPoints = dict[str, Floats]
 """For each model float64 (examples, 2): mean token entropy and mean log-probability, in nats."""
 
 _AXES = ENTROPY_SCHEMA.names[2:]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kdaudit.analysis.blind import LEAST_DOCUMENTS, blind_scores
 from kdaudit.analysis.by_document import Documents
-from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.intervals import Flags, Floats
 from kdaudit.analysis.membership import (
     Judged,
     PlainSamples,
@@ -39,8 +39,6 @@ from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs.examples import read_examples
 from kdaudit.schemas.attacks import MembershipResult
 from kdaudit.schemas.notes import Note
-
-Floats = NDArray[np.float64]
 
 _LEAST = 10
 """Examples of either kind that figures take at least."""

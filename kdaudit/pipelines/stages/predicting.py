@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.intervals import Flags, Floats
 from kdaudit.attacks.examples import examples_of
 from kdaudit.config.predictor import LabelKind
 from kdaudit.models.checkpoint.files import read_config
@@ -40,9 +40,6 @@ from kdaudit.schemas.notes import Note, Notes, text_of
 from kdaudit.schemas.predictor import Origin, PredictorResult, RecallThreshold
 from kdaudit.schemas.result import Result
 from kdaudit.schemas.results import Curves
-
-Floats = NDArray[np.float64]
-
 
 _NO_DIVERGENCE = (
     "The risk predictor does without the KL divergence of teacher and baseline, which is undefined: their "

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.analysis.intervals import Flags, clopper_pearson
+from kdaudit.analysis.intervals import Flags, Floats, clopper_pearson
 from kdaudit.pipelines.stages.feature_sample import ScoredExamples, scored_examples
 from kdaudit.pipelines.stages.features import features_table
 from kdaudit.pipelines.stages.work import Work
@@ -20,8 +20,6 @@ from kdaudit.runs.arrow_schemas import RISK_SCHEMA, SCORED_RISK_SCHEMA
 from kdaudit.runs.examples import read_examples
 from kdaudit.runs.store import RunStore
 from kdaudit.schemas.predictor import ScoredSample
-
-Floats = NDArray[np.float64]
 
 
 def write_risks(

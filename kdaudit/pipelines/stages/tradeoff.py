@@ -7,14 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.analysis.intervals import Flags
+from kdaudit.analysis.intervals import Flags, Floats
 from kdaudit.pipelines.stages.predicting import Prediction
 from kdaudit.risk.guarantee import positives_needed
 from kdaudit.schemas.predictor import RecallThreshold
 from kdaudit.schemas.screening import KeptCounts, TradeoffPoint
 from kdaudit.screening.kept import Levels
-
-Floats = NDArray[np.float64]
 
 
 class _Counts(NamedTuple):
