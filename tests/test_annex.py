@@ -126,7 +126,7 @@ def test_canaries_and_the_most_samples_stand_in_their_rows(tmp_path: Path) -> No
     assert "“soft” reproduces 0 of 8 planted 1 time (95% interval 0% to 37%) and 5 of 8" in regurgitated[3]
     assert "planted 16 times (95% interval 24% to 91%); of 60 texts drawn alike" in regurgitated[3]
     assert "that stayed out 1." in regurgitated[3]
-    assert "“soft” tells planted texts from such that stayed out by a median exposure of 3.2 for" in member[3]
+    assert "tells planted texts from texts that stayed out by a median exposure of 3.2 for" in member[3]
     assert "planted 16 times (95% interval 1.2 to 5.5), in bits" in member[3]
     assert "(95% interval at least 1.2), in bits; 1 is chance, and 5.0 the most" in member[3]
     assert "sampled extraction and canaries; once" in found[11][3]

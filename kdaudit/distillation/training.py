@@ -209,7 +209,7 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         rows = len(train_dataset or self.train_dataset)
         step = self.args.per_device_train_batch_size * self._processes.count
         steps = -(-rows // step)
-        # The epoch is taken from the steps done: where a resumed epoch is entered in its midst, the
+        # The epoch is taken from the steps done: where a resumed epoch is entered halfway, the
         # Trainer tells it to no sampler of several processes.
         return SharedOrder(rows, step, self.args.data_seed, lambda: self.state.global_step // steps)
 

@@ -66,7 +66,7 @@ def resolve_adapter(folder: Path, config: ModelConfig, key: str, *, hashed: bool
         raise ModelError(
             f"{there}, the base model of {config.path}, is quantized ({base.quantization.name}), and an "
             "adapter is measured merged into whole weights",
-            fix=f"set {key}.base to the model as it was before that",
+            fix=f"set {key}.base to the model before quantization",
             key=f"{key}.base",
         )
     commit = base.commit

@@ -130,7 +130,7 @@ def lone_cutter(models: ModelSet) -> AuditedModels:
             fix="name a folder or a hub id",
             key=f"{first.key}.path",
         )
-    return AuditedModels([_resolve(_configured(models)[0], [])], [], {}, [])
+    return AuditedModels([_resolve(first, [])], [], {}, [])
 
 
 def _resolve(one: _Configured, before: Sequence[AuditedModel], *, hashed: bool = True) -> AuditedModel:

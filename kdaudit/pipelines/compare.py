@@ -116,14 +116,14 @@ def write_compared(results: CompareResults, old_dir: Path, new_dir: Path, out: P
 
 
 def _refuse_others(path: Path) -> None:
-    """Refuse a file in the comparison's place that is none."""
+    """Refuse a file in the comparison's place that is not a comparison."""
     if not path.exists():
         return
     try:
         CompareResults.model_validate_json(read_bounded(path, MOST_BYTES))
     except (OSError, ValidationError) as error:
         raise RunStateError(
-            f"{path}: is there already and is no comparison of kdaudit", fix="choose another --out"
+            f"{path}: is there already and is not a comparison of kdaudit", fix="choose another --out"
         ) from error
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kdaudit.reporting.formatting import (
+    bits,
     count,
     interval,
     listed,
@@ -109,7 +110,7 @@ def recognized(name: str, found: MembershipResult) -> str:
         share, *ends = at_one_percent
         told += (
             f" It recognizes {percent(share)} of the training examples (95% interval "
-            f"{percent_interval((ends[0], ends[1]))}) where it takes 1% of the holdout for such."
+            f"{percent_interval((ends[0], ends[1]))}) at a false positive rate of 1%."
         )
     if found.explained_by_text:
         told += " Words alone, without a model, tell the two apart as well: it says nothing of membership."
@@ -135,18 +136,14 @@ def planted(name: str, found: CanariesResult) -> Iterator[str]:
 def exposed(name: str, found: CanariesResult) -> Iterator[str]:
     """The median exposure of canaries; nothing where it is not known."""
     parts = [
-        f"{_bits(one.exposure.median)} for those planted {plural(int(times), 'time')} (95% interval "
-        f"{interval((one.exposure.low, one.exposure.high), _bits)})"
+        f"{bits(one.exposure.median)} for those planted {plural(int(times), 'time')} (95% interval "
+        f"{interval((one.exposure.low, one.exposure.high), bits)})"
         for times, one in found.repetitions.items()
         if one.exposure is not None
     ]
     if parts and found.highest_exposure is not None:
         yield (
-            f"Student {quoted(name)} tells planted texts from such that stayed out by a median exposure of "
-            f"{listed(parts)}, in bits; 1 is chance, and {_bits(found.highest_exposure)} the most that could "
+            f"Student {quoted(name)} tells planted texts from texts that stayed out by a median exposure of "
+            f"{listed(parts)}, in bits; 1 is chance, and {bits(found.highest_exposure)} the most that could "
             "be seen."
         )
-
-
-def _bits(value: float, digits: int = 2) -> str:
-    return f"{value:.{max(1, digits - 1)}f}"

@@ -86,7 +86,7 @@ def _case_by_case(results: AuditResults, tagged: Tagged) -> Question:
         "Whether a model trained on personal data is anonymous has to be assessed case by case.",
         "in part",
         measured,
-        "The audit is evidence for such an assessment and no substitute for it. It does not know which texts "
+        "The audit is evidence for such an assessment and does not replace it. It does not know which texts "
         "are personal data: absence of a tag is not evidence of absence. Other corpora, such as that of the "
         "pre-training, were not looked at.",
     )

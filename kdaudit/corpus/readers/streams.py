@@ -74,9 +74,8 @@ def reading(file: Path, key: str) -> Iterator[io.BufferedReader]:
 
 def _unpacked(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
     if suffix in COMPRESSED_SUFFIXES and not raw.peek(1):
-        raise EOFError(
-            "it is empty, which a compressed file never is"
-        )  # gzip and lzma take it for one without content
+        # gzip and lzma take it for a file without content.
+        raise EOFError("it is empty, which a compressed file never is")
     if suffix == ".gz":
         return io.BufferedReader(cast(io.RawIOBase, gzip.open(raw)))
     if suffix == ".xz":
@@ -240,7 +239,7 @@ def whole(handle: io.BufferedReader, place: Place) -> bytes:
 
 
 def without_mark(line: bytes) -> bytes:
-    """A line without byte order marks at its start: joined files have them in their midst."""
+    """A line without byte order marks at its start: joined files have them inside."""
     while line.startswith(BOM):
         line = line[len(BOM) :]
     return line

@@ -57,7 +57,7 @@ def refuse_adapter_tensors(folder: Path, tensors: Mapping[str, Tensor], key: str
 
 
 def _is_adapter(folder: Path, evidence: str, key: str, *, beside: bool = False) -> ModelError:
-    """An adapter that is none as PEFT saves it, or that lies beside whole weights."""
+    """An adapter unlike those that PEFT saves, or one that lies beside whole weights."""
     if beside:
         return ModelError(
             f"{folder} holds an adapter ({evidence}) beside whole weights, and engines differ in which they "

@@ -241,7 +241,7 @@ class Extracting:
 
 
 def _with(attack: Attack, stamps: dict[str, Any]) -> dict[str, Any]:
-    """What an unfinished attack may not be gone on with once it changed."""
+    """An unfinished attack starts over once one of these changed."""
     settings = settings_of(attack)
     return stamps if settings is None else {**stamps, "settings": settings}
 

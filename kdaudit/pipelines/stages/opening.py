@@ -193,8 +193,8 @@ def _refuse_equal_baselines(models: AuditedModels) -> None:
     baselines = {one.name: one for one in models.baselines}
     for one, two in equal_models({name: baseline.model.weights for name, baseline in baselines.items()}):
         raise ModelError(
-            f"{two} has the same weights as {one}, tensor for tensor: it is no other training, and chance is "
-            "measured by other trainings",
+            f"{two} has the same weights as {one}, tensor for tensor: it is not another training, and "
+            "chance is measured by other trainings",
             fix="name each training once (models.baseline, one per seed)",
             key=f"{baselines[two].key}.path",
         )

@@ -211,7 +211,7 @@ def _pending(work: Work, audited: AuditedModel, text: ScoredText) -> NDArray[np.
 
 
 def _begun_with(work: Work, audited: AuditedModel) -> dict[str, Any]:
-    """What unfinished scores may not be gone on with once it changed."""
+    """Unfinished scoring starts over once one of these changed."""
     return {**work.stamps(audited), _SAMPLING: _sampling(work, audited)}
 
 
