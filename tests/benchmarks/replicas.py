@@ -1,11 +1,12 @@
 """Speed-up of extraction by replicas: one worker against two or more, each one thread on its own core.
 
-    python tests/benchmarks/replicas.py [--model FOLDER] [--engine vllm] [--workers 1 2] [--ray HOST:PORT]
+    python tests/benchmarks/replicas.py [--model FOLDER] [--engine vllm] [--workers 1 2] [--ray]
 
 Windows hold random ids, which a model leaves at their first tokens, as it leaves most text. Seconds are those
-in which shards are mapped, without loading. Without --model one of random weights is made. The last shard
-bounds the speed-up: `at most` says what even work would give with these shards. Exit code 1 if replicas match
-other tokens than one worker.
+in which shards are mapped, without loading. With --ray the workers are actors, each number of them in a
+cluster of its own with as many cores on this machine. Without --model one of random weights is made. The
+last shard bounds the speed-up: `at most` says what even work would give with these shards. Exit code 1 if
+replicas match other tokens than one worker.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import numpy as np
 
@@ -49,17 +53,16 @@ def main() -> int:
     parser.add_argument("--shard-rows", type=int, default=2048)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--ray", help="address of a Ray cluster that holds the workers")
+    parser.add_argument("--ray", action="store_true", help="workers are Ray's actors")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         model = asked.model or _random_model(Path(scratch))
         options = EngineOptions(asked.engine, str(model), _PREFIX + _SUFFIX, "float32")
         shards = [*_shards(asked.windows, asked.shard_rows)]
-        runs = [
-            (count, _extract(_executor(asked.ray, count), options, shards))
-            for _ in range(asked.repeats)
-            for count in asked.workers
-        ]
+        runs = []
+        for _, count in product(range(asked.repeats), asked.workers):
+            with _executor(count, ray=asked.ray) as executor:
+                runs.append((count, _extract(executor, options, shards)))
     seconds = {
         count: statistics.median(run.seconds for own, run in runs if own == count) for count in asked.workers
     }
@@ -71,12 +74,23 @@ def main() -> int:
     return not equal
 
 
-def _executor(ray: str | None, workers: int) -> Executor:
-    if ray is not None:
-        return RayExecutor(ray, workers, print)
+@contextmanager
+def _executor(workers: int, *, ray: bool) -> Iterator[Executor]:
     if workers > len(usable_cores()):
         raise SystemExit(f"{workers} workers need as many cores")
-    return LocalExecutor(workers)
+    if not ray:
+        yield LocalExecutor(workers)
+        return
+    from ray.cluster_utils import Cluster
+
+    # An actor has its share of the cluster's cores: as many as there are workers make one thread for each.
+    room = {"num_cpus": workers, "object_store_memory": 160 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=room)
+    try:
+        with RayExecutor(cluster.address, workers, print) as executor:
+            yield executor
+    finally:
+        cluster.shutdown()
 
 
 def _extract(executor: Executor, options: EngineOptions, shards: list[Shard]) -> Timed:
