@@ -15,7 +15,8 @@ line prints the sentence that `str` makes of it, without a traceback, and exits 
         │   ├── OutOfMemoryError   the device's memory does not hold model and batch
         │   ├── NoReferenceError   transformers cannot load or run the model in float32
         │   └── WorkerDiedError    its process crashed
-        │       └── WorkerKilledError  its process was killed, most likely by the OOM killer
+        │       ├── WorkerKilledError  its process was killed, most likely by the OOM killer
+        │       └── WorkerLostError    its process is gone with its node, and others can do its work
         └── StorageError       a file could not be written or read back
 """
 
@@ -119,6 +120,10 @@ class WorkerDiedError(EngineError):
 
 class WorkerKilledError(WorkerDiedError):
     """The worker process got SIGKILL, as the system sends it when memory runs out."""
+
+
+class WorkerLostError(WorkerDiedError):
+    """A process of a cluster is gone, alone or with its node; others that hold the same can do its work."""
 
 
 class OutOfMemoryError(EngineError):

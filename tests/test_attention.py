@@ -23,7 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from kdaudit.distillation.bases import load_base, resolve_base
 from kdaudit.distillation.families import random_model
 from kdaudit.inference import EngineOptions, Ragged, start
-from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.inference.scoring import FeatureWorker, log_likelihood_of
 from kdaudit.inference.transformers import load_model
 from kdaudit.models.checkpoint.config import attention_of, load_config
 
@@ -100,7 +100,7 @@ def test_scores_are_those_of_eager_attention(model: Path) -> None:
         log = loaded(model, "eager")(ids).logits[:, :-1].log_softmax(-1)
     expected = log.gather(-1, ids[:, 1:, None]).squeeze(-1).sum(1).numpy()
     with FeatureWorker(model, "float32", False, 0) as worker:
-        assert worker.log_likelihood(windows, None) == pytest.approx(expected, rel=1e-4)
+        assert worker.ask(log_likelihood_of(windows, None))[0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_is_trained_and_what_teaches_use_eager_attention(model: Path) -> None:

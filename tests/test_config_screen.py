@@ -91,8 +91,6 @@ def test_a_dump_loads_equal(load, tmp_path: Path) -> None:
             "models: {teacher: ./t, baseline: ./b, students: [{name: soft, path: ./s}]}",
             "models.students: are used only with predictor.labels: student",
         ),
-        ("compute: {ray: auto}", "compute.ray: has no effect where no model is extracted"),
-        ("compute: {workers: 2}", "compute.workers: has no effect where no model is extracted"),
         ("gate: {max_rate: 0.1}", "gate: unknown key"),
     ],
 )

@@ -23,11 +23,12 @@ from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import UsageError, WorkerKilledError
 from kdaudit.inference import Batch, Engine, EngineOptions, Ragged, RemoteEngine
 from kdaudit.inference.base import Loaded
-from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard, local, places
-from kdaudit.inference.scoring import PairWorker
+from kdaudit.inference.executors import LocalExecutor, ModelJob, Replicas, Shard, places
+from kdaudit.inference.scoring import FeatureWorker, PairWorker, Question
 from kdaudit.inference.workers import fork_server
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.stages import features
+from kdaudit.pipelines.stages.scorers import Scorers
 from kdaudit.runs import store
 
 SHARD_ROWS = 4
@@ -56,7 +57,7 @@ class Run:
         self, data: Path, folder: Path, workers: int | str = "auto", *, predictor: bool = False
     ) -> None:
         self.folder, self.warnings = folder, []
-        words = [f"predictor.enabled={json.dumps(predictor)}", "holdout=null", f"compute.workers={workers}"]
+        words = [f"predictor.enabled={json.dumps(predictor)}", f"compute.workers={workers}"]
         self._config = load_audit(data / "audit.yaml", words)
 
     def __call__(self) -> Outcome:
@@ -65,7 +66,8 @@ class Run:
         tables = {
             str(path.relative_to(self.folder)): _without_own_key(pq.read_table(path))
             for path in sorted(self.folder.rglob("*.parquet"))
-            if path.parts[-3] == "extraction" or path.name in ("leaks.parquet", "continuations.parquet")
+            if path.parts[-3] in ("extraction", "scores")
+            or path.name in ("leaks.parquet", "continuations.parquet")
         }
         return Outcome(tables, untimed(json.loads((self.folder / "results.json").read_text())))
 
@@ -143,12 +145,20 @@ def test_replicas_find_what_one_finds_and_a_kill_costs_one_reload(
             os.kill(engine._worker.pid, signal.SIGKILL)
 
     monkeypatch.setattr(RemoteEngine, "begin", begun)
+    ask, scored = FeatureWorker.begin, set()
+
+    def asked(worker: FeatureWorker, question: Question) -> None:
+        scored.add(worker._worker.pid)
+        ask(worker, question)
+
+    monkeypatch.setattr(FeatureWorker, "begin", asked)
     run = Run(data, tmp_path / "run", workers)
     shared = run()
     assert killed
     assert len(used) >= 4 * workers + 1, (
         "all of each of four models, and those that took over from the killed"
     )
+    assert len(scored) == 4 * workers
     assert alone.equals(shared)
     assert len([name for name in shared.tables if name.startswith("extraction/soft/")]) == -(
         -31 // SHARD_ROWS
@@ -160,8 +170,10 @@ def test_replicas_find_what_one_finds_and_a_kill_costs_one_reload(
 def test_the_order_in_which_shards_are_finished_changes_nothing(
     data: Path, alone: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mapped = local.Replicas.map
-    monkeypatch.setattr(local.Replicas, "map", lambda *given: reversed([*mapped(*given)]))
+    """Nor in which windows are scored."""
+    mapped, each = Replicas.map, Scorers.each
+    monkeypatch.setattr(Replicas, "map", lambda *given: reversed([*mapped(*given)]))
+    monkeypatch.setattr(Scorers, "each", lambda *given: reversed([*each(*given)]))
     assert alone.equals(Run(data, tmp_path / "run")())
 
 

@@ -18,7 +18,15 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoX
 
 from kdaudit.errors import EngineError, ModelError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged, start
-from kdaudit.inference.scoring import FeatureWorker, ModelFiles, PairScores, PairWorker, forward
+from kdaudit.inference.scoring import (
+    EntropyScores,
+    FeatureWorker,
+    ModelFiles,
+    PairScores,
+    PairWorker,
+    entropy_of,
+    forward,
+)
 from kdaudit.inference.scoring.batches import pack
 from kdaudit.inference.scoring.forward import Piece
 from kdaudit.inference.scoring.pair import PairService
@@ -301,7 +309,7 @@ def test_bfloat16_is_used_where_it_is_asked_for(pair: Pair) -> None:
 def test_entropy_and_perplexity_of_one_model_equal_the_oracle(pair: Pair) -> None:
     expected = oracle(pair, BOTH)
     with FeatureWorker(*files(pair.baseline), retries=0) as worker:
-        found = worker.entropy(pair.windows, BOS, VOCABULARY)
+        found = EntropyScores(*worker.ask(entropy_of(pair.windows, BOS, VOCABULARY)))
         perplexity = worker.perplexity([pair.windows[:3], pair.windows[3:]], BOS)
     np.testing.assert_allclose(found.entropy, expected["baseline_entropy"], rtol=RELATIVE)
     np.testing.assert_allclose(-found.log_probability, expected["baseline_nll"], rtol=RELATIVE)
@@ -404,7 +412,7 @@ def test_weights_that_give_no_numbers_are_refused_by_name(pair: Pair, tmp_path: 
     with FeatureWorker(*files(tmp_path / "broken"), retries=0) as worker:
         for ask in (
             lambda: worker.perplexity([pair.windows], None),
-            lambda: worker.entropy(pair.windows, None, VOCABULARY),
+            lambda: worker.ask(entropy_of(pair.windows, None, VOCABULARY)),
         ):
             with pytest.raises(ModelError, match="broken: it gives NaN or infinite logits for 7 of 7"):
                 ask()

@@ -20,9 +20,10 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import EngineError, ModelError, UsageError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference import Batch, EngineOptions, Ragged
-from kdaudit.inference.executors import LocalExecutor, ModelJob, Shard, check_ray
-from kdaudit.inference.executors.ray import RayExecutor, actor, answers, replicas
+from kdaudit.inference.executors import HostedModel, LocalExecutor, ModelJob, Shard, check_ray
+from kdaudit.inference.executors.ray import RayExecutor, actor, answers
 from kdaudit.inference.executors.ray.places import Plan, Room, cores_each, plan_replicas
+from kdaudit.inference.executors.ray.process import RayProcess
 from kdaudit.models.resolving import local_fingerprint
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.runs import store
@@ -86,18 +87,17 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     (tmp_path / "data").mkdir()
     path = toys.write_audit(tmp_path / "data")
     soft = tmp_path / "data" / "soft"
-    one = ["models.teacher=null", "models.baseline=null", "predictor.enabled=false", "holdout=null"]
+    one = ["models.teacher=null", "models.baseline=null", "predictor.enabled=false"]
     one.append(f"models.students=[{{name: soft, path: {soft}, kd: soft}}]")
-    begin, begun, warnings = replicas._begin, [], []
+    send, asked, warnings = RayProcess.send, [], []
 
-    def killing(task: Any, arrays: Any, actor: Any) -> Any:
-        begun.append(actor)
-        answer = begin(task, arrays, actor)
-        if len(begun) == 4:
-            os.kill(actor.about.pid, signal.SIGKILL)
-        return answer
+    def killing(process: RayProcess, method: str, *arrays: Any, **values: Any) -> None:
+        asked.append((method, process.pid))
+        send(process, method, *arrays, **values)
+        if [one for one, _ in asked].count(method) == 4 and method in ("run", "scores"):
+            os.kill(process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(replicas, "_begin", killing)
+    monkeypatch.setattr(RayProcess, "send", killing)
     outcomes = []
     for name, more in (("alone", []), ("ray", [f"compute.ray={cluster.address}", "compute.workers=2"])):
         out = tmp_path / name
@@ -111,8 +111,11 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     assert results == shared_results
     assert alone.keys() == shared.keys()
     assert all(table.equals(shared[name]) for name, table in alone.items() if name != "leaks.parquet")
-    assert len({one.about.pid for one in begun}) == 2
-    assert [one for one in warnings if "done again by those that are left: 1" in one]
+    pids = [{pid for one, pid in asked if one == method} for method in ("run", "scores", "log_likelihood")]
+    assert [len(one) for one in pids] == [2, 2, 2], "all of it is shared out"
+    assert not pids[0] & pids[1]
+    lost = [one for one in warnings if "its work is done by those that are left: 1" in one]
+    assert len(lost) == 2
 
 
 @needs_ray
@@ -125,16 +128,16 @@ def test_a_lost_nodes_shards_are_done_again_and_nothing_left_is_said(
         expected = found(loaded.map(GREEDY, given))
     assert {one for rows in expected.values() for one in rows["matched_tokens"]} >= {0, toys.SUFFIX}
     with RayExecutor(cluster.address, 2, warnings.append) as ray, ray.load(job(model)) as loaded:
-        assert len(loaded._actors) == 2
+        assert len(loaded._engines) == 2
         mapped = loaded.map(GREEDY, given)
         first = [next(mapped), next(mapped)]
         cluster.remove_node(*cluster.worker_nodes, allow_graceful=False)
         assert found([*first, *mapped]) == expected
         assert len(warnings) == 1
-        (left,) = loaded._actors
+        (left,) = loaded._engines
         mapped = loaded.map(GREEDY, given)
         next(mapped)
-        os.kill(left.about.pid, signal.SIGKILL)
+        os.kill(left._worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerDiedError, match=r"no replica is left.*run again to resume"):
             list(mapped)
 
@@ -154,8 +157,8 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         check_ray("auto")
 
 
-def wanted(model: Path, fingerprint: str, hub: tuple[str, str] | None = None) -> actor.Wanted:
-    return actor.Wanted(str(model), fingerprint, hub, trust_remote_code=False)
+def wanted(model: Path, fingerprint: str, hub: tuple[str, str] | None = None) -> HostedModel:
+    return HostedModel(model, fingerprint, hub)
 
 
 def test_a_node_checks_the_models_files(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from kdaudit.inference.executors.sharing import share_out
+from kdaudit.errors import WorkerDiedError, WorkerLostError
+from kdaudit.inference.executors.sharing import share_out, wait_for
 
 
 class Fake:
@@ -16,6 +17,11 @@ class Fake:
     def __init__(self) -> None:
         self._reads, self._writes = os.pipe()
         self.begun: list[int] = []
+        self.lost = False
+
+    def wait(self) -> None:
+        if self.lost:
+            raise WorkerLostError("the node is gone")
 
     def fileno(self) -> int:
         return self._reads
@@ -32,11 +38,15 @@ class Fake:
     def finish(self) -> str:
         if not os.read(self._reads, 1):
             raise EOFError("the process ended")
+        if self.lost:
+            raise WorkerLostError("the node is gone")
         return "done"
 
 
-def shared(processes: list[Fake], todo: Iterator[int]) -> Iterator[int]:
-    found = share_out(processes, todo, Fake.begin, Fake.finish)
+def shared(
+    processes: list[Fake], todo: Iterator[int], warn: Callable[[str], None] = pytest.fail
+) -> Iterator[int]:
+    found = share_out(processes, todo, Fake.begin, Fake.finish, warn)
     return (piece for piece, done in found if done == "done")
 
 
@@ -74,3 +84,39 @@ def test_a_process_that_ends_while_it_waits_for_work_ends_all() -> None:
 
 def test_nothing_to_do_is_no_wait() -> None:
     assert [*shared([Fake(), Fake()], iter([]))] == []
+
+
+def test_what_a_lost_process_had_is_done_by_the_others_and_before_all_else() -> None:
+    first, second, warned = Fake(), Fake(), []
+    processes = [first, second]
+    found = shared(processes, iter(range(1, 7)), warned.append)
+    second.answer()
+    assert next(found) == 2
+    assert (first.begun, second.begun) == ([1, 3], [2, 4])
+    second.lost = True
+    second.answer()
+    for _ in range(5):
+        first.answer()
+    assert [*found] == [1, 3, 4, 5, 6]
+    assert first.begun == [1, 3, 4, 5, 6]
+    assert second.begun == [2, 4, 5], "the piece that waited there is done again too"
+    assert processes == [first]
+    assert warned == ["the node is gone; its work is done by those that are left: 1"]
+
+
+def test_the_last_process_that_is_lost_ends_all() -> None:
+    processes, warned = [Fake(), Fake()], []
+    for process in processes:
+        process.lost = True
+        process.answer()
+    with pytest.raises(WorkerDiedError, match=r"the node is gone; no replica is left.*run again to resume"):
+        next(shared(processes, iter([1, 2]), warned.append))
+    assert len(warned) == 1
+
+
+def test_a_process_that_is_lost_while_it_loads_gets_no_work() -> None:
+    first, second, warned = Fake(), Fake(), []
+    first.lost, processes = True, [first, second]
+    wait_for(processes, warned.append)
+    assert processes == [second]
+    assert len(warned) == 1

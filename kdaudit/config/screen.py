@@ -93,7 +93,6 @@ class ScreenConfig(Section):
         fit_extraction(self, self.extraction, self.corpus, {})
         self._labels_can_be_had()
         self._memorized_can_be_told()
-        self._workers_have_work()
         return self
 
     def _weights_are_here(self) -> None:
@@ -104,17 +103,6 @@ class ScreenConfig(Section):
                     fix="name a folder or a hub id",
                     key=f"{key}.path",
                 )
-
-    def _workers_have_work(self) -> None:
-        extracted = self.extraction.engine is not None or self.models.students
-        asked = [key for key, value in self.compute if value != ComputeConfig.model_fields[key].default]
-        if asked and not extracted:
-            raise MisfitError(
-                "has no effect where no model is extracted: the scoring pass has teacher and baseline in one "
-                "process",
-                fix="remove it, or set extraction.engine",
-                key=f"compute.{asked[0]}",
-            )
 
     def _memorized_can_be_told(self) -> None:
         if len(self.models.baseline) > 1 and self.extraction.engine is None:

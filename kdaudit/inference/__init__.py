@@ -29,7 +29,7 @@ from kdaudit.inference.base import (
     Task,
 )
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Split, Tokens, lengths_of
-from kdaudit.inference.workers import Place, Worker
+from kdaudit.inference.workers import Start, begin_worker
 from kdaudit.inference.workers.fork_server import fork_server
 from kdaudit.inference.workers.messages import Array, Message
 
@@ -126,16 +126,16 @@ class RemoteEngine:
 
     Args:
         options: how to load the model.
-        place: GPUs or cores of its own.
+        start: begins its process.
 
     """
 
-    def __init__(self, options: EngineOptions, place: Place = Place()) -> None:  # noqa: B008 - a tuple
+    def __init__(self, options: EngineOptions, start: Start = begin_worker) -> None:
         self._options = options
         self.seconds = 0.0
         """Time inside the engine's process, over all calls."""
         with explained(self._options.path, self._options.engine):
-            self._worker = Worker(_SERVICE, options._asdict(), PRELOAD[options.engine], place, wait=False)
+            self._worker = start(_SERVICE, options._asdict(), PRELOAD[options.engine])
 
     def wait(self) -> Self:
         """Wait until the model is loaded, which began with the object; the process ends if it cannot be."""

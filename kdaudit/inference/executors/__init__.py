@@ -8,21 +8,23 @@ ray/         actors of a cluster
 choosing.py  which of both a configuration asks for
 """
 
-from kdaudit.inference.executors.base import Executor, LoadedModel, ModelJob, Shard
+from kdaudit.inference.executors.base import Executor, HostedModel, ModelJob, Replicas, Shard
 from kdaudit.inference.executors.choosing import executor_for
 from kdaudit.inference.executors.local import LocalExecutor
 from kdaudit.inference.executors.places import check_replicas
 from kdaudit.inference.executors.ray import check_ray
-from kdaudit.inference.executors.sharing import share_out
+from kdaudit.inference.executors.sharing import share_out, wait_for
 
 __all__ = [
     "Executor",
-    "LoadedModel",
+    "HostedModel",
     "LocalExecutor",
     "ModelJob",
+    "Replicas",
     "Shard",
     "check_ray",
     "check_replicas",
     "executor_for",
     "share_out",
+    "wait_for",
 ]

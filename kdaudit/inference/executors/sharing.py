@@ -4,61 +4,105 @@ from __future__ import annotations
 
 import selectors
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Protocol, TypeVar
+
+from kdaudit.errors import WorkerDiedError, WorkerLostError
 
 _AHEAD = 2
 """Pieces of work that a process has at once: one that it works on, one that waits."""
+RESUME = "finished shards are kept: run again to resume, with this cluster, another, or compute.ray: null"
 
 
-class Process(Protocol):
+class Remote(Protocol):
     """A process that work can be begun in."""
+
+    def wait(self) -> object:
+        """Wait until it can be."""
+        ...
 
     def fileno(self) -> int:
         """What can be read from once the oldest piece of work is done, or the process has ended."""
         ...
 
 
-_P = TypeVar("_P", bound=Process)
+_P = TypeVar("_P", bound=Remote)
 _W = TypeVar("_W")
 _D = TypeVar("_D")
 
 
 def share_out(
-    processes: Sequence[_P],
+    processes: list[_P],
     todo: Iterator[_W],
     begin: Callable[[_P, _W], None],
     finish: Callable[[_P], _D],
+    warn: Callable[[str], None],
 ) -> Iterator[tuple[_W, _D]]:
     """Each piece of work, and what came of it, as it is done; with one process in their order.
 
     Pieces are asked for one by one, ahead of the processes' need: to prepare one, and to use what came of
-    another, overlaps their work.
+    another, overlaps their work. What a process of a cluster had when it was lost is done again by the
+    others.
 
     Args:
-        processes: alike.
+        processes: alike; those that are lost are removed.
         todo: pieces of work.
         begin: begins one in a process.
         finish: waits for the oldest in a process; raises where the process has ended.
+        warn: told of processes that are lost.
+
+    Raises:
+        WorkerDiedError: none is left.
 
     """
-    waiting: list[deque[_W]] = [deque() for _ in processes]
+    waiting: dict[_P, deque[_W]] = {process: deque() for process in processes}
     with selectors.DefaultSelector() as selector:
-        for number, process in enumerate(processes):
-            selector.register(process, selectors.EVENT_READ, number)
+        for process in processes:
+            selector.register(process, selectors.EVENT_READ, process)
         while _fill(processes, waiting, todo, begin):
             for key, _ in selector.select():
-                done = finish(processes[key.data])  # raises where the process died, idle or not
-                yield waiting[key.data].popleft(), done
+                asked: _P = key.data
+                try:
+                    done = finish(asked)  # raises where the process died, idle or not
+                except WorkerLostError as lost:
+                    selector.unregister(asked)
+                    todo = chain(waiting.pop(asked), todo)
+                    drop(processes, asked, lost, warn)
+                else:
+                    yield waiting[asked].popleft(), done
+
+
+def wait_for(processes: list[_P], warn: Callable[[str], None]) -> None:
+    """Wait until all have loaded what they hold, which they do side by side; see `share_out`."""
+    for process in [*processes]:
+        try:
+            process.wait()
+        except WorkerLostError as lost:
+            drop(processes, process, lost, warn)
+
+
+def drop(processes: list[_P], lost: _P, error: WorkerLostError, warn: Callable[[str], None]) -> None:
+    """Do without a process; `warn` is told.
+
+    Raises:
+        WorkerDiedError: none is left.
+
+    """
+    processes.remove(lost)
+    if not processes:
+        raise WorkerDiedError(f"{error}; no replica is left in the Ray cluster; {RESUME}") from None
+    warn(f"{error}; its work is done by those that are left: {len(processes)}")
 
 
 def _fill(
-    processes: Sequence[_P], waiting: Sequence[deque[_W]], todo: Iterator[_W], begin: Callable[[_P, _W], None]
+    processes: list[_P], waiting: dict[_P, deque[_W]], todo: Iterator[_W], begin: Callable[[_P, _W], None]
 ) -> bool:
     """Give work to processes that have too little, one piece to each first; False once none is awaited."""
     for ahead in range(1, _AHEAD + 1):
-        for process, own in zip(processes, waiting, strict=True):
+        for process in processes:
+            own = waiting[process]
             if len(own) < ahead and (piece := next(todo, None)) is not None:
                 begin(process, piece)
                 own.append(piece)
-    return any(waiting)
+    return any(waiting.values())

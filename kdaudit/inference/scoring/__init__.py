@@ -14,15 +14,31 @@
 
 from kdaudit.inference.scoring.forward import ModelFiles
 from kdaudit.inference.scoring.pair import PairScores, PairWorker
-from kdaudit.inference.scoring.single import EntropyScores, FeatureService, FeatureWorker
+from kdaudit.inference.scoring.single import (
+    Answered,
+    EntropyScores,
+    FeatureService,
+    FeatureWorker,
+    Question,
+    entropy_of,
+    log_likelihood_of,
+    nearness_of,
+    scores_of,
+)
 from kdaudit.inference.scoring.solo import SoloScores
 
 __all__ = [
+    "Answered",
     "EntropyScores",
     "FeatureService",
     "FeatureWorker",
     "ModelFiles",
     "PairScores",
     "PairWorker",
+    "Question",
     "SoloScores",
+    "entropy_of",
+    "log_likelihood_of",
+    "nearness_of",
+    "scores_of",
 ]

@@ -21,7 +21,7 @@ from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.suffix import Leads, Suffixes
-from kdaudit.inference.workers import Place, Worker
+from kdaudit.inference.workers import Start, begin_worker
 
 _ROLES = ("teacher", "baseline")
 
@@ -177,7 +177,7 @@ class PairWorker:
         teacher_bos: BOS token that the teacher reads before each window, or None.
         baseline_bos: the same of the baseline.
         retries: as in `EngineOptions`.
-        place: GPUs or cores of its own.
+        start: begins the process.
 
     Raises:
         EngineError: as `explained`.
@@ -193,7 +193,7 @@ class PairWorker:
         teacher_bos: int | None,
         baseline_bos: int | None,
         retries: int,
-        place: Place = Place(),  # noqa: B008 - a tuple
+        start: Start = begin_worker,
     ) -> None:
         self._files = (teacher, baseline)
         self._both = f"{teacher.folder} and {baseline.folder}"
@@ -204,12 +204,8 @@ class PairWorker:
             "retries": retries,
         }
         with explained(self._both, "transformers"):
-            self._worker = Worker(
-                "kdaudit.inference.scoring.pair:PairService",
-                options,
-                PRELOAD["transformers"],
-                place,
-                wait=False,
+            self._worker = start(
+                "kdaudit.inference.scoring.pair:PairService", options, PRELOAD["transformers"]
             )
         try:
             for role, files in zip(_ROLES, self._files, strict=True):

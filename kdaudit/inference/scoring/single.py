@@ -5,6 +5,7 @@ Perplexity is exp of the mean negative log-likelihood over all tokens after the 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.solo import SoloScores, solo_scores
-from kdaudit.inference.workers import Worker
+from kdaudit.inference.workers import Start, begin_worker
 
 
 class EntropyScores(NamedTuple):
@@ -70,13 +71,13 @@ class FeatureService:
 
     def entropy(
         self, flat: Tokens, ends: NDArray[np.int64], *, bos: int | None, vocabulary: int
-    ) -> tuple[Floats, Floats]:
+    ) -> EntropyScores:
         """See `EntropyScores` and `log_likelihood`; p is over the first `vocabulary` columns."""
         means = np.zeros((2, len(ends)))
         width = min(vocabulary, self._model.columns)
         for batch, nll, entropy in self._scored(Packed(flat, ends), bos, width):
             means[:, batch.rows] = batch.means(entropy), -batch.means(nll)
-        return means[0], means[1]
+        return EntropyScores(*means)
 
     def solo(
         self,
@@ -101,7 +102,7 @@ class FeatureService:
     def nearness(
         self, flat: Tokens, ends: Lengths, targets: Lengths, *, vocabulary: int
     ) -> tuple[Lengths, Floats]:
-        """See `FeatureWorker.nearness`; `targets` are the tokens of each window's target."""
+        """See `nearness_of`; `targets` are the tokens of each window's target."""
         windows = Ragged(flat, np.concatenate([np.zeros(1, np.int64), ends]))
         scores = score_tokens(self._model, windows, vocabulary, self._retries)
         stops = scores.offsets[1:]
@@ -185,14 +186,71 @@ def score_tokens(
     return scores
 
 
+class Question(NamedTuple):
+    """A call of `FeatureService`; `log_likelihood_of` and the like make them."""
+
+    method: str
+    arrays: tuple[NDArray[Any], ...]
+    values: dict[str, Any]
+
+
+class Answered(NamedTuple):
+    """What a process made of a question."""
+
+    arrays: list[NDArray[Any]]
+    seconds: float
+    """Time inside the process."""
+
+
+def log_likelihood_of(windows: Sequence[Tokens], bos: int | None) -> Question:
+    """See `FeatureService.log_likelihood`; each window has at least two tokens."""
+    return Question("log_likelihood", pack(windows), {"bos": bos})
+
+
+def entropy_of(windows: Sequence[Tokens], bos: int | None, vocabulary: int) -> Question:
+    """The arrays of `EntropyScores`.
+
+    Args:
+        windows: int32 (tokens,) each, at least two tokens.
+        bos: BOS token that stands before each window, or None.
+        vocabulary: tokens of the tokenizer; columns of the logits beyond it are left out.
+
+    """
+    return Question("entropy", pack(windows), {"bos": bos, "vocabulary": vocabulary})
+
+
+def scores_of(windows: Ragged, vocabulary: int, sampling: Sampling | None = None) -> Question:
+    """The arrays of `Scores`, see `Engine.score`; `vocabulary` as in `entropy_of`."""
+    return Question("scores", pack(list(windows)), {"vocabulary": vocabulary, "sampling": sampling})
+
+
+def nearness_of(prompts: Ragged, targets: Ragged, vocabulary: int) -> Question:
+    """How near the model is to reproducing targets, given the true tokens before each token.
+
+    Of each target, its tokens that are not the argmax, int64 (targets,), and the mean ln p of its tokens,
+    float64 (targets,).
+
+    Args:
+        prompts: with the BOS token, where there is one.
+        targets: what follows.
+        vocabulary: as in `entropy_of`.
+
+    """
+    windows = list(prompts.followed_by(targets))
+    return Question("nearness", (*pack(windows), targets.lengths), {"vocabulary": vocabulary})
+
+
 class FeatureWorker:
     """Features under one model, from a process of its own; a context manager that ends the process.
+
+    The model begins to load with the object; `wait`, or to enter the block, waits for it.
 
     Args:
         path: the model's folder.
         dtype: as in `ModelFiles`.
         trust_remote_code: whether to run code that comes with the model.
         retries: as in `EngineOptions`.
+        start: begins the process.
 
     Raises:
         EngineError: as `explained`; so do all methods.
@@ -200,86 +258,73 @@ class FeatureWorker:
 
     """
 
-    def __init__(self, path: Path, dtype: str, trust_remote_code: bool, retries: int) -> None:
+    def __init__(
+        self, path: Path, dtype: str, trust_remote_code: bool, retries: int, start: Start = begin_worker
+    ) -> None:
         self._files = ModelFiles(path, dtype, trust_remote_code)
+        self._begun = deque[Question]()
         self.seconds = 0.0
         """Time inside the worker, over all windows met."""
         options = {**self._files.options(), "retries": retries}
         with explained(str(path), "transformers"):
-            self._worker = Worker(
+            self._worker = start(
                 "kdaudit.inference.scoring.single:FeatureService", options, PRELOAD["transformers"]
             )
-        self.info = EngineInfo(*self._worker.ready)
-        """Version, device and dtype."""
 
-    def log_likelihood(self, windows: Sequence[Tokens], bos: int | None) -> Floats:
-        """See `FeatureService.log_likelihood`; each window has at least two tokens."""
-        found: Floats = self._call("log_likelihood", windows, bos=bos)[0]
+    def wait(self) -> Self:
+        """Wait until the model is loaded; the process ends if it cannot be."""
+        with explained(str(self._files.folder), "transformers"):
+            ready = self._worker.wait()
+        self.info = EngineInfo(*ready)
+        """Version, device and dtype."""
+        return self
+
+    def fileno(self) -> int:
+        """What can be read from once the oldest question is answered, or the process has ended."""
+        return self._worker.fileno()
+
+    def begin(self, question: Question) -> None:
+        """Ask, so that the caller can prepare the next question meanwhile."""
+        with explained(str(self._files.folder), "transformers"):
+            self._worker.send(question.method, *question.arrays, **question.values)
+        self._begun.append(question)
+
+    def finish(self) -> Answered:
+        """Wait for the answer to the oldest question."""
+        with explained(str(self._files.folder), "transformers"):
+            answer = self._worker.receive()
+        found = Answered(answer.arrays, float(answer.head["seconds"]))
+        self.seconds += found.seconds
+        if self._begun.popleft().method != "scores":  # which are of tokens, and refused in the process
+            refuse_broken(self._files, found.arrays)
         return found
+
+    def ask(self, question: Question) -> list[NDArray[Any]]:
+        """Ask and wait for the answer."""
+        self.begin(question)
+        return self.finish().arrays
 
     def perplexity(self, batches: Iterable[Sequence[Tokens]], bos: int | None) -> float:
         """The exp of the mean negative log-likelihood over all tokens after the first of each window."""
         total, tokens = 0.0, 0
         for windows in batches:
-            total += float(self.log_likelihood(windows, bos).sum())
+            total += float(self.ask(log_likelihood_of(windows, bos))[0].sum())
             tokens += sum(len(window) - 1 for window in windows)
         return float(np.exp(-total / tokens))
-
-    def entropy(self, windows: Sequence[Tokens], bos: int | None, vocabulary: int) -> EntropyScores:
-        """Mean token entropy and log-probability of each window.
-
-        Args:
-            windows: int32 (tokens,) each, at least two tokens.
-            bos: BOS token that stands before each window, or None.
-            vocabulary: tokens of the tokenizer; columns of the logits beyond it are left out.
-
-        """
-        return EntropyScores(*self._call("entropy", windows, bos=bos, vocabulary=vocabulary))
 
     def solo(
         self, windows: Ragged, prompts: Lengths, targets: Lengths, bos: int | None, vocabulary: int
     ) -> SoloScores:
         """Score windows and their suffixes, see `solo_scores`."""
-        found = self._call("solo", list(windows), prompts, targets, bos=bos, vocabulary=vocabulary)
-        return SoloScores(*found)
-
-    def scores(self, windows: Ragged, vocabulary: int, sampling: Sampling | None = None) -> Scores:
-        """See `Engine.score`; `vocabulary` as in `entropy`."""
-        with explained(str(self._files.folder), "transformers"):
-            answer = self._worker.call(
-                "scores", *pack(list(windows)), vocabulary=vocabulary, sampling=sampling
-            )
-        self.seconds += float(answer.head["seconds"])
-        return Scores(*answer.arrays)
-
-    def nearness(self, prompts: Ragged, targets: Ragged, vocabulary: int) -> tuple[Lengths, Floats]:
-        """How near the model is to reproducing targets, given the true tokens before each token.
-
-        Args:
-            prompts: with the BOS token, where there is one.
-            targets: what follows.
-            vocabulary: as in `entropy`.
-
-        Returns:
-            Of each target, its tokens that are not the argmax, int64 (targets,), and the mean ln p of its
-            tokens, float64 (targets,).
-
-        """
-        windows = list(prompts.followed_by(targets))
-        wrong, log_probability = self._call("nearness", windows, targets.lengths, vocabulary=vocabulary)
-        return wrong, log_probability
-
-    def _call(
-        self, method: str, windows: Sequence[Tokens], *arrays: Lengths, **values: int | None
-    ) -> list[NDArray[Any]]:
-        with explained(str(self._files.folder), "transformers"):
-            answer = self._worker.call(method, *pack(windows), *arrays, **values)
-        self.seconds += float(answer.head["seconds"])
-        refuse_broken(self._files, answer.arrays)
-        return answer.arrays
+        values = {"bos": bos, "vocabulary": vocabulary}
+        return SoloScores(*self.ask(Question("solo", (*pack(list(windows)), prompts, targets), values)))
 
     def __enter__(self) -> Self:
-        return self
+        try:
+            return self.wait()
+        except BaseException:
+            self._worker.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -12,6 +12,6 @@ its children the exit code 255, and their output goes to the caller's. And its c
 """
 
 from kdaudit.inference.workers.place import Place
-from kdaudit.inference.workers.worker import Worker
+from kdaudit.inference.workers.worker import Process, Start, Worker, begin_worker
 
-__all__ = ["Place", "Worker"]
+__all__ = ["Place", "Process", "Start", "Worker", "begin_worker"]

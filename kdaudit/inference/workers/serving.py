@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -38,9 +38,8 @@ def serve(service: str) -> None:
                 answer = Message({"value": target.describe()}, [])
             else:
                 found = getattr(target, message.head["method"])(*message.arrays, **message.head["values"])
-                told = found if isinstance(found, dict) else None
-                head = {"seconds": time.monotonic() - began, "value": told}
-                answer = Message(head, [] if told else list(_arrays(found)))
+                told, arrays = answered(found)
+                answer = Message({"seconds": time.monotonic() - began, "value": told}, arrays)
         except Exception as error:
             import traceback
 
@@ -49,10 +48,11 @@ def serve(service: str) -> None:
         write_message(answers, answer)
 
 
-def _arrays(found: Any) -> Sequence[Array]:  # noqa: ANN401 - a service's return value
-    if found is None:
-        return []
-    return [found] if isinstance(found, np.ndarray) else list(found)
+def answered(found: Any) -> tuple[dict[str, Any] | None, list[Array]]:  # noqa: ANN401 - what a service gave
+    """What a method of a service gave, as JSON or as arrays."""
+    if found is None or isinstance(found, dict):
+        return found, []
+    return None, [found] if isinstance(found, np.ndarray) else list(found)
 
 
 def _messages(calls: IO[bytes]) -> Iterator[Message]:

@@ -10,8 +10,8 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Protocol
 
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference.workers.fork_server import fork_server
@@ -20,6 +20,45 @@ from kdaudit.inference.workers.place import Place
 
 _LOG_TAIL = 1200
 """Characters of the worker's own output that an error message quotes."""
+
+
+class Process(Protocol):
+    """A process that runs a service, wherever it is; `Worker` is one of this machine.
+
+    All of its methods raise an EngineError where the service fails and a WorkerDiedError where the process
+    ends.
+    """
+
+    ready: Any
+    """What the service's `describe()` said, once `wait` has waited for it."""
+
+    def wait(self) -> Any:  # noqa: ANN401 - JSON values
+        """Wait until the service is built, and give what it said; the process ends if it cannot be."""
+        ...
+
+    def fileno(self) -> int:
+        """What can be read from once the oldest call is answered, or the process has ended."""
+        ...
+
+    def call(self, method: str, *arrays: Array, **values: Any) -> Message:  # noqa: ANN401 - JSON values
+        """Call a method of the service and wait for its answer."""
+        ...
+
+    def send(self, method: str, *arrays: Array, **values: Any) -> None:  # noqa: ANN401 - JSON values
+        """Begin a call, so that the parent can work while the process does."""
+        ...
+
+    def receive(self) -> Message:
+        """Wait for the answer to the oldest call begun."""
+        ...
+
+    def close(self) -> None:
+        """End the process, or give it back to whoever ends it."""
+        ...
+
+
+Start = Callable[[str, dict[str, Any], Sequence[str]], Process]
+"""Begins to build a service in a process: called as start(service, options, preload), see `Worker`."""
 
 
 class Worker:
@@ -147,3 +186,13 @@ class Worker:
             f"the engine's worker process ended with code {code}; finished shards are kept, run again to "
             f"resume{words}"
         )
+
+
+def begin_worker(
+    service: str,
+    options: dict[str, Any],
+    preload: Sequence[str] = (),
+    place: Place = Place(),  # noqa: B008 - a tuple
+) -> Worker:
+    """Begin to build a service, see `Worker`; a `Start`."""
+    return Worker(service, options, preload, place, wait=False)

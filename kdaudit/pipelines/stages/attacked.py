@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, Flags, Pass, in_tokens
 from kdaudit.errors import RunStateError
 from kdaudit.inference import Done, EngineInfo
-from kdaudit.inference.executors import LoadedModel, Shard
+from kdaudit.inference.executors import Replicas, Shard
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text, read_for, texts_for, token_sizes
 from kdaudit.pipelines.stages.shard_notes import engine_of, seconds_of, setting_of, shard_notes
@@ -74,7 +74,7 @@ def is_done(work: Work, attack: Attack, audited: AuditedModel) -> bool:
 
 def write_attacks(
     work: Work,
-    engine: LoadedModel,
+    engine: Replicas,
     pass_: Pass,
     audited: AuditedModel,
     examples: str,

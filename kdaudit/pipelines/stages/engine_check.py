@@ -26,7 +26,7 @@ from kdaudit.errors import reason
 from kdaudit.inference import Batch, Ragged
 from kdaudit.inference.agreement import WINDOWS, Continuations, Rounding, share_of_ties
 from kdaudit.inference.checking import NO_REFERENCE, Asking, Expected, Model, ask_reference, check_engine
-from kdaudit.inference.executors import LoadedModel
+from kdaudit.inference.executors import Replicas
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.readings import examples_for, read_for
@@ -101,7 +101,7 @@ def write_reference(work: Work, audited: AuditedModel) -> None:
             _write_outcome(work, audited, CheckOutcome(check=None, engine=(), note=note))
 
 
-def check_remote(work: Work, audited: AuditedModel, engine: LoadedModel) -> None:
+def check_remote(work: Work, audited: AuditedModel, engine: Replicas) -> None:
     """Check an engine of extraction, see `check_loaded`."""
     check_loaded(work, audited, Asking(engine.info, engine.match, engine.generate))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack, passes
 from kdaudit.config.section import EngineName
 from kdaudit.errors import RunError, UsageError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged
-from kdaudit.inference.executors import LoadedModel, ModelJob
+from kdaudit.inference.executors import ModelJob, Replicas
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import (
@@ -149,7 +150,7 @@ class Extracting:
         return [shard for place in places for shard in run.shards(place)]
 
     def _attack(
-        self, attacks: Sequence[Attack], leaks: bool, audited: AuditedModel, engine: LoadedModel
+        self, attacks: Sequence[Attack], leaks: bool, audited: AuditedModel, engine: Replicas
     ) -> None:
         work, run = self._work, self._work.run
         check_remote(work, audited, engine)
@@ -173,7 +174,7 @@ class Extracting:
         told = audited is first and first.model.behind is None  # whose parameters are not known
         return estimating(self._work.progress, what, costs) if told else self._work.progress
 
-    def _with_model(self, audited: AuditedModel, do: Callable[[AuditedModel, LoadedModel], None]) -> None:
+    def _with_model(self, audited: AuditedModel, do: Callable[[AuditedModel, Replicas], None]) -> None:
         """Do something with a model loaded; where memory runs out, with smaller batches, then give up.
 
         The batch is recorded: in low precision a near tie between two tokens may fall otherwise in another.
@@ -201,11 +202,9 @@ class Extracting:
             raise
 
     def _job(self, audited: AuditedModel, options: EngineOptions) -> ModelJob:
-        model, shards = audited.model, len(self._work.run.shards(layout.EXAMPLES))
-        if options.path != str(model.folder):  # merged or unpacked here
-            return ModelJob(options, shards)
-        hub = None if model.commit is None else (model.name, model.commit)
-        return ModelJob(options, shards, model.fingerprint, hub)
+        hosted = self._work.hosted(audited, Path(options.path))
+        shards = len(self._work.run.shards(layout.EXAMPLES))
+        return ModelJob(options, shards, hosted.fingerprint, hosted.hub)
 
     def _options(self, audited: AuditedModel, sequences: int) -> EngineOptions:
         """How to load a model, for as many sequences as an earlier call planned."""
@@ -218,7 +217,7 @@ class Extracting:
             work.extraction, self._engine, audited, longest, self._examples, sequences, by_text=by_text
         )
 
-    def _continue(self, audited: AuditedModel, engine: LoadedModel) -> None:
+    def _continue(self, audited: AuditedModel, engine: Replicas) -> None:
         """Write what a model says after the leaked prefixes whose suffix it does not reproduce."""
         work, run, missed = self._work, self._work.run, self._missed_leaks(audited)
         if len(missed):

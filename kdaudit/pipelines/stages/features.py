@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kdaudit.attacks.examples import cuts_of, windows_of
 from kdaudit.inference import EngineInfo, Ragged
 from kdaudit.inference.checking import Asking
-from kdaudit.inference.executors import share_out
+from kdaudit.inference.executors import share_out, wait_for
 from kdaudit.inference.retry import retry_on_oom
 from kdaudit.inference.scoring import FeatureWorker, PairWorker, SoloScores
 from kdaudit.models.audited import AuditedModel, AuditedModels
@@ -123,7 +123,8 @@ def _write_together(work: Work, pair: ScoredPair, groups: DueGroups, *, measures
         for role, audited in enumerate(pair if measures else ()):
             check_loaded(work, audited, Asking(first.info, _matcher(work, first, audited, role), None))
         work.progress("features", 0, groups.total)
-        found = share_out(workers, groups.each, partial(_begin, work), lambda worker: worker.finish())
+        begin = partial(_begin, work)
+        found = share_out(workers, groups.each, begin, lambda worker: worker.finish(), work.warn)
         for done, (group, (scores, seconds)) in enumerate(found, 1):
             _write(work, group, scores._asdict(), suffix_copies, first.info, seconds)
             work.progress("features", done, groups.total)
@@ -134,6 +135,7 @@ def _pair_workers(
 ) -> list[PairWorker]:
     """Processes that hold both models, as many as are asked for; they end with the stack."""
     files = [work.files(audited) for audited in pair]
+    hosts = stack.enter_context(work.executor.hosts([work.hosted(audited) for audited in pair], groups))
     begun = [
         stack.enter_context(
             PairWorker(
@@ -142,13 +144,12 @@ def _pair_workers(
                 teacher_bos=work.split_of(pair.teacher).bos,
                 baseline_bos=work.split_of(pair.baseline).bos,
                 retries=retries,
-                place=place,
+                start=start,
             )
         )
-        for place in work.executor.places([one.folder for one in files], groups)
+        for start in hosts.starts
     ]
-    for worker in begun:  # they load side by side
-        worker.wait()
+    wait_for(begun, work.warn)
     # All features must come from one engine: GPUs of another kind stay idle.
     return [worker for worker in begun if worker.info == begun[0].info]
 

@@ -21,13 +21,14 @@ from kdaudit.analysis.intervals import Floats
 from kdaudit.errors import ModelError
 from kdaudit.inference.base import Tokens
 from kdaudit.inference.retry import retry_on_oom
-from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.inference.scoring import Question, entropy_of, log_likelihood_of
 from kdaudit.models.audited import AuditedModel
 from kdaudit.models.tokenizer import ModelTokenizer, reader_of
 from kdaudit.pipelines.stages.feature_sample import entropy_sample
 from kdaudit.pipelines.stages.features import read_features, role_in_features
 from kdaudit.pipelines.stages.nearness import score_in
 from kdaudit.pipelines.stages.readings import read_for, windows_for
+from kdaudit.pipelines.stages.scorers import Scorers, loaded_scorers
 from kdaudit.pipelines.stages.scores import scores_files, scores_in
 from kdaudit.pipelines.stages.work import HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
@@ -109,15 +110,15 @@ def _measure(work: Work, audited: AuditedModel, sample: NDArray[np.int64]) -> No
         return
 
     def attempt(retries: int) -> None:
-        with FeatureWorker(*work.files(audited), retries) as worker:
+        with loaded_scorers(work, audited, retries) as scorers:
             if run.shards(HOLDOUT_EXAMPLES) and not run.has(layout.perplexity(audited.name)):
-                found = _likelihood(work, audited, worker)
+                found = _likelihood(work, audited, scorers)
                 run.write_text(layout.perplexity(audited.name), found.model_dump_json() + "\n")
             if work.predictor.enabled and not run.has(layout.entropy(audited.name)):
-                table = _entropies(work, audited, worker, sample)
+                table = _entropies(work, audited, scorers, sample)
                 run.write_table(layout.entropy(audited.name), table)
-            score_in(worker, work, audited)
-            scores_in(worker, work, audited)
+            score_in(scorers, work, audited)
+            scores_in(scorers, work, audited)
 
     retry_on_oom(audited.name, attempt, work.warn)
     work.check_unchanged(
@@ -131,19 +132,21 @@ def _from_features(work: Work, audited: AuditedModel, role: str, sample: NDArray
     return _points(audited, sample, entropy, -np.log(perplexity))
 
 
-def _likelihood(work: Work, audited: AuditedModel, worker: FeatureWorker) -> Likelihood:
+def _likelihood(work: Work, audited: AuditedModel, scorers: Scorers) -> Likelihood:
     """Perplexity and bits per byte of the holdout."""
-    lengths, tokens, size = _piece_lengths(audited.tokenizer), 0, 0
+    lengths, bos = _piece_lengths(audited.tokenizer), work.split_of(audited).bos
 
-    def windows() -> Iterator[list[Tokens]]:
-        nonlocal tokens, size
+    def questions() -> Iterator[tuple[list[Tokens], Question]]:
         for shard in work.run.shards(HOLDOUT_EXAMPLES):
-            read = list(windows_for(work, audited, read_for(work, audited, shard)))
-            tokens += sum(len(window) - 1 for window in read)
-            size += 0 if lengths is None else sum(int(lengths[window[1:]].sum()) for window in read)
-            yield read
+            windows = list(windows_for(work, audited, read_for(work, audited, shard)))
+            yield windows, log_likelihood_of(windows, bos)
 
-    perplexity = worker.perplexity(windows(), work.split_of(audited).bos)
+    total, tokens, size = 0.0, 0, 0
+    for windows, answered in scorers.in_order(questions()):
+        total += float(answered.arrays[0].sum())
+        tokens += sum(len(window) - 1 for window in windows)
+        size += 0 if lengths is None else sum(int(lengths[window[1:]].sum()) for window in windows)
+    perplexity = float(np.exp(-total / tokens))
     bits = tokens * math.log2(perplexity) / size if size else None
     return Likelihood(perplexity=perplexity, bits_per_byte=bits)
 
@@ -172,17 +175,17 @@ def likelihood_notes(likelihoods: Mapping[str, Likelihood | None]) -> list[Note]
     return [Note(code="bits_per_byte_unknown", subject="bits_per_byte", text=text)] if without else []
 
 
-def _entropies(
-    work: Work, audited: AuditedModel, worker: FeatureWorker, sample: NDArray[np.int64]
-) -> pa.Table:
-    before, entropies, log_probabilities = worker.seconds, [], []
+def _entropies(work: Work, audited: AuditedModel, scorers: Scorers, sample: NDArray[np.int64]) -> pa.Table:
     bos, vocabulary = work.split_of(audited).bos, work.models.vocabulary_of(audited)
-    for table in read_examples(work.run, layout.EXAMPLES, sample):
-        found = worker.entropy(list(windows_for(work, audited, table)), bos, vocabulary)
-        entropies.append(found.entropy)
-        log_probabilities.append(found.log_probability)
-    table = _points(audited, sample, np.concatenate(entropies), np.concatenate(log_probabilities))
-    return table.replace_schema_metadata({"seconds": repr(worker.seconds - before)})
+
+    def questions() -> Iterator[tuple[None, Question]]:
+        for table in read_examples(work.run, layout.EXAMPLES, sample):
+            yield None, entropy_of(list(windows_for(work, audited, table)), bos, vocabulary)
+
+    found = [answered for _, answered in scorers.in_order(questions())]
+    entropy, log_probability = map(np.concatenate, zip(*(one.arrays for one in found), strict=True))
+    table = _points(audited, sample, entropy, log_probability)
+    return table.replace_schema_metadata({"seconds": repr(sum(one.seconds for one in found))})
 
 
 def _points(

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from kdaudit.analysis.excess import Baseline
 from kdaudit.analysis.intervals import Flags
 from kdaudit.attacks.examples import cuts_of
-from kdaudit.inference import Lengths
+from kdaudit.inference import Batch, Lengths
 from kdaudit.inference.retry import retry_on_oom
-from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.inference.scoring import Question, nearness_of
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import Attacked, exposed_by, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
+from kdaudit.pipelines.stages.scorers import Scorers, loaded_scorers
 from kdaudit.pipelines.stages.scores import read_scores
 from kdaudit.pipelines.stages.work import Work
 from kdaudit.runs import layout
@@ -44,11 +45,11 @@ def write_nearness(work: Work) -> None:
             work.check_unchanged(audited, lambda: [layout.nearness(audited.name)])  # noqa: B023 - called at once
 
 
-def score_in(worker: FeatureWorker, work: Work, audited: AuditedModel) -> None:
-    """The same of one baseline, in a worker that has it loaded; nothing of any other model."""
+def score_in(scorers: Scorers, work: Work, audited: AuditedModel) -> None:
+    """The same of one baseline, in processes that have it loaded; nothing of any other model."""
     wanted = _due(work, audited) if audited.role == "baseline" else None
     if wanted is not None:
-        _write(work, audited, _scores(worker, work, audited, wanted))
+        _write(work, audited, _scores(scorers, work, audited, wanted))
 
 
 def _due(work: Work, audited: AuditedModel) -> NDArray[np.int64] | None:
@@ -70,18 +71,23 @@ def _load_and_score(work: Work, audited: AuditedModel, wanted: NDArray[np.int64]
     if not len(wanted):
         _write(work, audited, ())
         return
-    with FeatureWorker(*work.files(audited), retries) as worker:
-        _write(work, audited, _scores(worker, work, audited, wanted))
+    with loaded_scorers(work, audited, retries) as scorers:
+        _write(work, audited, _scores(scorers, work, audited, wanted))
 
 
 def _scores(
-    worker: FeatureWorker, work: Work, audited: AuditedModel, wanted: NDArray[np.int64]
+    scorers: Scorers, work: Work, audited: AuditedModel, wanted: NDArray[np.int64]
 ) -> Iterator[pa.Table]:
     work.progress(f"{audited.name}: how near it is to {len(wanted):,} memorized examples", 0, 0)
-    for table in read_examples(work.run, layout.EXAMPLES, wanted):
-        batch = examples_for(work, audited, table)
-        vocabulary = work.models.vocabulary_of(audited)
-        wrong, log_probability = worker.nearness(batch.prompts, batch.targets, vocabulary)
+    vocabulary = work.models.vocabulary_of(audited)
+
+    def questions() -> Iterator[tuple[tuple[pa.Table, Batch], Question]]:
+        for table in read_examples(work.run, layout.EXAMPLES, wanted):
+            batch = examples_for(work, audited, table)
+            yield (table, batch), nearness_of(batch.prompts, batch.targets, vocabulary)
+
+    for (table, batch), answered in scorers.in_order(questions()):
+        wrong, log_probability = answered.arrays
         if is_by_text(work, audited):  # as many of the run's tokens, in proportion
             _, suffixes = cuts_of(table, work.split)
             wrong = np.ceil(wrong * suffixes / batch.targets.lengths)

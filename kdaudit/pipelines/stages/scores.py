@@ -13,7 +13,7 @@ do not depend on the sample, so weights stand in a file of their own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,12 +22,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kdaudit.attacks.scored import of_sample, score_rows
-from kdaudit.inference import Sampling
+from kdaudit.inference import Batch, Sampling, Scores
 from kdaudit.inference.retry import retry_on_oom
-from kdaudit.inference.scoring import FeatureWorker
+from kdaudit.inference.scoring import Question, scores_of
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.attacked import exposed_by, is_done, leaked
 from kdaudit.pipelines.stages.readings import examples_for, is_by_text
+from kdaudit.pipelines.stages.scorers import Scorers, loaded_scorers
 from kdaudit.pipelines.stages.shard_notes import setting_of, shard_notes
 from kdaudit.pipelines.stages.work import CANARY_EXAMPLES, HOLDOUT_EXAMPLES, Work
 from kdaudit.runs import layout
@@ -131,38 +132,23 @@ def write_scores(work: Work) -> None:
 
 def _load_and_score(work: Work, audited: AuditedModel, retries: int) -> None:
     work.progress(f"{audited.name}: loading, to score a sample", 0, 0)
-    with FeatureWorker(*work.files(audited), retries) as worker:
-        scores_in(worker, work, audited)
+    with loaded_scorers(work, audited, retries) as scorers:
+        scores_in(scorers, work, audited)
 
 
-def scores_in(worker: FeatureWorker, work: Work, audited: AuditedModel) -> None:
-    """Score every text's sample, as far as it is not yet, in a worker that has the model loaded."""
+def scores_in(scorers: Scorers, work: Work, audited: AuditedModel) -> None:
+    """Score every text's sample, as far as it is not yet, in processes that have the model loaded."""
     for text in _due(work, audited):
         _discard_others(work, audited, text)
         stage = text.scores(audited.name)
         with work.run.stage(stage, _sampling(work, audited), _begun_with(work, audited)):
-            _write_pending(worker, work, audited, text)
+            _write_pending(scorers, work, audited, text)
 
 
 def scores_files(work: Work, audited: AuditedModel) -> list[str]:
     """What is written for a model."""
     folders = [text.scores(audited.name) for text in (CORPUS, OF_HOLDOUT, OF_CANARIES)]
     return [shard for folder in folders for shard in work.run.shards(folder)]
-
-
-def _score_table(worker: FeatureWorker, work: Work, audited: AuditedModel, table: pa.Table) -> pa.Table:
-    """Score examples: rows of `SCORES_SCHEMA`, in their order.
-
-    Args:
-        worker: has the model loaded.
-        work: the run.
-        audited: the model.
-        table: rows of `EXAMPLES_SCHEMA`.
-
-    """
-    batch = examples_for(work, audited, table)
-    windows, vocabulary = batch.prompts.followed_by(batch.targets), work.models.vocabulary_of(audited)
-    return score_rows(worker.scores(windows, vocabulary, _sampling(work, audited)), batch)
 
 
 def read_scores(
@@ -226,19 +212,25 @@ def _discard_others(work: Work, audited: AuditedModel, text: ScoredText) -> None
         run.discard(*shards)
 
 
-def _write_pending(worker: FeatureWorker, work: Work, audited: AuditedModel, text: ScoredText) -> None:
+def _write_pending(scorers: Scorers, work: Work, audited: AuditedModel, text: ScoredText) -> None:
     """Score what has no scores yet, a shard's worth at a time."""
     run, folder, pending = work.run, text.scores(audited.name), _pending(work, audited, text)
-    number = next_shard(run, folder)
     label, done = f"{audited.name}: scores", 0
     work.progress(label, done, len(pending))
-    for table in regrouped(read_examples(run, text.examples, pending), run.shard_rows):
-        before = worker.seconds
-        rows = _score_table(worker, work, audited, table)
-        sampling = _noted(_sampling(work, audited))
-        notes = shard_notes(worker.info, worker.seconds - before, **{_SAMPLING: sampling})
+    tables = regrouped(read_examples(run, text.examples, pending), run.shard_rows)
+    sampling = _sampling(work, audited)
+
+    def questions() -> Iterator[tuple[tuple[int, Batch], Question]]:
+        for number, table in enumerate(tables, next_shard(run, folder)):
+            batch = examples_for(work, audited, table)
+            windows = batch.prompts.followed_by(batch.targets)
+            yield (number, batch), scores_of(windows, work.models.vocabulary_of(audited), sampling)
+
+    for (number, batch), answered in scorers.each(questions()):
+        rows = score_rows(Scores(*answered.arrays), batch)
+        notes = shard_notes(scorers.info, answered.seconds, **{_SAMPLING: _noted(sampling)})
         run.write_table(layout.shard(folder, number), rows.replace_schema_metadata(notes))
-        number, done = number + 1, done + len(rows)
+        done += len(rows)
         work.progress(label, done, len(pending))
 
 

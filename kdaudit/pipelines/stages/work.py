@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from kdaudit.config.predictor import PredictorBase
 from kdaudit.corpus import ChatFormat
 from kdaudit.errors import ModelError
 from kdaudit.inference import Sampling, Split
-from kdaudit.inference.executors import Executor, LocalExecutor
+from kdaudit.inference.executors import Executor, HostedModel, LocalExecutor
 from kdaudit.inference.merged import MergedModels
 from kdaudit.inference.scoring import ModelFiles
 from kdaudit.models.audited import AuditedModel, AuditedModels
@@ -59,7 +60,7 @@ class Work(NamedTuple):
     chats: Mapping[str, ChatFormat] = MappingProxyType({})
     """How the prompts and answers of each text become token ids, by its key; none of plain text."""
     executor: Executor = LocalExecutor()
-    """Where models are extracted."""
+    """Where models are extracted and scored."""
     scoring: Scoring | None = None
     """None where nothing that is asked for follows from it."""
     sample: int | None = None
@@ -112,3 +113,18 @@ class Work(NamedTuple):
         dtype = audited.config.dtype or self.extraction.dtype
         folder = self.merged.folder(audited.name, audited.model, dtype)
         return ModelFiles(folder, dtype, audited.config.trust_remote_code)
+
+    def hosted(self, audited: AuditedModel, folder: Path | None = None) -> HostedModel:
+        """The model as machines must have it that hold it.
+
+        Args:
+            audited: the model.
+            folder: where what is loaded lies; None: where `files` says.
+
+        """
+        model, trusted = audited.model, audited.config.trust_remote_code
+        loaded = folder or self.files(audited).folder
+        if loaded != model.folder:  # merged or unpacked here
+            return HostedModel(loaded, trust_remote_code=trusted)
+        hub = None if model.commit is None else (model.name, model.commit)
+        return HostedModel(loaded, model.fingerprint, hub, trusted)

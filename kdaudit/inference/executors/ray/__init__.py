@@ -1,11 +1,11 @@
-"""Replicas of a model in the actors of a Ray cluster.
+"""Processes that hold models in the actors of a Ray cluster.
 
     joining.py   whether a cluster can be reached, and becoming its driver
     places.py    how many replicas it holds, and what each asks of its node
     actor.py     what runs in an actor
     answers.py   what actors answer, or that they are gone
-    executor.py  a model's actors: placed, checked, loaded
-    replicas.py  shards shared out to them
+    process.py   a service in an actor, called as one in a worker process is
+    executor.py  the actors for a model or two: placed and checked
 
 The driver is the only writer: shards go to the actors, and results come back, through Ray's object store. An
 actor that dies, alone or with its node, is not replaced: its shards are done again by the others.

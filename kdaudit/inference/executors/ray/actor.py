@@ -1,4 +1,4 @@
-"""What runs in a Ray actor: one replica of a model, in the actor's own process.
+"""What runs in a Ray actor: a service that holds models, in the actor's own process.
 
 Ray pickles what goes between driver and actors, which are processes of one cluster and one user; models are
 read from safetensors as everywhere.
@@ -6,12 +6,13 @@ read from safetensors as everywhere.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,41 +20,30 @@ import numpy as np
 from kdaudit import NO_USAGE_REPORTS, __version__
 from kdaudit.config.models import ModelConfig
 from kdaudit.errors import KdauditError, ModelError, UsageError
-from kdaudit.inference.base import Loaded
+from kdaudit.inference.executors.base import HostedModel
 from kdaudit.inference.workers.messages import Array
+from kdaudit.inference.workers.serving import answered
 from kdaudit.models.fetching import find_folder
 from kdaudit.models.resolving import local_fingerprint
 
 
-class Wanted(NamedTuple):
-    """A model, as every node must have it."""
-
-    path: str
-    """Its folder on the driver's node, where other nodes should have it too."""
-    fingerprint: str
-    """See `ResolvedModel.fingerprint`."""
-    hub: tuple[str, str] | None
-    """Its hub id and commit, so that nodes without the folder can fetch it."""
-    trust_remote_code: bool
-
-
 class Prepared(NamedTuple):
-    """An actor that could load the model."""
+    """An actor that has looked for its models."""
 
     node: str
     pid: int
-    folder: str
-    """Where the model lies on its node."""
     free_memory: int
     """Bytes, before anything is loaded."""
-    problem: str
-    """Why it cannot; empty if it can."""
+    problems: dict[str, str]
+    """Why it cannot hold a model, by the model's folder on the driver's node; empty if it can hold all."""
 
 
 class Answer(NamedTuple):
     """What a method gave."""
 
     arrays: list[Array]
+    value: Any
+    """What it gave in place of arrays: plain JSON."""
     seconds: float
     """Time inside the actor."""
 
@@ -70,44 +60,55 @@ class Replica:
         os.environ.update({**NO_USAGE_REPORTS, "TOKENIZERS_PARALLELISM": "false", **environment})
         os.dup2(2, 1)  # Ray prints the actor's output on the driver's: standard output is for results
         self._service: Any = None
+        self._folders: dict[str, str] = {}
 
-    def prepare(self, wanted: Wanted, version: str) -> Prepared:
-        """Check that the model's files and this kdaudit are the driver's; models of the hub are fetched."""
+    def prepare(self, models: Sequence[HostedModel], version: str) -> Prepared:
+        """Check that the models' files and this kdaudit are the driver's; models of the hub are fetched."""
         import psutil
 
-        node, problem, folder = socket.gethostname(), "", wanted.path
-        try:
-            folder = _folder_of(wanted)
-        except KdauditError as error:
-            problem = error.what if isinstance(error, UsageError) else type(error).__name__
-        if version != __version__:
-            problem = f"kdaudit there is {__version__}, and {version} here"
+        problems = {}
+        for model in models:
+            try:
+                self._folders[str(model.path)] = _folder_of(model)
+            except KdauditError as error:
+                told = error.what if isinstance(error, UsageError) else type(error).__name__
+                problems[str(model.path)] = told
+            if version != __version__:
+                problems[str(model.path)] = f"kdaudit there is {__version__}, and {version} here"
         _go_offline()
-        return Prepared(node, os.getpid(), folder, psutil.virtual_memory().available, problem)
+        return Prepared(socket.gethostname(), os.getpid(), psutil.virtual_memory().available, problems)
 
-    def load(self, options: str) -> Loaded:
-        """Load the model, see `EngineService`; the options are JSON, as for any worker."""
-        from kdaudit.inference.service import EngineService
+    def load(self, service: str, options: str) -> Answer:
+        """Build a service, see `serve`; the options are JSON, as for any worker."""
+        began = time.monotonic()
+        module, _, name = service.partition(":")
+        self._service = getattr(importlib.import_module(module), name)(self._values(options))
+        return Answer([], self._service.describe(), time.monotonic() - began)
 
-        self._service = EngineService(json.loads(options))
-        return self._service.describe()  # type: ignore[no-any-return]
-
-    def call(self, method: str, arrays: tuple[Array, ...], values: str) -> Answer:
-        """Call a method of `EngineService` with arrays and JSON values."""
+    def call(self, method: str, values: str, *arrays: Array) -> Answer:
+        """Call a method of the service with arrays and JSON values."""
         began = time.monotonic()
         own = [np.array(array) for array in arrays]  # what lies in the object store cannot be written to
-        found = getattr(self._service, method)(*own, **json.loads(values))
-        return Answer([found] if isinstance(found, np.ndarray) else list(found), time.monotonic() - began)
+        found = getattr(self._service, method)(*own, **self._values(values))
+        told, given = answered(found)
+        return Answer(given, told, time.monotonic() - began)
+
+    def _values(self, text: str) -> dict[str, Any]:
+        """JSON values, with the models' folders on this node."""
+        return {
+            key: self._folders.get(value, value) if isinstance(value, str) else value
+            for key, value in json.loads(text).items()
+        }
 
 
-def _folder_of(wanted: Wanted) -> str:
+def _folder_of(wanted: HostedModel) -> str:
     """Where the model lies on this node.
 
     Raises:
         ModelError: it is not there, or other files are.
 
     """
-    local = ModelConfig(path=wanted.path, trust_remote_code=wanted.trust_remote_code)
+    local = ModelConfig(path=str(wanted.path), trust_remote_code=wanted.trust_remote_code)
     try:
         _check(local, wanted)
     except ModelError:
@@ -120,7 +121,7 @@ def _folder_of(wanted: Wanted) -> str:
     return local.path
 
 
-def _check(model: ModelConfig, wanted: Wanted) -> None:
+def _check(model: ModelConfig, wanted: HostedModel) -> None:
     if local_fingerprint(model, "model") != wanted.fingerprint:
         raise ModelError(f"{model.path} holds another model there than here", fix="copy it from here")
 

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple, TypeVar
 
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError, reason
 from kdaudit.inference.executors.ray.actor import Prepared
+from kdaudit.inference.executors.sharing import RESUME
 
 _LOW_ON_MEMORY = re.compile(r"running low on memory|NODE_OUT_OF_MEMORY")
 """How Ray says that it killed an actor because its node's memory ran out. Of every other death it says that
 the OOM killer may be the cause."""
-RESUME = "finished shards are kept: run again to resume, with this cluster, another, or compute.ray: null"
 
 _T = TypeVar("_T")
 
 
 class Actor(NamedTuple):
-    """A replica that could load the model."""
+    """An actor that has the models' files."""
 
     handle: Any
     about: Prepared

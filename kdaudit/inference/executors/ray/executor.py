@@ -1,34 +1,31 @@
-"""A model's actors: placed in the cluster, their files checked, the model loaded."""
+"""The actors for a model or two: placed in the cluster, the models' files checked on each node."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from kdaudit import __version__
 from kdaudit.config.models import ModelConfig
 from kdaudit.errors import EngineError, ModelError
-from kdaudit.inference import explained
-from kdaudit.inference.executors.base import LoadedModel, ModelJob
-from kdaudit.inference.executors.local import LocalExecutor
-from kdaudit.inference.executors.ray.actor import Replica, Wanted
-from kdaudit.inference.executors.ray.answers import RESUME, Actor, get_each
+from kdaudit.inference.executors.base import Executor, HostedModel, Hosts
+from kdaudit.inference.executors.ray.actor import Replica
+from kdaudit.inference.executors.ray.answers import Actor, get_each
 from kdaudit.inference.executors.ray.joining import join
 from kdaudit.inference.executors.ray.places import Plan, plan_replicas, rooms_of
-from kdaudit.inference.executors.ray.replicas import RayReplicas
-from kdaudit.inference.workers import Place
+from kdaudit.inference.executors.ray.process import RayProcess
+from kdaudit.inference.executors.sharing import RESUME
 from kdaudit.models.resolving import local_fingerprint
 
 _PLACE_SECONDS = 60.0
 """For nodes to have room: other work may hold them."""
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """See `Executor`; a context manager that leaves the cluster at its end.
 
     Args:
@@ -40,51 +37,37 @@ class RayExecutor:
     """
 
     def __init__(self, address: str, workers: int | None, warn: Callable[[str], None]) -> None:
+        super().__init__(warn)
         self._address = address
         self._workers = workers
-        self._warn = warn
         self._joined = False
 
     @contextmanager
-    def load(self, job: ModelJob) -> Iterator[LoadedModel]:
-        """See `Executor.load`.
+    def hosts(self, models: Sequence[HostedModel], shards: int, together: int = 1) -> Iterator[Hosts]:
+        """See `Executor.hosts`.
 
         Raises:
-            UsageError: the cluster cannot be joined or has no room, or a node lacks the model.
+            UsageError: the cluster cannot be joined or has no room, or a node lacks a model.
+            EngineError: no node has room, or all actors died.
 
         """
-        with ExitStack() as stack:
-            if job.options.engine == "endpoint":  # which needs no cluster
-                yield stack.enter_context(LocalExecutor().load(job))
-                return
-            self._joined |= join(self._address)
-            with explained(job.options.path, job.options.engine):
-                model = self._loaded(job, _placed(self._plan(job), stack))
-            yield model
-
-    def places(self, folders: Sequence[Path], shards: int) -> list[Place]:
-        """See `Executor.places`: the driver's machine may be in use by the cluster, so one process there."""
-        del folders, shards
-        return [Place()]
-
-    def _plan(self, job: ModelJob) -> Plan:
+        self._joined |= join(self._address)
         import ray
 
-        together = job.options.tensor_parallel if job.options.engine == "vllm" else 1
-        return plan_replicas(rooms_of(ray.nodes()), self._workers, together, job.shards)
-
-    def _loaded(self, job: ModelJob, handles: Sequence[Any]) -> RayReplicas:
-        """Check the model's files on each node, and load it."""
-        wanted = _wanted(job)
-        prepared = get_each([(one, one.prepare.remote(wanted, __version__)) for one in handles], self._warn)
-        actors = [Actor(handle, about) for handle, about in prepared]
-        _refuse_problems(wanted.path, actors)
-        options = zip(actors, _options(job, actors), strict=True)
-        loaded = get_each([(actor, actor.handle.load.remote(one)) for actor, one in options], self._warn)
-        # All shards of a model must come from one engine: GPUs of another kind stay idle.
-        kind = loaded[0][1]
-        same = [actor for actor, one in loaded if one == kind]
-        return RayReplicas(same, kind, job.options, self._warn)
+        wanted = [_with_fingerprint(model) for model in models]
+        with ExitStack() as stack:
+            plan = plan_replicas(rooms_of(ray.nodes()), self._workers, together, shards)
+            handles = _placed(plan, stack)
+            begun = [(one, one.prepare.remote(wanted, __version__)) for one in handles]
+            actors = [Actor(handle, about) for handle, about in get_each(begun, self.warn)]
+            _refuse_problems(actors)
+            crowd = Counter(actor.about.node for actor in actors)
+            yield Hosts(
+                [partial(RayProcess, actor) for actor in actors],
+                # All choose the same batch, whatever their nodes have free.
+                1 / max(crowd.values()),
+                min(actor.about.free_memory for actor in actors),
+            )
 
     def __enter__(self) -> RayExecutor:
         return self
@@ -133,27 +116,16 @@ def _quietly(end: Callable[[Any], None], what: Any) -> None:  # noqa: ANN401 - R
         end(what)
 
 
-def _wanted(job: ModelJob) -> Wanted:
-    path, trusted = job.options.path, job.options.trust_remote_code
-    own = job.fingerprint or local_fingerprint(ModelConfig(path=path, trust_remote_code=trusted), "model")
-    return Wanted(path, own, job.hub, trusted)
+def _with_fingerprint(model: HostedModel) -> HostedModel:
+    own = ModelConfig(path=str(model.path), trust_remote_code=model.trust_remote_code)
+    return model._replace(fingerprint=model.fingerprint or local_fingerprint(own, "model"))
 
 
-def _refuse_problems(path: str, actors: Sequence[Actor]) -> None:
+def _refuse_problems(actors: Sequence[Actor]) -> None:
     for actor in actors:
-        if problem := actor.about.problem:
+        for path, problem in actor.about.problems.items():
             raise ModelError(
                 f"{path} cannot be loaded on {actor.about.node}: {problem}",
                 fix="put the same folder there, under the same path, or name a hub id",
                 key="compute.ray",
             )
-
-
-def _options(job: ModelJob, actors: Sequence[Actor]) -> list[str]:
-    """How each actor loads the model: all choose the same batch, whatever their nodes have free."""
-    crowd = Counter(actor.about.node for actor in actors)
-    same = job.options._replace(
-        memory_share=job.options.memory_share / max(crowd.values()),
-        free_memory=min(actor.about.free_memory for actor in actors),
-    )
-    return [json.dumps(same._replace(path=actor.about.folder)._asdict()) for actor in actors]
