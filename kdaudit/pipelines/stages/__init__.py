@@ -24,6 +24,7 @@
     likelihoods.py   models -> perplexity of the holdout, entropy against log-probability
     nearness.py      baselines -> how near each is to what any model memorizes
     scores.py        models -> what each makes of every token of a sample's suffixes
+    scorers.py       a model in transformers, in as many processes as the run has room for
     membership.py    scores of corpus and holdout -> how well they tell which was trained on
     overlap.py       holdout and corpus -> which examples stand in both
     predicting.py    features and labels -> predictor, risk of what was scored
