@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import toys
 from conftest import needs_vllm
+from ruamel.yaml import YAML
 from test_endpoint import engine, expected
 
 from kdaudit.inference import Ragged
@@ -112,3 +114,44 @@ def test_the_check_before_an_audit_passes(url: str, folder: Path) -> None:
         Endpoint(url, "big", None, 4, 30.0), load_tokenizer(folder), "models.teacher", 14
     ).way
     assert (way.ids_in, way.more, way.ids_out) == (True, True, True)
+
+
+_OWN = ("created", "notes", "fingerprint", "seconds", "tokens_per_second", "extraction", "suffix_hmac")
+"""Keys of results that say what ran, and when; hashes have a key of their own in each run."""
+
+
+def _figures(results: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """All that results.json says and that is not null, by dotted key."""
+    if isinstance(results, dict | list):
+        named = results.items() if isinstance(results, dict) else enumerate(results)
+        for name, value in named:
+            if name not in _OWN:
+                yield from _figures(value, f"{key}.{name}")
+    elif results is not None:
+        yield key, results
+
+
+def test_an_audit_gives_what_one_of_the_weights_themselves_gives(url: str, tmp_path: Path) -> None:
+    """Of what an endpoint can give, key by key; null may be what needs probabilities or edits.
+
+    Membership is left out: some scores of the other models take the teacher's probabilities.
+    """
+    toys.write_audit(tmp_path)
+    config = YAML(typ="safe").load(tmp_path / "audit.yaml")
+    served = {"path": url, "model": "big"}
+    config["models"]["teacher"] = served
+    config["models"]["students"][0] = {"name": "soft", "kd": "soft", **served}
+    with (tmp_path / "asked.yaml").open("w") as file:
+        YAML().dump(config, file)
+    found = {}
+    for name in ("audit", "asked"):
+        sets = ("--set", "predictor.enabled=false", "--set", "attacks.membership=null")
+        done = toys.kdaudit("run", f"{name}.yaml", "--out", name, *sets, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found[name] = dict(_figures(json.loads((tmp_path / name / "results.json").read_text())))
+    asked, local = found["asked"], found["audit"]
+    assert {key: local.get(key) for key in asked} == asked
+    for key in ("models.teacher.memorized", "models.soft.survival.8", "models.teacher.holdout.rate"):
+        assert f".{key}" in asked
+    assert asked[".comparison.soft.inherited"] == asked[".models.soft.memorized"] == 5
+    assert len(asked) > 150
