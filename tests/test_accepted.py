@@ -9,8 +9,10 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,10 +24,16 @@ from sample_results import HOSTILE, bare_dict, write_run
 from kdaudit.analysis import accepted as accepted_module
 from kdaudit.analysis.accepted import MANY_LEAKS, Acceptance, hash_of, match
 from kdaudit.config.accepted import AcceptedLeak, read_accepted, with_entries
+from kdaudit.config.attacks import SampledConfig
 from kdaudit.errors import ConfigError
 from kdaudit.pipelines import accept as accept_module
+from kdaudit.pipelines.stages.judging import _sampled_without
+from kdaudit.pipelines.stages.leaked import _Tally
+from kdaudit.pipelines.stages.leaks import LeakRow
+from kdaudit.pipelines.stages.measured import SampleProbabilities
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
+from kdaudit.schemas.results import Leak
 
 KEY = bytes(range(32))
 LATER = date(2031, 5, 6)
@@ -200,6 +208,7 @@ def test_the_gate_alone_disregards_accepted_leaks(audited: Audited, monkeypatch:
         2 / 31,
     ]
     assert audited.read()["accepted"]["leaks"] == 0
+    assert not any(leak["accepted"] for leak in audited.read()["leaks"])
 
 
 def test_pages_list_entries_and_the_public_one_without_reasons(audited: Audited, tmp_path: Path) -> None:
@@ -264,9 +273,10 @@ def test_another_key_is_told_from_no_match(tmp_path: Path) -> None:
     (tmp_path / "accepted.key").write_text("ab" * 32)
     with pytest.raises(ConfigError, match="another key"):
         accepted_module.acceptance(tmp_path / "accepted.yaml")
-    (tmp_path / "accepted.key").write_text("not hex")
-    with pytest.raises(ConfigError, match="is not a key"):
-        accepted_module.acceptance(tmp_path / "accepted.yaml")
+    for text in ("not hex", "ab" * 31, "ab" * 33):
+        (tmp_path / "accepted.key").write_text(text)
+        with pytest.raises(ConfigError, match="is not a key"):
+            accepted_module.acceptance(tmp_path / "accepted.yaml")
 
 
 WRONG_WORDS = {
@@ -343,3 +353,45 @@ def test_an_old_run_has_no_accepted_leaks_and_reports(tmp_path: Path) -> None:
     write_run(tmp_path / "run", bare_dict())
     assert toys.kdaudit("report", "run", cwd=tmp_path).returncode == 0
     assert 'id="accepted"' not in (tmp_path / "run" / layout.REPORT).read_text()
+
+
+def test_an_entry_can_end_today(audited: Audited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept_module, "today", lambda: LATER)
+    leak = str(audited.results["leaks"][0]["example_id"])
+    done = audited.accept("--leak", leak, "--out", tmp_path / "accepted.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+def test_sampling_is_judged_without_accepted_leaks() -> None:
+    drawn = SampleProbabilities(np.array([1, 3, 4]), np.ones(3), np.log([0.9, 0.9, 1e-9]))
+    one: Any = SimpleNamespace(drawn=drawn)
+    family: Any = SimpleNamespace(documents=SimpleNamespace(rate=lambda flags: None))
+    config: Any = SimpleNamespace(attacks=SimpleNamespace(sampled=SampledConfig(queries=(1,))))
+    measurements: Any = SimpleNamespace(config=config, by_model={"soft": one}, family=family)
+    rates = []
+    for accepted in ([], [3], [1, 3]):
+        flags = np.isin(np.arange(6), accepted)
+        found = _sampled_without(measurements, "soft", flags)
+        assert found is not None
+        rates.append(found.curve[0].rate)
+    assert rates == [2 / 3, 1 / 3, 0.0]
+
+
+def test_accepted_leaks_are_not_counted_among_those_that_seem_to_hold_personal_data(tmp_path: Path) -> None:
+    path = tmp_path / "accepted.yaml"
+    path.write_text("- {example: {document: d, offset: 0}, reason: known, until: 2031-05-06}\n")
+    measurements: Any = SimpleNamespace(
+        models=SimpleNamespace(students=[SimpleNamespace(name="soft")]),
+        prediction=SimpleNamespace(result=SimpleNamespace(threshold=None)),
+        config=SimpleNamespace(
+            report=SimpleNamespace(max_examples=9), gate=SimpleNamespace(accept=str(path))
+        ),
+    )
+    tally = _Tally(measurements)
+    for number, tags in enumerate((["email"], ["email"], [])):
+        leak = Leak(
+            example_id=number, document_id="d", memorized_by=["soft"], classes={"soft": "unknown"}, copies=1,
+            risk=None, tags=tags, suffix_hmac=f"{number:064x}",
+        )  # fmt: skip
+        tally.add(LeakRow(leak, {"offset": number, "prefix": "p", "suffix": "s"}))
+    assert tally.leaked().tagged == {"soft": 1}

@@ -121,7 +121,7 @@ def test_canaries_and_the_most_samples_stand_in_their_rows(tmp_path: Path) -> No
     extraction, member, regurgitated = found[1], found[5], found[8]
     assert extraction[2] == "measured"
     assert "With 100 samples each, 20%" in extraction[3]
-    assert "With 10 samples" not in extraction[3]
+    assert extraction[3].count("samples each") == 2, "one point of each student"
     assert "(95% interval 5% to 40%, by document)" in extraction[3], "the wider one"
     assert "“soft” reproduces 0 of 8 planted 1 time (95% interval 0% to 37%) and 5 of 8" in regurgitated[3]
     assert "planted 16 times (95% interval 24% to 91%); of 60 texts drawn alike" in regurgitated[3]

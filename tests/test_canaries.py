@@ -16,7 +16,7 @@ from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.corpus import ExampleTokens
 from kdaudit.corpus.canaries import Numbers, made_canaries, read_canaries, write_canaries
-from kdaudit.corpus.canary_texts import drawing
+from kdaudit.corpus.canary_texts import Drawing, drawing
 from kdaudit.distillation.audit_file import write_audit_file
 from kdaudit.distillation.planting import planted_in
 from kdaudit.distillation.windows import WindowFile, cut_windows
@@ -88,6 +88,7 @@ def test_a_record_names_nobody(tmp_path: Path) -> None:
     assert re.match(r"Customer \d{4} \d{4} \d{4} \(fictitious\)\nName: ", text)
     assert "@example.com\nPhone: (" in text
     assert ") 555-01" in text
+    assert drawing(3, 5, None).text("fake_record", 5).endswith("\nNotes:"), "a short one is whole"
 
 
 @pytest.mark.parametrize(
@@ -250,3 +251,9 @@ def test_distill_says_how_many_windows_are_canaries() -> None:
     assert render(record, Path("out")).startswith("a: 1,100 windows, 9 tokens")
     mixed = record.model_copy(update={"canary_windows": 40})
     assert render(mixed, Path("out")).startswith("a: 1,100 windows, 40 of them canaries, 9 tokens")
+
+
+def test_a_text_that_is_drawn_twice_is_drawn_again() -> None:
+    few = Drawing(0, 1, lambda text: 1, {"random_word": lambda draw: str(draw.randrange(30))})
+    found = [*made_canaries(few, Numbers(2, [1, 4], 20))]
+    assert len({one.text for one in found}) == len(found) == 24

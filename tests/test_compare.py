@@ -6,6 +6,7 @@ import json
 import math
 import stat
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from toys import kdaudit
 
 import kdaudit as package
 from kdaudit.analysis.accepted import hash_of
+from kdaudit.analysis.joined import RunExamples, join
 from kdaudit.analysis.paired import holm
 from kdaudit.errors import RunStateError
+from kdaudit.pipelines import compare as compare_module
+from kdaudit.reporting.compared_words import is_difference
 from kdaudit.runs import layout
 
 TEXTS = [Text(number, f"doc-{number // 3}") for number in range(30)]
@@ -471,3 +475,54 @@ def test_models_of_an_earlier_version_are_known_by_name(tmp_path: Path) -> None:
         (run / layout.MANIFEST).write_text(json.dumps(manifest))
     keys = {one.key for one in package.compare(old, new).differences}
     assert not {key for key in keys if "tokenizer" in key or key.endswith(".name")}
+
+
+def test_documents_are_those_of_the_new_run() -> None:
+    """They are the unit of the intervals, and the new run is what these speak of."""
+    old = RunExamples(np.array([b"a.", b"b.", b"c."]), np.array([1, 1, 1]))
+    new = RunExamples(np.array([b"x.", b"c.", b"a."]), np.array([5, 6, 7]))
+    joined = join(old, new)
+    assert [*zip(joined.old, joined.new, joined.documents, strict=True)] == [(0, 2, 7), (2, 1, 6)]
+
+
+def test_tests_are_adjusted_for_models_whose_weights_changed_alone(tmp_path: Path) -> None:
+    many = [Text(number, f"d{number}") for number in range(60)]
+    names = {"teacher": {1, 2}, "baseline": {2}, "soft": {1}}
+    old = write_run(tmp_path / "old", many, names, weights={"soft": "a"})
+    new = write_run(tmp_path / "new", many, {**names, "soft": {*range(1, 9)}}, weights={"soft": "b"})
+    soft = package.compare(old, new).models["soft"].attacks["greedy"]
+    assert soft.holm_p == soft.mcnemar_p == pytest.approx(2 / 2**7)
+    assert is_difference(soft)
+    assert not is_difference(soft.model_copy(update={"holm_p": 0.06})), "the adjusted p decides"
+
+
+def test_weights_behind_an_endpoint_are_not_known_to_be_the_same(tmp_path: Path) -> None:
+    served = {"soft": "endpoint:http://localhost:1/v1"}
+    old = write_run(tmp_path / "old", TEXTS, OLD, weights=served)
+    new = write_run(tmp_path / "new", TEXTS, NEW, weights=served)
+    assert package.compare(old, new).models["soft"].same_weights is None
+
+
+def test_a_name_that_has_another_role_is_not_compared(tmp_path: Path) -> None:
+    old, new = pair(tmp_path)
+    data = json.loads((old / layout.RESULTS).read_text())
+    data["models"]["baseline"]["role"] = "base"
+    (old / layout.RESULTS).write_text(json.dumps(data))
+    assert set(package.compare(old, new).models) == {"teacher", "soft", "hard"}
+
+
+@pytest.mark.parametrize(("texts", "noted"), [(TEXTS, False), (TEXTS[:20], True)])
+def test_samples_of_other_examples_are_noted(tmp_path: Path, texts: list[Text], noted: bool) -> None:
+    old = write_run(tmp_path / "old", TEXTS, OLD)
+    corpus = {**json.loads((old / layout.RESULTS).read_text())["corpus"], "sampled": True}
+    new = write_run(tmp_path / "new", texts, NEW, corpus=corpus)
+    codes = {note.code for note in package.compare(old, new).notes}
+    assert ("other_sample" in codes) == noted
+
+
+@pytest.mark.parametrize(("today", "left"), [(date(2031, 1, 1), 0), (date(2031, 1, 2), 2)])
+def test_leaks_are_accepted_up_to_the_last_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, today: date, left: int
+) -> None:
+    monkeypatch.setattr(compare_module, "today", lambda: today)
+    assert package.compare(*pair(tmp_path, accepted=accepted(8, 9))).not_accepted == left

@@ -317,3 +317,23 @@ def test_arrays_of_other_examples_are_refused(teacher):
     ):
         with pytest.raises(ValueError, match="one length"):
             call()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_effective_examples_are_those_of_the_jackknife_over_documents(seed: int) -> None:
+    """Oracle: the share without each document, one by one, and Student's quantile of as many of one size."""
+    from scipy.stats import norm, t
+
+    dice = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(12), dice.integers(1, 30, 12))
+    chance = dice.beta(0.5, 0.5, 12)[codes] if seed else 0.5  # the last has windows that are independent
+    memorized = dice.random(len(codes)) < chance
+    share, sizes = memorized.mean(), np.bincount(codes)
+    without = np.array([memorized[codes != document].mean() for document in range(12)])
+    jackknife = 11 / 12 * np.square(without - share).sum()
+    effect = max(1.0, jackknife / (share * (1 - share) / len(codes)))
+    alike = sizes.sum() ** 2 / np.square(sizes).sum()
+    few = (t.ppf(0.975, alike - 1) / norm.ppf(0.975)) ** 2
+    assert Documents(codes).effective(memorized) == pytest.approx(len(codes) / (effect * few))
+    nothing = np.zeros(len(codes), np.bool_)
+    assert Documents(codes).effective(nothing) == pytest.approx(alike)

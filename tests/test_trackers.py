@@ -299,3 +299,16 @@ def test_a_tracker_that_is_not_installed_is_refused_before_the_audit(monkeypatch
     assert "kdaudit[wandb]" in error.value.fix
     with contextlib.suppress(UsageError):
         refuse_missing([])
+
+
+def test_a_public_page_that_changed_is_logged_again(work: Any, tracker: Any) -> None:
+    write_to_trackers(work, ASKED)
+    with work.run.stage("pages", "again"):
+        work.run.write_text("report.public.html", "another title")
+    write_to_trackers(work, ASKED)
+    assert len(tracker.given) == 2
+
+
+def test_a_name_that_is_a_path_is_not_given_to_a_tracker(tmp_path: Path) -> None:
+    tracked = tracked_of(without_private_parts(write_run(tmp_path, sample_dict(name=LOCAL_PATH))))
+    assert tracked.name == "Privacy audit"
