@@ -306,6 +306,7 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     for page in ("report.html", "report.public.html"):
         text = (tmp_path / "runs" / "chat" / page).read_text().replace("\xa0", " ")
         assert "3 rows or answers left out as too short, empty, not valid text or for other reasons" in text
+        assert "An example is the beginning of an answer, with the prompt that it stands behind." in text
     card = (tmp_path / "runs" / "chat" / "card.md").read_text()
     assert (
         "Rows and answers that were left out as too short, empty, not valid text or for other reasons: 3."

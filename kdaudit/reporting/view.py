@@ -154,7 +154,7 @@ def _form(results: AuditResults | PublicResults, name: str) -> str:
     """Notes of these codes say more; their text names paths."""
     codes = {note.code for note in results.notes if note.subject == name}
     if "adapter" in codes:
-        return "an adapter, merged into its base model"
+        return "an adapter"
     if "endpoint" in codes:
         return "behind an endpoint"
     quantization = results.models[name].quantization
