@@ -68,6 +68,7 @@ def _write_family(folder: Path) -> Path:
             {"name": "baseline", "method": "baseline", "count": 1},
             {"name": "soft", "method": "soft", "alpha": 0.25},
             {"name": "hard", "method": "hard", "prefix_tokens": _PREFIX},
+            {**{"name": "own", "method": "hard"}, "prefix_tokens": _PREFIX, "tokenizer": {"train_bpe": 280}},
         ],
         "training": {"batch_size": 8},
         "extraction": {"engine": "transformers", "prefix_tokens": _PREFIX, "suffix_tokens": _SUFFIX},
@@ -94,7 +95,8 @@ def test_two_processes_give_the_loss_curves_of_one(tmp_path: Path) -> None:
     one = run_distill(load_distill(config), tmp_path / "one", progress=_no_progress, warn=_no_progress)
     assert one.corpus_windows % 8  # an epoch's last step is not full
     assert two["corpus_windows"] == one.corpus_windows
-    assert [model["method"] for model in two["models"]] == ["teacher", "baseline", "soft", "hard"]
+    assert [model["method"] for model in two["models"]] == ["teacher", "baseline", "soft", "hard", "hard"]
+    assert [model["own_tokenizer"] for model in two["models"]] == [False] * 4 + [True]
     for shared, alone in zip(two["models"], one.models, strict=True):
         assert len(alone.losses) == 2
         assert shared["losses"] == pytest.approx(alone.losses, abs=1e-3), alone.folder
