@@ -47,6 +47,11 @@ def test_what_is_left_out_has_its_default(load) -> None:
     ]
 
 
+def test_processes_share_the_scoring_where_nothing_is_extracted(load) -> None:
+    config = load(f"{GOOD}compute: {{workers: 2, ray: auto}}\n")
+    assert (config.extraction.engine, config.compute.replicas, config.compute.ray) == (None, 2, "auto")
+
+
 def test_labels_may_be_the_predictor_of_an_earlier_audit(load, tmp_path: Path) -> None:
     config = load(GOOD + "predictor: {labels: runs/a/predictor.json}\n")
     assert config.predictor.labels == str(tmp_path / "runs/a/predictor.json")

@@ -28,9 +28,9 @@ class ComputeConfig(Section):
     """Where models run."""
 
     workers: Annotated[Literal["auto"] | PositiveInt, BeforeValidator(_number_or_auto)] = "auto"
-    """Replicas of each model that share its extraction, and of teacher and baseline that share the
-    predictor's features, each in a process of its own; auto: one for each GPU, or tensor_parallel group of
-    GPUs, and one on a CPU."""
+    """Replicas of each model that share its extraction and scoring, and of teacher and baseline that share
+    the predictor's features, each in a process of its own; auto: one for each GPU, or tensor_parallel group
+    of GPUs, and one on a CPU."""
 
     ray: Annotated[str, AfterValidator(_address)] | None = None
     """A Ray cluster whose nodes hold the replicas: HOST:PORT of its head, or auto for the one that this
