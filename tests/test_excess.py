@@ -177,7 +177,7 @@ def test_examples_are_ranked_memorized_then_near_then_by_matched_tokens():
         matched=np.array([0.9, 1.0, 0.1, 0.2, 1.0, 0.1]),
         scored=np.array([1, 2, 4, 5]),
         wrong=np.array([0.0, 0.02, 0.0, 0.5]),
-        probability=np.array([0.6, 0.4, 0.8, 0.1]),
+        probability=np.array([0.6, 0.9, 0.8, 0.1]),
     )
     assert np.argsort(-found.nearness).tolist() == [4, 1, 2, 5, 0, 3]
     assert found.nearly.tolist() == [False, False, True, False, False, False]

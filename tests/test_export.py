@@ -20,8 +20,11 @@ from click.testing import CliRunner
 from report_page import shingles
 from sample_results import LOCAL_PATH, bare_dict, hostile_dict, leak_row, sample_dict, write_run
 
+from kdaudit.analysis.leaks import read_leaks_with_spans
 from kdaudit.cli import main
 from kdaudit.exporting import sarif
+from kdaudit.exporting.findings import findings_of
+from kdaudit.reporting.render import read_results
 
 KEY = "ab" * 32
 FORMATS = {"sarif": "kdaudit.sarif", "junit": "kdaudit.junit.xml", "csv": "kdaudit.csv"}
@@ -395,3 +398,14 @@ def test_leaks_of_equal_text_are_told_apart(here: Path) -> None:
     rows = [leak_row(leak, [], prefix="a", suffix="b") for leak in leaks]
     write_run(here / "run", sample_dict(leaks=leaks), rows)
     assert len({key[-2:] for key in known(sarif_of(here / "run", "--key", "k"))}) == 3
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_public_findings_hold_no_document_tags_or_text_for_any_format(
+    private: bool, runs: Path, here: Path
+) -> None:
+    leaks = read_leaks_with_spans(runs / "first", read_results(runs / "first"))
+    with findings_of(leaks, bytes(32), here, most=None, private=private) as found:
+        for one in found:
+            assert bool(one.leak.document_id) == (one.span is not None) == private
+        assert any(one.leak.tags for one in found) == private

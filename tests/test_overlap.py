@@ -95,6 +95,8 @@ def test_windows_that_do_not_follow_one_another_are_not_joined() -> None:
     first, second, *rest = _windows("a", text)
     assert _found([first, *rest], [across]) == [False]
     assert _found([first, ("b", 90, second[2])], [across]) == [False]
+    joint = [*first[2][-45:], *rest[0][2][:45]]  # what no document holds
+    assert _found([first, *rest], [joint]) == [False]
 
 
 def test_the_floor_leaves_out_what_stands_in_the_corpus() -> None:

@@ -318,14 +318,20 @@ def test_without_a_predictor_only_what_is_shown_and_memorized_is_read(family: Fa
     assert run.results.models["teacher"].below_rounding is not None
 
 
+@pytest.mark.parametrize(("least", "each", "others"), [(10, 2, 80), (100, 2, 100), (20, 0, 20)])
 def test_no_more_others_are_read_than_the_positives_need(
-    family: Family, sampled: kdaudit.Run, monkeypatch: pytest.MonkeyPatch
+    family: Family,
+    sampled: kdaudit.Run,
+    monkeypatch: pytest.MonkeyPatch,
+    least: int,
+    each: int,
+    others: int,
 ) -> None:
-    monkeypatch.setattr(feature_sample, "_LEAST_OTHERS", 10)
-    monkeypatch.setattr(feature_sample, "_OTHERS_A_POSITIVE", 2)
-    run = family.run("lean", sample=120)
+    monkeypatch.setattr(feature_sample, "_LEAST_OTHERS", least)
+    monkeypatch.setattr(feature_sample, "_OTHERS_A_POSITIVE", each)
+    run = family.run(f"lean-{others}", sample=120)
     found = run.risk()
-    assert len(found) == 60 + 2 * 40
+    assert len(found) == 60 + others, "not those whose entropy alone is shown"
     assert set(found["example_id"].to_pylist()) <= set(sampled.risk()["example_id"].to_pylist())
     assert sum(found["weight"].to_pylist()) == pytest.approx(300)
 
