@@ -526,3 +526,10 @@ def test_leaks_are_accepted_up_to_the_last_day(
 ) -> None:
     monkeypatch.setattr(compare_module, "today", lambda: today)
     assert package.compare(*pair(tmp_path, accepted=accepted(8, 9))).not_accepted == left
+
+
+def test_without_examples_other_samples_leave_open_what_was_added(tmp_path: Path) -> None:
+    old = write_run(tmp_path / "old", TEXTS, OLD, examples=False)
+    new = write_run(tmp_path / "new", TEXTS, NEW, examples=False, seed=77)
+    soft = package.compare(old, new).counts["soft"]
+    assert (soft.new, soft.added, soft.gone, soft.dropped, soft.remaining) == (2, None, 1, None, 3)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdaudit.analysis.by_document import Documents
+from kdaudit.analysis.by_document import Documents, widened
 from kdaudit.analysis.excess import Baseline
 from kdaudit.analysis.inheritance import Family, classes, compare_student, soft_vs_hard, survival
 from kdaudit.analysis.intervals import (
@@ -326,8 +326,9 @@ def test_effective_examples_are_those_of_the_jackknife_over_documents(seed: int)
 
     dice = np.random.default_rng(seed)
     codes = np.repeat(np.arange(12), dice.integers(1, 30, 12))
-    chance = dice.beta(0.5, 0.5, 12)[codes] if seed else 0.5  # the last has windows that are independent
-    memorized = dice.random(len(codes)) < chance
+    memorized = dice.random(len(codes)) < dice.beta(0.5, 0.5, 12)[codes]
+    if not seed:  # documents that are more alike than chance makes them
+        memorized = np.arange(len(codes)) % 2 == 0
     share, sizes = memorized.mean(), np.bincount(codes)
     without = np.array([memorized[codes != document].mean() for document in range(12)])
     jackknife = 11 / 12 * np.square(without - share).sum()
@@ -337,3 +338,14 @@ def test_effective_examples_are_those_of_the_jackknife_over_documents(seed: int)
     assert Documents(codes).effective(memorized) == pytest.approx(len(codes) / (effect * few))
     nothing = np.zeros(len(codes), np.bool_)
     assert Documents(codes).effective(nothing) == pytest.approx(alike)
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_drawn_means_are_widened_to_students_interval(count: int) -> None:
+    """A mean of values drawn with replacement has the deviation of all of them, not that of a sample."""
+    from scipy.stats import norm, t
+
+    values = np.random.default_rng(count).normal(size=count)
+    drawn = norm.ppf(0.975) * values.std(ddof=0) / count**0.5
+    _, high = t.interval(0.95, count - 1, scale=values.std(ddof=1) / count**0.5)
+    assert widened(count) * drawn == pytest.approx(high)

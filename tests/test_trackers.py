@@ -242,6 +242,9 @@ def test_the_same_results_are_logged_once(work: Any, tracker: Any) -> None:
         work.run.write_text("results.json", text)
     write_to_trackers(work, ASKED)
     assert [tracked.name for tracked, _ in tracker.given] == ["acme-1.4b-release", "acme-2"]
+    assert {tracked.settings["corpus"] for tracked, _ in tracker.given} == {"train.parquet"}, (
+        "without folders"
+    )
     assert work.warnings == []
 
 
