@@ -349,3 +349,12 @@ def test_drawn_means_are_widened_to_students_interval(count: int) -> None:
     drawn = norm.ppf(0.975) * values.std(ddof=0) / count**0.5
     _, high = t.interval(0.95, count - 1, scale=values.std(ddof=1) / count**0.5)
     assert widened(count) * drawn == pytest.approx(high)
+
+
+def test_a_baseline_named_twice_tells_no_more_than_once() -> None:
+    dice = np.random.default_rng(3)
+    codes = np.repeat(np.arange(40), 6)
+    first, other = (dice.random(len(codes)) < dice.beta(0.5, 0.5, 40)[codes] for _ in range(2))
+    documents = Documents(codes)
+    for interval in (documents.difference, documents.ratio):
+        assert interval(first, [other, other]) == pytest.approx(interval(first, [other]))
