@@ -257,6 +257,13 @@ def test_no_difference_is_never_said_without_what_could_have_been_seen(tmp_path:
         assert text.count("The interval excludes a rise of more than") == 2
         assert text.count("could not have been shown") == 2
         assert "may newly leak" in text
+        assert "outcomes in both" in text
+        assert "teacher and baseline" in text
+        assert text.count("The weights are the same") == 0
+    assert "acme-1.4b-release, old -> new: " in done.stdout, "one name: the folders tell them apart"
+    for page in map(Page, pages):
+        assert page.text.count("acme-1.4b-release") == 2, "title and heading, once each"
+        assert "Old: 2026-01-30 14:05, " in page.text, "one day: the hour tells them apart"
     few = [Text(number) for number in range(4)]
     write_run(tmp_path / "a", few, {"soft": {1}}, weights={"soft": "a"})
     write_run(tmp_path / "b", few, {"soft": {1, 2}}, weights={"soft": "b"})

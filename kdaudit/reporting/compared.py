@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kdaudit.analysis.leaks import LeakText, read_leak_texts
 from kdaudit.analysis.severity import change_severity
-from kdaudit.reporting.compared_words import Reading, reading_of, verdict_of_change
+from kdaudit.reporting.compared_words import Reading, reading_of, unchanged, verdict_of_change
 from kdaudit.reporting.formatting import percent, plural, points, wider_interval
 from kdaudit.reporting.leak_cards import CLASS_WORDS, TEXT_LIMIT
 from kdaudit.reporting.personal_data_counts import tag_words
@@ -85,6 +85,8 @@ class ComparePage(NamedTuple):
     new_name: str
     verdict: Verdict
     rates: list[RateRow]
+    unchanged: list[str]
+    """Models whose weights and outcomes are the same in both."""
     new: ChangeList
     gone: ChangeList
     hidden_differences: int
@@ -150,6 +152,7 @@ def _page(results: CompareResults, names: tuple[str, str], texts: Texts | None, 
         new_name=names[1],
         verdict=verdict_of_change(results),
         rates=rate_rows(results),
+        unchanged=unchanged(results),
         new=_list(results, "new", None if texts is None else texts.new),
         gone=_list(results, "gone", None if texts is None else texts.old),
         hidden_differences=hidden,
@@ -157,9 +160,9 @@ def _page(results: CompareResults, names: tuple[str, str], texts: Texts | None, 
 
 
 def rate_rows(results: CompareResults) -> list[RateRow]:
-    """Each model under each attack, in words."""
+    """Each model under each attack, in words; students first."""
     rows = []
-    for name, model in results.models.items():
+    for name, model in sorted(results.models.items(), key=lambda item: item[1].role != "student"):
         for attack, one in model.attacks.items():
             rows.append(
                 RateRow(

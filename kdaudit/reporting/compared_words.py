@@ -30,6 +30,15 @@ def reading_of(rates: PairedRates, *, same_weights: bool) -> Reading:
     return Reading("no difference found", f"{changed}; {test}. {could_have_shown(rates)}")
 
 
+def unchanged(results: CompareResults) -> list[str]:
+    """Models whose weights and outcomes are the same in both audits: there is nothing to read of them."""
+    return [
+        name
+        for name, model in results.models.items()
+        if model.same_weights and not any(one.old_only + one.new_only for one in model.attacks.values())
+    ]
+
+
 def is_difference(rates: PairedRates) -> bool:
     """Whether a difference is shown beyond chance."""
     excluded = excludes_zero(rates.difference_ci95, rates.difference_ci95_by_document)

@@ -39,16 +39,28 @@ def command(old_run: Path, new_run: Path, out: Path | None, as_json: bool) -> in
 
     results = compare_runs(old_run, new_run)
     written = write_compared(results, old_run, new_run, out or place_of(old_run, new_run))
-    say(results.model_dump_json() if as_json else "\n".join(_lines(results, written)))
+    if as_json:
+        say(results.model_dump_json())
+    else:
+        say("\n".join(_lines(results, written, _which(results, old_run, new_run))))
     return 1 if results.not_accepted else 0
 
 
-def _lines(results: CompareResults, written: list[Path]) -> Iterator[str]:
+def _which(results: CompareResults, old_run: Path, new_run: Path) -> str:
+    """What is compared: by their names, or by their folders where a name is kept from version to version."""
+    names = results.old.name, results.new.name
+    if names[0] != names[1]:
+        return f"{names[0]} -> {names[1]}"
+    return f"{names[0]}, {old_run} -> {new_run}"
+
+
+def _lines(results: CompareResults, written: list[Path], which: str) -> Iterator[str]:
     from kdaudit.reporting.compared import counts_line, rate_rows
-    from kdaudit.reporting.compared_words import verdict_of_change
+    from kdaudit.reporting.compared_words import unchanged, verdict_of_change
+    from kdaudit.reporting.formatting import listed
 
     verdict = verdict_of_change(results)
-    yield one_line(f"{results.old.name} -> {results.new.name}: {verdict.sentence}")
+    yield one_line(f"{which}: {verdict.sentence}")
     yield f"  {verdict.reason}"
     yield ""
     for student in results.counts:
@@ -59,11 +71,16 @@ def _lines(results: CompareResults, written: list[Path]) -> Iterator[str]:
         more = f" and {results.not_accepted - _SHOWN:,} more" if results.not_accepted > _SHOWN else ""
         yield f"  new, not accepted (examples of the new run): {shown}{more}"
     yield ""
+    same = unchanged(results)
     for row in rate_rows(results):
+        if row.name in same:
+            continue
         ends = "the same weights" if results.models[row.name].same_weights else f"95% interval {row.interval}"
         change = f"{row.old} -> {row.new}, {row.difference} ({ends}): {row.reading.word}"
         yield f"  {one_line(row.name)}, {row.attack}: {change}"
         yield f"    {row.reading.sentence}"
+    if same:
+        yield f"  the same weights and outcomes in both: {one_line(listed(same))}"
     yield ""
     for one in results.differences[:_SHOWN]:
         yield f"  differs: {one_line(f'{one.key}: {one.old} -> {one.new}')}"
