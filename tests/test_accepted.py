@@ -223,16 +223,20 @@ def test_pages_list_entries_and_the_public_one_without_reasons(audited: Audited,
         **{"in_force": rows[:1], "expired": rows[1:2], "unmatched": rows[2:]},
     }
     write_run(tmp_path, values)
-    done = toys.kdaudit("report", tmp_path, cwd=tmp_path)
+    done = toys.kdaudit("report", tmp_path, "--annex", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    full, public = ((tmp_path / name).read_text() for name in (layout.REPORT, layout.PUBLIC_REPORT))
+    full, public, annex = (
+        (tmp_path / name).read_text() for name in (layout.REPORT, layout.PUBLIC_REPORT, layout.ANNEX)
+    )
     assert "plain words of the owner" in Page(full).sections["accepted"]
     assert "<script>" not in full
     for text in ("plain words", "owned", "onerror"):
         assert text not in public
+        assert text not in annex
     for part in ("expired: counts again", "accepted, over-broad", "names no leak"):
         assert part in Page(full).sections["accepted"]
         assert part in Page(public).sections["accepted"]
+        assert part in Page(annex).sections["accepted"]
 
 
 def _broken(change: str) -> str:

@@ -123,12 +123,12 @@ def test_canaries_and_the_most_samples_stand_in_their_rows(tmp_path: Path) -> No
     assert "With 100 samples each, 20%" in extraction[3]
     assert extraction[3].count("samples each") == 2, "one point of each student"
     assert "(95% interval 5% to 40%, by document)" in extraction[3], "the wider one"
-    assert "“soft” reproduces 0 of 8 planted 1 time (95% interval 0% to 37%) and 5 of 8" in regurgitated[3]
-    assert "planted 16 times (95% interval 24% to 91%); of 60 texts drawn alike" in regurgitated[3]
-    assert "that stayed out 1." in regurgitated[3]
-    assert "tells planted texts from texts that stayed out by a median exposure of 3.2 for" in member[3]
-    assert "planted 16 times (95% interval 1.2 to 5.5), in bits" in member[3]
-    assert "(95% interval at least 1.2), in bits; 1 is chance, and 5.0 the most" in member[3]
+    assert "“soft” reproduces 0 of 8 planted once (95% interval 0% to 37%) and 5 of 8" in regurgitated[3]
+    assert "planted 16 times (95% interval 24% to 91%), and 1 of 60 texts drawn alike" in regurgitated[3]
+    assert "“soft” finds planted texts than texts drawn alike that stayed out" in member[3]
+    assert "(1 is chance, 5.0 the most that could be seen): 3.2 for those planted" in member[3]
+    assert "planted 16 times (95% interval 1.2 to 5.5)." in member[3]
+    assert "planted 16 times (95% interval at least 1.2)." in member[3]
     assert "sampled extraction and canaries; once" in found[11][3]
     assert "take the model's probabilities too" in found[3][3].replace("\u2019", "'")
 
@@ -157,8 +157,10 @@ def test_a_run_with_next_to_nothing_has_an_annex(tmp_path: Path) -> None:
 def test_reports_hold_the_same_section(tmp_path: Path) -> None:
     run = Rendered(tmp_path)
     render_reports(tmp_path, ReportConfig(), annex=True)
-    alone = rows(Page((tmp_path / "annex.html").read_text(encoding="utf-8")))
-    assert rows(run.public) == alone
+    alone = Page((tmp_path / "annex.html").read_text(encoding="utf-8"))
+    assert rows(run.public) == rows(alone)
+    limits = "Each student against the limits"
+    assert run.public.table(limits) == alone.table(limits)
     assert LOCAL_PATH in rows(run.full)[0][3]
 
 

@@ -184,7 +184,7 @@ def test_the_worst_are_kept_where_github_takes_no_more(
 
 def test_junit_has_a_case_for_each_check(runs: Path, here: Path) -> None:
     data = sample_dict()
-    data["gate"]["checks"][0]["verdict"] = "inconclusive"
+    data["gate"]["checks"][0] |= {"verdict": "inconclusive", "ci95": None, "accepted": 2}
     write_run(here / "run", data)
     assert export("run", "--format", "junit")[0] == 0
     suites = ET.parse("kdaudit.junit.xml").getroot()
@@ -199,7 +199,9 @@ def test_junit_has_a_case_for_each_check(runs: Path, here: Path) -> None:
         types.get(check["verdict"]) for check in data["gate"]["checks"]
     ]
     assert told[3] is not None
-    assert "2.5%, limit 1%" in (told[3].get("message") or "")
+    assert "2.5%, limit 1%; 95% interval 2.3% to 2.8%" in (told[3].get("message") or "")
+    assert told[0] is not None
+    assert (told[0].get("message") or "").endswith("limit 0.1%; 2 accepted leaks disregarded")
     for part in (suites, suite):
         counts = (part.get("tests"), part.get("failures"), part.get("errors"), part.get("skipped"))
         assert counts == ("6", "2", "0", "0")

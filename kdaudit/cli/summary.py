@@ -9,6 +9,7 @@ from kdaudit.reporting.accepted import accepted_lead
 from kdaudit.reporting.formatting import percent, percent_interval, plural, points, points_interval
 from kdaudit.reporting.personal_data_counts import count_tags
 from kdaudit.reporting.screening_words import whose, withheld
+from kdaudit.reporting.verdict import CheckRow, check_rows
 from kdaudit.risk import percent_down
 from kdaudit.runs import layout
 from kdaudit.schemas.comparison import ComparisonResult
@@ -51,11 +52,17 @@ def _left_out(results: AuditResults) -> str:
 def _verdict(results: AuditResults) -> str:
     if results.gate.verdict == "none":
         return "no limit was set, so there is no verdict"
-    missed = [check for check in results.gate.checks if check.verdict == results.gate.verdict]
-    said = (
-        "" if results.gate.verdict == "pass" else ": " + ", ".join(f"{c.name} of {c.student}" for c in missed)
-    )
+    rows = zip(results.gate.checks, check_rows(results.gate.checks), strict=True)
+    missed = [_missed(check.name, row) for check, row in rows if row.verdict == results.gate.verdict]
+    said = "" if results.gate.verdict == "pass" else ": " + "; ".join(missed)
     return f"the gate's verdict is {results.gate.verdict}{said}"
+
+
+def _missed(name: str, row: CheckRow) -> str:
+    """A check that did not pass, with what decides it."""
+    ends = f", 95% interval {row.interval}" if row.verdict == "inconclusive" else ""
+    left = f", {row.left_out}" if row.left_out else ""
+    return f"{name} of {row.student} ({row.value}{ends}{left}; limit {row.limit})"
 
 
 def _model(results: AuditResults, model: ModelResult) -> str:

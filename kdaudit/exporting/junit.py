@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+from kdaudit.reporting.formatting import ABSENT
 from kdaudit.reporting.shown_text import visible
 from kdaudit.reporting.verdict import CheckRow, check_rows, verdict_of
 from kdaudit.schemas.results import AuditResults
@@ -57,7 +58,9 @@ def _case(name: str, key: str, row: CheckRow) -> ET.Element:
     }
     case = ET.Element("testcase", words)
     if row.verdict != "pass":
-        told = _text(f"{row.what}: {row.value}, limit {row.limit}; 95% interval {row.interval}")
+        parts = [f"{row.what}: {row.value}, limit {row.limit}", row.left_out]
+        parts += [] if row.interval == ABSENT else [f"95% interval {row.interval}"]
+        told = _text("; ".join(part for part in parts if part))
         kind = "inconclusive" if row.verdict == "inconclusive" else "limit exceeded"
         failure = ET.SubElement(case, "failure", {"message": told, "type": kind})
         failure.text = _text(f"{key} of student {row.student}: {row.word.lower()}. {told}.")

@@ -88,13 +88,14 @@ def rate_words(model: ModelResult) -> str:
 def _drawn(found: SampledResult) -> Iterator[str]:
     """With the most samples that the audit looked at."""
     most = max((one.queries for one in found.curve), default=0)
-    for point in found.curve:
-        if point.queries == most:
-            ends = percent_interval(point.ci95, point.ci95_by_document)
-            yield (
-                f"With {plural(most, 'sample')} each, {percent(point.rate)} come out with a probability of "
-                f"at least {percent(point.p)} (95% interval {ends})."
-            )
+    parts = [
+        f"{percent(point.rate)} come out with a probability of at least {percent(point.p)} (95% interval "
+        f"{percent_interval(point.ci95, point.ci95_by_document)})"
+        for point in found.curve
+        if point.queries == most
+    ]
+    if parts:
+        yield f"With {plural(most, 'sample')} each, {listed(parts)}."
 
 
 def recognized(name: str, found: MembershipResult) -> str:
@@ -122,28 +123,32 @@ def planted(name: str, found: CanariesResult) -> Iterator[str]:
     if not found.repetitions:
         return
     parts = [
-        f"{count(one.extracted)} of {count(one.canaries)} planted {plural(int(times), 'time')} "
+        f"{count(one.extracted)} of {count(one.canaries)} planted {_how_often(times)} "
         f"(95% interval {percent_interval(one.extracted_ci95)})"
         for times, one in found.repetitions.items()
     ]
     yield (
         f"Of texts that nobody could guess, planted in its training data, student {quoted(name)} "
-        f"reproduces {listed(parts)}; of {plural(found.controls, 'text')} drawn alike that stayed out "
-        f"{count(found.controls_extracted)}."
+        f"reproduces {listed(parts)}, and {count(found.controls_extracted)} of "
+        f"{plural(found.controls, 'text')} drawn alike that stayed out."
     )
 
 
 def exposed(name: str, found: CanariesResult) -> Iterator[str]:
     """The median exposure of canaries; nothing where it is not known."""
     parts = [
-        f"{bits(one.exposure.median)} for those planted {plural(int(times), 'time')} (95% interval "
+        f"{bits(one.exposure.median)} for those planted {_how_often(times)} (95% interval "
         f"{interval((one.exposure.low, one.exposure.high), bits)})"
         for times, one in found.repetitions.items()
         if one.exposure is not None
     ]
     if parts and found.highest_exposure is not None:
         yield (
-            f"Student {quoted(name)} tells planted texts from texts that stayed out by a median exposure of "
-            f"{listed(parts)}, in bits; 1 is chance, and {bits(found.highest_exposure)} the most that could "
-            "be seen."
+            f"How much likelier student {quoted(name)} finds planted texts than texts drawn alike that "
+            f"stayed out, as median exposure in bits (1 is chance, {bits(found.highest_exposure)} the most "
+            f"that could be seen): {listed(parts)}."
         )
+
+
+def _how_often(times: str) -> str:
+    return "once" if int(times) == 1 else f"{int(times):,} times"

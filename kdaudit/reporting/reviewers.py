@@ -181,7 +181,8 @@ def _membership(results: AuditResults) -> Question:
 def _regurgitation(results: AuditResults) -> Question:
     measured = [_whose(results, name, model) for name, model in students(results)]
     measured += [
-        f"Of text that no model was trained on, {quoted(name)} completes {percent(model.holdout.rate)} so."
+        f"Of text that no model was trained on, {quoted(name)} continues {percent(model.holdout.rate)} word "
+        "for word."
         for name, model in students(results)
         if model.holdout is not None
     ]

@@ -69,6 +69,8 @@ class CheckRow(NamedTuple):
     interval: str
     verdict: VerdictName
     word: str
+    left_out: str
+    """How many accepted leaks are disregarded; empty if none are."""
 
 
 class _Limit(NamedTuple):
@@ -168,7 +170,12 @@ def _check_row(check: Check) -> CheckRow:
     value, bound = _value_and_limit(check, limit)
     ends = wider_interval(check.ci95, check.ci95_by_document, limit.form)
     what = limit.what if check.at is None else f"{limit.what} ({check.at})"
-    return CheckRow(check.student, what, bound, value, ends, check.verdict, WORDS[check.verdict])
+    word, left_out = WORDS[check.verdict], _left_out(check)
+    return CheckRow(check.student, what, bound, value, ends, check.verdict, word, left_out)
+
+
+def _left_out(check: Check) -> str:
+    return f"{plural(check.accepted, 'accepted leak')} disregarded" if check.accepted else ""
 
 
 def _limit_of(check: Check) -> _Limit:
@@ -226,8 +233,7 @@ def _undefined(results: AuditResults, check: Check, limit: _Limit) -> str:
 
 def _counted(results: AuditResults, check: Check) -> str:
     """The counts behind a check's value, in brackets; empty if there is nothing to say."""
-    left = f"{plural(check.accepted, 'accepted leak')} disregarded" if check.accepted else ""
-    said = [part for part in (_counts(results, check), left) if part]
+    said = [part for part in (_counts(results, check), _left_out(check)) if part]
     return f" ({'; '.join(said)})" if said else ""
 
 
