@@ -32,7 +32,6 @@ def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "page_name", "scheme"),
     [
         *[("sample", page_name, scheme) for page_name in PAGES for scheme in ("light", "dark")],
-        ("sample", "annex.html", "light"),
         ("hostile", "annex.html", "dark"),
         ("hostile", "report.html", "light"),
         ("hostile", "report.public.html", "dark"),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 RUNS = ("sample", "hostile", "bare")
-PAGES = ("report.html", "report.public.html")
+PAGES = ("report.html", "report.public.html", "annex.html")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_three_runs(folder)
     for name in RUNS:
         title = HOSTILE_TITLE if name == "hostile" else None
-        render_reports(folder / name, ReportConfig(title=title, document_ids=name == "hostile"))
+        render_reports(folder / name, ReportConfig(title=title, document_ids=name == "hostile"), annex=True)
     return folder
 
 
@@ -91,6 +91,26 @@ def test_page_fits_a_phone(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.evaluate("window.scrollTo({left: 200, behavior: 'instant'})")
     assert page.evaluate("window.scrollX") == 0
+    page.close()
+
+
+@pytest.mark.parametrize("page_name", PAGES)
+@pytest.mark.parametrize("width", [390, 800, 1100])
+def test_sentences_of_reviewers_are_read_without_scrolling_sideways(
+    browser: sync_api.Browser, runs: Path, page_name: str, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto((runs / "sample" / page_name).as_uri(), wait_until="load")
+    box = "document.querySelector('section[aria-labelledby=reviewers] .scroll')"
+    assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+    labels = page.evaluate(
+        f"[...{box}.querySelector('tbody tr').cells].map(cell => getComputedStyle(cell, '::before').content)"
+    )
+    columns = page.evaluate(
+        f"[...{box}.querySelectorAll('thead th')].map(head => JSON.stringify(head.innerText))"
+    )
+    # Where rows are blocks, each cell says the name of its column.
+    assert labels == (columns if width < 960 else ["none"] * len(columns))
     page.close()
 
 
