@@ -20,11 +20,12 @@ STAMP := .venv/.ready
 setup: $(STAMP)
 
 # uv takes seconds where pip takes minutes. It does not read pip's configuration, so what that names as places
-# of packages is handed over; where uv cannot be had, or cannot resolve, pip installs the same.
+# of packages is handed over; where uv is not available, or cannot resolve, pip installs the same. Without bytecode,
+# which pip compiles by itself, each process that imports torch would compile it where Python may not write any.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	command -v uv >/dev/null || $(PIP) install uv || echo 'uv is not available: pip installs, which takes minutes'
-	PATH="$$PWD/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python $(FIND_LINKS) \
+	PATH="$$PWD/$(BIN):$$PATH" uv pip install --quiet --compile-bytecode --python $(BIN)/python $(FIND_LINKS) \
 	  $(if $(TORCH_INDEX),--index-strategy unsafe-best-match) $(PACKAGES) \
 	  || $(PIP) install $(PACKAGES)
 	# A text audit needs none of these, and their CUDA builds break transformers beside CPU torch.
