@@ -24,7 +24,9 @@ from kdaudit.analysis.leaks import read_leaks_with_spans
 from kdaudit.cli import main
 from kdaudit.exporting import sarif
 from kdaudit.exporting.findings import findings_of
+from kdaudit.exporting.junit import render_junit
 from kdaudit.reporting.render import read_results
+from kdaudit.schemas.results import AuditResults
 
 KEY = "ab" * 32
 FORMATS = {"sarif": "kdaudit.sarif", "junit": "kdaudit.junit.xml", "csv": "kdaudit.csv"}
@@ -212,6 +214,13 @@ def test_junit_without_limits_has_one_skipped_case(runs: Path, here: Path) -> No
     suites = ET.parse("kdaudit.junit.xml").getroot()
     assert (suites.get("tests"), suites.get("skipped"), suites.get("failures")) == ("1", "1", "0")
     assert suites.find(".//skipped") is not None
+
+
+def test_junit_holds_no_character_that_xml_forbids() -> None:
+    """Escaping does not help: a parser refuses the whole file."""
+    results = AuditResults.model_validate(sample_dict())
+    suites = ET.fromstring(render_junit(results, "b\ufffec\uffffd"))
+    assert suites[0].get("name") == "b\ufffdc\ufffdd"
 
 
 def rows_of(path: str) -> list[list[str]]:
