@@ -7,6 +7,7 @@ A moment is a write: its stage, its number inside the stage, and how far it gets
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import sys
@@ -95,11 +96,22 @@ class Ender:
 _REPLACING = files.replacing
 _STAGE = store.RunStore.stage
 _SEND = Worker.send
+_ASK = fork_server.ForkServer._ask
+_UNANSWERED = mmap.mmap(-1, 1)
+"""Shared with the children: whether one has asked its fork server something and has no answer yet."""
+
+
+def _asking(server: fork_server.ForkServer, *request: Any) -> dict[str, Any]:
+    _UNANSWERED[0] = 1
+    found = _ASK(server, *request)
+    _UNANSWERED[0] = 0
+    return found
 
 
 def _patch(ender: Ender) -> None:
     files.replacing = store.replacing = ender.replacing
     store.RunStore.stage = lambda *values, **named: ender.stage(*values, **named)  # type: ignore[assignment,method-assign]
+    fork_server.ForkServer._ask = _asking  # type: ignore[method-assign]
     Worker.send = lambda worker, *call, **values: ender.send(worker, *call, **values)  # type: ignore[method-assign]
     store.SHARD_ROWS = _SHARD_ROWS
     os.urandom = lambda size: b"k" * size  # hashes of text are keyed: one key, or runs could not be compared
@@ -123,6 +135,7 @@ def _attempt(order: dict[str, Any], answers: int) -> None:
 
 
 def _fork(order: dict[str, Any]) -> dict[str, Any]:
+    _UNANSWERED[0] = 0
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -137,20 +150,17 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
     with os.fdopen(ours, "rb") as stream:
         told = stream.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if status < 0:
+    if status < 0 and _UNANSWERED[0]:
         _drain()
     return json.loads(told) if told else {"code": status}
 
 
 def _drain() -> None:
-    """Take the answers that a killed child had asked its fork server for; a fork server outlives no run but
-    here.
-    """
+    """Take the answer that a killed child may still be owed; a fork server outlives no run but here."""
     for found in fork_server._running.values():
         found._socket.settimeout(1.0)
         with suppress(TimeoutError):
-            while found._socket.recv(4096):
-                pass
+            found._socket.recv(4096)
         found._socket.settimeout(None)
 
 
