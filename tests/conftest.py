@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Models are run in all of them: threads that fight for cores take many times as long, and vLLM would bind
     those of every worker to the same ones.
+
+    A shell has background jobs ignore Ctrl-C, and so would the commands that the tests interrupt.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None or not hasattr(os, "sched_setaffinity"):
         return
