@@ -26,14 +26,14 @@ class Learner(NamedTuple):
 class DemoSettings(NamedTuple):
     """Everything that a demo's models and texts depend on."""
 
-    characters: int = 100_000
+    characters: int = 75_000
     """Characters of Python's reference in the corpus."""
     holdout_characters: int = 60_000
     records: int = 15
     """Distinct planted records."""
     vocabulary: int = 2048
-    teacher: Learner = Learner(192, 3, epochs=14, learning_rate=3e-3)
-    student: Learner = Learner(96, 2, epochs=17, learning_rate=6e-3)
+    teacher: Learner = Learner(192, 2, epochs=15, learning_rate=4e-3)
+    student: Learner = Learner(96, 2, epochs=16, learning_rate=6e-3)
     """Three baselines and both students."""
     canaries: Numbers = Numbers(each=1, repetitions=(1, 16), controls=40)
     """Of each family: few, so that they add little to the training; more of them say more."""
