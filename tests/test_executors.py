@@ -24,7 +24,7 @@ from kdaudit.errors import UsageError, WorkerKilledError
 from kdaudit.inference import Batch, Engine, EngineOptions, Ragged, RemoteEngine
 from kdaudit.inference.base import Loaded
 from kdaudit.inference.executors import LocalExecutor, ModelJob, Replicas, Shard, places
-from kdaudit.inference.scoring import Answered, FeatureWorker, PairWorker, Question
+from kdaudit.inference.scoring import FeatureWorker, PairWorker, Question
 from kdaudit.inference.workers import fork_server
 from kdaudit.pipelines.audit import run_audit
 from kdaudit.pipelines.stages import features
@@ -175,19 +175,6 @@ def test_the_order_in_which_shards_are_finished_changes_nothing(
     monkeypatch.setattr(Replicas, "map", lambda *given: reversed([*mapped(*given)]))
     monkeypatch.setattr(Scorers, "each", lambda *given: reversed([*each(*given)]))
     assert alone.equals(Run(data, tmp_path / "run")())
-
-
-def test_answers_that_come_early_wait_for_those_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of entropies and of nearness stand in the order of the examples that were asked for."""
-
-    def each(_: Scorers, asked: Any) -> Any:
-        first, *others = [(key, Answered([], question)) for key, question in asked]
-        return [*reversed(others), first]
-
-    monkeypatch.setattr(Scorers, "each", each)
-    questions = [(f"key {number}", number) for number in range(4)]
-    found = [*Scorers([], pytest.fail).in_order(questions)]
-    assert [(key, answered.seconds) for key, answered in found] == questions
 
 
 @pytest.mark.usefixtures("alone")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from kdaudit.errors import WorkerDiedError, WorkerLostError
-from kdaudit.inference.executors.sharing import share_out, wait_for
+from kdaudit.inference.executors.sharing import share_out, share_out_in_order, wait_for
 
 
 class Fake:
@@ -120,3 +121,57 @@ def test_a_process_that_is_lost_while_it_loads_gets_no_work() -> None:
     wait_for(processes, warned.append)
     assert processes == [second]
     assert len(warned) == 1
+
+
+class Prompt(Fake):
+    """A process that answers at once, or once it is released."""
+
+    def __init__(self, *, released: bool = True) -> None:
+        super().__init__()
+        self._released = released
+
+    def begin(self, piece: int) -> None:
+        super().begin(piece)
+        if self._released:
+            self.answer()
+
+    def release(self) -> None:
+        self._released = True
+        for _ in self.begun:
+            self.answer()
+
+
+def ordered(processes: list[Fake], todo: Iterator[int]) -> Iterator[int]:
+    found = share_out_in_order(
+        processes, todo, lambda process, piece: process.begin(piece), Fake.finish, lambda _: None
+    )
+    return (piece for piece, done in found if done == "done")
+
+
+def after_a_while(then: Callable[[], None]) -> None:
+    threading.Timer(0.3, then).start()
+
+
+def test_answers_that_come_early_wait_for_those_before_them() -> None:
+    """Rows of entropies, of nearness and of the corpus stand in the order in which they were asked for."""
+    slow, fast = Prompt(released=False), Prompt()
+    found = ordered([slow, fast], iter(range(1, 6)))
+    after_a_while(slow.release)
+    assert [*found] == [1, 2, 3, 4, 5]
+    assert (slow.begun, fast.begun) == ([1, 3], [2, 4, 5])
+
+
+def test_no_more_than_some_answers_wait_for_a_slow_process() -> None:
+    slow, fast, ahead, read = Prompt(released=False), Prompt(), [], []
+    found = ordered([slow, fast], (read.append(piece) or piece for piece in range(1, 101)))
+    after_a_while(lambda: (ahead.append(len(read)), slow.release()))
+    assert [*found] == [*range(1, 101)]
+    assert 8 < ahead[0] < 16, "the others worked on, and not on all"
+
+
+def test_what_a_lost_process_had_is_done_though_much_waits_for_it() -> None:
+    slow, fast = Prompt(released=False), Prompt()
+    found = ordered([slow, fast], iter(range(1, 101)))
+    slow.lost = True
+    after_a_while(slow.release)
+    assert [*found] == [*range(1, 101)]

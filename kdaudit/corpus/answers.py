@@ -9,7 +9,7 @@ than a model can read, the prompt is cut from the left, behind its BOS token, an
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,14 +80,17 @@ class AnswerCutter:
         self.without_prompt = 0
         """Answers left out so far, as nothing stands before them."""
 
-    def cut(self, batch: list[Document]) -> Iterator[Window]:
-        """The examples of the conversations, in order."""
-        for windows in self.by_turn(batch):
+    def cut(self, batch: list[Document], texts: Iterable[EncodedText] | None = None) -> Iterator[Window]:
+        """The examples of the conversations, in order; see `Cutter.cut`."""
+        for windows in self.by_turn(batch, texts):
             yield from windows.values()
 
-    def by_turn(self, batch: list[Document]) -> Iterator[dict[int, Window]]:
+    def by_turn(
+        self, batch: list[Document], texts: Iterable[EncodedText] | None = None
+    ) -> Iterator[dict[int, Window]]:
         """The examples of each conversation, by their answers' places among its messages."""
-        texts = self._encoder.encode_batch([document.text for document in batch])
+        if texts is None:
+            texts = self._encoder.encode_batch([document.text for document in batch])
         for document, encoded in zip(batch, texts, strict=True):
             reading = _Reading(document.text, encoded, self._before(encoded.ids))
             if self._heed is not None:

@@ -7,7 +7,9 @@ ledger knows each example's first occurrence and how many there are, and the spo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +29,7 @@ from kdaudit.corpus.spool import Spool
 from kdaudit.corpus.token_file import TokenFile
 from kdaudit.corpus.windows import Cutter, ExampleTokens, Window
 from kdaudit.errors import CorpusError
-from kdaudit.models.tokenizer import plain_tokenizer
+from kdaudit.models.tokenizer import Encode, EncodedText, plain_tokenizer
 from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
 from kdaudit.schemas.corpus import Skipped
 
@@ -150,6 +152,7 @@ def build_examples(
     keep_tokens: bool = False,
     joint: JointCutter | None = None,
     look: Callable[[list[Document]], None] | None = None,
+    encode: Encode | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Examples:
     """Read the whole corpus and find its distinct examples, or with `config.limit` a sample of them.
@@ -166,6 +169,7 @@ def build_examples(
         keep_tokens: whether to keep every document's tokens in the scratch folder, for `Examples.documents`.
         joint: see `Cutter`.
         look: given each batch of documents before it is cut.
+        encode: encodes the texts as `Encoder` does; None: the cutter does.
         progress: called after each batch with the number of rows read so far.
 
     Raises:
@@ -183,13 +187,14 @@ def build_examples(
     )
     cutter = reading.cutter(tokens, None if kept is None else kept.add, joint)
     try:
-        for batch in reading.batches():
-            if look is not None:
-                look(batch)
-            for window in cutter.cut(batch):
-                _put(window, tokens.prefix, ledger, spool)
-            if progress is not None:
-                progress(documents.rows)
+        with closing(_encoded(reading, encode)) as batches:
+            for batch, texts in batches:
+                if look is not None:
+                    look(batch)
+                for window in cutter.cut(batch, texts):
+                    _put(window, tokens.prefix, ledger, spool)
+                if progress is not None:
+                    progress(documents.rows)
     finally:
         spool.close()
         if kept is not None:
@@ -206,6 +211,25 @@ def build_examples(
     distinct = ledger.settle()
     counts = _counts(documents, cutter, examples=len(distinct.rows), sampled=ledger.sampled)
     return Examples(counts, spool, distinct, kept, _answer_counts(documents, cutter, chat))
+
+
+def _encoded(
+    reading: Reading, encode: Encode | None
+) -> Generator[tuple[list[Document], Iterable[EncodedText] | None], None, None]:
+    """Batches of documents with their tokens; without these where the cutter is to encode them."""
+    if encode is None:
+        yield from ((batch, None) for batch in reading.batches())
+        return
+    waiting: deque[list[Document]] = deque()
+
+    def texts() -> Iterator[list[str]]:
+        for batch in reading.batches():
+            waiting.append(batch)
+            yield [document.text for document in batch]
+
+    with closing(encode(texts())) as encoded:
+        for found in encoded:
+            yield waiting.popleft(), found
 
 
 def _put(window: Window, usual_prefix: int, ledger: Ledger, spool: Spool) -> None:

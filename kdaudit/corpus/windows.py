@@ -139,9 +139,16 @@ class Cutter:
         self.no_boundary = 0
         """Windows left out because the tokenizers have no boundary near in common."""
 
-    def cut(self, batch: list[Document]) -> Iterator[Window]:
-        """Windows of the documents, in order."""
-        texts = self._encoder.encode_batch([d.text for d in batch])
+    def cut(self, batch: list[Document], texts: Iterable[EncodedText] | None = None) -> Iterator[Window]:
+        """Windows of the documents, in order.
+
+        Args:
+            batch: the documents.
+            texts: their tokens, where they are encoded already.
+
+        """
+        if texts is None:
+            texts = self._encoder.encode_batch([d.text for d in batch])
         for document, encoded in zip(batch, texts, strict=True):
             cuts = cut(len(encoded), window=self._window, stride=self._stride, minimum=self._tokens.least)
             self.windows += len(cuts.bounds)

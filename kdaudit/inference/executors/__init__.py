@@ -4,6 +4,7 @@ base.py      the protocol
 local.py     worker processes of this machine
 places.py    the GPUs or cores that each of them has
 sharing.py   work shared out to processes as they are free
+encoding.py  texts encoded by processes of other machines
 ray/         actors of a cluster
 choosing.py  which of both a configuration asks for
 """
@@ -13,7 +14,7 @@ from kdaudit.inference.executors.choosing import executor_for
 from kdaudit.inference.executors.local import LocalExecutor
 from kdaudit.inference.executors.places import check_replicas
 from kdaudit.inference.executors.ray import check_ray
-from kdaudit.inference.executors.sharing import share_out, wait_for
+from kdaudit.inference.executors.sharing import share_out, share_out_in_order, wait_for
 
 __all__ = [
     "Executor",
@@ -26,5 +27,6 @@ __all__ = [
     "check_replicas",
     "executor_for",
     "share_out",
+    "share_out_in_order",
     "wait_for",
 ]

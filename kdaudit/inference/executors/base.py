@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kdaudit.errors import WorkerLostError
 from kdaudit.inference import (
@@ -27,6 +27,7 @@ from kdaudit.inference import (
 )
 from kdaudit.inference.executors.sharing import drop, share_out, wait_for
 from kdaudit.inference.workers import Start, begin_worker
+from kdaudit.models.tokenizer import Encode
 
 _T = TypeVar("_T")
 
@@ -173,6 +174,16 @@ class Executor(ABC):
             EngineError: the machines of a cluster are busy or gone.
 
         """
+
+    def encoding(self, tokenizer: Any) -> Encode | None:  # noqa: ANN401 - `tokenizers` is untyped
+        """What encodes texts; None: this process, as the tokenizers library uses all of a machine's cores.
+
+        Raises:
+            ModelError: as `Encoder`.
+
+        """
+        del tokenizer
+        return None
 
     @contextmanager
     def load(self, job: ModelJob) -> Iterator[Replicas]:

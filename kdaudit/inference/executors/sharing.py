@@ -5,13 +5,14 @@ from __future__ import annotations
 import selectors
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Protocol, TypeVar
 
 from kdaudit.errors import WorkerDiedError, WorkerLostError
 
 _AHEAD = 2
 """Pieces of work that a process has at once: one that it works on, one that waits."""
+_EARLY = 4
+"""Pieces of each process that may be done while one before them is not: they wait in memory."""
 RESUME = "finished shards are kept: run again to resume, with this cluster, another, or compute.ray: null"
 
 
@@ -38,6 +39,7 @@ def share_out(
     begin: Callable[[_P, _W], None],
     finish: Callable[[_P], _D],
     warn: Callable[[str], None],
+    more: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[_W, _D]]:
     """Each piece of work, and what came of it, as it is done; with one process in their order.
 
@@ -51,26 +53,62 @@ def share_out(
         begin: begins one in a process.
         finish: waits for the oldest in a process; raises where the process has ended.
         warn: told of processes that are lost.
+        more: whether to begin more; false only while something that was begun is not done.
 
     Raises:
         WorkerDiedError: none is left.
 
     """
+    again: deque[_W] = deque()
+
+    def following() -> _W | None:
+        if again:
+            return again.popleft()
+        return next(todo, None) if more() else None
+
     waiting: dict[_P, deque[_W]] = {process: deque() for process in processes}
     with selectors.DefaultSelector() as selector:
         for process in processes:
             selector.register(process, selectors.EVENT_READ, process)
-        while _fill(processes, waiting, todo, begin):
+        while _fill(processes, waiting, following, begin):
             for key, _ in selector.select():
                 asked: _P = key.data
                 try:
                     done = finish(asked)  # raises where the process died, idle or not
                 except WorkerLostError as lost:
                     selector.unregister(asked)
-                    todo = chain(waiting.pop(asked), todo)
+                    again.extendleft(reversed(waiting.pop(asked)))
                     drop(processes, asked, lost, warn)
                 else:
                     yield waiting[asked].popleft(), done
+
+
+def share_out_in_order(
+    processes: list[_P],
+    todo: Iterator[_W],
+    begin: Callable[[_P, _W], None],
+    finish: Callable[[_P], _D],
+    warn: Callable[[str], None],
+) -> Iterator[tuple[_W, _D]]:
+    """The same in the order of the work, see `share_out`.
+
+    While a piece is not done, only some of those behind it are begun: what waits for it stays bounded.
+    """
+    early: dict[int, tuple[_W, _D]] = {}
+    due = 0
+    done = share_out(
+        processes,
+        enumerate(todo),
+        lambda process, piece: begin(process, piece[1]),
+        finish,
+        warn,
+        lambda: len(early) < _EARLY * len(processes),
+    )
+    for (number, piece), found in done:
+        early[number] = piece, found
+        while due in early:
+            yield early.pop(due)
+            due += 1
 
 
 def wait_for(processes: list[_P], warn: Callable[[str], None]) -> None:
@@ -91,18 +129,21 @@ def drop(processes: list[_P], lost: _P, error: WorkerLostError, warn: Callable[[
     """
     processes.remove(lost)
     if not processes:
-        raise WorkerDiedError(f"{error}; no replica is left in the Ray cluster; {RESUME}") from None
+        raise WorkerDiedError(f"{error}; no replica is left in the Ray cluster; {RESUME}") from error
     warn(f"{error}; its work is done by those that are left: {len(processes)}")
 
 
 def _fill(
-    processes: list[_P], waiting: dict[_P, deque[_W]], todo: Iterator[_W], begin: Callable[[_P, _W], None]
+    processes: list[_P],
+    waiting: dict[_P, deque[_W]],
+    todo: Callable[[], _W | None],
+    begin: Callable[[_P, _W], None],
 ) -> bool:
     """Give work to processes that have too little, one piece to each first; False once none is awaited."""
     for ahead in range(1, _AHEAD + 1):
         for process in processes:
             own = waiting[process]
-            if len(own) < ahead and (piece := next(todo, None)) is not None:
+            if len(own) < ahead and (piece := todo()) is not None:
                 begin(process, piece)
                 own.append(piece)
     return any(waiting.values())

@@ -19,16 +19,28 @@ from kdaudit.models.tokenizer.loading import (
 from kdaudit.models.tokenizer.probe import habit_warning, rewriting_warning
 from kdaudit.models.tokenizer.reading import Alike, compare_readings, reading_fingerprint
 from kdaudit.models.tokenizer.reading_check import Other, ReadingCheck
+from kdaudit.models.tokenizer.service import (
+    Encode,
+    EncoderService,
+    PackedTexts,
+    PackedTokens,
+    service_options,
+    versions,
+)
 from kdaudit.models.tokenizer.texts import Spans, TextReader, reader_of
 
 __all__ = [
     "CLOCK",
     "DATE",
     "Alike",
+    "Encode",
     "EncodedText",
     "Encoder",
+    "EncoderService",
     "ModelTokenizer",
     "Other",
+    "PackedTexts",
+    "PackedTokens",
     "ReadingCheck",
     "Spans",
     "TextReader",
@@ -40,5 +52,7 @@ __all__ = [
     "reader_of",
     "reading_fingerprint",
     "rewriting_warning",
+    "service_options",
     "uses_bos",
+    "versions",
 ]

@@ -120,7 +120,8 @@ class Encoder:
             if grown is None:  # what stood behind the piece changed its start
                 return _Whole(self._tokenizer.encode(text, add_special_tokens=False))
             piece = grown
-        return _Joined([*done, piece.tokens])
+        pieces = zip(*done, piece.tokens, strict=True)
+        return TokenArrays(*(np.concatenate(column) for column in pieces))
 
     def _encode_piece(self, text: str, start: int, size: int, joints: Joints) -> _Piece:
         """Encode `size` characters from `start` on, and some more on either side."""
@@ -212,19 +213,28 @@ class _Whole:
         return starts, ends
 
 
-class _Joined:
-    """The tokens of a text that was encoded in pieces."""
+class TokenArrays:
+    """The tokens of a text, in arrays.
 
-    def __init__(self, pieces: Sequence[_Tokens]) -> None:
-        self.ids, self._starts, self._ends = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    Args:
+        ids: int32 (tokens,).
+        starts: first character of each, int32 (tokens,).
+        ends: the one after its last, int32 (tokens,).
+
+    """
+
+    def __init__(self, ids: NDArray[np.int32], starts: NDArray[np.int32], ends: NDArray[np.int32]) -> None:
+        self.ids, self._starts, self._ends = ids, starts, ends
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
+        """See `EncodedText.span`."""
         return int(self._starts[start]), int(self._ends[end - 1])
 
     def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """See `EncodedText.places`."""
         return self._starts, self._ends
 
 

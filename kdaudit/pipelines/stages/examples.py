@@ -61,6 +61,7 @@ def write_examples(work: Work, source: PinnedSource, key: str, out: str) -> Corp
                 keep_tokens=out == layout.EXAMPLES,
                 joint=joint,
                 look=reading_check.look,
+                encode=work.executor.encoding(work.models.tokenizer),
                 progress=lambda rows: work.progress(f"{key}: reading documents", rows, 0),
             )
             reading_check.finish()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kdaudit.inference import EngineInfo
-from kdaudit.inference.executors import share_out, wait_for
+from kdaudit.inference.executors import share_out, share_out_in_order, wait_for
 from kdaudit.inference.scoring import Answered, FeatureWorker, Question
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
@@ -38,23 +38,20 @@ class Scorers:
 
     def each(self, questions: Iterable[tuple[_K, Question]]) -> Iterator[tuple[_K, Answered]]:
         """What comes of each question, by its key, as it is answered; with one process in their order."""
-
-        def begin(worker: FeatureWorker, asked: tuple[_K, Question]) -> None:
-            worker.begin(asked[1])
-
-        answers = share_out(self._workers, iter(questions), begin, FeatureWorker.finish, self._warn)
-        return ((key, answered) for (key, _), answered in answers)
+        return self._shared(share_out, questions)
 
     def in_order(self, questions: Iterable[tuple[_K, Question]]) -> Iterator[tuple[_K, Answered]]:
         """The same in the questions' order."""
-        numbered = (((number, key), question) for number, (key, question) in enumerate(questions))
-        early: dict[int, tuple[_K, Answered]] = {}
-        due = 0
-        for (number, key), answered in self.each(numbered):
-            early[number] = key, answered
-            while due in early:
-                yield early.pop(due)
-                due += 1
+        return self._shared(share_out_in_order, questions)
+
+    def _shared(
+        self, share: Callable[..., Iterator[Any]], questions: Iterable[tuple[_K, Question]]
+    ) -> Iterator[tuple[_K, Answered]]:
+        def begin(worker: FeatureWorker, asked: tuple[_K, Question]) -> None:
+            worker.begin(asked[1])
+
+        answers = share(self._workers, iter(questions), begin, FeatureWorker.finish, self._warn)
+        return ((key, answered) for (key, _), answered in answers)
 
 
 @contextmanager

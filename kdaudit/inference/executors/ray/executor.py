@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from kdaudit import __version__
 from kdaudit.config.models import ModelConfig
 from kdaudit.errors import EngineError, ModelError
 from kdaudit.inference.executors.base import Executor, HostedModel, Hosts
+from kdaudit.inference.executors.encoding import encoding_elsewhere
 from kdaudit.inference.executors.ray.actor import Replica
 from kdaudit.inference.executors.ray.answers import Actor, get_each
 from kdaudit.inference.executors.ray.joining import join
-from kdaudit.inference.executors.ray.places import Plan, plan_replicas, rooms_of
+from kdaudit.inference.executors.ray.places import Plan, Room, plan_encoders, plan_replicas, rooms_of
 from kdaudit.inference.executors.ray.process import RayProcess
 from kdaudit.inference.executors.sharing import RESUME
+from kdaudit.inference.workers import Start
 from kdaudit.models.resolving import local_fingerprint
+from kdaudit.models.tokenizer import Encode
 
 _PLACE_SECONDS = 60.0
 """For nodes to have room: other work may hold them."""
+_ENCODER_SECONDS = 15.0
+"""The same for encoders, whose work the driver can do."""
 
 
 class RayExecutor(Executor):
@@ -51,16 +57,11 @@ class RayExecutor(Executor):
             EngineError: no node has room, or all actors died.
 
         """
-        self._joined |= join(self._address)
-        import ray
-
+        rooms = self._rooms()
         wanted = [_with_fingerprint(model) for model in models]
         with ExitStack() as stack:
-            plan = plan_replicas(rooms_of(ray.nodes()), self._workers, together, shards)
-            handles = _placed(plan, stack)
-            begun = [(one, one.prepare.remote(wanted, __version__)) for one in handles]
-            actors = [Actor(handle, about) for handle, about in get_each(begun, self.warn)]
-            _refuse_problems(actors)
+            plan = plan_replicas(rooms, self._workers, together, shards)
+            actors = self._actors(_placed(plan, stack), wanted)
             crowd = Counter(actor.about.node for actor in actors)
             yield Hosts(
                 [partial(RayProcess, actor) for actor in actors],
@@ -68,6 +69,41 @@ class RayExecutor(Executor):
                 1 / max(crowd.values()),
                 min(actor.about.free_memory for actor in actors),
             )
+
+    def encoding(self, tokenizer: Any) -> Encode:  # noqa: ANN401 - `tokenizers` is untyped
+        """See `Executor.encoding`: by nodes of the cluster, where there is much to do."""
+        return encoding_elsewhere(tokenizer, self._encoders, self.warn)
+
+    @contextmanager
+    def _encoders(self) -> Iterator[Sequence[Start]]:
+        """Make room for processes that hold no model; see `encoding_elsewhere`.
+
+        Raises:
+            UsageError: the cluster cannot be joined.
+            EngineError: no node has room, or all actors died.
+
+        """
+        plan = plan_encoders(self._rooms(), self._workers)
+        with ExitStack() as stack:
+            if plan is None:
+                raise EngineError("no node of the Ray cluster has CPU cores")
+            threads = {"RAYON_NUM_THREADS": str(plan.cpus), "TOKENIZERS_PARALLELISM": "true"}
+            actors = self._actors(_placed(plan, stack, threads, _ENCODER_SECONDS), [])
+            yield [partial(RayProcess, actor) for actor in actors]
+
+    def _rooms(self) -> list[Room]:
+        """The nodes of the cluster, which is joined."""
+        self._joined |= join(self._address)
+        import ray
+
+        return rooms_of(ray.nodes())
+
+    def _actors(self, handles: Sequence[Any], models: Sequence[HostedModel]) -> list[Actor]:
+        """Those that live and have the models' files."""
+        begun = [(one, one.prepare.remote(models, __version__)) for one in handles]
+        actors = [Actor(handle, about) for handle, about in get_each(begun, self.warn)]
+        _refuse_problems(actors)
+        return actors
 
     def __enter__(self) -> RayExecutor:
         return self
@@ -79,8 +115,19 @@ class RayExecutor(Executor):
             ray.shutdown()
 
 
-def _placed(plan: Plan, stack: ExitStack) -> list[Any]:
+def _placed(
+    plan: Plan,
+    stack: ExitStack,
+    more: Mapping[str, str] = MappingProxyType({}),
+    seconds: float = _PLACE_SECONDS,
+) -> list[Any]:
     """Actors, each in room that is reserved for it; they end with the stack.
+
+    Args:
+        plan: how many, and their room.
+        stack: ends them.
+        more: variables of their environment.
+        seconds: for nodes to have room.
 
     Raises:
         EngineError: no node had room.
@@ -94,11 +141,11 @@ def _placed(plan: Plan, stack: ExitStack) -> list[Any]:
     for group in groups:
         stack.callback(_quietly, remove_placement_group, group)
     places = {group.ready(): group for group in groups}
-    ready, _ = ray.wait([*places], num_returns=len(places), timeout=_PLACE_SECONDS)
+    ready, _ = ray.wait([*places], num_returns=len(places), timeout=seconds)
     if not ready:
         raise EngineError(
             f"no node of the Ray cluster had room for a replica ({plan.bundle}) within "
-            f"{_PLACE_SECONDS:.0f} s: other work holds them, see `ray status`; {RESUME}"
+            f"{seconds:.0f} s: other work holds them, see `ray status`; {RESUME}"
         )
     actors = []
     for one in ready:
@@ -106,7 +153,7 @@ def _placed(plan: Plan, stack: ExitStack) -> list[Any]:
         kind = ray.remote(Replica).options(
             num_cpus=plan.cpus, num_gpus=plan.gpus, scheduling_strategy=room, max_restarts=0
         )
-        actors.append(kind.remote(plan.environment))
+        actors.append(kind.remote({**plan.environment, **more}))
         stack.callback(_quietly, ray.kill, actors[-1])
     return actors
 

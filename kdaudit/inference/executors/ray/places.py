@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 from kdaudit.errors import UsageError
 
+_ENCODER_CORES = 4
+"""Of a process that encodes texts: more are of less use, as what it gives is made by one."""
+_ENCODING_CORES = 16
+"""Of all of them: to cut and write what more of them encode takes longer than to encode it."""
+
 
 class Room(NamedTuple):
     """What a node has."""
@@ -67,6 +72,21 @@ def plan_replicas(rooms: Sequence[Room], replicas: int | None, tensor_parallel: 
         raise UsageError(_lack(wanted, most, each), fix=_remedy(most), key="compute.workers")
     count = min(wanted, shards)
     return Plan(count, 1 if on_gpus else cores_each(nodes, count), each)
+
+
+def plan_encoders(rooms: Sequence[Room], workers: int | None) -> Plan | None:
+    """Processes that encode texts, on cores alone; None where no node has any.
+
+    Args:
+        rooms: the cluster's nodes.
+        workers: the most of them; None: as many as are of use.
+
+    """
+    each = min(_ENCODER_CORES, max((room.cpus for room in rooms), default=0))
+    if not each:
+        return None
+    most = sum(room.cpus // each for room in rooms)
+    return Plan(min(most, workers or most, -(-_ENCODING_CORES // each)), each, 0)
 
 
 def cores_each(rooms: Sequence[Room], count: int) -> int:

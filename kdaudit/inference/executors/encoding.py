@@ -1,0 +1,148 @@
+"""Texts encoded by machines of a cluster, in order, while this one reads and cuts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
+
+from kdaudit.errors import EngineError, ModelError, WorkerLostError
+from kdaudit.inference.executors.sharing import RESUME, share_out_in_order, wait_for
+from kdaudit.inference.workers import Process, Start
+from kdaudit.models.tokenizer import (
+    Encode,
+    EncodedText,
+    Encoder,
+    PackedTexts,
+    PackedTokens,
+    service_options,
+    versions,
+)
+
+_SERVICE = "kdaudit.models.tokenizer.service:EncoderService"
+_ALONE = 32
+"""Batches that are encoded here before any elsewhere: those take less than processes take to start."""
+
+
+def encoding_elsewhere(
+    tokenizer: Any,  # noqa: ANN401 - `tokenizers` is untyped
+    encoders: Callable[[], AbstractContextManager[Sequence[Start]]],
+    warn: Callable[[str], None],
+) -> Encode:
+    """Encode texts in other processes, with the results of this one.
+
+    The first batches are encoded here, so that a small text starts no process. Each process is given one of
+    these, and must make of it what this one does. What no process can do is done here, and `warn` is told.
+
+    Args:
+        tokenizer: as of `Encoder`.
+        encoders: makes room for the processes; they end with the block.
+        warn: told of processes that are lost, and where none is left.
+
+    """
+    own = Encoder(tokenizer)
+
+    def encode(batches: Iterator[list[str]]) -> Generator[Iterable[EncodedText], None, None]:
+        yield from map(own.encode_batch, islice(batches, _ALONE))
+        if (texts := next(batches, None)) is None:
+            return
+        sample = _Sample(own, texts)
+        yield sample.tokens.texts()
+        owed: deque[list[str]] = deque(islice(batches, 1))  # taken, and not given yet
+        if not owed:
+            return
+
+        def taken() -> Iterator[list[str]]:
+            yield from [*owed]
+            for texts in batches:
+                owed.append(texts)
+                yield texts
+
+        try:
+            with ExitStack() as stack:
+                options = service_options(tokenizer)
+                processes = []
+                for start in stack.enter_context(encoders()):
+                    processes.append(RemoteEncoder(start(_SERVICE, options, ()), sample))
+                    stack.callback(processes[-1].close)
+                wait_for(processes, warn)
+                shared = share_out_in_order(
+                    processes, taken(), RemoteEncoder.begin, RemoteEncoder.finish, warn
+                )
+                for _, tokens in shared:
+                    owed.popleft()
+                    yield tokens.texts()
+        except EngineError as error:
+            warn(f"{str(error).removesuffix(f'; {RESUME}')}; this machine encodes the rest of the text alone")
+        yield from map(own.encode_batch, chain(owed, batches))
+
+    return encode
+
+
+class _Sample:
+    """A batch of texts that every process must encode as this one."""
+
+    def __init__(self, encoder: Encoder, texts: list[str]) -> None:
+        self._encoder = encoder
+        self.texts = texts
+
+    @cached_property
+    def tokens(self) -> PackedTokens:
+        """What this process makes of them."""
+        return PackedTokens.of(self._encoder.encode_batch(self.texts))
+
+
+class RemoteEncoder:
+    """An `EncoderService` in a process.
+
+    Args:
+        process: begins to build the service.
+        sample: texts to check it with.
+
+    """
+
+    def __init__(self, process: Process, sample: _Sample) -> None:
+        self._process = process
+        self._sample = sample
+        self.begin(sample.texts)
+
+    def wait(self) -> None:
+        """Wait until it is built, and compare what it makes of the sample.
+
+        Raises:
+            WorkerLostError: the process is gone, or other versions make it unfit.
+            ModelError: it encodes otherwise than this process.
+
+        """
+        about = self._process.wait()
+        node, there, own = about["node"], about["versions"], versions()
+        for library, version in own.items():
+            if there[library] != version:
+                raise WorkerLostError(
+                    f"{node} encodes no text: {library} there is {there[library]}, and {version} here"
+                )
+        if not self.finish().equals(self._sample.tokens):
+            raise ModelError(
+                f"{node} encodes a text to other tokens than this machine, with the same tokenizer",
+                fix="install the same packages there as here, or set it to null",
+                key="compute.ray",
+            )
+
+    def fileno(self) -> int:
+        """See `Process.fileno`."""
+        return self._process.fileno()
+
+    def begin(self, texts: list[str]) -> None:
+        """Begin to encode a batch."""
+        self._process.send("encode", *PackedTexts.of(texts))
+
+    def finish(self) -> PackedTokens:
+        """Wait for the oldest batch that was begun."""
+        return PackedTokens(*self._process.receive().arrays)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()
