@@ -20,11 +20,12 @@ from test_executors import SHARD_ROWS, untimed
 from kdaudit.attacks import GREEDY
 from kdaudit.config.models import ModelConfig
 from kdaudit.config.yaml.loading import load_audit
+from kdaudit.corpus import windows
 from kdaudit.errors import EngineError, ModelError, UsageError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference import Batch, EngineOptions, Ragged
-from kdaudit.inference.executors import HostedModel, LocalExecutor, ModelJob, Shard, check_ray
+from kdaudit.inference.executors import HostedModel, LocalExecutor, ModelJob, Shard, check_ray, encoding
 from kdaudit.inference.executors.ray import RayExecutor, actor, answers
-from kdaudit.inference.executors.ray.places import Plan, Room, cores_each, plan_replicas
+from kdaudit.inference.executors.ray.places import Plan, Room, cores_each, plan_encoders, plan_replicas
 from kdaudit.inference.executors.ray.process import RayProcess
 from kdaudit.models.resolving import local_fingerprint
 from kdaudit.pipelines.audit import run_audit
@@ -86,6 +87,8 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(store, "SHARD_ROWS", SHARD_ROWS)
+    monkeypatch.setattr(windows, "BATCH_DOCUMENTS", 2)
+    monkeypatch.setattr(encoding, "_ALONE", 450)  # more than the holdout has
     (tmp_path / "data").mkdir()
     path = toys.write_audit(tmp_path / "data")
     soft = tmp_path / "data" / "soft"
@@ -96,7 +99,7 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     def killing(process: RayProcess, method: str, *arrays: Any, **values: Any) -> None:
         asked.append((method, process.pid))
         send(process, method, *arrays, **values)
-        if [one for one, _ in asked].count(method) == 4 and method in ("run", "scores"):
+        if [one for one, _ in asked].count(method) == 4 and method in ("encode", "run", "scores"):
             os.kill(process.pid, signal.SIGKILL)
 
     monkeypatch.setattr(RayProcess, "send", killing)
@@ -112,12 +115,14 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     (alone, results), (shared, shared_results) = outcomes
     assert results == shared_results
     assert alone.keys() == shared.keys()
+    assert [name for name in alone if name.startswith("examples/")]
     assert all(table.equals(shared[name]) for name, table in alone.items() if name != "leaks.parquet")
-    pids = [{pid for one, pid in asked if one == method} for method in ("run", "scores", "log_likelihood")]
-    assert [len(one) for one in pids] == [2, 2, 2], "all of it is shared out"
-    assert not pids[0] & pids[1]
+    methods = ("encode", "run", "scores", "log_likelihood")
+    pids = [{pid for one, pid in asked if one == method} for method in methods]
+    assert [len(one) for one in pids] == [2, 2, 2, 2], "all of it is shared out"
+    assert not pids[1] & pids[2]
     lost = [one for one in warnings if "its work is done by those that are left: 1" in one]
-    assert len(lost) == 2
+    assert len(lost) == 3
 
 
 @needs_ray
@@ -221,6 +226,25 @@ def test_more_replicas_than_a_cluster_holds_are_refused(
     with pytest.raises(UsageError) as refused:
         plan_replicas(rooms, replicas, together, 99)
     assert str(refused.value).startswith(f"compute.workers: {message}")
+
+
+@pytest.mark.parametrize(
+    ("rooms", "workers", "expected"),
+    [
+        (CPUS, None, Plan(3, 2, 0)),
+        ([Room(2, 0), Room(2, 0), Room(1, 0)], None, Plan(5, 1, 0)),
+        ([Room(3, 0), Room(3, 0)], None, Plan(2, 3, 0)),
+        ([Room(64, 8), Room(64, 8)], None, Plan(4, 4, 0)),
+        ([Room(64, 8), Room(64, 8)], 2, Plan(2, 4, 0)),
+        ([Room(1, 0)] * 99, None, Plan(16, 1, 0)),
+        ([Room(0, 0)], None, None),
+        ([], None, None),
+    ],
+)
+def test_texts_are_encoded_on_as_many_cores_as_the_driver_can_follow(
+    rooms: list[Room], workers: int | None, expected: Plan | None
+) -> None:
+    assert plan_encoders(rooms, workers) == expected
 
 
 @pytest.mark.parametrize("count", range(1, 15))

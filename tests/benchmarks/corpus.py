@@ -1,15 +1,19 @@
-"""What the corpus stage costs: `python tests/benchmarks/corpus.py TOKENIZER TEXT.jsonl(.xz)... [--windows N]`
+"""What the corpus stage costs.
+
+    python tests/benchmarks/corpus.py TOKENIZER TEXT.jsonl(.xz)... [--windows N] [--ray N]
 
 Documents are repeated until there are so many windows; in each repetition of one its words are shuffled
 within stretches of a few, so that tokens stay natural and windows distinct. One document in twenty is
 repeated as it is. The stage then runs in a fresh process: read, tokenize, cut, make distinct, write, count
-suffixes, read again. Prints seconds of each part, the cores in use over them and the high-water mark of
-memory (VmHWM).
+suffixes, read again. Prints seconds of each part, this process's CPU seconds in them and its high-water mark
+of memory (VmHWM), and a hash of the examples. With `--ray` the text is encoded in a Ray cluster of so many
+nodes of one core on this machine; what the driver's CPU seconds are less by is what more nodes can gain.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import lzma
 import os
@@ -18,9 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from kdaudit.inference.executors import Executor, LocalExecutor
+from kdaudit.inference.executors.ray import RayExecutor
 
 _STRETCH = 6
 """Words that are shuffled together."""
@@ -33,6 +41,7 @@ def main() -> None:
     parser.add_argument("texts", nargs="+", type=Path)
     parser.add_argument("--windows", type=int, default=100_000)
     parser.add_argument("--window", type=int, default=128)
+    parser.add_argument("--ray", type=int, default=0, metavar="N")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kdaudit-corpus-") as name:
         corpus = Path(name, "corpus.jsonl")
@@ -40,7 +49,8 @@ def main() -> None:
         print(f"{written:,} documents, {corpus.stat().st_size / 1e6:.0f} MB of JSON", flush=True)
         pid = os.fork()
         if not pid:
-            _stage(Path(name, "run"), corpus, asked.tokenizer, asked.window)
+            with _cluster(asked.ray) as executor:
+                _stage(Path(name, "run"), corpus, asked.tokenizer, asked.window, executor)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         sys.exit(os.waitstatus_to_exitcode(status))
@@ -94,7 +104,27 @@ class _Clock:
         self._part, self._last = what.split(",")[0], now
 
 
-def _stage(folder: Path, corpus: Path, tokenizer: Path, window: int) -> None:
+@contextmanager
+def _cluster(nodes: int) -> Iterator[Executor]:
+    """What encodes: this process, or a cluster of so many nodes."""
+    if not nodes:
+        yield LocalExecutor()
+        return
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    room = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**room, "include_dashboard": False})
+    for _ in range(nodes - 1):
+        cluster.add_node(**room)
+    try:
+        with RayExecutor(cluster.address, None, print) as executor:
+            yield executor
+    finally:
+        cluster.shutdown()
+
+
+def _stage(folder: Path, corpus: Path, tokenizer: Path, window: int, executor: Executor) -> None:
     from transformers import AutoTokenizer
 
     from kdaudit.config.corpus import CorpusRef
@@ -118,6 +148,7 @@ def _stage(folder: Path, corpus: Path, tokenizer: Path, window: int) -> None:
         work: Any = SimpleNamespace(
             run=run,
             models=models,
+            executor=executor,
             extraction=ExtractionConfig(),
             split=Split(50, 50, None),
             chats={},
@@ -130,10 +161,14 @@ def _stage(folder: Path, corpus: Path, tokenizer: Path, window: int) -> None:
         found = write_examples(work, source, "corpus", "examples")
         clock.progress("end")
     for part, (seconds, used) in clock.parts.items():
-        print(f"{part:<70} {seconds:8.1f} s {used / max(seconds, 1e-9):5.2f} cores")
+        print(f"{part:<70} {seconds:8.1f} s {used:8.1f} s of CPU")
     total = sum(seconds for seconds, _ in clock.parts.values())
     print(f"{found.windows:,} windows, {found.examples:,} examples, {total:.1f} s")
     print(f"peak: {_peak():.0f} MiB")
+    parts = hashlib.sha256()
+    for part in sorted((folder / "examples").glob("part-*")):
+        parts.update(part.read_bytes())
+    print(f"examples: {parts.hexdigest()[:16]}")
 
 
 def _peak() -> float:

@@ -3,8 +3,9 @@
     python tests/benchmarks/ray_faults.py [--windows 24000]
 
 One toy model is audited with two actors, in a cluster of two raylets on this machine. Each run is a
-`kdaudit run` of its own; what dies is killed once the first shard is written. Printed are seconds, and
-whether results are those of one local worker. Exit code 1 if any are not.
+`kdaudit run` of its own; what dies is killed once the first shard of extraction, or of the scoring pass, is
+written. Printed are seconds, and whether results and scores are those of one local worker. Exit code 1 if any
+are not.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ def main() -> int:
         audits.run("Ctrl-C", "interrupted", on_ray, _interrupt)
         audits.run("... and resumed in Ray", "interrupted", on_ray)
         audits.run("a raylet is killed", "raylet", on_ray, lambda _: _kill_raylet(cluster))
+        cluster.add_node(**room)
+        audits.run("... in the scoring pass", "scoring", on_ray, lambda _: _kill_raylet(cluster), "scores")
         cluster.shutdown()
         return not audits.equal
 
@@ -74,13 +77,14 @@ class Audits:
         out: str,
         words: list[str],
         kill: Callable[[int], None] | None = None,
+        during: str = "extraction",
     ) -> None:
-        """One run, or the next of one that was killed."""
+        """One run, or the next of one that was killed, once the first shard of a stage is written."""
         began = time.monotonic()
         driver = self._start(out, words)
-        first = self._folder / out / "extraction" / "soft" / "part-000000.parquet"
+        stage = self._folder / out / during / "soft"
         if kill is not None:
-            while driver.poll() is None and not [*first.parent.glob("part-*.parquet")]:
+            while driver.poll() is None and not [*stage.glob("part-*.parquet")]:
                 time.sleep(0.01)
             kill(driver.pid)
         said = driver.communicate()[1].decode()
@@ -110,8 +114,11 @@ class Audits:
     def _rows(self, out: str) -> list[Any]:
         import pyarrow.parquet as pq
 
-        parts = sorted((self._folder / out / "extraction" / "soft").glob("part-*.parquet"))
-        results = json.loads((self._folder / out / "results.json").read_text())
+        run = self._folder / out
+        parts = sorted(
+            part for stage in ("extraction", "scores") for part in run.glob(f"{stage}/soft/part-*")
+        )
+        results = json.loads((run / "results.json").read_text())
         kept = {key: results["models"]["soft"][key] for key in ("examples", "memorized", "rate", "survival")}
         return [kept, *(pq.read_table(part).to_pydict() for part in parts)]
 

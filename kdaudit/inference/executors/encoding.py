@@ -23,8 +23,8 @@ from kdaudit.models.tokenizer import (
 )
 
 _SERVICE = "kdaudit.models.tokenizer.service:EncoderService"
-_ALONE = 32
-"""Batches that are encoded here before any elsewhere: those take less than processes take to start."""
+_ALONE = 16_000_000
+"""Characters that are encoded here before any elsewhere: by then processes would hardly have started."""
 
 
 def encoding_elsewhere(
@@ -46,7 +46,7 @@ def encoding_elsewhere(
     own = Encoder(tokenizer)
 
     def encode(batches: Iterator[list[str]]) -> Generator[Iterable[EncodedText], None, None]:
-        yield from map(own.encode_batch, islice(batches, _ALONE))
+        yield from map(own.encode_batch, _first(batches))
         if (texts := next(batches, None)) is None:
             return
         sample = _Sample(own, texts)
@@ -80,6 +80,14 @@ def encoding_elsewhere(
         yield from map(own.encode_batch, chain(owed, batches))
 
     return encode
+
+
+def _first(batches: Iterator[list[str]]) -> Iterator[list[str]]:
+    """The batches that are encoded here whatever follows."""
+    characters = 0
+    while characters < _ALONE and (texts := next(batches, None)) is not None:
+        yield texts
+        characters += sum(map(len, texts))
 
 
 class _Sample:

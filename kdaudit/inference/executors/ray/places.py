@@ -82,11 +82,14 @@ def plan_encoders(rooms: Sequence[Room], workers: int | None) -> Plan | None:
         workers: the most of them; None: as many as are of use.
 
     """
-    each = min(_ENCODER_CORES, max((room.cpus for room in rooms), default=0))
-    if not each:
-        return None
-    most = sum(room.cpus // each for room in rooms)
-    return Plan(min(most, workers or most, -(-_ENCODING_CORES // each)), each, 0)
+
+    def sharing(each: int) -> Plan:
+        most = min(sum(room.cpus // each for room in rooms), -(-_ENCODING_CORES // each))
+        return Plan(min(most, workers or most), each, 0)
+
+    plans = map(sharing, range(1, _ENCODER_CORES + 1))
+    best = max(plans, key=lambda plan: (min(plan.replicas * plan.cpus, _ENCODING_CORES), plan.cpus))
+    return best if best.replicas else None
 
 
 def cores_each(rooms: Sequence[Room], count: int) -> int:
