@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import chats
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_answers import TOKENS, own_tokenizer
 from test_encoder import ADDED, LLAMA_3, PROSE, byte_level
 
+from kdaudit.config.corpus import CorpusConfig
+from kdaudit.corpus import ChatFormat, build_examples, template_of
 from kdaudit.errors import EngineError, ModelError, WorkerLostError
 from kdaudit.inference.executors import encoding
 from kdaudit.inference.executors.encoding import RemoteEncoder, encoding_elsewhere
@@ -105,6 +111,20 @@ def test_two_processes_give_what_this_one_does_in_order(tokenizer: Any) -> None:
     assert nodes.warnings == []
 
 
+def test_long_texts_are_not_read_far_ahead(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even one longer than the bound is encoded elsewhere, alone."""
+    begin, begun = RemoteEncoder.begin, []
+    monkeypatch.setattr(RemoteEncoder, "begin", lambda *given: (begun.append(given), begin(*given)))
+    monkeypatch.setattr(encoding, "_AHEAD", 1)
+    nodes, read, given, most = Nodes(2, tokenizer), [], [], 0
+    for texts in nodes.encode(read.append(batch) or batch for batch in BATCHES):
+        given.append([rows(one) for one in texts])
+        most = max(most, len(read) - len(given))
+    assert given == expected(tokenizer)
+    assert most == 0
+    assert len(begun) == len(BATCHES), "all but the first two, and the second by both"
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_small_text_starts_no_process(tokenizer: Any, count: int) -> None:
     nodes = Nodes(2, tokenizer)
@@ -190,3 +210,39 @@ def test_what_is_wrong_with_the_text_is_raised_and_ends_the_processes(tokenizer:
         list(nodes.encode(broken()))
     assert nodes.warnings == []
     assert not [one for one in nodes.started if psutil.pid_exists(one.pid)]
+
+
+def test_prompts_and_answers_are_cut_from_tokens_made_elsewhere(tmp_path: Path) -> None:
+    rows = [
+        {"q": f"w{number} w11", "a": " ".join(f"w{number + more}" for more in range(20))}
+        for number in range(30, 60)
+    ]
+    path = chats.write_rows(tmp_path / "c.jsonl", rows)
+    config = CorpusConfig.model_validate({"path": str(path), "window": 12, "prompt": "q", "response": "a"})
+    own = own_tokenizer()
+    service = EncoderService(service_options(own))
+
+    def encode(batches: Iterator[list[str]]) -> Generator[Iterable[EncodedText], None, None]:
+        for texts in batches:
+            yield PackedTokens(*service.encode(*PackedTexts.of(texts))).texts()
+
+    made = [
+        build_examples(
+            config,
+            own,
+            tokens=TOKENS,
+            seed=0,
+            scratch=tmp_path / str(number),
+            chat=ChatFormat(template_of(config, own), "auto", 14),
+            keep_tokens=True,
+            encode=given,
+        )
+        for number, given in enumerate((None, encode))
+    ]
+    one, two = (pa.concat_tables(each.tables(1000)) for each in made)
+    assert len(one) == len(rows)
+    assert one.equals(two)
+    one, two = ([tokens.tolist() for tokens in each.documents()] for each in made)
+    assert one == two
+    assert made[0].counts == made[1].counts
+    assert made[0].answers == made[1].answers

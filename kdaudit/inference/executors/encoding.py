@@ -25,6 +25,8 @@ from kdaudit.models.tokenizer import (
 _SERVICE = "kdaudit.models.tokenizer.service:EncoderService"
 _ALONE = 16_000_000
 """Characters that are encoded here before any elsewhere: by then processes would hardly have started."""
+_AHEAD = 50_000_000
+"""Characters, and a batch, that may be elsewhere or wait for their turn: a text can be very long."""
 
 
 def encoding_elsewhere(
@@ -55,10 +57,15 @@ def encoding_elsewhere(
         if not owed:
             return
 
+        ahead = 0  # characters of what was begun and is not given yet
+
         def taken() -> Iterator[list[str]]:
-            yield from [*owed]
+            nonlocal ahead
+            ahead += _characters(owed[0])
+            yield owed[0]
             for texts in batches:
                 owed.append(texts)
+                ahead += _characters(texts)
                 yield texts
 
         try:
@@ -70,10 +77,15 @@ def encoding_elsewhere(
                     stack.callback(processes[-1].close)
                 wait_for(processes, warn)
                 shared = share_out_in_order(
-                    processes, taken(), RemoteEncoder.begin, RemoteEncoder.finish, warn
+                    processes,
+                    taken(),
+                    RemoteEncoder.begin,
+                    RemoteEncoder.finish,
+                    warn,
+                    lambda: ahead < _AHEAD,
                 )
                 for _, tokens in shared:
-                    owed.popleft()
+                    ahead -= _characters(owed.popleft())
                     yield tokens.texts()
         except EngineError as error:
             warn(f"{str(error).removesuffix(f'; {RESUME}')}; this machine encodes the rest of the text alone")
@@ -87,7 +99,11 @@ def _first(batches: Iterator[list[str]]) -> Iterator[list[str]]:
     characters = 0
     while characters < _ALONE and (texts := next(batches, None)) is not None:
         yield texts
-        characters += sum(map(len, texts))
+        characters += _characters(texts)
+
+
+def _characters(texts: list[str]) -> int:
+    return sum(map(len, texts))
 
 
 class _Sample:

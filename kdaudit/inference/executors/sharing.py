@@ -89,6 +89,7 @@ def share_out_in_order(
     begin: Callable[[_P, _W], None],
     finish: Callable[[_P], _D],
     warn: Callable[[str], None],
+    more: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[_W, _D]]:
     """The same in the order of the work, see `share_out`.
 
@@ -102,7 +103,7 @@ def share_out_in_order(
         lambda process, piece: begin(process, piece[1]),
         finish,
         warn,
-        lambda: len(early) < _EARLY * len(processes),
+        lambda: len(early) < _EARLY * len(processes) and more(),
     )
     for (number, piece), found in done:
         early[number] = piece, found
