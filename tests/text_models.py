@@ -88,7 +88,7 @@ def save(folder: Path, tokenizer: Tokenizer, **named: str) -> None:
 def learned(
     folder: Path, tokenizer: Tokenizer, texts: Sequence[str], *, steps: int = 150, seed: int = 0, **named: str
 ) -> None:
-    """A tiny Llama that has learned texts by heart, with its tokenizer."""
+    """A tiny Llama that has learned texts by heart, with its tokenizer; in so many steps at most."""
     torch.manual_seed(seed)
     size = max(tokenizer.get_vocab().values()) + 1
     config = LlamaConfig(
@@ -108,7 +108,10 @@ def learned(
     labels = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(steps):
-        model(input_ids=ids, labels=labels).loss.backward()
+        loss = model(input_ids=ids, labels=labels).loss
+        if loss.item() < 0.02:  # by heart
+            break
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
