@@ -36,8 +36,8 @@ class Text(NamedTuple):
 
     @property
     def tokens(self) -> list[int]:
-        """Ten numbers share a prefix; the last token stands behind the suffix."""
-        return [self.number // 10, 7, self.number % 10, 8, 9, self.tail]
+        """Ten numbers share all but the last token of the suffix; one token stands behind that."""
+        return [self.number // 10, 7, 8, 9, self.number % 10, self.tail]
 
 
 def write_run(

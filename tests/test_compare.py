@@ -27,6 +27,7 @@ from kdaudit.errors import RunStateError
 from kdaudit.pipelines import compare as compare_module
 from kdaudit.reporting.compared_words import is_difference
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
 
 TEXTS = [Text(number, f"doc-{number // 3}") for number in range(30)]
 OLD = {"teacher": {*range(12)}, "baseline": {1, 2}, "soft": {1, 2, 3, 4}, "hard": {5}}
@@ -500,6 +501,7 @@ def test_tests_are_adjusted_for_models_whose_weights_changed_alone(tmp_path: Pat
     soft = package.compare(old, new).models["soft"].attacks["greedy"]
     assert soft.holm_p == soft.mcnemar_p == pytest.approx(2 / 2**7)
     assert is_difference(soft)
+    assert is_difference(package.compare(new, old).models["soft"].attacks["greedy"]), "and so is a fall"
     assert not is_difference(soft.model_copy(update={"holm_p": 0.06})), "the adjusted p decides"
 
 
@@ -540,3 +542,16 @@ def test_without_examples_other_samples_leave_open_what_was_added(tmp_path: Path
     new = write_run(tmp_path / "new", TEXTS, NEW, examples=False, seed=77)
     soft = package.compare(old, new).counts["soft"]
     assert (soft.new, soft.added, soft.gone, soft.dropped, soft.remaining) == (2, None, 1, None, 3)
+
+
+def test_equal_tokens_that_are_cut_elsewhere_are_another_example(tmp_path: Path) -> None:
+    """What a model is asked to complete is another text then, and its outcome another."""
+    old, new = pair(tmp_path)
+    path = new / layout.shard(layout.EXAMPLES, 0)
+    table = pq.read_table(path)
+    for name, lengths in (("prefix_tokens", [3, 2, 2, 2]), ("suffix_tokens", [2, 3, 3, 3])):
+        table = table.append_column(EXAMPLES_SCHEMA.field(name), pa.array(lengths, pa.int32()))
+    pq.write_table(table, path)
+    shared = package.compare(old, new).shared
+    assert shared is not None
+    assert (shared.both, shared.old_only, shared.new_only) == (29, 1, 1)
