@@ -245,6 +245,17 @@ def test_the_auc_holds_chance_where_one_document_is_a_giant(like: float) -> None
     assert inside / 150 >= 0.93
 
 
+def test_degrees_of_freedom_count_documents_as_so_many_of_one_size() -> None:
+    """A giant and four small ones are hardly more than two, and what varies among them is little known."""
+    codes = np.repeat(np.arange(5), [8, 1, 1, 1, 1])
+    values = Scored(np.zeros(12), np.zeros(12), Documents(codes), Documents(codes))
+    parts = np.random.default_rng(6).normal(0, 0.01, 12)
+    one, two = (Separation(0.5, of_members, np.zeros(12)) for of_members in (parts, np.zeros(12)))
+    reaches = [auc_difference(values, one, two, confidence)[1] for confidence in (0.95, 0.5)]
+    freedom = 12**2 / (8**2 + 4) - 1
+    assert reaches[0] / reaches[1] == pytest.approx(t.isf(0.025, freedom) / t.isf(0.25, freedom))
+
+
 def test_a_score_that_is_one_number_for_all_is_not_known_to_be_at_chance() -> None:
     values = scored(np.zeros(30), np.zeros(20))
     unseen = 1 - 0.025 ** (1 / 20)
@@ -264,6 +275,15 @@ def test_the_threshold_lets_as_many_non_members_pass_as_are_allowed() -> None:
     assert rate == 0.1  # above 197, which two of 200 exceed
     assert low < rate < high
     assert tpr_at(scored(members, np.zeros(200)), 0.01)[0] == 0.4  # all tie, and none may pass
+
+
+def test_windows_that_repeat_their_document_make_the_threshold_no_better_known() -> None:
+    rng = np.random.default_rng(7)
+    once = scored(rng.normal(1, 1, 200), rng.normal(size=400))
+    often = once._replace(
+        nonmembers=np.repeat(once.nonmembers, 5), nonmember_documents=Documents(np.repeat(np.arange(400), 5))
+    )
+    assert tpr_at(often, 0.01) == tpr_at(once, 0.01)
 
 
 @pytest.mark.parametrize(
