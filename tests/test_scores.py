@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +19,29 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
 from kdaudit import open_run
+from kdaudit.attacks import GREEDY, Attack, NearVerbatim
 from kdaudit.attacks.scored import of_sample, score_rows
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.errors import RunStateError
-from kdaudit.inference import Batch, EngineOptions, Ragged, Sampling
+from kdaudit.inference import Batch, EngineInfo, EngineOptions, Ragged, Sampling
+from kdaudit.inference.edits import TOO_FAR
 from kdaudit.inference.scoring.softmax import Softmax, largest
 from kdaudit.inference.transformers import TransformersEngine
 from kdaudit.pipelines.audit import run_audit
-from kdaudit.pipelines.stages.scores import draw
+from kdaudit.pipelines.stages.attacked import attack_folder, settings_of
+from kdaudit.pipelines.stages.scores import (
+    CORPUS,
+    OF_CANARIES,
+    _discard_others,
+    draw,
+    memorized,
+    write_score_samples,
+)
+from kdaudit.pipelines.stages.shard_notes import shard_notes
+from kdaudit.pipelines.stages.work import Scoring
+from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import SCORES_SCHEMA
+from kdaudit.runs.store import RunStore
 
 _WIDE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": toys.VOCABULARY}
 FAMILIES: list[Any] = [
@@ -293,3 +308,52 @@ def test_scores_of_a_sample_come_by_example_with_their_weights_and_without_those
     assert found["prefix_log_probability"].to_pylist() == (ids / 2).tolist()
     weights = dict(zip(found["example_id"].to_pylist(), found["weight"].to_pylist(), strict=True))
     assert weights == {one: 1.0 if one == 7 else 49 / 9 for one in ids.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(Sampling(1.0, 40), True), (Sampling(0.5, 40), False), (None, False)]
+)
+def test_scores_of_another_sampling_are_discarded(asked: Sampling | None, kept: bool, tmp_path: Path) -> None:
+    """They would pass for scores of this one: no example of the sample is without them."""
+    audited: Any = SimpleNamespace(name="soft")
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        table = pa.table({"example_id": [0, 1]}, metadata={"sampling": repr((1.0, 40))})
+        with run.stage(CORPUS.scores("soft")):
+            run.write_table(layout.shard(CORPUS.scores("soft"), 0), table)
+        scoring = Scoring(asked, holdout=False)
+        models = SimpleNamespace(by_text=())
+        work: Any = SimpleNamespace(run=run, models=models, scoring=scoring, stamps=lambda _: {})
+        _discard_others(work, audited, CORPUS)
+        assert bool(run.shards(CORPUS.scores("soft"))) == kept
+
+
+def test_examples_are_certain_where_an_attack_that_ran_exposes_them(tmp_path: Path) -> None:
+    """A model that reads text has no other attack; that of other settings is not one of this audit."""
+    ids, near = np.arange(6), NearVerbatim(0.1)
+    models: list[Any] = [SimpleNamespace(name=name) for name in ("soft", "own", "hard")]
+    with RunStore(tmp_path / "run", "run", {}) as run:
+
+        def attacked(model: Any, attack: Attack, rows: pa.Table) -> None:
+            with run.stage(attack_folder(attack, model), settings_of(attack)):
+                notes = shard_notes(EngineInfo("x", "1", "cpu", "float32"), 0.0)
+                table = rows.replace_schema_metadata(notes)
+                run.write_table(layout.shard(attack_folder(attack, model), 0), table)
+
+        for place, model in enumerate(models):
+            attacked(model, GREEDY, GREEDY.rows(ids, np.where(ids == place, 3, 0), np.full(6, 3)))
+        attacked(models[0], near, near.rows(ids, np.where(ids == 3, 1, TOO_FAR)))
+        attacked(models[2], NearVerbatim(0.5), near.rows(ids, np.where(ids == 4, 1, TOO_FAR)))
+        work: Any = SimpleNamespace(run=run, attacks=[GREEDY, near], models=SimpleNamespace(all=models))
+        assert memorized(work).tolist() == [0, 1, 2, 3]
+
+
+def test_all_canaries_are_scored_however_small_the_sample_is(tmp_path: Path) -> None:
+    """Each is compared with every control of its family."""
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        run.write_table(layout.shard(OF_CANARIES.examples, 0), pa.table({"example_id": range(9)}))
+        work: Any = SimpleNamespace(
+            run=run, attacks=[], scoring=None, sample=2, seed=0, total_examples=lambda _: 9
+        )
+        write_score_samples(work)
+        samples = [run.read_table(text.sample)["weight"].to_pylist() for text in (CORPUS, OF_CANARIES)]
+        assert samples == [[4.5] * 2, [1.0] * 9]
