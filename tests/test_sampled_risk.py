@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import toys
@@ -18,13 +20,20 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 import kdaudit
+from kdaudit.attacks import GREEDY
+from kdaudit.inference import EngineInfo
 from kdaudit.pipelines.stages import feature_sample
+from kdaudit.pipelines.stages.attacked import attack_folder
+from kdaudit.pipelines.stages.feature_sample import WantedFeatures, _due_ids, write_feature_sample
 from kdaudit.pipelines.stages.risks import estimate_flagged
 from kdaudit.pipelines.stages.scores import draw
+from kdaudit.pipelines.stages.shard_notes import shard_notes
 from kdaudit.risk import FEATURES, PredictorSettings, Table, fit_predictor
 from kdaudit.risk.curves import draw_curves
 from kdaudit.risk.logistic import fit_logistic
 from kdaudit.risk.splits import draw_trial, find_groups
+from kdaudit.runs import layout
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.predictor import Origin
 
 ORIGIN = Origin(teacher="t", family="llama", corpus="c", labels="teacher", prefix_tokens=50, suffix_tokens=50)
@@ -165,6 +174,49 @@ def test_the_estimate_of_flagged_examples_is_right_on_average_and_its_interval_c
     assert (found.sample.certain, found.sample.drawn, found.sample.others) == (40, 500, 4960)
     assert np.mean(estimates) == pytest.approx(known, abs=4 * np.std(estimates) / 20 + 0.5)
     assert covered >= 380
+
+
+@pytest.mark.parametrize("features", ["all", "paper"])
+@pytest.mark.parametrize("few", [False, True])
+def test_what_is_read_stands_for_the_corpus_and_whole_where_that_is_wanted(
+    features: str, few: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 50 examples three are memorized; with too few for a predictor, what is shown alone is added."""
+    monkeypatch.setattr(feature_sample, "_ENTROPIES", 5)
+    memorized = np.arange(50) < 3
+    teacher: Any = SimpleNamespace(name="teacher")
+    rows = GREEDY.rows(np.arange(50), np.where(memorized, 4, 0), np.full(50, 4))
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        folder = attack_folder(GREEDY, teacher)
+        with run.stage(folder):
+            notes = shard_notes(EngineInfo("x", "1", "cpu", "float32"), 0.0)
+            run.write_table(layout.shard(folder, 0), rows.replace_schema_metadata(notes))
+        run.write_table(layout.SCORE_SAMPLE, draw(50, np.arange(3), 20, 1))
+        work: Any = SimpleNamespace(
+            run=run,
+            models=SimpleNamespace(teacher=teacher, baselines=[], all=[teacher]),
+            attacks=[GREEDY],
+            predictor=SimpleNamespace(features=features),
+            sample=20,
+            seed=1,
+            total_examples=lambda: 50,
+            fingerprints=lambda *_: {},
+        )
+        write_feature_sample(work, memorized, underpowered=lambda: few)
+        ids, weights, whole = (column.to_numpy() for column in run.read_table(layout.FEATURE_SAMPLE).columns)
+    shown = feature_sample.entropy_sample(1, 50)
+    assert len(ids) == (len({0, 1, 2, *shown.tolist()}) if few else 3 + 20)
+    assert weights[:3].tolist() == [1.0] * 3
+    assert weights.sum() == pytest.approx(50)
+    assert whole.tolist() == (np.isin(ids, shown) | (features == "paper")).tolist()
+
+
+def test_windows_are_read_again_where_more_of_them_is_wanted(tmp_path: Path) -> None:
+    so_far = {"example_id": pa.array([1, 2, 3]), "teacher_entropy": pa.array([None, 0.5, None], pa.float64())}
+    wanted = WantedFeatures(np.arange(1, 5), np.array([True, True, False, False]), is_corpus=False)
+    with RunStore(tmp_path / "run", "run", {}) as run:
+        run.write_table(layout.shard(layout.FEATURES, 0), pa.table(so_far))
+        assert _due_ids(run, wanted).tolist() == [1, 4]
 
 
 # A run
