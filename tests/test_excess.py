@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +24,9 @@ from kdaudit.analysis.excess import (
 from kdaudit.analysis.exposed import inherited_under_attack
 from kdaudit.analysis.intervals import PairedTable, bonett_price_ratio, clopper_pearson
 from kdaudit.analysis.unlike import unlike_notes
+from kdaudit.pipelines.stages.nearness import read_baseline
+from kdaudit.pipelines.stages.work import Scoring
+from kdaudit.runs.arrow_schemas import NEARNESS_SCHEMA, SCORES_SCHEMA
 
 
 @st.composite
@@ -181,6 +188,46 @@ def test_examples_are_ranked_memorized_then_near_then_by_matched_tokens():
     )
     assert np.argsort(-found.nearness).tolist() == [4, 1, 2, 5, 0, 3]
     assert found.nearly.tolist() == [False, False, True, False, False, False]
+
+
+# Of five examples with ten tokens each.
+FOUND: Any = SimpleNamespace(
+    exposed=np.array([1, 0, 0, 0, 0], bool), rows=pa.table({"matched_tokens": [10, 3, 0, 6, 5]})
+)
+AUDITED: Any = SimpleNamespace(name="baseline")
+
+
+def test_what_was_scored_for_a_student_that_left_does_not_rank_a_baseline():
+    """Else what that student alone memorizes would be nearer than what no model does."""
+    columns = [[0, 1, 2, 3], [0, 1, 4, 0], np.log([0.9, 0.5, 0.25, 0.5])]
+    table = pa.table(columns, schema=NEARNESS_SCHEMA)
+    work: Any = SimpleNamespace(run=SimpleNamespace(read_table=lambda _: table), scoring=None)
+    compared = np.array([1, 1, 1, 0, 0], bool)
+    found = read_baseline(work, AUDITED, FOUND, compared, np.full(5, 10))
+    assert found.nearness == pytest.approx([2.9, 1.4, 0.85, -0.4, -0.5])
+    assert found.nearly.tolist() == [False, True, False, False, False]
+
+
+def test_a_baseline_is_as_near_as_the_scoring_pass_says():
+    right = [10, 9, 6]
+    values = {
+        "example_id": [0, 1, 3],
+        "log_probabilities": [np.log([p] * 10) for p in (0.9, 0.5, 0.25)],
+        "hits": [np.arange(10) < count for count in right],
+    }
+    scores = pa.table([values[name] for name in values], names=[*values]).cast(
+        pa.schema([SCORES_SCHEMA.field(name) for name in values])
+    )
+    sample = pa.table({"example_id": [0, 1, 3], "weight": [1.0, 1.0, 3.0]})
+    run = SimpleNamespace(
+        shards=lambda _: ["shard"],
+        read_table=lambda name, columns=None: scores.select(columns) if name == "shard" else sample,
+    )
+    work: Any = SimpleNamespace(run=run, scoring=Scoring(None, holdout=False))
+    found = read_baseline(work, AUDITED, FOUND, np.ones(5, bool), np.full(5, 10))
+    assert found.nearness == pytest.approx([2.9, 1.4, -1.0, 0.85, -0.5])
+    assert found.nearly.tolist() == [False, True, False, False, False]
+    assert found.stands.tolist() == [1, 1, 0, 3, 0]
 
 
 def test_one_window_a_document_changes_no_interval():
