@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from kdaudit.config.corpus import CorpusConfig
 from kdaudit.config.yaml.loading import load_audit
 from kdaudit.corpus import ExampleTokens
 from kdaudit.corpus.canaries import Numbers, made_canaries, read_canaries, write_canaries
-from kdaudit.corpus.canary_texts import Drawing, drawing
+from kdaudit.corpus.canary_texts import Drawing, _whole_words, drawing
 from kdaudit.distillation.audit_file import write_audit_file
 from kdaudit.distillation.planting import planted_in
 from kdaudit.distillation.windows import WindowFile, cut_windows
@@ -81,6 +82,18 @@ def test_random_tokens_are_read_as_drawn_and_texts_have_the_tokens_asked(tokeniz
         token for one in found if one.family == "random_token" for token in reader.encode(one.text)
     )
     assert len(drawn) > 250, "of 298 words, 880 were drawn"
+
+
+def test_words_that_a_tokenizer_splits_are_not_drawn() -> None:
+    """A text would have more tokens than were drawn."""
+    split = {"halves": 2, "thirds": 3}
+    reader: Any = SimpleNamespace(
+        vocabulary=dict.fromkeys(
+            ["a", "\N{LOWER ONE EIGHTH BLOCK}whole", "halves", "thirds", "##", "\xe9"], 0
+        ),
+        encode=lambda text: [0] * sum(split.get(word, 1) for word in text.split()),
+    )
+    assert _whole_words(reader) == ["a", "whole"]
 
 
 def test_a_record_names_nobody(tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ def test_a_family_with_too_few_controls_left_has_no_exposure() -> None:
     assert (found.controls, found.highest_exposure) == (44, pytest.approx(np.log2(26)))
     alone = canaries_result(_planted(fake_record=[0] * 19 + [4]), np.zeros(20, bool), np.zeros(20))
     assert (alone.repetitions["4"].exposure, alone.highest_exposure) == (None, None)
+    both = _planted(random_word=[0] * 25 + [4], fake_record=[0] * 30 + [4])
+    most = canaries_result(both, np.zeros(57, bool), np.zeros(57)).highest_exposure
+    assert most == pytest.approx(np.log2(31)), "a canary is compared within its family"
 
 
 def test_notes_say_which_families_and_models_have_no_exposure() -> None:

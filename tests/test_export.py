@@ -351,6 +351,21 @@ def _lacks_a_leak(here: Path) -> None:
     write_run(here / "run", data, [leak_row(leak, []) for leak in data["leaks"][1:]])
 
 
+def _changed(name: str) -> Callable[[Path], object]:
+    """Let the manifest list another content of a file."""
+
+    def change(here: Path) -> None:
+        files = ("results.json", "leaks.parquet")
+        hashes = {one: hashlib.sha256((here / "run" / one).read_bytes()).hexdigest() for one in files}
+        manifest = {
+            "name": "x", "created": "", "environment": {}, "batch_plan": {"shard_rows": 4}, "inputs": {},
+            "files": {**hashes, name: "0" * 64},
+        }  # fmt: skip
+        (here / "run" / "manifest.json").write_text(json.dumps(manifest))
+
+    return change
+
+
 Wrong = tuple[str, str, Callable[[Path], object] | None]
 WRONG: list[Wrong] = [
     ("run", "--format", None),
@@ -380,6 +395,8 @@ WRONG: list[Wrong] = [
     ("run --format csv", "repeat the audit", lambda here: _corrupt(here / "run" / "results.json")),
     ("run --format csv", "again to finish", lambda here: _corrupt(here / "run" / "leaks.parquet")),
     ("run --format csv", "kdaudit verify", _lacks_a_leak),
+    ("run --format csv", "results.json: was changed since the run wrote it", _changed("results.json")),
+    ("run --format csv", "leaks.parquet: was changed since the run wrote it", _changed("leaks.parquet")),
     ("run --format csv", "holds a screening", _screening),
 ]
 
