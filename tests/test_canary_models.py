@@ -22,8 +22,15 @@ from text_models import TEXTS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kdaudit import open_run
-from kdaudit.pipelines.stages.canary_results import Planted, canaries_result, canary_notes
-from kdaudit.runs.arrow_schemas import PLANTED_SCHEMA
+from kdaudit.attacks import GREEDY
+from kdaudit.inference import EngineInfo
+from kdaudit.pipelines.stages.attacked import attack_folder
+from kdaudit.pipelines.stages.canary_results import Planted, canaries_result, canary_notes, measured_canaries
+from kdaudit.pipelines.stages.scores import OF_CANARIES
+from kdaudit.pipelines.stages.shard_notes import shard_notes
+from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import PLANTED_SCHEMA, SCORES_SCHEMA
+from kdaudit.runs.store import RunStore
 from kdaudit.schemas.corpus import CorpusResult, Skipped
 from kdaudit.schemas.results import AuditResults
 
@@ -158,6 +165,33 @@ def test_a_family_with_too_few_controls_left_has_no_exposure() -> None:
     both = _planted(random_word=[0] * 25 + [4], fake_record=[0] * 30 + [4])
     most = canaries_result(both, np.zeros(57, bool), np.zeros(57)).highest_exposure
     assert most == pytest.approx(np.log2(31)), "a canary is compared within its family"
+
+
+def test_what_a_model_does_with_a_canary_that_is_left_out_counts_for_no_other(tmp_path: Path) -> None:
+    """Of 24 examples the second is not measured; the third is a canary, known by heart, the rest controls."""
+    audited: Any = SimpleNamespace(name="soft")
+    ids, third = np.arange(24), np.arange(24) == 2
+    columns = dict.fromkeys(SCORES_SCHEMA.names, [None] * 24)
+    columns |= {"example_id": ids, "log_probabilities": [[-1.0 if one else -9.0] * 2 for one in third]}
+    planted = [np.delete(column, 1) for column in (ids, np.full(24, "random_word"), 4 * third)]
+    notes = shard_notes(EngineInfo("x", "1", "cpu", "float32"), 0.0)
+    with RunStore(tmp_path / "run", "run", {}) as run:
+
+        def write(folder: str, table: pa.Table) -> None:
+            run.write_table(layout.shard(folder, 0), table.replace_schema_metadata(notes))
+
+        run.write_table(layout.PLANTED, pa.table(planted, schema=PLANTED_SCHEMA))
+        run.write_table(OF_CANARIES.sample, pa.table({"example_id": ids, "weight": np.ones(24)}))
+        rows = GREEDY.rows(ids, np.where(third, 4, 0), np.full(24, 4))
+        write(layout.beside_corpus(layout.CANARIES, attack_folder(GREEDY, audited)), rows)
+        write(OF_CANARIES.scores("soft"), pa.table(columns, schema=SCORES_SCHEMA))
+        work: Any = SimpleNamespace(run=run, models=SimpleNamespace(with_weights=[audited]))
+        found = measured_canaries(work, audited)
+    assert found is not None
+    own = found.repetitions["4"]
+    assert (own.canaries, own.extracted, found.controls, found.controls_extracted) == (1, 1, 22, 0)
+    assert own.exposure is not None
+    assert own.exposure.median == found.highest_exposure == pytest.approx(np.log2(23))
 
 
 def test_notes_say_which_families_and_models_have_no_exposure() -> None:
