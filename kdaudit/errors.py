@@ -111,7 +111,16 @@ class DisagreementError(RunError):
 
 
 class EngineError(RunError):
-    """The inference engine or its worker process failed."""
+    """The inference engine or its worker process failed.
+
+    Attributes:
+        what: what failed, without the remedy.
+
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(f"{what}; {fix}" if fix else what)
+        self.what = what
 
 
 class WorkerDiedError(EngineError):

@@ -161,20 +161,27 @@ def test_what_a_lost_process_had_is_encoded_all_the_same(
                 os.kill(nodes.started[one].pid, signal.SIGKILL)
     assert read == expected(tokenizer)
     assert nodes.warnings[0] == "the node is gone; its work is done by those that are left: 1"
-    alone = "no replica is left in the Ray cluster; this machine encodes the rest of the text alone"
+    alone = "no replica is left in the Ray cluster; this machine tokenizes the rest of the text alone"
     assert nodes.warnings[1:] == [f"the node is gone; {alone}"][: len(lost) - 1]
 
 
-def test_without_room_this_machine_encodes_all(tokenizer: Any) -> None:
+def test_where_nodes_are_slower_this_machine_encodes_all_in_silence(tokenizer: Any) -> None:
+    nodes = Nodes(0, tokenizer)
+    assert found(nodes) == expected(tokenizer)
+    assert nodes.warnings == []
+
+
+@pytest.mark.parametrize("what", ["no node had room", "no node had room\nmore of what was said there"])
+def test_without_room_this_machine_encodes_all(tokenizer: Any, what: str) -> None:
     @contextmanager
     def full() -> Iterator[Sequence[Start]]:
-        raise EngineError(f"no node had room; {encoding.RESUME}")
+        raise EngineError(what, "run again to resume")
         yield ()
 
     warnings: list[str] = []
     encode = encoding_elsewhere(tokenizer, full, warnings.append)
     assert [[rows(one) for one in texts] for texts in encode(iter(BATCHES))] == expected(tokenizer)
-    assert warnings == ["no node had room; this machine encodes the rest of the text alone"]
+    assert warnings == ["no node had room; this machine tokenizes the rest of the text alone"]
 
 
 def test_other_versions_of_the_library_encode_nothing(
@@ -186,15 +193,15 @@ def test_other_versions_of_the_library_encode_nothing(
     nodes = Nodes(1, tokenizer)
     assert found(nodes) == expected(tokenizer)
     (warned,) = nodes.warnings
-    assert f"encodes no text: tokenizers there is {own['tokenizers']}, and 0.0.1 here; " in warned
-    assert warned.endswith("this machine encodes the rest of the text alone")
+    assert f"tokenizes no text: tokenizers there is {own['tokenizers']}, and 0.0.1 here; " in warned
+    assert warned.endswith("this machine tokenizes the rest of the text alone")
 
 
 def test_other_tokens_elsewhere_are_an_error(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     other = byte_level()
     monkeypatch.setattr(encoding, "service_options", lambda _: service_options(other))
     with pytest.raises(
-        ModelError, match=r"encodes a text to other tokens.*install the same packages"
+        ModelError, match=r"tokenizes a text otherwise than this machine.*install the same packages"
     ) as told:
         found(Nodes(2, tokenizer))
     assert told.value.key == "compute.ray"

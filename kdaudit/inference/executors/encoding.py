@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any
 
 from kdaudit.errors import EngineError, ModelError, WorkerLostError
-from kdaudit.inference.executors.sharing import RESUME, share_out_in_order, wait_for
+from kdaudit.inference.executors.sharing import share_out_in_order, wait_for
 from kdaudit.inference.workers import Process, Start
 from kdaudit.models.tokenizer import (
     Encode,
@@ -41,7 +41,7 @@ def encoding_elsewhere(
 
     Args:
         tokenizer: as of `Encoder`.
-        encoders: makes room for the processes; they end with the block.
+        encoders: makes room for the processes, which end with the block; none: this one is faster alone.
         warn: told of processes that are lost, and where none is left.
 
     """
@@ -88,7 +88,8 @@ def encoding_elsewhere(
                     ahead -= _characters(owed.popleft())
                     yield tokens.texts()
         except EngineError as error:
-            warn(f"{str(error).removesuffix(f'; {RESUME}')}; this machine encodes the rest of the text alone")
+            what, *_ = error.what.splitlines()  # a service's message may have several
+            warn(f"{what}; this machine tokenizes the rest of the text alone")
         yield from map(own.encode_batch, chain(owed, batches))
 
     return encode
@@ -146,11 +147,11 @@ class RemoteEncoder:
         for library, version in own.items():
             if there[library] != version:
                 raise WorkerLostError(
-                    f"{node} encodes no text: {library} there is {there[library]}, and {version} here"
+                    f"{node} tokenizes no text: {library} there is {there[library]}, and {version} here"
                 )
         if not self.finish().equals(self._sample.tokens):
             raise ModelError(
-                f"{node} encodes a text to other tokens than this machine, with the same tokenizer",
+                f"{node} tokenizes a text otherwise than this machine, with the same tokenizer",
                 fix="install the same packages there as here, or set it to null",
                 key="compute.ray",
             )

@@ -130,7 +130,7 @@ def drop(processes: list[_P], lost: _P, error: WorkerLostError, warn: Callable[[
     """
     processes.remove(lost)
     if not processes:
-        raise WorkerDiedError(f"{error}; no replica is left in the Ray cluster; {RESUME}") from error
+        raise WorkerDiedError(f"{error}; no replica is left in the Ray cluster", RESUME) from error
     warn(f"{error}; its work is done by those that are left: {len(processes)}")
 
 

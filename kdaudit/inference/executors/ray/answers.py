@@ -49,7 +49,7 @@ def get(answer: Any) -> Any:  # noqa: ANN401 - Ray is untyped here
         raise EngineError(f"{type(error.cause).__name__}: {error.cause}") from None
     except RayError as error:
         if _LOW_ON_MEMORY.search(str(error)):
-            raise WorkerKilledError(f"Ray killed an actor for lack of memory; {RESUME}") from None
+            raise WorkerKilledError("Ray killed an actor for lack of memory", RESUME) from None
         raise LostError(reason(error)) from None
 
 
@@ -69,7 +69,7 @@ def get_each(begun: Sequence[tuple[_T, Any]], warn: Callable[[str], None]) -> li
         try:
             found.append((actor, get(answer)))
         except LostError as lost:
-            warn(f"a Ray actor died before the model was loaded ({lost}); the others do its work")
+            warn(f"a Ray actor died while it started ({lost}); the others do its work")
     if not found:
         raise nothing_left()
     return found
@@ -77,4 +77,4 @@ def get_each(begun: Sequence[tuple[_T, Any]], warn: Callable[[str], None]) -> li
 
 def nothing_left() -> WorkerDiedError:
     """The error where every actor died."""
-    return WorkerDiedError(f"no replica is left in the Ray cluster; {RESUME}")
+    return WorkerDiedError("no replica is left in the Ray cluster", RESUME)

@@ -145,7 +145,8 @@ def _placed(
     if not ready:
         raise EngineError(
             f"no node of the Ray cluster had room for a replica ({plan.bundle}) within "
-            f"{seconds:.0f} s: other work holds them, see `ray status`; {RESUME}"
+            f"{seconds:.0f} s: other work holds them, see `ray status`",
+            RESUME,
         )
     actors = []
     for one in ready:
