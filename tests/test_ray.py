@@ -24,7 +24,7 @@ from kdaudit.corpus import windows
 from kdaudit.errors import EngineError, ModelError, UsageError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference import Batch, EngineOptions, Ragged
 from kdaudit.inference.executors import HostedModel, LocalExecutor, ModelJob, Shard, check_ray, encoding
-from kdaudit.inference.executors.ray import RayExecutor, actor, answers
+from kdaudit.inference.executors.ray import RayExecutor, actor, answers, executor
 from kdaudit.inference.executors.ray.places import Plan, Room, cores_each, plan_encoders, plan_replicas
 from kdaudit.inference.executors.ray.process import RayProcess
 from kdaudit.models.resolving import local_fingerprint
@@ -89,6 +89,7 @@ def test_actors_finish_an_audit_as_one_worker_does_though_one_is_killed(
     monkeypatch.setattr(store, "SHARD_ROWS", SHARD_ROWS)
     monkeypatch.setattr(windows, "BATCH_DOCUMENTS", 2)
     monkeypatch.setattr(encoding, "_ALONE", 450)  # more than the holdout has
+    monkeypatch.setattr(executor, "usable_cores", lambda: [0])
     (tmp_path / "data").mkdir()
     path = toys.write_audit(tmp_path / "data")
     soft = tmp_path / "data" / "soft"
@@ -229,22 +230,25 @@ def test_more_replicas_than_a_cluster_holds_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("rooms", "workers", "expected"),
+    ("rooms", "workers", "own", "expected"),
     [
-        (CPUS, None, Plan(3, 2, 0)),
-        ([Room(2, 0), Room(2, 0), Room(1, 0)], None, Plan(5, 1, 0)),
-        ([Room(3, 0), Room(3, 0)], None, Plan(2, 3, 0)),
-        ([Room(64, 8), Room(64, 8)], None, Plan(4, 4, 0)),
-        ([Room(64, 8), Room(64, 8)], 2, Plan(2, 4, 0)),
-        ([Room(1, 0)] * 99, None, Plan(16, 1, 0)),
-        ([Room(0, 0)], None, None),
-        ([], None, None),
+        (CPUS, None, 4, Plan(3, 2, 0)),
+        ([Room(2, 0), Room(2, 0), Room(1, 0)], None, 4, Plan(5, 1, 0)),
+        ([Room(3, 0), Room(3, 0)], None, 6, Plan(2, 3, 0)),
+        ([Room(64, 8), Room(64, 8)], None, 99, Plan(4, 4, 0)),
+        ([Room(64, 8), Room(64, 8)], 2, 8, Plan(2, 4, 0)),
+        ([Room(64, 8), Room(64, 8)], 2, 9, None),
+        ([Room(1, 0)] * 99, None, 99, Plan(16, 1, 0)),
+        ([Room(1, 0)], None, 1, Plan(1, 1, 0)),
+        ([Room(1, 0)], None, 2, None),
+        ([Room(0, 0)], None, 1, None),
+        ([], None, 1, None),
     ],
 )
-def test_texts_are_encoded_on_as_many_cores_as_the_driver_can_follow(
-    rooms: list[Room], workers: int | None, expected: Plan | None
+def test_texts_are_encoded_on_as_many_cores_as_the_driver_can_follow_and_no_fewer_than_it_has(
+    rooms: list[Room], workers: int | None, own: int, expected: Plan | None
 ) -> None:
-    assert plan_encoders(rooms, workers) == expected
+    assert plan_encoders(rooms, workers, own) == expected
 
 
 @pytest.mark.parametrize("count", range(1, 15))

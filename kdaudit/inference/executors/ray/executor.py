@@ -15,6 +15,7 @@ from kdaudit.config.models import ModelConfig
 from kdaudit.errors import EngineError, ModelError
 from kdaudit.inference.executors.base import Executor, HostedModel, Hosts
 from kdaudit.inference.executors.encoding import encoding_elsewhere
+from kdaudit.inference.executors.places import usable_cores
 from kdaudit.inference.executors.ray.actor import Replica
 from kdaudit.inference.executors.ray.answers import Actor, get_each
 from kdaudit.inference.executors.ray.joining import join
@@ -76,17 +77,18 @@ class RayExecutor(Executor):
 
     @contextmanager
     def _encoders(self) -> Iterator[Sequence[Start]]:
-        """Make room for processes that hold no model; see `encoding_elsewhere`.
+        """Make room for processes that hold no model, or none; see `encoding_elsewhere`.
 
         Raises:
             UsageError: the cluster cannot be joined.
             EngineError: no node has room, or all actors died.
 
         """
-        plan = plan_encoders(self._rooms(), self._workers)
+        plan = plan_encoders(self._rooms(), self._workers, len(usable_cores()))
+        if plan is None:
+            yield []
+            return
         with ExitStack() as stack:
-            if plan is None:
-                raise EngineError("no node of the Ray cluster has CPU cores")
             threads = {"RAYON_NUM_THREADS": str(plan.cpus), "TOKENIZERS_PARALLELISM": "true"}
             actors = self._actors(_placed(plan, stack, threads, _ENCODER_SECONDS), [])
             yield [partial(RayProcess, actor) for actor in actors]

@@ -74,12 +74,13 @@ def plan_replicas(rooms: Sequence[Room], replicas: int | None, tensor_parallel: 
     return Plan(count, 1 if on_gpus else cores_each(nodes, count), each)
 
 
-def plan_encoders(rooms: Sequence[Room], workers: int | None) -> Plan | None:
-    """Processes that encode texts, on cores alone; None where no node has any.
+def plan_encoders(rooms: Sequence[Room], workers: int | None, own_cores: int) -> Plan | None:
+    """Processes that encode texts, on cores alone; None where the driver is faster without them.
 
     Args:
         rooms: the cluster's nodes.
         workers: the most of them; None: as many as are of use.
+        own_cores: what the driver would encode with.
 
     """
 
@@ -89,7 +90,7 @@ def plan_encoders(rooms: Sequence[Room], workers: int | None) -> Plan | None:
 
     plans = map(sharing, range(1, _ENCODER_CORES + 1))
     best = max(plans, key=lambda plan: (min(plan.replicas * plan.cpus, _ENCODING_CORES), plan.cpus))
-    return best if best.replicas else None
+    return best if best.replicas * best.cpus >= min(own_cores, _ENCODING_CORES) else None
 
 
 def cores_each(rooms: Sequence[Room], count: int) -> int:
