@@ -24,6 +24,8 @@ LAYOUTS = {
     "other words": ["training.jsonl", "dev.jsonl", "eval.jsonl"],
     "words in names": ["my_train-0.jsonl", "my-val.1.jsonl", "big testing 3.jsonl"],
     "upper case": ["TRAIN.jsonl", "Valid.jsonl", "Test.JSONL"],
+    "sets": ["trainset.jsonl", "my_valset.jsonl", "testset-0.jsonl"],
+    "data in names": ["trainData.jsonl", "DevData.jsonl", "test_split.jsonl"],
     "numbered": ["train1.jsonl", "val2.jsonl", "evaluation3.jsonl"],
     "shards": [f"{name}-00000-of-00001.jsonl" for name in ("train", "validation", "test")],
     "hashed shards": [f"{name}-00000-of-00001-{HASH}.jsonl" for name in ("train", "valid", "test")],
@@ -290,6 +292,12 @@ def test_a_card_that_declares_nothing_is_not_read_as_yaml(tmp_path: Path) -> Non
     write_rows(tmp_path / "a.jsonl", ["x"])
     (tmp_path / "README.md").write_bytes(b"---\nodd: [\n&a *a\xff\n---\n")
     assert texts(tmp_path) == ["x"]
+
+
+def test_a_folder_of_a_model_is_told_from_one_of_texts(tmp_path: Path) -> None:
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("{\n}")
+    assert f"{tmp_path}: holds a model, not texts; name the folder or file of the texts" in refusal(tmp_path)
 
 
 def test_settings_of_the_hub_are_refused_for_local_files(tmp_path: Path) -> None:

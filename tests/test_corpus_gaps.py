@@ -51,6 +51,21 @@ def test_shards_of_two_uploads_are_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.parametrize("first", ["train-00000-of-00001", "train-00000-of-00001-a1b2c3d4e5f60718"])
+def test_a_shard_of_two_uploads_is_refused(first: str, tmp_path: Path) -> None:
+    second = "train-00000-of-00001-ffffffffffffffff"
+    for name in (first, second):
+        (tmp_path / f"{name}.jsonl").write_bytes(rows("text"))
+    with pytest.raises(CorpusError, match=rf"holds {first}.jsonl and {second}.jsonl, one shard of two"):
+        read(tmp_path)
+
+
+def test_shards_that_share_a_number_may_be_of_two_texts(tmp_path: Path) -> None:
+    for name in ("00000-of-00001-en", "00000-of-00001-fr", "00000-of-00001.de", "00000-of-00001.it"):
+        (tmp_path / f"c-{name}.jsonl").write_bytes(rows(name))
+    assert len(read(tmp_path)) == 4
+
+
 def test_a_file_and_a_link_to_it_are_not_read_twice(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "part-0.jsonl").write_bytes(rows("one"))

@@ -109,6 +109,12 @@ SHAPES = {
     "page.jsonl": ("<!DOCTYPE html>\n<html><body>Not found</body></html>", "holds HTML or XML, not json"),
     "strings.json": (json.dumps(TEXTS), "row 0: holds a string, not an object"),
     "strings.jsonl": ("\n".join(map(json.dumps, TEXTS)), "holds a string, not an object"),
+    "tab.jsonl": (
+        LINES + '{"text": "a\tb"}\n',
+        "a control character stands in a string: write a tab as \\t, a line break as \\n",
+    ),
+    "break.json": ('[{"text": "a\nb"}]', "a control character stands in a string"),
+    "nothing.json": ("{}", "its rows have no columns"),
     "words.jsonl": ("just some text\n", "is not valid json"),
 }
 PLACES = {

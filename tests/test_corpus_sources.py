@@ -250,6 +250,12 @@ def test_text_that_is_no_string_is_named_by_line(value, kind, tmp_path):
     assert f"{path}, line 2: 'text' is a {kind}, not a string" in error(path)
 
 
+def test_a_missing_text_of_pandas_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "a"}\n{"text": NaN}\n')
+    assert f"{path}, line 2: 'text' is NaN, as pandas writes a missing text; write null" in error(path)
+
+
 @pytest.mark.parametrize(("column", "kind"), [([1, 2], "int64"), ([["a"], []], "list<")])
 def test_a_parquet_column_of_another_type_is_refused(column, kind, tmp_path):
     pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")

@@ -50,6 +50,12 @@ def check_columns(config: CorpusConfig, key: str, where: object, columns: Iterab
         CorpusError: names the missing column, those that there are, and the nearest; or the repeated one.
     """
     names = list(columns)
+    if not names:
+        raise CorpusError(
+            f"{where}: its rows have no columns",
+            fix='each row must be an object such as {"text": "..."}',
+            key=f"{key}.path",
+        )
     wanted_by_field = [(field, name) for field, held in columns_of(config).items() for name in held]
     for field, wanted in [*wanted_by_field, ("id", config.id)]:
         if wanted is None or names.count(wanted) == 1:

@@ -112,6 +112,12 @@ def _folder(folder: Path, config: CorpusConfig, key: str) -> LocalFiles:
 def _of_repository(folder: Path, config: CorpusConfig, key: str) -> list[str]:
     """The files of the configured split below a folder, as its card or their names tell."""
     files = data_files(folder, key)
+    if (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")):
+        raise CorpusError(
+            f"{folder}: holds a model, not texts",
+            fix="name the folder or file of the texts",
+            key=f"{key}.path",
+        )
     card = declared(folder, config.name, key)
     if card is None and config.name is not None:
         raise _no_name(folder, config.name, key)

@@ -3,8 +3,9 @@
 The rules are those of `datasets.data_files`.
 A file states its split by a word in its name or in that of a folder above it, set off by one of `-._ ` or a
 digit: `train.jsonl`, `my_test-3.csv`, `dev/a.txt`. Shards `SPLIT-00000-of-00004`, with or without a hash
-behind, may have splits of any name. Two things are stricter here, so that no text of another split is audited
-in silence: upper case counts too, and where some files state a split, all must.
+behind, may have splits of any name. Three things are stricter here, so that no text of another split is
+audited in silence: upper case counts too, so does a word with `set`, `data` or `split` behind it, as in
+`testset.jsonl`, and where some files state a split, all must.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ _SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _MEANING = {word: split for split, words in _SPLITS.items() for word in words}
-_WORD = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_MEANING)})(?=[-._ 0-9]|$)", re.IGNORECASE)
+_WORD = re.compile(
+    rf"(?:^|[-._ 0-9])({'|'.join(_MEANING)})(?:sets?|data|split)?(?=[-._ 0-9]|$)", re.IGNORECASE
+)
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5,}-of-\d{5,}")
 _NUMBERED = re.compile(r"(.+?)-(\d{5,})-of-(\d{5,})(?=[-._])")
+_UPLOADED = re.compile(r"(.+?-\d{5,}-of-\d{5,})(?:-[0-9a-f]{16})?(\.[^/]+)")
+"""A shard, with or without the fingerprint that `push_to_hub` of old put behind its number."""
 _SHOWN = 3
 """Names that a message gives as examples."""
 
@@ -109,7 +114,9 @@ def of_split(files: Sequence[str], split: str, where: str, key: str) -> list[str
 
 
 def refuse_two_uploads(files: Sequence[str], where: str, key: str) -> None:
-    """Refuse shards `NAME-00000-of-00001` beside `NAME-00000-of-00004`: their text would be read twice.
+    """Refuse shards of which an older upload is there too: their text would be read twice.
+
+    `NAME-00000-of-00001` beside `NAME-00000-of-00004`, or beside itself with another fingerprint.
 
     Raises:
         CorpusError: there are such.
@@ -125,6 +132,16 @@ def refuse_two_uploads(files: Sequence[str], where: str, key: str) -> None:
                 f"{where}: holds shards of {name} from several uploads (of "
                 f"{' and of '.join(map(str, sorted(uploads)))})",
                 fix="remove the old ones",
+                key=f"{key}.path",
+            )
+    shards: dict[tuple[str, ...], str] = {}
+    for file in files:
+        uploaded = _UPLOADED.fullmatch(file)
+        if uploaded is not None and (other := shards.setdefault(uploaded.groups(), file)) != file:
+            first, second = sorted((other, file), key=len)
+            raise CorpusError(
+                f"{where}: holds {first} and {second}, one shard of two uploads",
+                fix="remove the old one",
                 key=f"{key}.path",
             )
 

@@ -168,6 +168,8 @@ def hint(text: str, error: json.JSONDecodeError, *, last: bool) -> str | None:
         return "several objects stand on one line: put each on a line of its own"
     if error.msg == "Extra data" and at.strip() == ",":
         return "it ends in a comma: one object a line, without commas between them"
+    if error.msg.startswith("Invalid control character") and not at.startswith("\0"):
+        return "a control character stands in a string: write a tab as \\t, a line break as \\n"
     if "\0" in text:
         return "it holds NUL bytes: the file is damaged, or is not text"
     if last and (not at.strip() or error.msg.startswith("Unterminated string")):
