@@ -88,11 +88,14 @@ def read_results(run_dir: Path) -> AuditResults:
     Raises:
         RunStateError: it is missing or does not follow the schema.
     """
-    if not os.path.lexists(run_dir / layout.RESULTS) and os.path.lexists(run_dir / layout.SCREEN):
-        raise RunStateError(
-            f"{run_dir}: holds a screening, not an audit",
-            fix="`kdaudit screen` renders its reports, and it has no model card",
-        )
+    if not os.path.lexists(run_dir / layout.RESULTS):
+        if os.path.lexists(run_dir / layout.SCREEN):
+            raise RunStateError(
+                f"{run_dir}: holds a screening, not an audit",
+                fix="`kdaudit screen` renders its reports, and it has no model card",
+            )
+        if not any(os.path.lexists(run_dir / name) for name in (layout.MANIFEST, layout.LEAKS)):
+            raise RunStateError(f"{run_dir}: holds no {layout.RESULTS}", fix="name the directory of an audit")
     return read_outcome(run_dir / layout.RESULTS, AuditResults, "audit", "kdaudit run")
 
 
