@@ -444,3 +444,21 @@ def test_a_screening_has_no_audits_reports(family: Family, record: dict[str, Any
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert "kdaudit screen" in done.stderr
+
+
+@pytest.mark.parametrize("fresh", [(), ("--fresh",)])
+def test_neither_takes_the_others_folder(
+    family: Family, record: dict[str, Any], tmp_path: Path, fresh: tuple[str, ...]
+) -> None:
+    audit = toys.write_audit(tmp_path)
+    screening = tmp_path / "screening"
+    shutil.copytree(family.folder / "out", screening)
+    done = toys.kdaudit("run", audit, "--out", screening, *fresh, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"kdaudit: {screening}: holds a screening, not an audit; choose another --out\n"
+    assert (screening / "screen.json").exists()
+    (screening / "screen.json").rename(screening / "results.json")
+    done = toys.kdaudit("screen", family.folder / "screen.yaml", "--out", screening, *fresh, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"kdaudit: {screening}: holds an audit, not a screening; choose another --out\n"
+    assert (screening / "results.json").exists()

@@ -13,7 +13,7 @@ from kdaudit.config.audit import AuditConfig
 from kdaudit.config.screen import ScreenConfig
 from kdaudit.config.yaml.loading import dump_yaml
 from kdaudit.corpus import ChatFormat, PinnedSource, first_texts, pin_source, refuse_equal_sources
-from kdaudit.errors import ModelError
+from kdaudit.errors import ModelError, RunStateError
 from kdaudit.exporting.trackers import refuse_missing
 from kdaudit.inference import Sampling, Split, prepare
 from kdaudit.inference.executors import executor_for
@@ -69,6 +69,7 @@ def opened(
 
     """
     check_folder(folder)
+    _refuse_other_kind(folder, outcome)
     found = _find(config, progress, runs=fresh or not (folder / outcome).exists())
     for warning in (*(note.text for note in found.text_notes), *found.models.warnings):
         warn(warning)
@@ -108,6 +109,17 @@ class _Found(NamedTuple):
     sources: dict[str, PinnedSource]
     """The texts, by configuration key."""
     text_notes: list[Note]
+
+
+def _refuse_other_kind(folder: Path, outcome: str) -> None:
+    """Refuse a folder that a finished screening holds, for an audit, and the other way round.
+
+    Also with `fresh`: that forgets an earlier run, not other work.
+    """
+    kinds = {layout.RESULTS: "an audit", layout.SCREEN: "a screening"}
+    for other, kind in kinds.items():
+        if other != outcome and (folder / other).exists():
+            raise RunStateError(f"{folder}: holds {kind}, not {kinds[outcome]}", fix="choose another --out")
 
 
 def _find(config: AuditConfig | ScreenConfig, progress: Progress, *, runs: bool) -> _Found:
