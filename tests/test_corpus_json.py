@@ -140,6 +140,16 @@ def test_the_sentence_says_what_a_json_file_is(name: str, start: str, packed: st
         assert f"{path}, line {PLACES[name] + start.count(chr(10))}: " in message
 
 
+@pytest.mark.parametrize("name", ["c.json", "c.jsonl"])
+def test_a_file_cut_short_within_a_string_is_told_wherever_it_ends(name: str, tmp_path: Path) -> None:
+    row = json.dumps({"text": "\u043f\u0440\u0438"})  # each letter as an escape, as `json.dumps` writes them
+    whole = f"[{row}, {row}" if name == "c.json" else f"{row}\n{row}"
+    for missing in range(2, 21):
+        (tmp_path / name).write_text(whole[:-missing])
+        message = refusal(tmp_path / name)
+        assert "the file ends in the middle of a value: it was cut short" in message, whole[:-missing]
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 @pytest.mark.parametrize("indent", [None, 0, 3])
 def test_an_array_is_read_wherever_pieces_end(chunk: int, indent: int | None, tmp_path, monkeypatch) -> None:

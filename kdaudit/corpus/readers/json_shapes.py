@@ -29,6 +29,8 @@ _KEY_OF_ROWS = re.compile(
     r'\{(?:\s*"[^"\\]*+"\s*:\s*(?:"(?:[^"\\]|\\.)*+"|[\w.+-]++)\s*,)*+\s*"([^"\\]*+)"\s*:\s*\[\s*[{\[]'
 )
 """An object's first key that holds a list of objects or lists, behind keys with plain values."""
+_CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}\s*")
+"""What a parser complains of where a string ends within `\\u0438`, or right behind it."""
 
 
 def kind_of(value: object) -> str:
@@ -172,6 +174,7 @@ def hint(text: str, error: json.JSONDecodeError, *, last: bool) -> str | None:
         return "a control character stands in a string: write a tab as \\t, a line break as \\n"
     if "\0" in text:
         return "it holds NUL bytes: the file is damaged, or is not text"
-    if last and (not at.strip() or error.msg.startswith("Unterminated string")):
+    in_string = error.msg.startswith("Unterminated string") or _CUT_ESCAPE.fullmatch(at)
+    if last and (not at.strip() or in_string):
         return "the file ends in the middle of a value: it was cut short"
     return None
