@@ -103,6 +103,18 @@ def test_a_mixture_is_refused_with_the_names(tmp_path: Path) -> None:
     assert "extra.jsonl, more-0.jsonl, more-1.jsonl and 7 more after none" in message
 
 
+@pytest.mark.parametrize("name", ["holdout.jsonl", "my_heldout.jsonl", "holdout/a.jsonl"])
+def test_a_holdout_beside_the_corpus_is_not_part_of_it(name: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "a" / "corpus.jsonl", ["x"])
+    write_rows(tmp_path / "a" / name, ["y"])
+    assert f"{name} named after a split, corpus.jsonl after none" in refusal(tmp_path / "a")
+    write_rows(tmp_path / "b" / "train.jsonl", ["x"])
+    path = write_rows(tmp_path / "b" / name, ["y"])
+    assert texts(tmp_path / "b") == ["x"]
+    assert texts(tmp_path / "b", split="holdout") == ["y"]
+    assert texts(path) == texts(path.parent if path.parent.name == "holdout" else path) == ["y"]
+
+
 def test_a_name_of_several_splits_is_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "a" / "train-test.jsonl", ["x"])
     assert "train-test.jsonl: a name that states several splits" in refusal(tmp_path / "a")

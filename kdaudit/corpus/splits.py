@@ -3,9 +3,9 @@
 The rules are those of `datasets.data_files`.
 A file states its split by a word in its name or in that of a folder above it, set off by one of `-._ ` or a
 digit: `train.jsonl`, `my_test-3.csv`, `dev/a.txt`. Shards `SPLIT-00000-of-00004`, with or without a hash
-behind, may have splits of any name. Three things are stricter here, so that no text of another split is
-audited in silence: upper case counts too, so does a word with `set`, `data` or `split` behind it, as in
-`testset.jsonl`, and where some files state a split, all must.
+behind, may have splits of any name. Four things are stricter here, so that no text of another split is
+audited in silence: upper case counts too, so does a word with `set`, `data`, `split` or `file` behind it, as
+in `testset.jsonl`, a holdout is a split, and where some files state a split, all must.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
+    "holdout": ("holdout", "heldout"),
 }
 _MEANING = {word: split for split, words in _SPLITS.items() for word in words}
 _WORD = re.compile(
-    rf"(?:^|[-._ 0-9])({'|'.join(_MEANING)})(?:sets?|data|split)?(?=[-._ 0-9]|$)", re.IGNORECASE
+    rf"(?:^|[-._ 0-9])({'|'.join(_MEANING)})(?:sets?|data|split|file)?(?=[-._ 0-9]|$)", re.IGNORECASE
 )
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5,}-of-\d{5,}")
 _NUMBERED = re.compile(r"(.+?)-(\d{5,})-of-(\d{5,})(?=[-._])")
