@@ -191,7 +191,7 @@ def test_a_finished_run_is_opened_without_a_lock_and_unchanged(run: kdaudit.Run)
 
 
 def test_a_folder_without_results_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"results\.json: cannot be read"):
+    with pytest.raises(UsageError, match=r"holds no results\.json; name the directory"):
         open_run(tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         audit(tmp_path / "audit.yaml")

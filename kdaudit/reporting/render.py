@@ -95,7 +95,10 @@ def read_results(run_dir: Path) -> AuditResults:
                 fix="`kdaudit screen` renders its reports, and it has no model card",
             )
         if not any(os.path.lexists(run_dir / name) for name in (layout.MANIFEST, layout.LEAKS)):
-            raise RunStateError(f"{run_dir}: holds no {layout.RESULTS}", fix="name the directory of an audit")
+            raise RunStateError(
+                f"{run_dir}: holds no {layout.RESULTS}",
+                fix="name the directory of an audit, which `kdaudit run` writes",
+            )
     return read_outcome(run_dir / layout.RESULTS, AuditResults, "audit", "kdaudit run")
 
 

@@ -38,6 +38,9 @@ _ENVIRONMENT = NO_USAGE_REPORTS | {
     "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that the user happens to stand in
     "TOKENIZERS_PARALLELISM": "false",
 }
+_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""glibc keeps what a batch frees for the next one; else the kernel clears the same pages again and
+again, which took some 7% of an audit's time on a CPU."""
 _LOG_TAIL = 1200
 """Characters of its own output that an error message quotes."""
 _PATIENCE = 5.0
@@ -62,7 +65,7 @@ class ForkServer:
                 [sys.executable, "-m", "kdaudit.inference.workers", str(theirs.fileno()), *preload],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **_ENVIRONMENT},
+                env={**_ALLOCATION, **os.environ, **_ENVIRONMENT},
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
