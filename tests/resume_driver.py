@@ -6,6 +6,7 @@ A moment is a write: its stage, its number inside the stage, and how far it gets
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -166,5 +167,6 @@ def _drain() -> None:
 
 if __name__ == "__main__":
     prepare("transformers")
+    gc.freeze()  # or each child would copy all that is imported here to look through it
     for line in sys.stdin:
         print(json.dumps(_fork(json.loads(line))), flush=True)

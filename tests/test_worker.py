@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,15 @@ import psutil
 import pytest
 
 from kdaudit.errors import EngineError
+from kdaudit.inference import PRELOAD
 from kdaudit.inference.workers import Worker, fork_server
+
+_called_by: list[int] = []
+
+
+def remember() -> None:
+    """Called in the fork server."""
+    _called_by.append(os.getpid())
 
 
 class Service:
@@ -34,11 +43,36 @@ class Service:
     def fail(self) -> None:
         raise ValueError("no such thing")
 
+    def callers(self) -> dict[str, Any]:
+        return {"called_by": _called_by, "parent": os.getppid()}
+
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def sleep(self) -> None:
         time.sleep(60)
+
+
+class Loaded:
+    """Runs in the worker: loads a model, and counts the patterns that this compiles."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        from kdaudit.inference.transformers import load_model
+
+        compiled, compiler = 0, re._compiler  # type: ignore[attr-defined]
+        plain = compiler.compile
+
+        def compile_one(*values: Any) -> Any:
+            nonlocal compiled
+            compiled += 1
+            return plain(*values)
+
+        compiler.compile = compile_one
+        load_model(Path(options["path"]), "auto", "cpu", trust_remote_code=False)
+        self._compiled = compiled
+
+    def describe(self) -> dict[str, int]:
+        return {"compiled": self._compiled}
 
 
 @pytest.fixture
@@ -60,6 +94,27 @@ def test_answers_come_in_the_order_of_the_calls(worker: Worker) -> None:
     for times in (1, 2):
         worker.send("plus", np.zeros(1), times=times)
     assert [worker.receive().arrays[0].item() for _ in range(2)] == [1.0, 2.0]
+
+
+def test_what_a_fork_server_calls_is_done_once_for_all_workers(worker: Worker) -> None:
+    for _ in range(2):
+        with Worker("test_worker:Service", {"add": 1}, ["test_worker:remember"]) as after:
+            told = after.call("callers").head["value"]
+        assert told["called_by"] == [told["parent"]]
+    assert worker.call("callers").head["value"]["called_by"] == []
+
+
+def test_a_worker_loads_a_model_without_compiling_what_transformers_needs_for_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of patterns, of every family, take longer than loading a small model."""
+    import toys  # the other workers, which import this file, need no torch
+
+    toys.save_model(tmp_path / "model", 1)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setattr(fork_server, "_running", {})
+    with Worker("test_worker:Loaded", {"path": str(tmp_path / "model")}, PRELOAD["transformers"]) as worker:
+        assert worker.ready["compiled"] < 100
 
 
 def test_an_error_inside_is_told_and_the_worker_lives(worker: Worker) -> None:

@@ -62,20 +62,31 @@ __all__ = [
 
 _SERVICE = "kdaudit.inference.service:EngineService"
 _TORCH = (
-    "pyarrow",
+    "pyarrow.pandas_compat",
     "torch",
     "transformers.models.auto.modeling_auto",
     "transformers.modeling_layers",  # with it most of what a family's own module needs
-    "kdaudit.inference.transformers",
-    "kdaudit.inference.reference",
+    "kdaudit.inference.transformers:compile_renamings",
+    "kdaudit.inference.service",
+    "kdaudit.inference.reference_service",
     "kdaudit.inference.scoring",
+    "kdaudit.attacks",  # its tasks are what engines run
 )
 PRELOAD: dict[EngineKind, tuple[str, ...]] = {
     "endpoint": ("pyarrow", "httpx"),
-    "vllm": ("kdaudit.inference.vllm", *_TORCH, "vllm", "vllm.v1.engine.llm_engine"),
+    "vllm": (
+        "kdaudit.inference.vllm",
+        *_TORCH,
+        "vllm.v1.engine.llm_engine",
+        # vLLM imports the rest by name when it loads a model.
+        "vllm.v1.executor.uniproc_executor",
+        "vllm.v1.worker.cpu_worker",
+        "vllm.v1.core.sched.scheduler",
+        "vllm.model_executor.layers.quantization.online.base",
+    ),
     "transformers": _TORCH,
 }
-"""Modules that a worker needs, which `prepare` begins to import."""
+"""Modules that a worker needs, which `prepare` begins to import; `ForkServer` says what a colon means."""
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|OutOfMemory|MemoryError|can't allocate memory|not enough memory|No available memory|"

@@ -259,6 +259,16 @@ def output_width(model: Any) -> int:  # noqa: ANN401 - any causal language model
     return int((model.get_output_embeddings() or model.get_input_embeddings()).weight.shape[0])
 
 
+def compile_renamings() -> None:
+    """Compile the patterns by which transformers renames weights, those of all families.
+
+    For them alone a small model's first loading in a process takes several times as long as the next.
+    """
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llama")  # whatever is asked for, all of them are made
+
+
 def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -> Any:  # noqa: ANN401
     """Load a causal language model for inference, from safetensors only.
 

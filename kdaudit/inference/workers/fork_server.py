@@ -53,7 +53,8 @@ class ForkServer:
     """The parent's end of the process of a fork server; it ends with its parent.
 
     Args:
-        preload: modules that it imports before it forks the first worker.
+        preload: modules that it imports before it forks the first worker, and functions, "module:function",
+            that it calls for what they keep in memory.
 
     """
 
@@ -141,7 +142,7 @@ def fork_server(preload: Sequence[str]) -> ForkServer:
 
 
 _running: dict[tuple[str, ...], ForkServer] = {}
-"""Nurseries of this process, by what they imported."""
+"""Fork servers of this process, by what they imported."""
 
 
 def _forks_well() -> bool:
@@ -153,12 +154,17 @@ def _forks_well() -> bool:
 
 def rear(control: socket.socket, preload: Sequence[str]) -> None:
     """Fork a worker for each request, until the parent is gone: the fork server's main loop."""
+    gc.disable()  # what modules make stays
     for name in preload:
         try:
-            importlib.import_module(name)
+            module, _, function = name.partition(":")
+            imported = importlib.import_module(module)
+            if function:
+                getattr(imported, function)()
         except Exception:  # the worker imports it again, and its parent is told
             traceback.print_exc()
     gc.freeze()  # a collection in a worker would copy every page that it shares with the fork server
+    gc.enable()
     while True:
         request, streams, _, _ = socket.recv_fds(control, _LINE, 3)
         if not request:
