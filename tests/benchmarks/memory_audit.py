@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kdaudit import inference
-from kdaudit.cli import main
+from kdaudit.__main__ import main
 from kdaudit.inference.workers import Worker
 from kdaudit.pipelines.stages import extracting
 from kdaudit.runs.store import RunStore
@@ -83,8 +83,9 @@ def run(audit: Path, folder: Path, peaks: Path, *, generated: bool) -> None:
     if generated:
         inference.PRELOAD.update(dict.fromkeys(inference.PRELOAD, ()))
         extracting.write_reference = lambda *_: None  # what is generated agrees with no model
+    sys.argv[1:] = ["run", str(audit), "--out", str(folder)]
     try:
-        main(["run", str(audit), "--out", str(folder)])
+        main()
     except SystemExit as ended:
         if ended.code:
             raise
