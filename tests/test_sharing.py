@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kdaudit.errors import WorkerDiedError, WorkerLostError
-from kdaudit.inference.executors.sharing import share_out, share_out_in_order, wait_for
+from kdaudit.inference.executors.sharing import share_out, wait_for
 
 
 class Fake:
@@ -142,8 +142,13 @@ class Prompt(Fake):
 
 
 def ordered(processes: list[Fake], todo: Iterator[int]) -> Iterator[int]:
-    found = share_out_in_order(
-        processes, todo, lambda process, piece: process.begin(piece), Fake.finish, lambda _: None
+    found = share_out(
+        processes,
+        todo,
+        lambda process, piece: process.begin(piece),
+        Fake.finish,
+        lambda _: None,
+        in_order=True,
     )
     return (piece for piece, done in found if done == "done")
 

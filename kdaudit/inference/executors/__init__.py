@@ -14,7 +14,7 @@ from kdaudit.inference.executors.choosing import executor_for
 from kdaudit.inference.executors.local import LocalExecutor
 from kdaudit.inference.executors.places import check_replicas
 from kdaudit.inference.executors.ray import check_ray
-from kdaudit.inference.executors.sharing import share_out, share_out_in_order, wait_for
+from kdaudit.inference.executors.sharing import share_out, wait_for
 
 __all__ = [
     "Executor",
@@ -27,6 +27,5 @@ __all__ = [
     "check_replicas",
     "executor_for",
     "share_out",
-    "share_out_in_order",
     "wait_for",
 ]

@@ -134,7 +134,7 @@ class Replicas:
         def begin(engine: RemoteEngine, shard: Shard) -> None:
             engine.begin(task, shard.examples)
 
-        done = share_out(self._engines, iter(shards), begin, RemoteEngine.finish, self._warn)
+        done = share_out(self._engines, shards, begin, RemoteEngine.finish, self._warn)
         return (Finished(shard.name, found) for shard, found in done)
 
     def _ask(self, ask: Callable[[RemoteEngine], _T]) -> _T:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from functools import cached_property
 from itertools import chain, islice
 from typing import Any
 
 from kdaudit.errors import EngineError, ModelError, WorkerLostError
-from kdaudit.inference.executors.sharing import share_out_in_order, wait_for
+from kdaudit.inference.executors.sharing import share_out, wait_for
 from kdaudit.inference.workers import Process, Start
 from kdaudit.models.tokenizer import (
     Encode,
@@ -51,8 +50,8 @@ def encoding_elsewhere(
         yield from map(own.encode_batch, _first(batches))
         if (texts := next(batches, None)) is None:
             return
-        sample = _Sample(own, texts)
-        yield sample.tokens.texts()
+        expected = PackedTokens.of(own.encode_batch(texts))
+        yield expected.texts()
         owed: deque[list[str]] = deque(islice(batches, 1))  # taken, and not given yet
         if not owed:
             return
@@ -73,16 +72,17 @@ def encoding_elsewhere(
                 options = service_options(tokenizer)
                 processes = []
                 for start in stack.enter_context(encoders()):
-                    processes.append(RemoteEncoder(start(_SERVICE, options, ()), sample))
+                    processes.append(RemoteEncoder(start(_SERVICE, options, ()), texts, expected))
                     stack.callback(processes[-1].close)
                 wait_for(processes, warn)
-                shared = share_out_in_order(
+                shared = share_out(
                     processes,
                     taken(),
                     RemoteEncoder.begin,
                     RemoteEncoder.finish,
                     warn,
-                    lambda: ahead < _AHEAD,
+                    in_order=True,
+                    more=lambda: ahead < _AHEAD,
                 )
                 for _, tokens in shared:
                     ahead -= _characters(owed.popleft())
@@ -107,35 +107,23 @@ def _characters(texts: list[str]) -> int:
     return sum(map(len, texts))
 
 
-class _Sample:
-    """A batch of texts that every process must encode as this one."""
-
-    def __init__(self, encoder: Encoder, texts: list[str]) -> None:
-        self._encoder = encoder
-        self.texts = texts
-
-    @cached_property
-    def tokens(self) -> PackedTokens:
-        """What this process makes of them."""
-        return PackedTokens.of(self._encoder.encode_batch(self.texts))
-
-
 class RemoteEncoder:
     """An `EncoderService` in a process.
 
     Args:
         process: begins to build the service.
-        sample: texts to check it with.
+        texts: to check it with.
+        expected: what this process makes of them.
 
     """
 
-    def __init__(self, process: Process, sample: _Sample) -> None:
+    def __init__(self, process: Process, texts: list[str], expected: PackedTokens) -> None:
         self._process = process
-        self._sample = sample
-        self.begin(sample.texts)
+        self._expected = expected
+        self.begin(texts)
 
     def wait(self) -> None:
-        """Wait until it is built, and compare what it makes of the sample.
+        """Wait until it is built, and compare what it makes of the texts.
 
         Raises:
             WorkerLostError: the process is gone, or other versions make it unfit.
@@ -149,7 +137,7 @@ class RemoteEncoder:
                 raise WorkerLostError(
                     f"{node} tokenizes no text: {library} there is {there[library]}, and {version} here"
                 )
-        if not self.finish().equals(self._sample.tokens):
+        if not self.finish().equals(self._expected):
             raise ModelError(
                 f"{node} tokenizes a text otherwise than this machine, with the same tokenizer",
                 fix="install the same packages there as here, or set it to null",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import selectors
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from kdaudit.errors import WorkerDiedError, WorkerLostError
@@ -35,10 +35,12 @@ _D = TypeVar("_D")
 
 def share_out(
     processes: list[_P],
-    todo: Iterator[_W],
+    todo: Iterable[_W],
     begin: Callable[[_P, _W], None],
     finish: Callable[[_P], _D],
     warn: Callable[[str], None],
+    *,
+    in_order: bool = False,
     more: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[_W, _D]]:
     """Each piece of work, and what came of it, as it is done; with one process in their order.
@@ -53,24 +55,29 @@ def share_out(
         begin: begins one in a process.
         finish: waits for the oldest in a process; raises where the process has ended.
         warn: told of processes that are lost.
+        in_order: whether to give them in the order of the work. While one is not done, only some of those
+            behind it are begun then: what waits for it stays bounded.
         more: whether to begin more; false only while something that was begun is not done.
 
     Raises:
         WorkerDiedError: none is left.
 
     """
-    again: deque[_W] = deque()
+    numbered = enumerate(todo)
+    again: deque[tuple[int, _W]] = deque()
+    early: dict[int, tuple[_W, _D]] = {}
+    due = 0
 
-    def following() -> _W | None:
+    def following() -> tuple[int, _W] | None:
         if again:
             return again.popleft()
-        return next(todo, None) if more() else None
+        return next(numbered, None) if len(early) < _EARLY * len(processes) and more() else None
 
-    waiting: dict[_P, deque[_W]] = {process: deque() for process in processes}
+    waiting: dict[_P, deque[tuple[int, _W]]] = {process: deque() for process in processes}
     with selectors.DefaultSelector() as selector:
         for process in processes:
             selector.register(process, selectors.EVENT_READ, process)
-        while _fill(processes, waiting, following, begin):
+        while _fill(processes, waiting, following, lambda process, piece: begin(process, piece[1])):
             for key, _ in selector.select():
                 asked: _P = key.data
                 try:
@@ -79,37 +86,15 @@ def share_out(
                     selector.unregister(asked)
                     again.extendleft(reversed(waiting.pop(asked)))
                     drop(processes, asked, lost, warn)
-                else:
-                    yield waiting[asked].popleft(), done
-
-
-def share_out_in_order(
-    processes: list[_P],
-    todo: Iterator[_W],
-    begin: Callable[[_P, _W], None],
-    finish: Callable[[_P], _D],
-    warn: Callable[[str], None],
-    more: Callable[[], bool] = lambda: True,
-) -> Iterator[tuple[_W, _D]]:
-    """The same in the order of the work, see `share_out`.
-
-    While a piece is not done, only some of those behind it are begun: what waits for it stays bounded.
-    """
-    early: dict[int, tuple[_W, _D]] = {}
-    due = 0
-    done = share_out(
-        processes,
-        enumerate(todo),
-        lambda process, piece: begin(process, piece[1]),
-        finish,
-        warn,
-        lambda: len(early) < _EARLY * len(processes) and more(),
-    )
-    for (number, piece), found in done:
-        early[number] = piece, found
-        while due in early:
-            yield early.pop(due)
-            due += 1
+                    continue
+                number, piece = waiting[asked].popleft()
+                if not in_order:
+                    yield piece, done
+                    continue
+                early[number] = piece, done
+                while due in early:
+                    yield early.pop(due)
+                    due += 1
 
 
 def wait_for(processes: list[_P], warn: Callable[[str], None]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kdaudit.inference import EngineInfo
-from kdaudit.inference.executors import share_out, share_out_in_order, wait_for
+from kdaudit.inference.executors import share_out, wait_for
 from kdaudit.inference.scoring import Answered, FeatureWorker, Question
 from kdaudit.models.audited import AuditedModel
 from kdaudit.pipelines.stages.work import Work
@@ -38,19 +38,21 @@ class Scorers:
 
     def each(self, questions: Iterable[tuple[_K, Question]]) -> Iterator[tuple[_K, Answered]]:
         """What comes of each question, by its key, as it is answered; with one process in their order."""
-        return self._shared(share_out, questions)
+        return self._shared(questions, in_order=False)
 
     def in_order(self, questions: Iterable[tuple[_K, Question]]) -> Iterator[tuple[_K, Answered]]:
         """The same in the questions' order."""
-        return self._shared(share_out_in_order, questions)
+        return self._shared(questions, in_order=True)
 
     def _shared(
-        self, share: Callable[..., Iterator[Any]], questions: Iterable[tuple[_K, Question]]
+        self, questions: Iterable[tuple[_K, Question]], *, in_order: bool
     ) -> Iterator[tuple[_K, Answered]]:
         def begin(worker: FeatureWorker, asked: tuple[_K, Question]) -> None:
             worker.begin(asked[1])
 
-        answers = share(self._workers, iter(questions), begin, FeatureWorker.finish, self._warn)
+        answers = share_out(
+            self._workers, questions, begin, FeatureWorker.finish, self._warn, in_order=in_order
+        )
         return ((key, answered) for (key, _), answered in answers)
 
 
