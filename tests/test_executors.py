@@ -283,7 +283,7 @@ def test_a_replica_on_another_kind_of_gpu_gets_no_shard(
     def waited(engine: RemoteEngine) -> RemoteEngine:
         loaded.append(wait(engine))
         if len(loaded) == 2:
-            engine._loaded = Loaded(engine.info._replace(device="another"), engine.sequences)
+            engine._loaded = Loaded(engine.info._replace(device="another"), engine.max_num_seqs)
         return engine
 
     monkeypatch.setattr(RemoteEngine, "wait", waited)

@@ -165,7 +165,7 @@ def test_small_batches_change_nothing(
     folder = families(tmp_path)["llama"]
     asked = asked_of(folder)
     monkeypatch.setattr(transformers_engine, "_LOGITS_BYTES", 4 * toys.VOCABULARY * positions)
-    options = EngineOptions("transformers", str(folder), 40, "float32", sequences=sequences)
+    options = EngineOptions("transformers", str(folder), 40, "float32", max_num_seqs=sequences)
     engine = TransformersEngine(options._asdict())
     model, held = engine._model, []
 

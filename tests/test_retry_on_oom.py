@@ -72,9 +72,9 @@ def test_the_last_time_is_an_error() -> None:
 )
 def test_a_retry_quarters_the_batch(tmp_path: Path, sequences: int, retries: int, expected: int) -> None:
     toys.save_model(tmp_path, 1)
-    options = EngineOptions("vllm", str(tmp_path), 14, sequences=sequences, retries=retries)
+    options = EngineOptions("vllm", str(tmp_path), 14, max_num_seqs=sequences, retries=retries)
     sizes = plan_sizes(options, "cpu")
-    assert sizes.sequences == expected
+    assert sizes.max_num_seqs == expected
     assert sizes.batched_tokens == 16 * expected
 
 
@@ -88,8 +88,8 @@ def test_a_cpus_cache_takes_two_fifths_of_the_free_memory_at_most(
     options = EngineOptions("vllm", str(tmp_path), max_tokens=100)
     for free, share, fit in ((100 * sequence, 1.0, 40), (100 * sequence, 0.5, 20), (sequence, 1.0, 1)):
         monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
-        assert plan_sizes(options._replace(memory_share=share), "cpu").sequences == fit
+        assert plan_sizes(options._replace(memory_share=share), "cpu").max_num_seqs == fit
     before = options._replace(memory_share=0.5, free_memory=100 * sequence)
-    assert plan_sizes(before, "cpu").sequences == 20, (
+    assert plan_sizes(before, "cpu").max_num_seqs == 20, (
         "what another replica has taken meanwhile does not count"
     )

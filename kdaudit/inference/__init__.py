@@ -121,8 +121,7 @@ def explained(path: str, engine: EngineKind) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from None
     except EngineError as error:
         if engine == "endpoint":
-            told = str(error).removeprefix("EngineError: ")
-            raise EngineError(f"{told}; finished work is kept: run again to resume") from None
+            raise EngineError(str(error), "finished work is kept: run again to resume") from None
         if _OUT_OF_MEMORY.search(str(error)):
             raise OutOfMemoryError(
                 f"{path}: does not fit in memory ({error}); free memory, use a machine with more"
@@ -151,8 +150,8 @@ class RemoteEngine:
     def wait(self) -> Self:
         """Wait until the model is loaded, which began with the object; the process ends if it cannot be."""
         with explained(self._options.path, self._options.engine):
-            info, sequences = self._worker.wait()
-        self._loaded = Loaded(EngineInfo(*info), int(sequences))
+            info, max_num_seqs = self._worker.wait()
+        self._loaded = Loaded(EngineInfo(*info), int(max_num_seqs))
         return self
 
     def fileno(self) -> int:
@@ -165,9 +164,9 @@ class RemoteEngine:
         return self._loaded.info
 
     @property
-    def sequences(self) -> int:
-        """Sequences that it meets together at most."""
-        return self._loaded.sequences
+    def max_num_seqs(self) -> int:
+        """Maximum concurrent sequences."""
+        return self._loaded.max_num_seqs
 
     def match(self, prompts: Ragged, targets: Ragged) -> MatchedTokens:
         """See `Engine.match`."""

@@ -87,8 +87,8 @@ class EngineOptions(NamedTuple):
     trust_remote_code: bool = False
     expected_examples: int = 0
     """Examples to come, so that an engine can choose whether compiling pays; 0 where unknown."""
-    sequences: int = 0
-    """Sequences met together at most; 0 leaves it to the engine, which says what it chose."""
+    max_num_seqs: int = 0
+    """Maximum concurrent sequences; 0 leaves it to the engine, which says what it chose."""
     retries: int = 0
     """Times that memory ran out before: the batch is a quarter for each."""
     memory_share: float = 1.0
@@ -125,8 +125,8 @@ class Loaded(NamedTuple):
     """What an engine says once its model is loaded."""
 
     info: EngineInfo
-    sequences: int
-    """Sequences that it meets together at most."""
+    max_num_seqs: int
+    """Maximum concurrent sequences."""
 
 
 class Sampling(NamedTuple):

@@ -26,8 +26,8 @@ class Sizes(NamedTuple):
 
     dtype: str
     """float32, bfloat16 or float16."""
-    sequences: int
-    """Sequences decoded together at most."""
+    max_num_seqs: int
+    """Maximum concurrent sequences."""
     batched_tokens: int
     """Tokens that one step reads at most."""
     queue: int
@@ -47,22 +47,22 @@ def plan_sizes(options: EngineOptions, device: str) -> Sizes:
     config = read_config(Path(options.path))
     dtype = options.dtype if options.dtype != "auto" else own_dtype(config)
     on_cpu = device == "cpu"
-    sequences = max(1, (options.sequences or (256 if on_cpu else 1024)) >> 2 * options.retries)
+    max_num_seqs = max(1, (options.max_num_seqs or (256 if on_cpu else 1024)) >> 2 * options.retries)
     cache = None
     if on_cpu:
         token_bytes = _cache_bytes_per_token(config, _BYTES[dtype])
         blocks = -(-options.max_tokens // _BLOCK) * _BLOCK
-        if not options.sequences:  # what was planned stands: a continued run batches as the first did
+        if not options.max_num_seqs:  # what was planned stands: a continued run batches as the first did
             free = options.free_memory or psutil.virtual_memory().available
             budget = int(free * 0.4 * options.memory_share)
-            sequences = max(1, min(sequences, budget // (blocks * token_bytes)))
-        cache = max(sequences * blocks * token_bytes, 64 * _MIB)
+            max_num_seqs = max(1, min(max_num_seqs, budget // (blocks * token_bytes)))
+        cache = max(max_num_seqs * blocks * token_bytes, 64 * _MIB)
     return Sizes(
         dtype=dtype,
-        sequences=sequences,
-        batched_tokens=max(16 * sequences, options.max_tokens),
-        queue=2 * sequences,
-        wave=max(1, sequences // 4),
+        max_num_seqs=max_num_seqs,
+        batched_tokens=max(16 * max_num_seqs, options.max_tokens),
+        queue=2 * max_num_seqs,
+        wave=max(1, max_num_seqs // 4),
         cache_bytes=cache,
         gpu_share=0.9 if on_cpu else _free_gpu_share() * options.memory_share,
         eager=options.expected_examples < (EAGER_BELOW_CPU if on_cpu else EAGER_BELOW_GPU),

@@ -64,7 +64,7 @@ class TransformersEngine:
             load_model(Path(wanted.path), wanted.dtype, self._device, wanted.trust_remote_code)
         )
         usual = _MAX_BATCH.get(self._device, _MAX_BATCH_GPU)
-        self._most = max(1, (wanted.sequences or usual) >> 2 * wanted.retries)  # a quarter for each
+        self._most = max(1, (wanted.max_num_seqs or usual) >> 2 * wanted.retries)  # a quarter for each
         self._width = output_width(self._model)
         self._masked = wanted.masking.ids(self._width)
         self._vocabulary = min(wanted.vocabulary or self._width, self._width)

@@ -65,7 +65,7 @@ class VllmEngine:
 
     def describe(self) -> Loaded:
         """See `Engine.describe`."""
-        return Loaded(self._info, self._sizes.sequences)
+        return Loaded(self._info, self._sizes.max_num_seqs)
 
     def match(self, prompts: Ragged, targets: Ragged) -> NDArray[np.int16]:
         """See `Engine.match`: one request for each distinct prompt, aborted at its last target's mismatch."""
@@ -178,7 +178,7 @@ def _load(options: EngineOptions, sizes: Sizes, *, masks: bool) -> Any:  # noqa:
                 generation_config="vllm",  # nothing of the model's own sampling defaults
                 max_model_len=options.max_tokens,
                 tensor_parallel_size=options.tensor_parallel,
-                max_num_seqs=sizes.sequences,
+                max_num_seqs=sizes.max_num_seqs,
                 max_num_batched_tokens=sizes.batched_tokens,
                 kv_cache_memory_bytes=sizes.cache_bytes,
                 gpu_memory_utilization=sizes.gpu_share,

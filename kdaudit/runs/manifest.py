@@ -51,7 +51,8 @@ class Manifest(BaseModel):
     inputs: dict[str, str]
     """What the run is made from: by configuration key, values and content hashes."""
     batch_plan: dict[str, int]
-    """Rows a shard, and sequences together for each model: a continued run batches as the first did."""
+    """Rows a shard, and maximum concurrent sequences of each model: a continued run batches as the first
+    did."""
     stages: dict[str, Stage] = {}
     """Finished stages, in the order in which they ended."""
     files: dict[str, str] = {}

@@ -106,9 +106,9 @@ class Replicas:
         return self._engines[0].info
 
     @property
-    def sequences(self) -> int:
-        """Sequences that each meets together at most."""
-        return self._engines[0].sequences
+    def max_num_seqs(self) -> int:
+        """Maximum concurrent sequences of each."""
+        return self._engines[0].max_num_seqs
 
     def match(self, prompts: Ragged, targets: Ragged) -> MatchedTokens:
         """See `Engine.match`."""
@@ -208,5 +208,5 @@ class Executor(ABC):
             engines = [stack.enter_context(RemoteEngine(options, start)) for start in hosts.starts]
             wait_for(engines, self.warn)
             # All shards of a model must come from one engine: GPUs of another kind stay idle.
-            kind = engines[0].info, engines[0].sequences
-            yield Replicas([one for one in engines if (one.info, one.sequences) == kind], self.warn)
+            kind = engines[0].info, engines[0].max_num_seqs
+            yield Replicas([one for one in engines if (one.info, one.max_num_seqs) == kind], self.warn)

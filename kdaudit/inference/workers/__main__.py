@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from kdaudit.inference.workers.fork_server import rear
+from kdaudit.inference.workers.fork_server import serve_forever
 
 if __name__ == "__main__":
-    rear(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    serve_forever(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

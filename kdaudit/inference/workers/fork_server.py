@@ -152,7 +152,7 @@ def _forks_well() -> bool:
     )
 
 
-def rear(control: socket.socket, preload: Sequence[str]) -> None:
+def serve_forever(control: socket.socket, preload: Sequence[str]) -> None:
     """Fork a worker for each request, until the parent is gone: the fork server's main loop."""
     gc.disable()  # what modules make stays
     for name in preload:

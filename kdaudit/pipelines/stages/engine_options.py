@@ -15,7 +15,7 @@ def engine_options(
     audited: AuditedModel,
     tokens: int,
     examples: int,
-    sequences: int = 0,
+    max_num_seqs: int = 0,
     *,
     by_text: bool = False,
 ) -> EngineOptions:
@@ -29,7 +29,7 @@ def engine_options(
         audited: the model.
         tokens: of the longest sequence to come, as `EngineOptions.max_tokens`.
         examples: how many will come.
-        sequences: as in `EngineOptions`.
+        max_num_seqs: as in `EngineOptions`.
         by_text: whether the engine is asked to `match_text`.
 
     """
@@ -43,7 +43,7 @@ def engine_options(
         tensor_parallel=audited.config.tensor_parallel or extraction.tensor_parallel,
         trust_remote_code=audited.config.trust_remote_code,
         expected_examples=examples,
-        sequences=sequences,
+        max_num_seqs=max_num_seqs,
         vocabulary=len(audited.tokenizer),
         unused_ids=audited.tokenizer.unused_ids,
         pieces=_pieces(audited) if by_text else (),

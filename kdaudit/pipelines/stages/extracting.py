@@ -191,7 +191,7 @@ class Extracting:
             work.progress(f"{audited.name}: loading", 0, 0)
             job = self._job(audited, located._replace(retries=retries))
             with work.executor.load(job) as engine:
-                run.plan(key, engine.sequences)
+                run.plan(key, engine.max_num_seqs)
                 do(audited, engine)
 
         try:
@@ -206,15 +206,15 @@ class Extracting:
         shards = len(self._work.run.shards(layout.EXAMPLES))
         return ModelJob(options, shards, hosted.fingerprint, hosted.hub)
 
-    def _options(self, audited: AuditedModel, sequences: int) -> EngineOptions:
-        """How to load a model, for as many sequences as an earlier call planned."""
+    def _options(self, audited: AuditedModel, max_num_seqs: int) -> EngineOptions:
+        """How to load a model, for as many concurrent sequences as an earlier call planned."""
         work, by_text = self._work, is_by_text(self._work, audited)
         if by_text:
             longest = most_tokens(work.extraction, audited, longest_of(work, audited))
         else:
             longest = longest_sequence(work) + (work.split_of(audited).bos is not None)
         return engine_options(
-            work.extraction, self._engine, audited, longest, self._examples, sequences, by_text=by_text
+            work.extraction, self._engine, audited, longest, self._examples, max_num_seqs, by_text=by_text
         )
 
     def _continue(self, audited: AuditedModel, engine: Replicas) -> None:
