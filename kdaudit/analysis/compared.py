@@ -20,7 +20,7 @@ from kdaudit.analysis.joined import COMPARED_ATTACKS, Joined, Outcome, Rows, rea
 from kdaudit.analysis.leaks import leak_batches, read_leaks
 from kdaudit.analysis.paired import paired_rates, with_holm
 from kdaudit.analysis.severity import Worst, change_severity
-from kdaudit.schemas.compared import Change, ComparedModel, LeakChange, LeakCounts, PairedRates
+from kdaudit.schemas.compared import Change, ChangeCounts, ComparedModel, LeakChange, PairedRates
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import AuditResults, Leak, ModelResult
 
@@ -109,7 +109,7 @@ class Changes(NamedTuple):
     leaks: list[LeakChange]
     """As `CompareResults.leaks`."""
     totals: dict[Change, int]
-    counts: dict[str, LeakCounts]
+    counts: dict[str, ChangeCounts]
     """By student, as the new run names it."""
     not_accepted: int
     """New leaks that are not accepted."""
@@ -226,10 +226,10 @@ class _Counter:
         self._unknown |= leak.added is None
         self._not_accepted += leak.change == "new" and not leak.accepted
 
-    def counts(self) -> LeakCounts:
+    def counts(self) -> ChangeCounts:
         """The counts so far."""
         added, dropped = self._added["new"], self._added["gone"]
-        return LeakCounts(
+        return ChangeCounts(
             new=self._all["new"] - added,
             gone=self._all["gone"] - dropped,
             remaining=self._all["remaining"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from kdaudit.runs.layout import is_baseline
 from kdaudit.schemas.compared import LeakChange
 from kdaudit.schemas.results import Leak
 
@@ -33,7 +34,7 @@ def severity(leak: Leak) -> Severity:
 def _stands_out(leak: Leak) -> bool:
     """Whether it is inherited, or may be: its class is unknown and no baseline memorizes it."""
     classes = leak.classes.values()
-    by_baseline = any(name.split("-")[0] == "baseline" for name in leak.memorized_by)
+    by_baseline = any(map(is_baseline, leak.memorized_by))
     return "inherited" in classes or ("unknown" in classes and not by_baseline)
 
 

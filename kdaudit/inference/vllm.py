@@ -1,4 +1,4 @@
-"""The vLLM engine: greedy decoding that gives each sequence up at its first wrong token.
+"""The vLLM engine: greedy decoding with early exit at the first mismatched token.
 
 Greedy decoding reproduces a suffix if and only if every step's argmax is the suffix's next token, so a
 sequence can be aborted at its first difference; most differ within two tokens, and the cost falls to

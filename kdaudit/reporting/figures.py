@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kdaudit.analysis.paired import SIGNIFICANT
 from kdaudit.reporting.formatting import (
+    capitalized,
     count,
     excludes_zero,
     percent,
@@ -315,9 +316,8 @@ def _pair_sentence(pair: SoftVsHard, soft: int, hard: int) -> str:
     if soft == 0 or hard == 0:
         return f"Of the two only {names['hard' if soft == 0 else 'soft']} inherits from the teacher alone."
     more, less, ratio = ("hard", "soft", hard / soft) if hard > soft else ("soft", "hard", soft / hard)
-    factor = significant(ratio, 2)
-    name = f"{names[more][0].upper()}{names[more][1:]}"
-    return f"{name} inherits {factor} times as much from the teacher alone as {names[less]}."
+    much = f"{significant(ratio, 2)} times as much from the teacher alone"
+    return f"{capitalized(names[more])} inherits {much} as {names[less]}."
 
 
 def _differ(pair: SoftVsHard) -> bool:

@@ -197,6 +197,11 @@ def listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
+def capitalized(sentence: str) -> str:
+    """The same with a capital first letter."""
+    return sentence[0].upper() + sentence[1:]
+
+
 def quoted(name: str) -> str:
     """A name in quotation marks: it may be any word."""
     return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"

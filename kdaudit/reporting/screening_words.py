@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.reporting.formatting import count, percent, plural, quoted
+from kdaudit.reporting.formatting import capitalized, count, percent, plural, quoted
 from kdaudit.risk import guarantee_words
 from kdaudit.schemas.predictor import Origin, RecallGuarantee
 from kdaudit.schemas.screening import ScreenRecord
@@ -111,7 +111,7 @@ def withheld(record: ScreenRecord) -> Headline | None:
     return Headline(
         f"Nothing was written to kept/: {found}, more than max_flagged ({percent(record.max_flagged)}) "
         "allows.",
-        f"{why}{advice[0].upper()}{advice[1:]}; then run the same command again: the scores are kept.",
+        f"{why}{capitalized(advice)}; then run the same command again: the scores are kept.",
     )
 
 

@@ -14,6 +14,7 @@ from kdaudit.reporting.formatting import (
     ABSENT,
     Formatter,
     apart,
+    capitalized,
     count,
     listed,
     percent,
@@ -42,10 +43,7 @@ _BANNER: dict[VerdictName, str] = {
     "inconclusive": "Inconclusive: the audit cannot tell",
     "none": "No limit was set",
 }
-
-
 _WORST_FIRST: tuple[VerdictName, ...] = ("fail", "inconclusive", "pass")
-
 
 _NOT_INHERITED = " The teacher was not audited: what students inherited from it is not known."
 
@@ -205,30 +203,30 @@ def _sentence(results: AuditResults, name: VerdictName, checks: Sequence[Check])
     ends = wider_interval(deciding.ci95, deciding.ci95_by_document, limit.form)
     if name == "fail":
         excess = "and none is allowed" if deciding.limit == 0 else f"more than the {bound} allowed"
-        return f"{_capital(statement)}, {excess}."
+        return f"{capitalized(statement)}, {excess}."
     if name == "pass":
         lead = "" if len(checks) == 1 else f"all {len(checks)} checks pass; closest to its limit, "
         reach = f" (95% interval {ends})" if sampled and deciding.ci95 else ""
-        return f"{_capital(lead + statement)}{reach}, within the {bound} allowed."
+        return f"{capitalized(lead + statement)}{reach}, within the {bound} allowed."
     if _ends(deciding) in (None, (None, None), (0.0, None)):
-        return f"{_capital(statement)}; the data do not show whether that is within the {bound} allowed."
-    return f"{_capital(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
+        return f"{capitalized(statement)}; the data do not show whether that is within the {bound} allowed."
+    return f"{capitalized(statement)}, but {ends} is possible, on both sides of the {bound} allowed."
 
 
 def _undefined(results: AuditResults, check: Check, limit: _Limit) -> str:
     """A check whose figure is undefined: what a census makes of it, or why nothing can be told."""
-    student = f"student {quoted(check.student)}"
+    student = quoted(check.student)
     if check.verdict == "pass" and check.name == "max_ratio_to_baseline":
-        return f"{_capital(student)} memorizes nothing, and no baseline does."
+        return f"Student {student} memorizes nothing, and no baseline does."
     if check.verdict == "pass":
-        return f"{_capital(student)} has nothing to inherit: what the teacher memorizes, a baseline does too."
+        return f"Student {student} has nothing to inherit: what the teacher memorizes, a baseline does too."
     if check.verdict == "fail":
-        return f"{_capital(student)} memorizes training text, and no baseline memorizes any."
+        return f"Student {student} memorizes training text, and no baseline memorizes any."
     baselines = sum(model.role == "baseline" for model in results.models.values())
     why = "could not be measured"
     if check.name == "max_excess_inheritance" and baselines == 1:
         why = "takes two baselines or more (models.baseline), and there is one"
-    return f"The audit cannot tell for {student}: {limit.what[0].lower()}{limit.what[1:]} {why}."
+    return f"The audit cannot tell for student {student}: {limit.what[0].lower()}{limit.what[1:]} {why}."
 
 
 def _counted(results: AuditResults, check: Check) -> str:
@@ -254,10 +252,6 @@ def _counts(results: AuditResults, check: Check) -> str:
         mean = significant(sum(baselines) / len(baselines), 6)
         return f"{count(student.memorized - check.accepted)} examples against {mean}"
     return ""
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
 
 
 def _strain(check: Check) -> float:

@@ -116,6 +116,11 @@ def is_inside(name: str) -> bool:
     )
 
 
+def is_baseline(model: str) -> bool:
+    """Whether a model's name is a baseline's: `baseline`, or of several `baseline-1` and so on."""
+    return model.split("-")[0] == "baseline"
+
+
 def shard(folder: str, number: int, ending: str = "parquet") -> str:
     """A folder's shard of this number, from 0."""
     return f"{folder}/part-{number:05d}.{ending}"

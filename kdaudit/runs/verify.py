@@ -168,7 +168,7 @@ def refuse_changed(folder: Path, name: str, remedy: str) -> None:
     listed = name in manifest.files
     problem = Checker(folder, manifest).problem(name) if listed else "is not a file that the run wrote"
     if problem is not None:
-        raise RunStateError(f"{folder / name}: {problem}", fix=f"{remedy}")
+        raise RunStateError(f"{folder / name}: {problem}", fix=remedy)
 
 
 def refuse_altered(folder: Path) -> None:

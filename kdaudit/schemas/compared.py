@@ -78,7 +78,7 @@ class ComparedModel(Result):
     """By attack; without those that one of the runs lacks, or ran with other settings."""
 
 
-class LeakCounts(Result):
+class ChangeCounts(Result):
     """How one student's leaks changed."""
 
     new: int
@@ -134,7 +134,7 @@ class CompareResults(Result):
     """None where a run holds its leaks alone."""
     models: dict[str, ComparedModel]
     """By name in the new run; a student without a counterpart is in a note."""
-    counts: dict[str, LeakCounts]
+    counts: dict[str, ChangeCounts]
     """By student."""
     new_leaks: int
     """Leaks that are new for some student, those of added text among them."""

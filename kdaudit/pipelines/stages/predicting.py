@@ -79,7 +79,7 @@ def label_flags(kind: str, memorized: Mapping[str, Flags], student: str | None) 
     teacher = memorized["teacher"]
     if kind == "teacher":
         return teacher
-    baselines = [flags for name, flags in memorized.items() if name.split("-")[0] == "baseline"]
+    baselines = [flags for name, flags in memorized.items() if layout.is_baseline(name)]
     easy: Flags = teacher & np.logical_or.reduce(baselines)
     return easy
 
