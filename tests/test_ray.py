@@ -266,7 +266,8 @@ def test_what_ray_raises_is_told_as_of_any_worker(monkeypatch: pytest.MonkeyPatc
 
     full = "Task was killed due to the node running low on memory."
     for raised, expected, words in (
-        (RayTaskError("call", "", MemoryError("full")), EngineError, "MemoryError: full"),
+        (RayTaskError("call", "", MemoryError("full")), EngineError, "^MemoryError: full$"),
+        (RayTaskError("call", "", EngineError("no", "try another")), EngineError, "^no; try another$"),
         (OutOfMemoryError(full), WorkerKilledError, "lack of memory; finished shards are kept"),
         (RayActorError(error_msg="maybe by the OOM killer"), answers.LostError, "maybe by the OOM"),
         (NodeDiedError("gone"), answers.LostError, "gone"),

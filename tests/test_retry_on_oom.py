@@ -10,7 +10,8 @@ import pytest
 import toys
 
 from kdaudit.errors import EngineError, OutOfMemoryError, WorkerKilledError
-from kdaudit.inference import EngineOptions, explained
+from kdaudit.inference import EngineOptions
+from kdaudit.inference.remote import explained
 from kdaudit.inference.retry import ATTEMPTS, retry_on_oom
 from kdaudit.inference.sizing import plan_sizes
 

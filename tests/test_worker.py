@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from kdaudit.errors import EngineError
-from kdaudit.inference import PRELOAD
+from kdaudit.inference.remote import PRELOAD
 from kdaudit.inference.workers import Worker, fork_server
 
 _called_by: list[int] = []
@@ -42,6 +42,9 @@ class Service:
 
     def fail(self) -> None:
         raise ValueError("no such thing")
+
+    def refuse(self) -> None:
+        raise EngineError("it does not do this")
 
     def callers(self) -> dict[str, Any]:
         return {"called_by": _called_by, "parent": os.getppid()}
@@ -120,6 +123,8 @@ def test_a_worker_loads_a_model_without_compiling_what_transformers_needs_for_an
 def test_an_error_inside_is_told_and_the_worker_lives(worker: Worker) -> None:
     with pytest.raises(EngineError, match="ValueError: no such thing"):
         worker.call("fail")
+    with pytest.raises(EngineError, match=r"^it does not do this$"):
+        worker.call("refuse")
     assert worker.call("plus", np.zeros(1), times=1).arrays[0].item() == 1.0
 
 

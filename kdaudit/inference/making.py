@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kdaudit.errors import StorageError, reason
-from kdaudit.inference import PRELOAD, explained
+from kdaudit.inference.remote import PRELOAD, explained
 from kdaudit.inference.workers import Worker
 
 

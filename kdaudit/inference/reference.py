@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from kdaudit.errors import NoReferenceError
-from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.agreement import Continuations, Probe
 from kdaudit.inference.base import Masking
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
+from kdaudit.inference.remote import PRELOAD, explained
 from kdaudit.inference.workers import Worker
 
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kdaudit import inference
 from kdaudit.__main__ import main
+from kdaudit.inference import remote
 from kdaudit.inference.workers import Worker
 from kdaudit.pipelines.stages import extracting
 from kdaudit.runs.store import RunStore
@@ -81,7 +81,7 @@ def run(audit: Path, folder: Path, peaks: Path, *, generated: bool) -> None:
     meter.watch_stages()
     meter.watch_workers()
     if generated:
-        inference.PRELOAD.update(dict.fromkeys(inference.PRELOAD, ()))
+        remote.PRELOAD.update(dict.fromkeys(remote.PRELOAD, ()))
         extracting.write_reference = lambda *_: None  # what is generated agrees with no model
     sys.argv[1:] = ["run", str(audit), "--out", str(folder)]
     try:

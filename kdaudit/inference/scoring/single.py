@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.inference import PRELOAD, explained
 from kdaudit.inference.base import EngineInfo, Lengths, Ragged, Sampling, Scores, Tokens
+from kdaudit.inference.remote import PRELOAD, explained
 from kdaudit.inference.scoring.batches import Packed, PaddedBatch, batches, pack
 from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room

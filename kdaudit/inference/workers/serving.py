@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from kdaudit.errors import EngineError
 from kdaudit.inference.workers.messages import Array, Message, read_message, write_message
 
 
@@ -44,8 +45,13 @@ def serve(service: str) -> None:
             import traceback
 
             traceback.print_exc()
-            answer = Message({"error": f"{type(error).__name__}: {error}"}, [])
+            answer = Message({"error": failure(error)}, [])
         write_message(answers, answer)
+
+
+def failure(error: BaseException) -> str:
+    """What a service says of an error: a message of ours as it is, any other behind its kind."""
+    return str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
 
 
 def answered(found: Any) -> tuple[dict[str, Any] | None, list[Array]]:  # noqa: ANN401 - what a service gave

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError, reason
 from kdaudit.inference.executors.ray.actor import Prepared
 from kdaudit.inference.executors.sharing import RESUME
+from kdaudit.inference.workers.serving import failure
 
 _LOW_ON_MEMORY = re.compile(r"running low on memory|NODE_OUT_OF_MEMORY")
 """How Ray says that it killed an actor because its node's memory ran out. Of every other death it says that
@@ -46,7 +47,7 @@ def get(answer: Any) -> Any:  # noqa: ANN401 - Ray is untyped here
     try:
         return ray.get(answer)
     except RayTaskError as error:
-        raise EngineError(f"{type(error.cause).__name__}: {error.cause}") from None
+        raise EngineError(failure(error.cause)) from None
     except RayError as error:
         if _LOW_ON_MEMORY.search(str(error)):
             raise WorkerKilledError("Ray killed an actor for lack of memory", RESUME) from None
