@@ -120,6 +120,33 @@ def test_a_worker_loads_a_model_without_compiling_what_transformers_needs_for_an
         assert worker.ready["compiled"] < 100
 
 
+@pytest.mark.parametrize("line", ["raise SystemExit(3)", "import os; os._exit(3)"])
+def test_a_module_that_ends_the_fork_server_costs_time_and_no_worker(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fatal.py").write_text(line)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parent}")
+    monkeypatch.setattr(fork_server, "_running", {})
+    for _ in range(2):
+        with Worker("test_worker:Service", {"add": 1}, ["fatal"]) as worker:
+            assert worker.call("plus", np.zeros(1), times=1).arrays[0].item() == 1.0
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_what_vllm_needs_on_a_cpu_is_imported_beforehand_there_alone(on_cpu: bool, tmp_path: Path) -> None:
+    """vLLM's worker for CPUs replaces torch.Event and streams, which one for another device computes with."""
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").touch()
+    (tmp_path / "vllm" / "platforms.py").write_text(
+        f"class current_platform:\n    is_cpu = staticmethod(lambda: {on_cpu})\n"
+    )
+    script = "from kdaudit.inference import vllm; vllm.import_the_rest()"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    tried = "No module named 'vllm.v1'" in done.stderr
+    assert (tried, done.returncode) == ((True, 1) if on_cpu else (False, 0))
+
+
 def test_an_error_inside_is_told_and_the_worker_lives(worker: Worker) -> None:
     with pytest.raises(EngineError, match="ValueError: no such thing"):
         worker.call("fail")

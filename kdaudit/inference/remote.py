@@ -48,11 +48,7 @@ PRELOAD: dict[EngineKind, tuple[str, ...]] = {
         "kdaudit.inference.vllm",
         *_TORCH,
         "vllm.v1.engine.llm_engine",
-        # vLLM imports the rest by name when it loads a model.
-        "vllm.v1.executor.uniproc_executor",
-        "vllm.v1.worker.cpu_worker",
-        "vllm.v1.core.sched.scheduler",
-        "vllm.model_executor.layers.quantization.online.base",
+        "kdaudit.inference.vllm:import_the_rest",
     ),
     "transformers": _TORCH,
 }

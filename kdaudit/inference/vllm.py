@@ -12,6 +12,7 @@ Import this module in a worker process only: vLLM binds threads and patches tran
 from __future__ import annotations
 
 import glob
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -148,6 +149,24 @@ class VllmEngine:
         ids = [str(row) for row in rows]
         if ids:
             self._engine.abort_request(ids)
+
+
+def import_the_rest() -> None:
+    """Import what vLLM imports by name when it loads a model on a CPU.
+
+    Its worker for CPUs replaces parts of torch, which a worker for another device needs.
+    """
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    for name in (
+        "vllm.v1.executor.uniproc_executor",
+        "vllm.v1.worker.cpu_worker",
+        "vllm.v1.core.sched.scheduler",
+        "vllm.model_executor.layers.quantization.online.base",
+    ):
+        importlib.import_module(name)
 
 
 def _logits(options: EngineOptions) -> int:

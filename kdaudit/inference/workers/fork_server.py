@@ -60,6 +60,11 @@ class ForkServer:
 
     def __init__(self, preload: Sequence[str]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self._begin(preload)
+        self._forked = False
+        atexit.register(self.close)
+
+    def _begin(self, preload: Sequence[str]) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -71,7 +76,6 @@ class ForkServer:
                 stderr=self._log,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
-        atexit.register(self.close)
 
     def fork(self, service: str, streams: Sequence[int], place: Place) -> int:
         """Start a worker.
@@ -86,7 +90,19 @@ class ForkServer:
 
         """
         request = {"service": service, "environment": place.environment, "cores": place.cores}
-        return int(self._ask(request, streams)["pid"])
+        try:
+            pid = int(self._ask(request, streams)["pid"])
+        except WorkerKilledError:
+            raise
+        except WorkerDiedError:
+            if self._forked:
+                raise
+            # A module ended the process. A worker may not need it, and else tells of which model it is.
+            self._socket.close()
+            self._begin(())
+            pid = int(self._ask(request, streams)["pid"])
+        self._forked = True
+        return pid
 
     def wait(self, pid: int) -> int:
         """Wait for a worker's end: its exit code, negative for a signal."""
