@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -48,6 +50,14 @@ class Service:
 
     def callers(self) -> dict[str, Any]:
         return {"called_by": _called_by, "parent": os.getppid()}
+
+    def faults(self) -> dict[str, int]:
+        """Page faults of batches after the first, which need as much memory as that."""
+        counts = []
+        for _ in range(10):
+            _ = [np.ones(20 << 17) for _ in range(3)]  # 20 MiB each
+            counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        return {"faults": counts[-1] - counts[0]}
 
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -153,6 +163,11 @@ def test_an_error_inside_is_told_and_the_worker_lives(worker: Worker) -> None:
     with pytest.raises(EngineError, match=r"^it does not do this$"):
         worker.call("refuse")
     assert worker.call("plus", np.zeros(1), times=1).arrays[0].item() == 1.0
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="other C libraries have settings of their own")
+def test_what_a_batch_frees_stays_for_the_next(worker: Worker) -> None:
+    assert worker.call("faults").head["value"]["faults"] < 1000
 
 
 def test_a_killed_worker_is_told(worker: Worker) -> None:

@@ -7,8 +7,6 @@ several give those up to rounding.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import math
 import re
@@ -31,6 +29,7 @@ from kdaudit.distillation.order import NO_ROW, SharedOrder
 from kdaudit.distillation.processes import ALONE, Processes
 from kdaudit.errors import ModelError, RunError
 from kdaudit.inference.base import Tokens
+from kdaudit.inference.workers.memory import keep_freed_memory
 from kdaudit.runs.files import read_bounded
 
 IGNORED = -100
@@ -41,8 +40,6 @@ _MOST_BYTES = 64 << 20
 """Bytes of a Trainer's state at most."""
 _PATIENCE = 4 * 3600
 """Seconds that GPUs wait for each other within a step: the first may be writing a large checkpoint."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Numbers of these settings in glibc's malloc.h."""
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(model's name, steps done, all steps) after every optimizer step."""
@@ -189,7 +186,7 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
         )
         self._watch.before = 0.0 if found is None else _seconds_until(Path(found))
         if self.args.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         self.train(resume_from_checkpoint=found)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401 - the Trainer's hook
@@ -223,18 +220,6 @@ class WindowTrainer(Trainer):  # type: ignore[misc]  # transformers comes withou
     def losses(self) -> list[float]:
         """Mean loss of each epoch, once trained."""
         return [float(entry["loss"]) for entry in self.state.log_history if "loss" in entry]
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what a step frees for the next one, up to 1 GiB; other libraries do what they do.
-
-    Else the kernel takes each large tensor back and clears the same pages for the next: a tenth of a
-    small model's training time.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        adjust = ctypes.CDLL(None).mallopt
-        adjust(_MMAP_THRESHOLD, 32 << 20)
-        adjust(_TRIM_THRESHOLD, 1 << 30)
 
 
 def _last_checkpoint(folder: Path) -> str | None:

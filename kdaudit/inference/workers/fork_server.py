@@ -30,6 +30,7 @@ from typing import Any
 
 from kdaudit import NO_USAGE_REPORTS
 from kdaudit.errors import WorkerDiedError, WorkerKilledError
+from kdaudit.inference.workers.memory import keep_freed_memory
 from kdaudit.inference.workers.place import Place, bind
 from kdaudit.inference.workers.serving import serve
 
@@ -38,9 +39,6 @@ _ENVIRONMENT = NO_USAGE_REPORTS | {
     "PYTHONSAFEPATH": "1",  # nothing is imported from the folder that the user happens to stand in
     "TOKENIZERS_PARALLELISM": "false",
 }
-_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-"""glibc keeps what a batch frees for the next one; else the kernel clears the same pages again and
-again, which took some 7% of an audit's time on a CPU."""
 _LOG_TAIL = 1200
 """Characters of its own output that an error message quotes."""
 _PATIENCE = 5.0
@@ -71,7 +69,7 @@ class ForkServer:
                 [sys.executable, "-m", "kdaudit.inference.workers", str(theirs.fileno()), *preload],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**_ALLOCATION, **os.environ, **_ENVIRONMENT},
+                env={**os.environ, **_ENVIRONMENT},
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
@@ -170,6 +168,7 @@ def _forks_well() -> bool:
 
 def serve_forever(control: socket.socket, preload: Sequence[str]) -> None:
     """Fork a worker for each request, until the parent is gone: the fork server's main loop."""
+    keep_freed_memory()  # the workers inherit it
     gc.disable()  # what modules make stays
     for name in preload:
         try:
