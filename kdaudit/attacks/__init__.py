@@ -27,14 +27,14 @@ __all__ = [
     "GREEDY",
     "GREEDY_TEXT",
     "Attack",
+    "Decoding",
     "Flags",
     "Greedy",
     "GreedyText",
     "NearVerbatim",
-    "Pass",
     "attacks_of",
+    "decodings",
     "in_tokens",
-    "passes",
 ]
 
 ATTACKS: list[Attack] = [GREEDY]
@@ -47,19 +47,19 @@ def attacks_of(asked: AttacksConfig) -> list[Attack]:
     return [*ATTACKS, *([] if near is None else [NearVerbatim(near.max_edit_distance)])]
 
 
-class Pass(NamedTuple):
-    """What is done with a model once for several attacks."""
+class Decoding(NamedTuple):
+    """What a model decodes once for several attacks."""
 
     task: Task
     """Gives the columns of all of them."""
     attacks: tuple[Attack, ...]
 
 
-def passes(attacks: Sequence[Attack]) -> list[Pass]:
+def decodings(attacks: Sequence[Attack]) -> list[Decoding]:
     """How attacks are run, so that each decoding serves all that it can."""
     near = next((one for one in attacks if isinstance(one, NearVerbatim)), None)
     if near is None or GREEDY not in attacks:
-        return [Pass(one, (one,)) for one in attacks]
+        return [Decoding(one, (one,)) for one in attacks]
     others = [one for one in attacks if one not in (GREEDY, near)]
-    together = Pass(GreedyAndNear(near.max_edit_distance), (GREEDY, near))
-    return [together, *(Pass(one, (one,)) for one in others)]
+    together = Decoding(GreedyAndNear(near.max_edit_distance), (GREEDY, near))
+    return [together, *(Decoding(one, (one,)) for one in others)]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, Flags, Pass, in_tokens
+from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, Decoding, Flags, in_tokens
 from kdaudit.errors import RunStateError
 from kdaudit.inference import Done, EngineInfo
 from kdaudit.inference.executors import Replicas, Shard
@@ -75,13 +75,13 @@ def is_done(work: Work, attack: Attack, audited: AuditedModel) -> bool:
 def write_attacks(
     work: Work,
     engine: Replicas,
-    pass_: Pass,
+    decoding: Decoding,
     audited: AuditedModel,
     examples: str,
     outs: Sequence[str],
     progress: Progress,
 ) -> None:
-    """Do a pass over every pending shard; reading and writing overlap the engine's work.
+    """Decode every pending shard; reading and writing overlap the engine's work.
 
     A model with a tokenizer of its own is asked for the texts, and what it matches is written in tokens of
     the run: greedy extraction alone.
@@ -89,10 +89,10 @@ def write_attacks(
     Args:
         work: the run.
         engine: the model, loaded.
-        pass_: what is done with it.
+        decoding: what is done with it.
         audited: the model.
         examples: their folder.
-        outs: the folder of each of the pass's attacks.
+        outs: the folder of each of the decoding's attacks.
         progress: told how many shards are done, under the first folder's name.
 
     """
@@ -106,10 +106,10 @@ def write_attacks(
     progress(outs[0], before, len(shards))
     asked = texts_for if by_text else examples_for
     waiting = (Shard(shard, asked(work, audited, read_for(work, audited, shard))) for shard in todo)
-    found = engine.map(GREEDY_TEXT if by_text else pass_.task, waiting)
+    found = engine.map(GREEDY_TEXT if by_text else decoding.task, waiting)
     for number, (shard, finished) in enumerate(found, before + 1):
         whole = _in_tokens(work, shard, finished) if by_text else finished
-        for attack, out in zip(pass_.attacks, outs, strict=True):
+        for attack, out in zip(decoding.attacks, outs, strict=True):
             _write(run, attack, whole, engine.info, layout.beside(shard, out))
         progress(outs[0], number, len(shards))
 
@@ -121,8 +121,8 @@ def _in_tokens(work: Work, shard: str, found: Done) -> Done:
 
 
 def _write(run: RunStore, attack: Attack, done: Done, engine: EngineInfo, name: str) -> None:
-    """Write an attack's own columns of what a pass gave."""
-    if not run.has(name):  # else written before a kill between two attacks of one pass
+    """Write an attack's own columns of what a decoding gave."""
+    if not run.has(name):  # else written before a kill between two attacks of one decoding
         settings = _noted(attack)
         notes = shard_notes(engine, done.seconds, **({} if settings is None else {_SETTINGS: settings}))
         run.write_table(name, done.rows.select(attack.columns.names).replace_schema_metadata(notes))

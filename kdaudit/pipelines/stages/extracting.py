@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdaudit.attacks import ATTACKS, GREEDY, GREEDY_TEXT, Attack, passes
+from kdaudit.attacks import GREEDY, GREEDY_TEXT, Attack, decodings
 from kdaudit.config.section import EngineName
 from kdaudit.errors import RunError, UsageError
 from kdaudit.inference import ABILITIES, EngineOptions, Ragged
@@ -154,14 +154,14 @@ class Extracting:
     ) -> None:
         work, run = self._work, self._work.run
         check_remote(work, audited, engine)
-        for one in passes(attacks):
-            outs = [attack_folder(attack, audited) for attack in one.attacks]
-            write_attacks(work, engine, one, audited, layout.EXAMPLES, outs, self._estimating(audited))
+        for decoding in decodings(attacks):
+            outs = [attack_folder(attack, audited) for attack in decoding.attacks]
+            write_attacks(work, engine, decoding, audited, layout.EXAMPLES, outs, self._estimating(audited))
             for text in layout.SIDE_TEXTS:
                 examples = layout.beside_corpus(text, layout.EXAMPLES)
                 if run.shards(examples):
                     beside = [layout.beside_corpus(text, out) for out in outs]
-                    write_attacks(work, engine, one, audited, examples, beside, work.progress)
+                    write_attacks(work, engine, decoding, audited, examples, beside, work.progress)
         students = work.models.students
         known = all(run.done(attack_folder(GREEDY, one)) or one is audited for one in students)
         if leaks and known and not self._is_continued(audited):
@@ -197,7 +197,7 @@ class Extracting:
         try:
             retry_on_oom(audited.name, attempt, work.warn)
         except RunError:
-            if not run.shards(attack_folder(ATTACKS[0], audited)):
+            if not run.shards(attack_folder(GREEDY, audited)):
                 run.plan(key, before)  # a crowded hour must not slow the whole run
             raise
 
