@@ -23,7 +23,7 @@ from kdaudit.config.extraction import ExtractionConfig
 from kdaudit.corpus import ChatFormat
 from kdaudit.corpus.rendering import Template
 from kdaudit.errors import EngineError, ModelError
-from kdaudit.inference import EngineOptions, Ragged
+from kdaudit.inference import EngineOptions, Ragged, Sampling
 from kdaudit.inference.endpoint import client as client_module
 from kdaudit.inference.endpoint.checking import check_endpoint
 from kdaudit.inference.endpoint.engine import EndpointEngine
@@ -127,6 +127,15 @@ def test_a_stream_is_closed_at_the_first_wrong_token(server: StandIn, folder: Pa
         found = asked.match(prompts, targets)
     assert (found < 3).all()
     assert server.decoded - before < 8 * 40 / 2
+
+
+def test_what_an_endpoint_cannot_do_is_refused(server: StandIn, folder: Path, examples: Any) -> None:
+    with server.running() as url:
+        asked = engine(url, folder)
+        with pytest.raises(EngineError, match=r"^endpoint cannot score$"):
+            asked.score(examples[0], Sampling(1.0, 40))
+        with pytest.raises(EngineError, match=r"^endpoint cannot match_nearly$"):
+            asked.match_nearly(*examples, examples[1].lengths)
 
 
 def test_examples_that_share_a_prompt_are_one_request(server: StandIn, folder: Path, examples: Any) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.config.section import EngineName
+from kdaudit.errors import EngineError
 from kdaudit.inference.edits import NearMatches
 from kdaudit.inference.examples import Batch, Lengths, Ragged, Tokens
 
@@ -162,7 +163,10 @@ class Scores(NamedTuple):
 
 
 class Engine(Protocol):
-    """A loaded model: it decodes, or reads what is there."""
+    """A loaded model: it decodes, or reads what is there.
+
+    Engines inherit from it, and so refuse what they cannot do, see `ABILITIES`.
+    """
 
     def describe(self) -> Loaded:
         """What the engine turned out to be."""
@@ -208,8 +212,11 @@ class Engine(Protocol):
             limits: most edits of each example, in tokens: int64 (examples,). Decoding stops where there
                 must be more.
 
+        Raises:
+            EngineError: the engine cannot do it.
+
         """
-        ...
+        raise _unable(self, "match_nearly", prompts, targets, limits)
 
     def generate(
         self, prompts: Ragged, tokens: int | Lengths, temperature: float = 0.0, seed: int = 0
@@ -229,10 +236,14 @@ class Engine(Protocol):
         two tokens.
 
         Raises:
-            EngineError: the engine cannot score; see `ABILITIES`.
+            EngineError: the engine cannot do it.
 
         """
-        ...
+        raise _unable(self, "score", windows, sampling)
+
+
+def _unable(engine: Engine, ability: Ability, *_: object) -> EngineError:
+    return EngineError(f"{engine.describe().info.engine} cannot {ability}")
 
 
 class Task(Protocol):

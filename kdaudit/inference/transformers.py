@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdaudit.inference.base import (
+    Engine,
     EngineInfo,
     EngineOptions,
     Loaded,
@@ -51,7 +52,7 @@ _MAX_BATCH = {"cpu": 64}
 _MAX_BATCH_GPU = 512
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """One model in transformers, in this process."""
 
     def __init__(self, options: dict[str, Any]) -> None:

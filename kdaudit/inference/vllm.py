@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdaudit.errors import EngineError
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, NearMatches, Scores
+from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded, MatchedBytes, NearMatches
 from kdaudit.inference.edits import EditLedger
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
 from kdaudit.inference.prefixes import Ledger, SuffixLedger
@@ -46,7 +45,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """One model in vLLM, in this process."""
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -96,10 +95,6 @@ class VllmEngine:
             for row, new in outputs:
                 written[row] += new
         return Ragged.of(written)
-
-    def score(self, windows: Ragged) -> Scores:
-        """See `ABILITIES`: not here."""
-        raise EngineError(f"vllm does not score windows ({len(windows)} are asked); transformers does")
 
     def _follow(self, ledger: Ledger) -> None:
         """Decode greedily, each prompt until the ledger gives it up.

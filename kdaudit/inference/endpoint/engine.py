@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kdaudit.config.endpoint import Endpoint
 from kdaudit.errors import EngineError
-from kdaudit.inference.base import EngineInfo, EngineOptions, Loaded, MatchedBytes, Scores
+from kdaudit.inference.base import Engine, EngineInfo, EngineOptions, Loaded, MatchedBytes
 from kdaudit.inference.endpoint.client import EndpointClient, EndpointError
 from kdaudit.inference.endpoint.matching import ByBytes, ByText, ByTokens, Follower
 from kdaudit.inference.endpoint.ways import SPARE, ask_once, find_way
@@ -37,7 +37,7 @@ class _Request(NamedTuple):
     targets: list[list[int]]
 
 
-class EndpointEngine:
+class EndpointEngine(Engine):
     """A model behind an endpoint.
 
     Args:
@@ -85,10 +85,6 @@ class EndpointEngine:
             raise EngineError(f"an endpoint is asked greedily alone, not with seed {seed}")
         rows = list(zip(prompts, lengths_of(tokens, len(prompts)).tolist(), strict=True))
         return Ragged.of(self._each(self._generate, rows))
-
-    def score(self, windows: Ragged) -> Scores:
-        """See `ABILITIES`: not here."""
-        raise EngineError(f"an endpoint does not score windows ({len(windows)} are asked)")
 
     def _match(self, request: _Request) -> list[int]:
         longest = max(map(len, request.targets))
