@@ -40,7 +40,7 @@ class Look(NamedTuple):
     """Dash pattern that distinguishes it from others of its kind: 0 to 3."""
 
 
-class RateRow(NamedTuple):
+class RateBar(NamedTuple):
     """A model's rate: a dot, its interval's bar, and the rate on the holdout."""
 
     name: str
@@ -58,7 +58,7 @@ class RateRow(NamedTuple):
 class RateChart(NamedTuple):
     """Dots with bars on a logarithmic axis; `zero` is where zeros stand, None where there are none."""
 
-    rows: list[RateRow]
+    rows: list[RateBar]
     ticks: list[Tick]
     zero: float | None
     pause: float
@@ -124,7 +124,7 @@ def rate_chart(models: Mapping[str, ModelResult]) -> RateChart:
     scale = log_shares(shares, 3 if zero is None else 14, 97)
     styles = looks(models)
     rows = [
-        _rate_row(name, model, styles[name], _ROW * index + 36, scale)
+        _rate_bar(name, model, styles[name], _ROW * index + 36, scale)
         for index, (name, model) in enumerate(models.items())
     ]
     return RateChart(rows, scale.ticks(), zero, _BREAK, _ROW * len(rows) + 4)
@@ -140,13 +140,13 @@ def _interval(model: ModelResult) -> Interval:
     return wider(model.ci95, model.ci95_by_document) or model.ci95
 
 
-def _rate_row(name: str, model: ModelResult, look: Look, y: int, scale: LogShares) -> RateRow:
+def _rate_bar(name: str, model: ModelResult, look: Look, y: int, scale: LogShares) -> RateBar:
     def place(share: float) -> float:
         return scale.at(share) if share > 0 else _ZERO
 
     low, high = _interval(model)
     x = place(model.rate)
-    return RateRow(
+    return RateBar(
         name,
         _label(name),
         percent(model.rate),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kdaudit.analysis.leaks import LeakText, read_leak_texts
 from kdaudit.analysis.severity import change_severity
-from kdaudit.reporting.compared_words import Reading, reading_of, unchanged, verdict_of_change
+from kdaudit.reporting.compared_words import RateReading, reading_of, unchanged, verdict_of_change
 from kdaudit.reporting.formatting import percent, plural, points, wider_interval
 from kdaudit.reporting.leak_cards import CLASS_WORDS, TEXT_LIMIT
 from kdaudit.reporting.personal_data_counts import tag_words
@@ -48,7 +48,7 @@ class RateRow(NamedTuple):
     new: str
     difference: str
     interval: str
-    reading: Reading
+    reading: RateReading
 
 
 class ChangeCard(NamedTuple):

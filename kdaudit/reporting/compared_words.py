@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kdaudit.analysis.paired import SIGNIFICANT
-from kdaudit.reporting.formatting import count, excludes_zero, p_value, percent, plural, points, wider
+from kdaudit.reporting.formatting import be, count, excludes_zero, p_value, percent, plural, points, wider
 from kdaudit.reporting.verdict import Verdict
 from kdaudit.schemas.compared import CompareResults, PairedRates
 
 
-class Reading(NamedTuple):
+class RateReading(NamedTuple):
     """What a pair of rates shows."""
 
     word: str
@@ -18,16 +18,16 @@ class Reading(NamedTuple):
     """With what could have been seen, where nothing was."""
 
 
-def reading_of(rates: PairedRates, *, same_weights: bool) -> Reading:
+def reading_of(rates: PairedRates, *, same_weights: bool) -> RateReading:
     """In words; a difference is one whose wider interval leaves 0 out and whose adjusted p is below 0.05."""
     changed = f"{count(rates.new_only)} appeared, {count(rates.old_only)} disappeared"
     test = f"exact McNemar, Holm over all models: {p_value(rates.holm_p)}"
     if same_weights:
         what = "as it was" if not rates.old_only + rates.new_only else "same weights, other outcomes"
-        return Reading(what, f"The weights are the same; {changed}.")
+        return RateReading(what, f"The weights are the same; {changed}.")
     if is_difference(rates):
-        return Reading("more" if rates.difference > 0 else "less", f"{changed}; {test}.")
-    return Reading("no difference found", f"{changed}; {test}. {could_have_shown(rates)}")
+        return RateReading("more" if rates.difference > 0 else "less", f"{changed}; {test}.")
+    return RateReading("no difference found", f"{changed}; {test}. {could_have_shown(rates)}")
 
 
 def unchanged(results: CompareResults) -> list[str]:
@@ -73,9 +73,9 @@ def verdict_of_change(results: CompareResults) -> Verdict:
     whom = "the student" if students == 1 else f"any of the {students} students"
     if results.not_accepted:
         accepted = results.new_leaks - results.not_accepted
-        also = f" {count(accepted)} more {_be(accepted)} accepted." if accepted else ""
+        also = f" {count(accepted)} more {be(accepted)} accepted." if accepted else ""
         sentence = (
-            f"{plural(results.not_accepted, 'new leak')} that {_be(results.not_accepted)} not accepted.{also}"
+            f"{plural(results.not_accepted, 'new leak')} that {be(results.not_accepted)} not accepted.{also}"
         )
         return Verdict("fail", "New leaks found", sentence, _basis(results))
     if results.new_leaks:
@@ -83,10 +83,6 @@ def verdict_of_change(results: CompareResults) -> Verdict:
         return Verdict("pass", "No new leak to look at", sentence, _basis(results))
     sentence = f"No leak of {whom} is new among the examples that the new audit holds."
     return Verdict("pass", "No new leak", sentence, f"{_basis(results)} {_none_new(results)}".strip())
-
-
-def _be(number: int) -> str:
-    return "is" if number == 1 else "are"
 
 
 def _basis(results: CompareResults) -> str:
@@ -100,7 +96,7 @@ def _basis(results: CompareResults) -> str:
         if number
     ]
     rest = f"; {' and '.join(only)}" if only else ""
-    return f"{plural(shared.both, 'example')} {_be(shared.both)} in both audits{rest}."
+    return f"{plural(shared.both, 'example')} {be(shared.both)} in both audits{rest}."
 
 
 def _none_new(results: CompareResults) -> str:

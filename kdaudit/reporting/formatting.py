@@ -207,6 +207,11 @@ def quoted(name: str) -> str:
     return f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
+def be(number: int) -> str:
+    """The verb for so many: is, are."""
+    return "is" if number == 1 else "are"
+
+
 def plural(number: int, one: str, many: str | None = None) -> str:
     """A counted noun: `1 example`, `2 examples`."""
     return f"{count(number)} {one if number == 1 else many or one + 's'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kdaudit.reporting.formatting import capitalized, count, percent, plural, quoted
+from kdaudit.reporting.formatting import be, capitalized, count, percent, plural, quoted
 from kdaudit.risk import guarantee_words
 from kdaudit.schemas.predictor import Origin, RecallGuarantee
 from kdaudit.schemas.screening import ScreenRecord
@@ -123,9 +123,9 @@ def headline(record: ScreenRecord) -> Headline:
     if not record.flagged.examples:
         kept = "the corpus is kept whole" if not record.kept.undecodable else "all valid text is kept"
         return Headline(f"None of {_all_examples(record)} is flagged: {kept}.", _left(record))
-    be = "is" if record.flagged.examples == 1 else "are"
-    share = percent(record.flagged.examples / record.corpus.examples)
-    found = f"{count(record.flagged.examples)} of {_all_examples(record)} {be} flagged ({share})"
+    flagged = record.flagged.examples
+    share = percent(flagged / record.corpus.examples)
+    found = f"{count(flagged)} of {_all_examples(record)} {be(flagged)} flagged ({share})"
     return Headline(f"{found}; {_removed(record)}.", f"{_made_up(record)} {_left(record)}")
 
 
@@ -168,7 +168,7 @@ def _made_up(record: ScreenRecord) -> str:
         return f"All flagged examples are ones that {kind}."
     if not memorized:
         return f"All are flagged for their risk alone; none of them is one that {kind}."
-    more = f"{count(predicted)} more {'is' if predicted == 1 else 'are'} flagged for their risk"
+    more = f"{count(predicted)} more {be(predicted)} flagged for their risk"
     return f"{plural(memorized, 'is one', 'are ones')} that {kind}; {more}."
 
 

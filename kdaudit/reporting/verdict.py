@@ -14,6 +14,7 @@ from kdaudit.reporting.formatting import (
     ABSENT,
     Formatter,
     apart,
+    be,
     capitalized,
     count,
     listed,
@@ -271,8 +272,7 @@ def _together(gate: GateResult) -> str:
 def _tally(gate: GateResult, sampled: bool) -> str:
     checks = gate.checks
     counts = {name: sum(check.verdict == name for check in checks) for name in _WORST_FIRST}
-    be = "is" if counts["inconclusive"] == 1 else "are"
-    words = {"fail": "failed", "inconclusive": f"{be} inconclusive", "pass": "passed"}
+    words = {"fail": "failed", "inconclusive": f"{be(counts['inconclusive'])} inconclusive", "pass": "passed"}
     found = listed([f"{number} {words[name]}" for name, number in counts.items() if number])
     judged = (
         "each rate is judged by its 95% interval, the wider of those by window and by document, since the "
@@ -344,5 +344,4 @@ def _no_limit(results: AuditResults) -> str:
     leaks = leak_counts_of(results).leaks
     if not leaks:
         return judged
-    be = "is" if leaks == 1 else "are"
-    return f"{judged} {plural(leaks, 'example')} {be} memorized by at least one student."
+    return f"{judged} {plural(leaks, 'example')} {be(leaks)} memorized by at least one student."
