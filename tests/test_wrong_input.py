@@ -1169,3 +1169,22 @@ def test_a_plain_user_cannot_read_a_locked_file_here(audit: Path) -> None:
     (audit / "corpus.jsonl").chmod(0)
     with as_plain_user(), pytest.raises(PermissionError):
         (audit / "corpus.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify",),
+        ("report",),
+        ("export", "--format", "csv"),
+        ("run", "audit.yaml", "--out"),
+        ("canaries", "--out", "canaries.jsonl", "--tokenizer"),
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("path", ["locked/it", "a" * 300], ids=["locked", "long"])
+def test_a_path_that_the_system_refuses_is_named(words: tuple[str, ...], path: str, audit: Path) -> None:
+    (audit / "locked").mkdir(mode=0)
+    told = refusal(*kdaudit(*words, str(audit / path)))
+    why = "permission denied" if path == "locked/it" else "file name too long"
+    assert told == f"{audit / path}: {why}; fix the permissions of it and its folders, or name another path"

@@ -21,6 +21,14 @@ from kdaudit.errors import KdauditError, ToldElsewhere, UsageError
 EXIT_BY_VERDICT = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 3}
 _MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of the system that say what it ran out of, wherever they come from."""
+_PLACE = {
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "read-only file system",
+    errno.ENAMETOOLONG: "file name too long",
+    errno.ELOOP: "a link that leads to itself",
+}
+"""Those that say why a path cannot be used: whatever looks at it first raises them."""
 _P = ParamSpec("_P")
 
 
@@ -54,6 +62,13 @@ def for_people(command: Callable[_P, int | None]) -> Callable[_P, None]:
                     err=True,
                 )
                 sys.exit(KdauditError.exit_code)
+            if isinstance(error, OSError) and error.errno in _PLACE and error.filename is not None:
+                unusable = UsageError(
+                    f"{os.fsdecode(error.filename)}: {_PLACE[error.errno]}",
+                    fix="fix the permissions of it and its folders, or name another path",
+                )
+                _tell(unusable)
+                sys.exit(unusable.exit_code)
             say(printable(traceback.format_exc()), err=True)
             say(
                 f"kdaudit: internal error: {type(error).__name__}: {one_line(str(error))}; this is a bug in "
