@@ -533,6 +533,13 @@ def test_wrong_use_is_told_in_one_sentence(run: Path, tmp_path: Path) -> None:
     assert card.read_bytes() == b"caf\xe9\n"
 
 
+def test_a_file_that_is_not_markdown_is_left_as_it_is(run: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "train.jsonl"
+    corpus.write_text('{"text": "a"}\n')
+    assert "name a Markdown file" in refused(call(run, "--student", "soft", "--card", corpus))
+    assert corpus.read_text() == '{"text": "a"}\n'
+
+
 def test_the_only_student_needs_no_name(tmp_path: Path) -> None:
     data = sample_dict(soft_vs_hard=None)
     for part in ("models", "comparison"):

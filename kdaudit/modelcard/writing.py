@@ -27,6 +27,8 @@ from kdaudit.runs.files import read_bounded, replacing
 from kdaudit.runs.verify import refuse_changed
 from kdaudit.schemas.results import AuditResults
 
+_MARKDOWN = (".md", ".markdown")
+
 
 class Upload(NamedTuple):
     """Where to upload card and public report."""
@@ -157,6 +159,10 @@ def _local(path: Path, run_dir: Path) -> HubCard:
             f"{path}: the folder {path.parent} does not exist",
             fix="make it, or name another card",
             where="--card",
+        )
+    if path.suffix.lower() not in _MARKDOWN:  # a corpus would be text too, and is not to be written into
+        raise UsageError(
+            f"{path} does not end in {' or '.join(_MARKDOWN)}", fix="name a Markdown file", where="--card"
         )
     if path.is_symlink() and path.parent.resolve() not in path.resolve().parents:
         raise UsageError(
