@@ -604,7 +604,11 @@ WRONG_SET = {
     ),
     "not YAML": (["seed=[1"], "--set seed:1:"),
     "keys for text": (["report.title=Acme: 1"], "--set report.title: expected text, got keys; put text that"),
-    "empty": (["seed="], "--set seed: expected a whole number, got nothing"),
+    "empty": (["seed="], "--set seed: no value stands behind the =; write seed=VALUE, or seed=null for none"),
+    "a limit of an unset variable": (
+        ["gate.max_rate= "],
+        "--set gate.max_rate: no value stands behind the =",
+    ),
     "as written": (
         ["models.teacher.revision=12e4567"],
         "--set models.teacher.revision: expected text, got the ",

@@ -26,7 +26,7 @@ def parse_override(text: str) -> Override:
     """Parse `a.b=value`.
 
     Raises:
-        ConfigError: no `=`, an empty part in the key, a row in brackets, or a value that is not YAML.
+        ConfigError: no `=`, an empty part in the key, a row in brackets, no value or one that is not YAML.
     """
     name, separator, value = text.partition("=")
     parts = [part.strip() for part in name.split(".")]
@@ -40,6 +40,13 @@ def parse_override(text: str) -> Override:
         raise ConfigError(
             "a row is written with a dot, not in brackets",
             fix=f"write {plain}=VALUE",
+            key=name,
+            where="--set",
+        )
+    if not value.strip():  # a variable that a script did not set: null would leave out a limit of the gate
+        raise ConfigError(
+            "no value stands behind the =",
+            fix=f"write {name}=VALUE, or {name}=null for none",
             key=name,
             where="--set",
         )
