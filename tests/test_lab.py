@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -395,3 +396,25 @@ def test_a_limit_takes_the_windows_that_the_audit_takes_in_all_their_places(tmp_
     assert [row.tolist() for row in again] == [row.tolist() for row in cut]
     assert (again.fingerprint, [*again.document_ids]) == (cut.fingerprint, [*cut.document_ids])
     assert (tmp_path / "corpus.parquet").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_training_freed_is_not_kept_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is small and stays between large tensors kept a teacher's memory while its students trained."""
+    stays, used, train = [], [], lab._trained
+    memory = psutil.Process().memory_info
+
+    def trained(*given: Any) -> Any:
+        record = train(*given)
+        tensors = []
+        for _ in range(60):
+            tensors.append(np.ones(1 << 19))  # 4 MiB
+            stays.append(bytes(2000))
+        used.append(memory().rss)
+        return record
+
+    monkeypatch.setattr(lab, "_trained", trained)
+    _in_process(_write_family(tmp_path), tmp_path / "out", "seeds=[0]", f"students=[{_BASELINE}, {_TOKEN}]")
+    assert len(used) > 1
+    assert used[-1] - memory().rss > 200 << 20

@@ -42,6 +42,7 @@ from kdaudit.distillation.processes import ALONE, Processes
 from kdaudit.distillation.training import Progress, Recipe, Training
 from kdaudit.errors import RunStateError, UsageError
 from kdaudit.inference.base import Tokens
+from kdaudit.inference.workers.memory import release_freed_memory
 from kdaudit.models.tokenizer import reading_fingerprint
 from kdaudit.runs import layout
 from kdaudit.runs.files import check_folders
@@ -145,6 +146,7 @@ def _train(lab: Lab, plan: Plan) -> FinishedModel:
     if record is None:
         record = _trained(lab, plan, depends)
         clear_device_cache(garbage_collection=True)  # what is measured or written next needs the memory
+        release_freed_memory()
     return FinishedModel(plan.name, plan.method, plan.folder, record)
 
 

@@ -11,11 +11,12 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what a batch or a step frees for the next one, up to 1 GiB.
+    """Let glibc keep what a batch or a step frees for the next one.
 
     Else the kernel takes each large tensor back and clears the same pages for the next: some 7% of an audit's
-    time on a CPU, a tenth of a small model's training time. What the environment sets for malloc goes before;
-    other C libraries do what they do.
+    time on a CPU, a tenth of a small model's training time. glibc keeps at most 1 GiB at the end of the heap,
+    and any amount between what is in use. What the environment sets for malloc goes before; other C libraries
+    do what they do.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -23,3 +24,9 @@ def keep_freed_memory() -> None:
         adjust = ctypes.CDLL(None).mallopt
         adjust(_MMAP_THRESHOLD, 32 << 20)
         adjust(_TRIM_THRESHOLD, 1 << 30)
+
+
+def release_freed_memory() -> None:
+    """Let glibc give the kernel back all that is free, wherever it lies; other libraries do what they do."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
