@@ -94,6 +94,19 @@ def test_what_was_measured_otherwise_is_refused_by_name(key: str) -> None:
     with pytest.raises(RunStateError, match="holds a run with another") as refused:
         gone({**INPUTS, key: "new"})
     assert f"another {key}: {INPUTS[key]} then, new now" in str(refused.value)
+    assert ("another name" in str(refused.value)) == ("a.b" in key)
+
+
+@pytest.mark.parametrize("name", ["baseline", "baseline-2", "base"])
+def test_only_a_student_can_be_given_another_name(name: str) -> None:
+    before, file = {**INPUTS, f"models.{name}.dtype": "auto"}, f"extraction/{name}/part-00000.parquet"
+    with pytest.raises(RunStateError, match="; use --fresh"):
+        gone({**before, f"models.{name}.dtype": "float32"}, before, [*FILES, file])
+
+
+def test_values_are_told_as_the_configuration_writes_them() -> None:
+    with pytest.raises(RunStateError, match=r"another corpus\.limit: null then, 100 now"):
+        gone({**INPUTS, "corpus.limit": "100"}, {**INPUTS, "corpus.limit": "None"})
 
 
 def test_a_model_that_nothing_was_measured_of_may_change() -> None:

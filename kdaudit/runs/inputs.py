@@ -169,8 +169,20 @@ def _is_measured(model: str, files: Iterable[str]) -> bool:
 def _refusal(folder: Path, before: Inputs, now: Inputs, changed: list[str]) -> RunStateError:
     key = changed[0]
     more = f" (also {', '.join(changed[1:])})" if len(changed) > 1 else ""
+    students = all(_is_student(_part(one).removeprefix("models.")) for one in changed)
+    kept = "give a changed student another name, to keep what was measured of the others, or "
     return RunStateError(
-        f"{folder}: holds a run with another {key}: {before.get(key, 'none')} then, "
-        f"{now.get(key, 'none')} now{more}",
-        fix="use --fresh to start again, or choose another --out",
+        f"{folder}: holds a run with another {key}: {_shown(before.get(key))} then, "
+        f"{_shown(now.get(key))} now{more}",
+        fix=f"{kept if students else ''}use --fresh to start again, or choose another --out",
     )
+
+
+def _is_student(part: str) -> bool:
+    """Whether a part of the inputs is one that the user names."""
+    return part not in (_WHOLE, "base") and not re.fullmatch(r"baseline(-\d+)?", part)
+
+
+def _shown(value: str | None) -> str:
+    """A recorded value as YAML writes it."""
+    return {None: "none", "None": "null", "True": "true", "False": "false"}.get(value) or str(value)
