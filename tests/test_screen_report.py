@@ -23,6 +23,7 @@ from kdaudit.errors import RunStateError
 from kdaudit.pipelines.stages.flagging import Flagged, feature_spreads, write_flagged
 from kdaudit.pipelines.stages.risks import write_risks
 from kdaudit.reporting.screening import render_screen
+from kdaudit.reporting.screening_words import withheld
 from kdaudit.risk import Predictor
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import ENDS_COLUMNS, EXAMPLES_SCHEMA, FEATURES_SCHEMA, FLAGGED_SCHEMA
@@ -314,6 +315,27 @@ def test_the_first_sentence_fits_what_was_found(case: str, tmp_path: Path) -> No
     for page in run.pages:
         assert sentence in plain(page)
         assert also in plain(page)
+
+
+OBSERVED = {"examples": 900, "places": 900, "documents": 900, "memorized": 600, "predicted": 300}
+LESS_RECALL, WINDOWS, RAISE = "ower predictor.recall", "et drop to window", "aise max_flagged"
+WITHHELD = {
+    "predicted": (0.007, OBSERVED, 41, {LESS_RECALL, RAISE}),
+    "observed": (0.005, OBSERVED, 41, {RAISE}),
+    "documents": (0.02, OBSERVED, 1100, {LESS_RECALL, WINDOWS, RAISE}),
+    "documents, all observed": (0.02, OBSERVED | {"predicted": 0}, 1100, {WINDOWS, RAISE}),
+}
+
+
+@pytest.mark.parametrize("case", WITHHELD)
+def test_only_what_would_help_is_advised_where_too_much_would_be_dropped(case: str) -> None:
+    allowed, flagged, dropped, helpful = WITHHELD[case]
+    data = record_dict(max_flagged=allowed, flagged=flagged)
+    data["kept"] |= {"withheld": True, "documents_dropped": dropped}
+    refused = withheld(ScreenRecord.model_validate(data))
+    assert refused is not None
+    assert {one for one in (LESS_RECALL, WINDOWS, RAISE) if one in refused.reason} == helpful
+    assert ("600 that teacher and baseline memorize" in refused.reason) == (case == "observed")
 
 
 def test_a_sample_says_what_it_did_not_score(tmp_path: Path) -> None:

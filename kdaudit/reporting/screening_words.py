@@ -87,27 +87,21 @@ def withheld(record: ScreenRecord) -> Headline | None:
     kind = "sampled examples" if record.corpus.sampled else "examples"
     counts = f"{count(record.flagged.examples)} of {count(record.corpus.examples)}"
     found = f"{percent(flagged)} of the {kind} would be flagged ({counts})"
-    if flagged <= record.max_flagged:
+    too_many = flagged > record.max_flagged
+    if not too_many:
         dropped = percent(kept.documents_dropped / kept.documents_read)
         counts = f"{count(kept.documents_dropped)} of {count(kept.documents_read)}"
         found = f"{dropped} of the documents would be left out ({counts})"
-    threshold = record.predictor.threshold
-    why = (
-        ""
-        if threshold is None
-        else f"To keep its recall guarantee, the predictor flags every risk of {threshold:.2g} or more. "
-    )
-    remedies = [
-        *([] if threshold is None else ["lower predictor.recall"]),
-        *(["set drop to window"] if record.drop == "document" else []),
-        *(
-            []
-            if threshold is None
-            else ["screen more text: more memorized examples allow a higher threshold"]
-        ),
-        "or raise max_flagged, if dropping so much is acceptable",
-    ]
-    advice = ", ".join(remedies)
+    memorized, threshold = record.flagged.memorized, record.predictor.threshold
+    why, remedies = "", ["set drop to window"] if record.drop == "document" and not too_many else []
+    if memorized / record.corpus.examples > record.max_flagged:
+        why = f"Observed, whatever predictor.recall is: {count(memorized)} that {whose(record)}. "
+    elif threshold is not None and record.flagged.predicted:
+        why = f"To keep its recall guarantee, the predictor flags every risk of {threshold:.2g} or more. "
+        more = "screen more text: more memorized examples allow a higher threshold"
+        remedies = ["lower predictor.recall", *remedies, more]
+    raised = "raise max_flagged, if dropping so much is acceptable"
+    advice = ", ".join([*remedies, f"or {raised}"]) if remedies else raised
     return Headline(
         f"Nothing was written to kept/: {found}, more than max_flagged ({percent(record.max_flagged)}) "
         "allows.",
