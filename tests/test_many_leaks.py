@@ -231,6 +231,8 @@ def test_the_api_reads_the_columns_that_are_asked_for(runs: Path) -> None:
     table = run.leaks(["example_id", "suffix_hmac"])
     assert table.column_names == ["example_id", "suffix_hmac"]
     assert len(table) == len(run.leaks())
+    with pytest.raises(ValueError, match=r"column 'exampleid' is not one of leaks\.parquet's: example_id, "):
+        run.leaks(["exampleid"])
 
 
 TEXTS = [Text(number) for number in range(40)]

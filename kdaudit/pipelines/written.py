@@ -16,6 +16,7 @@ from kdaudit.errors import RunStateError
 from kdaudit.reporting.render import read_results
 from kdaudit.reporting.screening import read_screen_record
 from kdaudit.runs import layout
+from kdaudit.runs.arrow_schemas import LEAKS_SCHEMA
 from kdaudit.runs.files import open_regular, read_bounded
 from kdaudit.runs.finished import shards_of
 from kdaudit.runs.verify import check_files
@@ -167,7 +168,14 @@ class Run(_Folder):
         Args:
             columns: those to read, which takes less memory where leaks are many; None for all.
 
+        Raises:
+            ValueError: there is no such column.
+
         """
+        known = LEAKS_SCHEMA.names
+        unknown = [name for name in columns or () if name.split(".")[0] not in known]
+        if unknown:
+            raise ValueError(f"column {unknown[0]!r} is not one of {layout.LEAKS}'s: {', '.join(known)}")
         return self._table(layout.LEAKS, "finish the audit with kdaudit.audit or `kdaudit run`", columns)
 
     def risk(self) -> pa.Table:
