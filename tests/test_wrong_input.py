@@ -877,6 +877,12 @@ MODELS = [
         id="weights locked",
     ),
     pytest.param(
+        locked("hard/tokenizer.json"),
+        f"{HARD}/tokenizer.json cannot be read: permission denied",
+        "fix its permissions",
+        id="tokenizer locked",
+    ),
+    pytest.param(
         locked("hard"),
         f"{HARD} cannot be read: permission denied",
         "fix its permissions",

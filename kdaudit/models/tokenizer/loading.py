@@ -234,6 +234,10 @@ def _loaded(folder: Path, trust_remote_code: bool) -> ModelTokenizer:
             _take_class_defaults(folder, described)
             return ModelTokenizer(Tokenizer.from_file(str(file)), described)
         made = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except PermissionError as error:
+        raise ModelError(
+            f"{error.filename or folder} cannot be read: permission denied", fix="fix its permissions"
+        ) from error
     except Exception as error:  # whatever the files provoke in either library
         raise ModelError(
             f"{folder}: its tokenizer cannot be loaded ({reason(error)})", fix="save it again"
