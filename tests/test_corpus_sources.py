@@ -253,7 +253,9 @@ def test_text_that_is_no_string_is_named_by_line(value, kind, tmp_path):
 def test_a_missing_text_of_pandas_is_named(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"text": "a"}\n{"text": NaN}\n')
-    assert f"{path}, line 2: 'text' is NaN, as pandas writes a missing text; write null" in error(path)
+    said = error(path)
+    assert f"{path}, line 2: 'text' is a NaN, as pandas writes a missing value, not a string" in said
+    assert "where a text is missing, write null" in said
 
 
 @pytest.mark.parametrize(("column", "kind"), [([1, 2], "int64"), ([["a"], []], "list<")])

@@ -7,6 +7,7 @@ as a whole is. It is told from its beginning.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -34,7 +35,9 @@ _CUT_ESCAPE = re.compile(r"u[0-9a-fA-F]{0,4}\s*")
 
 
 def kind_of(value: object) -> str:
-    """What json calls a value."""
+    """What json calls a value, and Python's json lets pass."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, as pandas writes a missing value"
     names: dict[type, str] = {dict: "json object", list: "list", bool: "boolean", str: "string"}
     return "null" if value is None else names.get(type(value), "number")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,16 +94,10 @@ def _object_rows(objects: Iterator[Object], file: Path, config: CorpusConfig, ke
         check_columns(config, key, file, names)
     for item in itertools.chain(head, objects):
         text = item.fields.get(config.text)
-        if isinstance(text, float) and math.isnan(text):
-            raise CorpusError(
-                f"{file}, {item.place}: {config.text!r} is NaN, as pandas writes a missing text",
-                fix="write null or '' there, or remove the row",
-                key=f"{key}.path",
-            )
         if text is not None and not isinstance(text, str):
             raise CorpusError(
                 f"{file}, {item.place}: {config.text!r} is a {kind_of(text)}, not a string",
-                fix="choose a column of text",
+                fix="choose a column of text; where a text is missing, write null",
                 key=f"{key}.text",
             )
         yield Row(text, item.fields.get(config.id) if config.id is not None else None)
