@@ -160,14 +160,14 @@ class Executor(ABC):
 
     @abstractmethod
     def hosts(
-        self, models: Sequence[HostedModel], shards: int, together: int = 1
+        self, models: Sequence[HostedModel], shards: int, tensor_parallel: int = 1
     ) -> AbstractContextManager[Hosts]:
         """Make room for processes that hold these models, each all of them; they end with the block.
 
         Args:
             models: what each holds.
             shards: parts of the work: more processes than that are of no use.
-            together: GPUs that one process takes.
+            tensor_parallel: GPUs that share one process's model.
 
         Raises:
             UsageError: there is no room for so many, or a machine lacks a model.
@@ -196,12 +196,12 @@ class Executor(ABC):
         """
         options = job.options
         require(options.engine)
-        together = options.tensor_parallel if options.engine == "vllm" else 1
+        tensor_parallel = options.tensor_parallel if options.engine == "vllm" else 1
         with ExitStack() as stack:
             if options.engine == "endpoint":  # which asks several times at once by itself
                 hosts = Hosts([begin_worker])
             else:
-                hosts = stack.enter_context(self.hosts([job.model], job.shards, together))
+                hosts = stack.enter_context(self.hosts([job.model], job.shards, tensor_parallel))
             if hosts.free_memory is not None:
                 share = options.memory_share * hosts.memory_share
                 options = options._replace(memory_share=share, free_memory=hosts.free_memory)

@@ -39,9 +39,9 @@ class LocalExecutor(Executor):
         self._workers = workers
 
     @contextmanager
-    def hosts(self, models: Sequence[HostedModel], shards: int, together: int = 1) -> Iterator[Hosts]:
+    def hosts(self, models: Sequence[HostedModel], shards: int, tensor_parallel: int = 1) -> Iterator[Hosts]:
         """See `Executor.hosts`."""
-        places = places_for(self._workers, together, shards)
+        places = places_for(self._workers, tensor_parallel, shards)
         starts = [partial(begin_worker, place=place) for place in places]
         if len(places) < 2 or places[0].gpus:
             yield Hosts(starts)

@@ -74,7 +74,7 @@ def _has_other_gpu() -> bool:
 
 
 def gpu_groups(tensor_parallel: int) -> list[list[str]]:
-    """NVIDIA GPUs that this process may use, so many together; those that are left over stay idle."""
+    """NVIDIA GPUs that this process may use, in groups of so many; those that are left over stay idle."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         found = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]

@@ -50,7 +50,7 @@ class RayExecutor(Executor):
         self._joined = False
 
     @contextmanager
-    def hosts(self, models: Sequence[HostedModel], shards: int, together: int = 1) -> Iterator[Hosts]:
+    def hosts(self, models: Sequence[HostedModel], shards: int, tensor_parallel: int = 1) -> Iterator[Hosts]:
         """See `Executor.hosts`.
 
         Raises:
@@ -61,7 +61,7 @@ class RayExecutor(Executor):
         rooms = self._rooms()
         wanted = [_with_fingerprint(model) for model in models]
         with ExitStack() as stack:
-            plan = plan_replicas(rooms, self._workers, together, shards)
+            plan = plan_replicas(rooms, self._workers, tensor_parallel, shards)
             actors = self._actors(_placed(plan, stack), wanted)
             crowd = Counter(actor.about.node for actor in actors)
             yield Hosts(
