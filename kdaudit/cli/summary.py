@@ -103,21 +103,14 @@ def _students(results: AuditResults) -> list[str]:
 
 def _against_chance(name: str, found: ComparisonResult) -> list[str]:
     """What goes beyond chance, at the student's own rate where that is known."""
-    others, excess, floor, ends = (
-        ("other baselines", found.excess_inheritance, found.inheritance_floor, found.excess_ci95)
-        if found.excess_at_own_rate is None
-        else (
-            "other baselines, cut at its count,",
-            found.excess_at_own_rate,
-            found.floor_at_own_rate,
-            found.excess_at_own_rate_ci95,
-        )
-    )
-    if excess is None:
+    chance = found.beyond_chance
+    if chance is None:
         return []
+    others = "other baselines, cut at its count," if chance.at_own_rate else "other baselines"
     return [
-        f"{name} against chance: {points(excess)} (95% interval {points_interval(ends)}) beyond the "
-        f"{percent(floor)} that {others} hold of what the teacher memorizes and one baseline misses"
+        f"{name} against chance: {points(chance.excess)} (95% interval {points_interval(chance.ci95)}) "
+        f"beyond the {percent(chance.floor)} that {others} hold of what the teacher memorizes and one "
+        "baseline misses"
     ]
 
 

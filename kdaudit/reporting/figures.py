@@ -33,7 +33,6 @@ from kdaudit.reporting.missing_reasons import why_no_comparison, why_no_inherita
 from kdaudit.reporting.other_attacks import worst_attack
 from kdaudit.reporting.predictor_figure import predictor_figure
 from kdaudit.schemas.comparison import ComparisonResult, SoftVsHard
-from kdaudit.schemas.result import Interval
 from kdaudit.schemas.results import AuditResults, ModelResult
 
 __all__ = ["KeyFigure", "key_figures", "role_words"]
@@ -184,7 +183,7 @@ def _inherited(results: AuditResults) -> KeyFigure:
             "Inherited beyond chance",
             results,
             lambda name, figures: _beyond_chance(results, name, figures),
-            lambda _, figures: _excess(figures) or 0.0,
+            lambda _, figures: 0.0 if (found := figures.beyond_chance) is None else found.excess,
             why_no_inheritance,
         )
     return _figure(
@@ -214,12 +213,10 @@ def _inherited_share(results: AuditResults, name: str, figures: ComparisonResult
 
 
 def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) -> Reading | None:
-    cut, excess = figures.excess_at_own_rate is not None, _excess(figures)
-    floor = figures.floor_at_own_rate if cut else figures.inheritance_floor
-    ends, rate = _excess_ends(figures), figures.reference_inheritance
-    if excess is None or floor is None or rate is None:
+    chance, rate = figures.beyond_chance, figures.reference_inheritance
+    if chance is None or rate is None:
         return None
-    low, high = ends or (None, None)
+    low, high = chance.ci95 or (None, None)
     if low is not None and low > 0:
         found = f"Student {quoted(name)} has more of the teacher's own examples than chance gives."
     elif high is not None and high < 0:
@@ -228,22 +225,13 @@ def _beyond_chance(results: AuditResults, name: str, figures: ComparisonResult) 
         found = f"What student {quoted(name)} has of the teacher's own examples may be chance."
     sentence = (
         f"{found} Where the teacher memorizes and a single baseline does not, the student holds "
-        f"{percent(rate)}; other baselines, which never saw the teacher, hold {percent(floor)}"
+        f"{percent(rate)}; other baselines, which never saw the teacher, hold {percent(chance.floor)}"
     )
-    sentence += " if each is cut at as many examples as the student memorizes." if cut else "."
+    sentence += " if each is cut at as many examples as the student memorizes." if chance.at_own_rate else "."
     of = [] if figures.reference_examples is None else [examples_in(results, figures.reference_examples)]
-    less = [f"without that cut they hold {percent(figures.inheritance_floor)}"] if cut else []
-    shown = ninety_five(points_interval(ends))
-    return Reading(whose(results, name), points(excess), shown, "; ".join([*of, *less]), sentence)
-
-
-def _excess(figures: ComparisonResult) -> float | None:
-    """The excess at the student's own rate; without it the plain one."""
-    return figures.excess_inheritance if figures.excess_at_own_rate is None else figures.excess_at_own_rate
-
-
-def _excess_ends(figures: ComparisonResult) -> Interval | None:
-    return figures.excess_ci95 if figures.excess_at_own_rate is None else figures.excess_at_own_rate_ci95
+    less = [f"without that cut they hold {percent(figures.inheritance_floor)}"] if chance.at_own_rate else []
+    ends = ninety_five(points_interval(chance.ci95))
+    return Reading(whose(results, name), points(chance.excess), ends, "; ".join([*of, *less]), sentence)
 
 
 def _inheritance_sentence(name: str, rate: float, sampled: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kdaudit.schemas.result import Interval, Result
 
 
@@ -13,6 +15,18 @@ class AlsoBase(Result):
     easy_core: int | None
     """None without teacher or baseline, as the next."""
     inherited: int | None
+
+
+class BeyondChance(NamedTuple):
+    """What a student inherits beyond what other trainings regain."""
+
+    excess: float
+    floor: float
+    """What the other baselines hold."""
+    ci95: Interval | None
+    """Of the excess."""
+    at_own_rate: bool
+    """Whether the other baselines are cut at as many examples as the student memorizes."""
 
 
 class ComparisonResult(Result):
@@ -70,6 +84,17 @@ class ComparisonResult(Result):
     """Examples that the student and a baseline memorize, whatever the teacher does."""
     also_base: AlsoBase | None = None
     """None without models.base."""
+
+    @property
+    def beyond_chance(self) -> BeyondChance | None:
+        """The excess that pages lead with: at the student's own rate, else the plain one; None if unknown."""
+        if self.excess_at_own_rate is not None and self.floor_at_own_rate is not None:
+            own = self.excess_at_own_rate, self.floor_at_own_rate, self.excess_at_own_rate_ci95
+            return BeyondChance(*own, at_own_rate=True)
+        if self.excess_inheritance is None or self.inheritance_floor is None:
+            return None
+        plain = self.excess_inheritance, self.inheritance_floor, self.excess_ci95
+        return BeyondChance(*plain, at_own_rate=False)
 
 
 class SoftVsHard(Result):
