@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kdaudit.analysis.leak_counts import leak_counts_of
-from kdaudit.reporting.formatting import count, plural
+from kdaudit.reporting.formatting import be, count, plural
 from kdaudit.reporting.shown_text import Cut, show_head
 from kdaudit.schemas.accepted import AcceptedEntry, AcceptedResult
 from kdaudit.schemas.results import AuditResults
@@ -48,10 +48,9 @@ def accepted_lead(results: AuditResults) -> str | None:
     found = results.accepted
     if found is None:
         return None
-    be = "is" if found.leaks == 1 else "are"
     return (
-        f"{count(found.leaks)} of {plural(leak_counts_of(results).leaks, 'leak')} {be} accepted on "
-        f"{found.day}. Counts, rates and the list of leaks include them; the gate alone disregards them."
+        f"{count(found.leaks)} of {plural(leak_counts_of(results).leaks, 'leak')} {be(found.leaks)} accepted "
+        f"on {found.day}. Counts, rates and the list of leaks include them; the gate alone disregards them."
     )
 
 

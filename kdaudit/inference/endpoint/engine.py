@@ -23,6 +23,7 @@ from kdaudit.inference.endpoint.client import EndpointClient, EndpointError
 from kdaudit.inference.endpoint.matching import ByBytes, ByText, ByTokens, Follower
 from kdaudit.inference.endpoint.ways import SPARE, ask_once, find_way
 from kdaudit.inference.examples import Lengths, Ragged, Tokens, lengths_of, no_matches
+from kdaudit.inference.prefixes import SharedPrompts
 from kdaudit.models.tokenizer import ModelTokenizer, bos_token_id, load_tokenizer, uses_bos
 
 _R = TypeVar("_R")
@@ -152,12 +153,9 @@ class EndpointEngine(Engine):
 
 def _requests(prompts: Ragged, targets: Ragged) -> Iterator[_Request]:
     """Examples by their prompts: those that share one share its completion."""
-    found: dict[bytes, _Request] = {}
-    for example, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        request = found.setdefault(prompt.tobytes(), _Request(prompt, [], []))
-        request.examples.append(example)
-        request.targets.append(target.tolist())
-    yield from found.values()
+    shared = SharedPrompts.of(prompts)
+    for prompt, examples in zip(shared.prompts, shared.examples, strict=True):
+        yield _Request(prompt, examples, [targets[example].tolist() for example in examples])
 
 
 @contextmanager
