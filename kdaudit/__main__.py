@@ -13,12 +13,18 @@ thousands that the libraries' modules are made of, it would look all the time.""
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(_OBJECTS)
-    # Ctrl-C while modules are imported ends the process as the shell expects, without a traceback.
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ctrl-C while modules are imported, or while they end, ends the process as the shell expects, without a
+    # traceback. Where it is ignored, as in a script's background, it stays ignored.
+    handler = signal.getsignal(signal.SIGINT)
+    outside = signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL
+    signal.signal(signal.SIGINT, outside)
     from kdaudit.cli import main as program
 
     signal.signal(signal.SIGINT, handler)
-    program(prog_name="kdaudit")
+    try:
+        program(prog_name="kdaudit")
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 if __name__ == "__main__":

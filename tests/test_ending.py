@@ -112,6 +112,21 @@ def test_an_early_ctrl_c_is_no_failed_gate(tmp_path: Path) -> None:
         assert b"Traceback" not in told, (delay, told.decode())
 
 
+@pytest.mark.parametrize(
+    ("handler", "code"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)], ids=["plain", "ignored"]
+)
+def test_a_late_ctrl_c_prints_no_traceback(handler: str, code: int) -> None:
+    """An impatient second one falls into the second or so in which libraries end, which is after `main`."""
+    script = (
+        "import atexit, os, signal, sys; from kdaudit.__main__ import main\n"
+        f"signal.signal(signal.SIGINT, signal.{handler})\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "sys.argv = ['kdaudit', '--version']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 def test_no_locale_and_odd_names(tmp_path: Path) -> None:
     name = os.fsdecode(b"audit-\xff-\xc3\xa9\x1b[31m\n.yaml")
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
