@@ -169,19 +169,19 @@ def _by_place(entries: Sequence[AcceptedLeak]) -> Mapping[object, list[int]]:
 
 
 def _result(accepted: Acceptance, named: Sequence[list[int]], tagged: set[int]) -> AcceptedResult:
-    told = [
+    entries = [
         AcceptedEntry(row=row, reason=entry.reason, until=entry.until.isoformat(), leaks=sorted(leaks))
         for row, (entry, leaks) in enumerate(zip(accepted.entries, named, strict=True), 1)
     ]
-    holding = [one for one, holds in zip(told, accepted.holding, strict=True) if holds]
+    holding = [one for one, holds in zip(entries, accepted.holding, strict=True) if holds]
     matched = [one for one in holding if one.leaks]
     return AcceptedResult(
         day=accepted.day.isoformat(),
-        entries=len(told),
+        entries=len(entries),
         matched=len(matched),
         leaks=len({leak for one in matched for leak in one.leaks}),
         in_force=matched,
-        expired=[one for one, holds in zip(told, accepted.holding, strict=True) if not holds],
+        expired=[one for one, holds in zip(entries, accepted.holding, strict=True) if not holds],
         unmatched=[one for one in holding if not one.leaks],
         over_broad=[
             one.row

@@ -270,8 +270,8 @@ def render(diagnosis: Diagnosis) -> str:
     ]
     if not d.problems:
         return "\n".join([*lines, "", "Nothing is missing."])
-    told = [f"{'!' if each.serious else '-'} {each.what}\n    {each.remedy}" for each in d.problems]
-    return "\n".join([*lines, "", *told])
+    problems = [f"{'!' if each.serious else '-'} {each.what}\n    {each.remedy}" for each in d.problems]
+    return "\n".join([*lines, "", *problems])
 
 
 def _package_line(package: Package) -> str:

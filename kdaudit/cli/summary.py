@@ -54,8 +54,8 @@ def _verdict(results: AuditResults) -> str:
         return "no limit was set, so there is no verdict"
     rows = zip(results.gate.checks, check_rows(results.gate.checks), strict=True)
     missed = [_missed(check.name, row) for check, row in rows if row.verdict == results.gate.verdict]
-    said = "" if results.gate.verdict == "pass" else ": " + "; ".join(missed)
-    return f"the gate's verdict is {results.gate.verdict}{said}"
+    reasons = "" if results.gate.verdict == "pass" else ": " + "; ".join(missed)
+    return f"the gate's verdict is {results.gate.verdict}{reasons}"
 
 
 def _missed(name: str, row: CheckRow) -> str:

@@ -45,8 +45,10 @@ def merge(files: MergeFiles, folder: Path) -> None:
         StorageError: it could not be written.
 
     """
-    told = {name: str(value) if isinstance(value, Path) else value for name, value in files._asdict().items()}
-    options = {**told, "folder": str(folder)}
+    settings = {
+        name: str(value) if isinstance(value, Path) else value for name, value in files._asdict().items()
+    }
+    options = {**settings, "folder": str(folder)}
     make_in_worker("kdaudit.inference.merging:MergeService", options, str(files.adapter))
 
 

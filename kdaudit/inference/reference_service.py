@@ -128,8 +128,10 @@ class ReferenceService:
         for _ in range(tokens):
             found = self._model(input_ids=read, past_key_values=cache, use_cache=cached)
             steps.append(_judged(self._masked(found.logits[:, -1])))
-            said = torch.from_numpy(steps[-1].tokens.astype(np.int64)).to(self._device)[:, None]
-            cache, read = (found.past_key_values, said) if cached else (None, torch.cat([read, said], dim=1))
+            newest = torch.from_numpy(steps[-1].tokens.astype(np.int64)).to(self._device)[:, None]
+            cache, read = (
+                (found.past_key_values, newest) if cached else (None, torch.cat([read, newest], dim=1))
+            )
         return Continuations(
             *(np.stack(part, axis=1) for part in zip(*(step[:3] for step in steps), strict=True))
         )
@@ -138,12 +140,12 @@ class ReferenceService:
         """Read the first windows' continuations, each by itself and at once, in float32 and rounded."""
         import torch
 
-        said = [
+        continuations = [
             torch.from_numpy(tokens[:end].astype(np.int64)).to(self._device)
             for tokens, end in zip(written.tokens[:PROBED], written.lengths, strict=False)
         ]
-        rows = [torch.cat([read, own]) for read, own in zip(ids, said, strict=False)]
-        exact = [_best(self._read(row, len(own))) for row, own in zip(rows, said, strict=True)]
+        rows = [torch.cat([read, own]) for read, own in zip(ids, continuations, strict=False)]
+        exact = [_best(self._read(row, len(own))) for row, own in zip(rows, continuations, strict=True)]
         precision = torch.get_float32_matmul_precision()
         self._cast(self._dtype)
         self._round_activations(False)
@@ -156,7 +158,7 @@ class ReferenceService:
         self._round_activations(True)
         # A tie in float32 may fall otherwise without the cache; what is likelier by more may not.
         ties = [best.margin < EXACT for best in exact]
-        same = [best.tokens[:, 0] == row for best, row in zip(exact, said, strict=True)]
+        same = [best.tokens[:, 0] == row for best, row in zip(exact, continuations, strict=True)]
         agree = all(bool((one | tie).all()) for one, tie in zip(same, ties, strict=True))
         width = written.tokens.shape[1]
         padded = ([np.pad(one, (0, width - len(one))) for one in part] for part in zip(*rounded, strict=True))
@@ -279,7 +281,7 @@ def _load(folder: Path, config: Any, dtype: str, trust_remote_code: bool) -> Any
     config._attn_implementation = "eager"
     if hasattr(config, "quantization_config"):
         keep_hub_kernels_out()
-    model, told = AutoModelForCausalLM.from_pretrained(
+    model, loading_info = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,
         dtype=getattr(torch, dtype),
@@ -287,6 +289,6 @@ def _load(folder: Path, config: Any, dtype: str, trust_remote_code: bool) -> Any
         trust_remote_code=trust_remote_code,
         output_loading_info=True,
     )
-    if told["missing_keys"]:
-        raise ValueError(f"its weights lack {sorted(map(str, told['missing_keys']))[0]}")
+    if loading_info["missing_keys"]:
+        raise ValueError(f"its weights lack {sorted(map(str, loading_info['missing_keys']))[0]}")
     return model.eval()

@@ -286,7 +286,7 @@ def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -
     name = dtype if dtype != "auto" else own_dtype(described)
     if "quantization_config" in described:
         keep_hub_kernels_out()
-    model, told = AutoModelForCausalLM.from_pretrained(
+    model, loading_info = AutoModelForCausalLM.from_pretrained(
         folder,
         config=load_config(folder, trust_remote_code=trust_remote_code),
         dtype=getattr(torch, name),
@@ -297,7 +297,7 @@ def load_model(folder: Path, dtype: str, device: str, trust_remote_code: bool) -
         generation_config=GenerationConfig(),
         output_loading_info=True,
     )
-    lacking = sorted(str(weight) for weight in told["missing_keys"])
+    lacking = sorted(str(weight) for weight in loading_info["missing_keys"])
     if lacking:  # transformers would fill them with random numbers
         raise ValueError(
             f"its weights lack {len(lacking)} that its config.json asks for, such as {lacking[0]}"

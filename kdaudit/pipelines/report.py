@@ -57,8 +57,8 @@ def rerender(folder: Path, warn: Callable[[str], None], *, annex: bool = False) 
             config = whole.report
             _tell_of_other_acceptance(folder, whole, results, warn)
         except ConfigError as error:
-            said = ": ".join(part for part in (error.where, error.key, error.what) if part)
-            warn(f"the report is rendered with default settings: {said}")
+            problem = ": ".join(part for part in (error.where, error.key, error.what) if part)
+            warn(f"the report is rendered with default settings: {problem}")
     annex = annex or (folder / layout.ANNEX).exists()
     if not (folder / layout.MANIFEST).exists():
         render_reports(folder, config, annex=annex)

@@ -252,8 +252,8 @@ def _figure(
     why_absent: Callable[[AuditResults], str],
 ) -> KeyFigure:
     worst_first = sorted(results.comparison.items(), key=lambda item: -rank(*item))
-    told = [(reading(*item), rank(*item)) for item in worst_first]
-    found = [(one, how_bad) for one, how_bad in told if one is not None]
+    readings = [(reading(*item), rank(*item)) for item in worst_first]
+    found = [(one, how_bad) for one, how_bad in readings if one is not None]
     if not found:
         return KeyFigure(title, None, (), why_absent(results))
     (lead, worst), *others = found

@@ -129,9 +129,9 @@ def _card(rank: int, leak: Leak, text: QuotedText | None, *, document_ids: bool)
 
 
 def _quoted(text: LeakText, memorized_by: Collection[str]) -> QuotedText:
-    said = [one for one in text.models if one.name not in memorized_by]
-    room = min(TEXT_LIMIT, max(_LEAST, _SAID // max(1, len(said)) - _LINE))
-    misses = [_near_miss(one, text.suffix, room // 2) for one in said]
+    others = [one for one in text.models if one.name not in memorized_by]
+    room = min(TEXT_LIMIT, max(_LEAST, _SAID // max(1, len(others)) - _LINE))
+    misses = [_near_miss(one, text.suffix, room // 2) for one in others]
     misses.sort(key=lambda miss: -miss.matched_tokens)
     return QuotedText(
         text.offset,

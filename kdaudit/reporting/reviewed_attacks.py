@@ -101,7 +101,7 @@ def _drawn(found: SampledResult) -> Iterator[str]:
 def recognized(name: str, found: MembershipResult) -> str:
     """What membership scores tell of a student."""
     best = found.best
-    told = (
+    sentence = (
         f"Student {quoted(name)}: the best score ({score_words(best.score)}) has an AUC of {score(best.auc)} "
         f"(95% interval {score_interval(best.ci95)}; 0.5 is chance) on {count(found.members)} training "
         f"examples and {count(found.nonmembers)} of the holdout."
@@ -109,13 +109,15 @@ def recognized(name: str, found: MembershipResult) -> str:
     at_one_percent = found.score[best.score].tpr_at_fpr.get("0.01")
     if at_one_percent is not None:
         share, *ends = at_one_percent
-        told += (
+        sentence += (
             f" It recognizes {percent(share)} of the training examples (95% interval "
             f"{percent_interval((ends[0], ends[1]))}) at a false positive rate of 1%."
         )
     if found.explained_by_text:
-        told += " Words alone, without a model, tell the two apart as well: it says nothing of membership."
-    return told
+        sentence += (
+            " Words alone, without a model, tell the two apart as well: it says nothing of membership."
+        )
+    return sentence
 
 
 def planted(name: str, found: CanariesResult) -> Iterator[str]:

@@ -201,12 +201,12 @@ def _regurgitation(results: AuditResults) -> Question:
 
 
 def _whose(results: AuditResults, name: str, model: ModelResult) -> str:
-    told = f"Student {quoted(name)}: {rate_words(model)}"
+    rates = f"Student {quoted(name)}: {rate_words(model)}"
     figures = results.comparison.get(name)
     if figures is None or figures.inherited is None:
-        return f"{told}; how much of it comes from the teacher is not known."
+        return f"{rates}; how much of it comes from the teacher is not known."
     return (
-        f"{told}; of the {count(figures.teacher_specific)} that the teacher memorizes and no baseline does, "
+        f"{rates}; of the {count(figures.teacher_specific)} that the teacher memorizes and no baseline does, "
         f"it reproduces {count(figures.inherited)}."
     )
 

@@ -232,8 +232,8 @@ def _undefined(results: AuditResults, check: Check, limit: _Limit) -> str:
 
 def _counted(results: AuditResults, check: Check) -> str:
     """The counts behind a check's value, in brackets; empty if there is nothing to say."""
-    said = [part for part in (_counts(results, check), _left_out(check)) if part]
-    return f" ({'; '.join(said)})" if said else ""
+    parts = [part for part in (_counts(results, check), _left_out(check)) if part]
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _counts(results: AuditResults, check: Check) -> str:

@@ -249,9 +249,9 @@ class RunStore:
             with open_regular(self.folder / name) as file:
                 return TypeAdapter(schema).validate_json(file.read())
         except (OSError, ValidationError) as error:
-            told = error.strerror if isinstance(error, OSError) else "it is not as the run wrote it"
+            why = error.strerror if isinstance(error, OSError) else "it is not as the run wrote it"
             raise StorageError(
-                f"{self.folder / name}: cannot be read ({told}); use --fresh to start again"
+                f"{self.folder / name}: cannot be read ({why}); use --fresh to start again"
             ) from error
 
     def shards(self, folder: str) -> list[str]:

@@ -224,28 +224,28 @@ def _no_answer(error: httpx.HTTPError) -> str:
 
 def _refused(answer: httpx.Response, hidden: _Hide) -> Exception:
     status, text = answer.status_code, hidden(_message(answer))
-    said = f"HTTP {status}{f': {_short(text)}' if text else ''}"
+    answered = f"HTTP {status}{f': {_short(text)}' if text else ''}"
     if 300 <= status < 400:
         return EndpointError(f"redirects to another address (HTTP {status}), which is not followed")
     if status in _BUSY or status >= 500:
-        return _PassingError(f"answers with {said}", _asked_wait(answer))
-    return EndpointError(f"answers with {said}", Refusal(status, text))
+        return _PassingError(f"answers with {answered}", _asked_wait(answer))
+    return EndpointError(f"answers with {answered}", Refusal(status, text))
 
 
 def _message(answer: httpx.Response) -> str:
     """What a server says of an error; a page of HTML is not quoted."""
     try:
-        said = next(answer.iter_bytes(1 << 16), b"").decode("utf-8", "replace")
+        body = next(answer.iter_bytes(1 << 16), b"").decode("utf-8", "replace")
     except httpx.HTTPError:
         return ""
-    if "html" in answer.headers.get("content-type", "") or said.lstrip().startswith("<"):
+    if "html" in answer.headers.get("content-type", "") or body.lstrip().startswith("<"):
         return "a page of HTML"
     try:
-        found = json.loads(said)
+        found = json.loads(body)
         inside = found.get("error", found)
-        return str(inside.get("message", said) if isinstance(inside, dict) else inside)
+        return str(inside.get("message", body) if isinstance(inside, dict) else inside)
     except (ValueError, AttributeError):
-        return said
+        return body
 
 
 def _not_json(answer: httpx.Response, wanted: str) -> str:

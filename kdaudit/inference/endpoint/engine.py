@@ -105,10 +105,10 @@ class EndpointEngine(Engine):
 
     def _generate(self, row: tuple[Tokens, int]) -> list[int]:
         prompt, tokens = row
-        said = ask_once(self._client, self._way, self._given(prompt), tokens)
+        pieces = ask_once(self._client, self._way, self._given(prompt), tokens)
         if self._way.ids_out:
-            return [token for piece in said for token in piece.token_ids or ()][:tokens]
-        text = "".join(piece.text for piece in said)
+            return [token for piece in pieces for token in piece.token_ids or ()][:tokens]
+        text = "".join(piece.text for piece in pieces)
         return self._tokenizer.encode(text)[:tokens]
 
     def _given(self, prompt: Tokens) -> list[int] | str:

@@ -87,10 +87,10 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _piece(data: bytes) -> Piece:
-    said = _object(data)
-    if "error" in said:
-        raise _reported(said["error"])
-    choices = said.get("choices")
+    completion = _object(data)
+    if "error" in completion:
+        raise _reported(completion["error"])
+    choices = completion.get("choices")
     if choices == []:  # usage figures, which some servers send last
         return Piece("", (), None, ends=False)
     choice = choices[0] if isinstance(choices, list) else None
@@ -104,12 +104,12 @@ def _piece(data: bytes) -> Piece:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(data)
+        value = json.loads(data)
     except ValueError as error:
         raise BadAnswerError("something other than JSON") from error
-    if not isinstance(said, dict):
+    if not isinstance(value, dict):
         raise BadAnswerError("JSON that is not a completion")
-    return said
+    return value
 
 
 def _reported(error: Any) -> ServerError:  # noqa: ANN401 - JSON

@@ -65,13 +65,13 @@ def find_way(client: EndpointClient) -> Way:
         for more in (True, False):
             way = Way(ids_in, more, ids_out=False)
             try:
-                said = ask_once(client, way, SAMPLE if ids_in else _TEXT, 1)
+                pieces = ask_once(client, way, SAMPLE if ids_in else _TEXT, 1)
             except EndpointError as error:
                 if error.refusal is None or error.refusal.status not in _NOT_TAKEN:
                     raise
                 refused = refused or error
             else:
-                return way._replace(ids_out=any(piece.token_ids for piece in said))
+                return way._replace(ids_out=any(piece.token_ids for piece in pieces))
     assert refused is not None  # noqa: S101 - one of four was
     raise refused
 

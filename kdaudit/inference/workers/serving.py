@@ -39,8 +39,8 @@ def serve(service: str) -> None:
                 answer = Message({"value": target.describe()}, [])
             else:
                 found = getattr(target, message.head["method"])(*message.arrays, **message.head["values"])
-                told, arrays = answered(found)
-                answer = Message({"seconds": time.monotonic() - began, "value": told}, arrays)
+                value, arrays = answered(found)
+                answer = Message({"seconds": time.monotonic() - began, "value": value}, arrays)
         except Exception as error:
             import traceback
 

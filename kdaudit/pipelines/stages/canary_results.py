@@ -174,10 +174,10 @@ def _left_out(left: int, of: int) -> list[Note]:
 def _few_controls(few: Mapping[str, int]) -> list[Note]:
     if not few:
         return []
-    told = ", ".join(f"{name} {count}" for name, count in few.items())
+    counts = ", ".join(f"{name} {count}" for name, count in few.items())
     text = (
         f"The exposure leaves out families with fewer than {LEAST_CONTROLS} controls that are measured: "
-        f"{told}. Extraction counts all canaries."
+        f"{counts}. Extraction counts all canaries."
     )
     return [Note(code="canaries_few_controls", subject="canaries", text=text)]
 

@@ -116,8 +116,8 @@ class Extracting:
         run, name = self._work.run, layout.continuations(audited.name)
         if not run.has(name):
             return False
-        said = run.read_table(name, ["example_id"])["example_id"].to_numpy()
-        return bool(np.isin(self._missed_leaks(audited), said).all())
+        continued = run.read_table(name, ["example_id"])["example_id"].to_numpy()
+        return bool(np.isin(self._missed_leaks(audited), continued).all())
 
     def _pending(self, audited: AuditedModel) -> list[Attack]:
         """Attacks on a model that are not finished; without those that its engine has no way to do.
@@ -171,8 +171,8 @@ class Extracting:
         """Progress that says how long this model and those to come will take; the first model's alone."""
         first, costs = self._to_come[0], [one.model.parameters for one in self._to_come]
         what = f"extraction of {self._examples:,} examples"
-        told = audited is first and first.model.behind is None  # whose parameters are not known
-        return estimating(self._work.progress, what, costs) if told else self._work.progress
+        known = audited is first and first.model.behind is None  # whose parameters are not known
+        return estimating(self._work.progress, what, costs) if known else self._work.progress
 
     def _with_model(self, audited: AuditedModel, do: Callable[[AuditedModel, Replicas], None]) -> None:
         """Do something with a model loaded; where memory runs out, with smaller batches, then give up.

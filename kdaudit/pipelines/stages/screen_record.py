@@ -101,17 +101,17 @@ def much_text_dropped(kept: KeptCounts, config: ScreenConfig) -> list[Note]:
 
 def _extraction(screening: ScreenWork) -> ExtractionResult:
     work, engine = screening.work, screening.config.extraction.engine
-    told = (
+    info = (
         read_scoring(work)
         if engine is None
         else read_attack(work.run, GREEDY, attack_folder(GREEDY, work.models.cutter)).engine
     )
     return ExtractionResult(
-        engine=told.engine,
-        engine_version=told.version,
+        engine=info.engine,
+        engine_version=info.version,
         prefix_tokens=work.split.prefix_tokens,
         suffix_tokens=work.split.suffix_tokens,
         bos=work.split.bos is not None,
-        dtype=told.dtype,
-        device=told.device,
+        dtype=info.dtype,
+        device=info.device,
     )

@@ -71,8 +71,8 @@ class Replica:
             try:
                 self._folders[str(model.path)] = _folder_of(model)
             except KdauditError as error:
-                told = error.what if isinstance(error, UsageError) else type(error).__name__
-                problems[str(model.path)] = told
+                problem = error.what if isinstance(error, UsageError) else type(error).__name__
+                problems[str(model.path)] = problem
             if version != __version__:
                 problems[str(model.path)] = f"kdaudit there is {__version__}, and {version} here"
         _go_offline()
@@ -90,8 +90,8 @@ class Replica:
         began = time.monotonic()
         own = [np.array(array) for array in arrays]  # what lies in the object store cannot be written to
         found = getattr(self._service, method)(*own, **self._values(values))
-        told, given = answered(found)
-        return Answer(given, told, time.monotonic() - began)
+        value, given = answered(found)
+        return Answer(given, value, time.monotonic() - began)
 
     def _values(self, text: str) -> dict[str, Any]:
         """JSON values, with the models' folders on this node."""

@@ -80,8 +80,8 @@ def _try(address: str) -> None:
     environment = {**os.environ, **NO_USAGE_REPORTS}
     try:
         tried = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TRY_SECONDS)  # noqa: S603
-        said = [line for line in tried.stderr.splitlines() if line.strip()]
-        trouble = said[-1] if tried.returncode and said else tried.returncode
+        lines = [line for line in tried.stderr.splitlines() if line.strip()]
+        trouble = lines[-1] if tried.returncode and lines else tried.returncode
     except subprocess.TimeoutExpired:
         trouble = f"it did not answer within {_TRY_SECONDS:.0f} s"
     if trouble:
