@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -331,6 +332,15 @@ def test_a_wrong_call_of_accept_changes_nothing_and_says_what_to_do(wrong: Audit
     assert "Traceback" not in done.stderr
     assert ";" in done.stderr or "Error: Invalid value" in done.stderr
     assert _contents(wrong.folder) == before
+
+
+def test_leaks_of_changed_results_are_not_accepted(audited: Audited, tmp_path: Path) -> None:
+    run = shutil.copytree(audited.folder / "run", tmp_path / "run")
+    (run / layout.RESULTS).write_text((run / layout.RESULTS).read_text() + " ")
+    done = audited.accept("--leak", "0", "--out", tmp_path / "accepted.yaml", run=str(run))
+    assert done.returncode == 2
+    assert "results.json: was changed since the run wrote it; `kdaudit verify` says" in done.stderr
+    assert not (tmp_path / "accepted.yaml").exists()
 
 
 def test_a_reason_that_quotes_the_leak_is_refused(audited: Audited) -> None:

@@ -28,6 +28,7 @@ from kdaudit.pipelines import compare as compare_module
 from kdaudit.reporting.compared_words import is_difference
 from kdaudit.runs import layout
 from kdaudit.runs.arrow_schemas import EXAMPLES_SCHEMA
+from kdaudit.runs.files import sha256_file
 
 TEXTS = [Text(number, f"doc-{number // 3}") for number in range(30)]
 OLD = {"teacher": {*range(12)}, "baseline": {1, 2}, "soft": {1, 2, 3, 4}, "hard": {5}}
@@ -38,6 +39,16 @@ def pair(folder: Path, **changes: Any) -> tuple[Path, Path]:
     old = write_run(folder / "old", TEXTS, OLD, weights={"soft": "s1", "hard": "h1"})
     new = write_run(folder / "new", TEXTS, NEW, weights={"soft": "s2", "hard": "h2"}, **changes)
     return old, new
+
+
+def list_files(run: Path, inputs: dict[str, str]) -> None:
+    """Write a manifest, which names the run's inputs and what its results are."""
+    files = {name: sha256_file(run / name) for name in (layout.RESULTS, layout.LEAKS)}
+    manifest = {
+        "name": "x", "created": "", "environment": {}, "batch_plan": {"shard_rows": 4},
+        "inputs": inputs, "files": files,
+    }  # fmt: skip
+    (run / layout.MANIFEST).write_text(json.dumps(manifest))
 
 
 def changes_of(results: Any) -> dict[tuple[str, str], set[int | None]]:
@@ -435,7 +446,7 @@ WRONG = {
     "out is a run": (["old", "new", "--out", "old"], None),
     "out lies in a run": (
         ["old", "new", "--out", "old/compared"],
-        lambda folder: (folder / "old" / layout.MANIFEST).write_text("{}"),
+        lambda folder: list_files(folder / "old", {}),
     ),
     "out is a file": (["old", "new", "--out", "file"], lambda folder: (folder / "file").write_text("x")),
     "out is a link": (
@@ -460,14 +471,25 @@ def test_a_wrong_call_is_refused_with_a_remedy_and_nothing_is_lost(tmp_path: Pat
     assert "lies in a run directory" in done.stderr or name != "out lies in a run"
 
 
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("name", [layout.RESULTS, layout.LEAKS])
+def test_a_run_whose_results_were_changed_is_refused(tmp_path: Path, which: int, name: str) -> None:
+    runs = pair(tmp_path)
+    for run in runs:
+        list_files(run, {})
+    package.compare(*runs)
+    if name == layout.RESULTS:
+        (runs[which] / name).write_text((runs[which] / name).read_text() + " ")
+    else:
+        pq.write_table(pq.read_table(runs[which] / name), runs[which] / name, compression="none")
+    with pytest.raises(RunStateError, match=f"{name}: was changed since the run wrote it"):
+        package.compare(*runs)
+
+
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     old, new = pair(tmp_path)
     for number, run in enumerate((old, new)):
-        manifest = {
-            "name": "x", "created": "", "environment": {}, "batch_plan": {"shard_rows": 4},
-            "inputs": {"models.teacher.path (its tokenizer)": f"sha256:{number}"},
-        }  # fmt: skip
-        (run / layout.MANIFEST).write_text(json.dumps(manifest))
+        list_files(run, {"models.teacher.path (its tokenizer)": f"sha256:{number}"})
     with pytest.raises(RunStateError, match="another tokenizer"):
         package.compare(old, new)
 
@@ -477,10 +499,7 @@ def test_models_of_an_earlier_version_are_known_by_name(tmp_path: Path) -> None:
     old, new = pair(tmp_path)
     students = {"models.students.0.name": "soft", "models.students.0.path (its tokenizer)": "sha256:0"}
     for run, inputs in ((old, students), (new, {"models.soft.path (its tokenizer)": "sha256:0"})):
-        manifest = {
-            "name": "x", "created": "", "environment": {}, "batch_plan": {"shard_rows": 4}, "inputs": inputs,
-        }  # fmt: skip
-        (run / layout.MANIFEST).write_text(json.dumps(manifest))
+        list_files(run, inputs)
     keys = {one.key for one in package.compare(old, new).differences}
     assert not {key for key in keys if "tokenizer" in key or key.endswith(".name")}
 

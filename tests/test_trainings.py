@@ -18,6 +18,7 @@ from scipy import stats
 
 from kdaudit.analysis.spread import spread
 from kdaudit.cli import main
+from kdaudit.runs import layout
 from kdaudit.schemas.trainings import TrainingsResults
 
 VALUES = [0.031, 0.076, 0.026]
@@ -260,6 +261,15 @@ def test_one_training_is_not_counted_twice(runs: Runs, tmp_path: Path) -> None:
     done = report(run, run, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert f"{run}: its student soft is that of {run}, weight for weight" in done.output
+
+
+def test_a_training_whose_results_were_changed_is_refused(runs: Runs, tmp_path: Path) -> None:
+    one, two = runs.add(0), runs.add(1)
+    manifest = {"name": "x", "created": "", "environment": {}, "batch_plan": {"shard_rows": 4}, "inputs": {}}
+    (two / layout.MANIFEST).write_text(json.dumps({**manifest, "files": {layout.RESULTS: "of another"}}))
+    done = report(one, two, "--out", tmp_path / "page")
+    assert done.exit_code == 2
+    assert f"{two / layout.RESULTS}: was changed since the run wrote it" in done.stderr
 
 
 def test_the_page_goes_into_a_folder_of_its_own(runs: Runs, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from kdaudit.reporting.public import public_title, without_private_parts
 from kdaudit.reporting.render import read_results
 from kdaudit.runs import layout
 from kdaudit.runs.files import check_place, open_regular, replacing
-from kdaudit.runs.verify import refuse_changed
+from kdaudit.runs.verify import refuse_changed_results
 from kdaudit.schemas.results import AuditResults
 
 Form = Literal["sarif", "junit", "csv"]
@@ -64,8 +64,7 @@ def export(run_dir: Path, asked: Asked) -> Exported:
         raise RunStateError(f"{run_dir}: is not a directory", fix="name the directory of an audit")
     _refuse_unfit(asked)
     results = read_results(run_dir)
-    for name in (layout.RESULTS, layout.LEAKS):
-        refuse_changed(run_dir, name, "`kdaudit verify` says what was changed")
+    refuse_changed_results(run_dir)
     _refuse_place(out, run_dir, asked.form)
     if asked.key is not None and asked.key.resolve() == out.resolve():
         raise RunStateError(f"{out}: is both --out and --key", fix="name another file in one of them")

@@ -34,6 +34,7 @@ from kdaudit.reporting.render import read_results
 from kdaudit.runs import layout
 from kdaudit.runs.files import replacing
 from kdaudit.runs.keys import make_key
+from kdaudit.runs.verify import refuse_changed_results
 from kdaudit.schemas.result import LeakClass
 from kdaudit.schemas.results import AuditResults, Leak
 
@@ -88,6 +89,7 @@ def accept(run_dir: Path, wanted: LeakFilter, words: EntryWords, out: Path | Non
 
     """
     results = read_results(run_dir)
+    refuse_changed_results(run_dir)
     leaks = _chosen(run_dir, results, wanted)
     spans = [span for _, span in leaks]
     model = _entry(words, spans)

@@ -41,6 +41,7 @@ from kdaudit.reporting.compared import render_compared
 from kdaudit.reporting.render import MOST_BYTES, read_results
 from kdaudit.runs import layout
 from kdaudit.runs.files import check_folders, check_place, read_bounded, write_file
+from kdaudit.runs.verify import refuse_changed_results
 from kdaudit.schemas.compared import ComparedRun, CompareResults, Shared
 from kdaudit.schemas.notes import Note
 from kdaudit.schemas.results import AuditResults
@@ -134,6 +135,7 @@ def place_of(old_dir: Path, new_dir: Path) -> Path:
 
 def _side(path: Path) -> Side:
     results = read_results(path)
+    refuse_changed_results(path)
     return Side(path, results, leak_ids(read_leaks(path, results), [*results.comparison]))
 
 

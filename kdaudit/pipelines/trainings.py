@@ -17,6 +17,7 @@ from kdaudit.reporting.render import read_results
 from kdaudit.reporting.trainings import render_trainings
 from kdaudit.runs import layout
 from kdaudit.runs.files import check_folders, write_file
+from kdaudit.runs.verify import refuse_changed_results
 from kdaudit.schemas.results import AuditResults
 
 
@@ -33,6 +34,8 @@ def report_trainings(run_dirs: Sequence[Path], out: Path) -> list[Path]:
 
     """
     found = [read_results(run_dir) for run_dir in run_dirs]
+    for run_dir in run_dirs:
+        refuse_changed_results(run_dir)
     _refuse_unlike(run_dirs, found)
     if (out / layout.MANIFEST).exists() or (out / layout.RESULTS).exists():
         raise RunStateError(f"{out}: holds a run", fix="choose another --out")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from kdaudit.errors import RunStateError
 from kdaudit.runs.files import kind_of, kind_of_mode, read_bounded, sha256_file
-from kdaudit.runs.layout import JOURNAL, MANIFEST, SEAL, UNLISTED, is_private
+from kdaudit.runs.layout import JOURNAL, LEAKS, MANIFEST, RESULTS, SEAL, UNLISTED, is_private
 from kdaudit.runs.manifest import Manifest, read_manifest, seal_line
 
 _COARSEST_CLOCK_NS = 2_000_000_000
@@ -169,6 +169,17 @@ def refuse_changed(folder: Path, name: str, remedy: str) -> None:
     problem = Checker(folder, manifest).problem(name) if listed else "is not a file that the run wrote"
     if problem is not None:
         raise RunStateError(f"{folder / name}: {problem}", fix=remedy)
+
+
+def refuse_changed_results(folder: Path) -> None:
+    """Refuse a finished audit whose results or leaks are not as the run wrote them; see `refuse_changed`.
+
+    Raises:
+        RunStateError: they are not.
+
+    """
+    for name in (RESULTS, LEAKS):
+        refuse_changed(folder, name, "`kdaudit verify` says what was changed")
 
 
 def refuse_altered(folder: Path) -> None:
