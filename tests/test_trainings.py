@@ -228,7 +228,8 @@ ANSWERS = {
     "recurring": 0,
 }
 UNLIKE = {
-    "corpus": lambda data: data["corpus"].update(fingerprint="f" * 64),
+    "corpus": lambda data: data["corpus"].update(fingerprint=data["corpus"]["fingerprint"] + "f"),
+    "kind of each student": lambda data: data["models"]["soft"].update(kd=None),
     "number of examples": lambda data: data["corpus"].update(examples=999_999),
     "prefix": lambda data: data["extraction"].update(prefix_tokens=40),
     "suffix": lambda data: data["extraction"].update(suffix_tokens=40),
@@ -242,6 +243,9 @@ def test_runs_that_cannot_be_compared_are_refused_by_name(runs: Runs, tmp_path: 
     done = report(one, two, "--out", tmp_path / "out")
     assert done.exit_code == 2
     assert f"{two}: was measured with another {key} than {one}" in done.output
+    assert "(hard: hard, soft: null; there hard: hard, soft: soft)" in done.output or not key.startswith(
+        "kind"
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -54,7 +54,7 @@ def _refuse_unlike(run_dirs: Sequence[Path], found: Sequence[AuditResults]) -> N
         for key, (then, now) in _measured_on(one, two).items():
             if then != now:
                 raise RunStateError(
-                    f"{two_dir}: was measured with another {key} than {one_dir} ({now} and {then})",
+                    f"{two_dir}: was measured with another {key} than {one_dir} ({now}; there {then})",
                     fix="name runs of one corpus, prefix and suffix, which differ by their trainings alone",
                 )
         if same := _same_student(one, two):
@@ -73,7 +73,7 @@ def _measured_on(one: AuditResults, two: AuditResults) -> dict[str, tuple[object
 def _read(run: AuditResults) -> dict[str, object]:
     answers = run.corpus.answers
     return {
-        "corpus": run.corpus.fingerprint[:12],
+        "corpus": run.corpus.fingerprint,
         "number of examples": run.corpus.examples,
         "seed of the sample": run.seed if run.corpus.sampled else None,
         "prefix": f"{run.extraction.prefix_tokens} tokens",
@@ -81,9 +81,11 @@ def _read(run: AuditResults) -> dict[str, object]:
         "chat template": "plain text" if answers is None else answers.template,
         "shortest suffix": "plain text" if answers is None else f"{answers.min_suffix_tokens} tokens",
         "BOS token": "before each prefix" if run.extraction.bos else "none",
-        "kind of each student": {
-            name: model.kd for name, model in run.models.items() if model.role == "student"
-        },
+        "kind of each student": ", ".join(
+            f"{name}: {model.kd or 'null'}"
+            for name, model in sorted(run.models.items())
+            if model.role == "student"
+        ),
     }
 
 
