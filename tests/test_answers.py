@@ -300,9 +300,7 @@ def test_an_audit_of_a_chat_from_the_command_line(tmp_path: Path) -> None:
     assert left_out.keys() == {"corpus", "holdout"}
     assert left_out["holdout"] == "Not audited in the holdout: 1 row with a role that is not known."
     assert "warning: corpus: 1 row left out, such as row 13" in done.stderr
-    assert (
-        "left out: 0 answers too short, 1 rows empty, 0 not valid Unicode, 2 rows or answers" in done.stdout
-    )
+    assert "left out: 0 answers too short, 1 row empty, 0 not valid Unicode, 2 rows or answers" in done.stdout
     for page in ("report.html", "report.public.html"):
         text = (tmp_path / "runs" / "chat" / page).read_text().replace("\xa0", " ")
         assert "3 rows or answers left out as too short, empty, not valid text or for other reasons" in text

@@ -11,7 +11,13 @@ from ruamel.yaml import YAML
 
 from kdaudit.config.paths import check_paths, references
 from kdaudit.config.screen import ScreenConfig
-from kdaudit.config.yaml.loading import config_kind_of, dump_config, load_screen, screen_schema
+from kdaudit.config.yaml.loading import (
+    config_kind_of,
+    dump_config,
+    load_audit,
+    load_screen,
+    screen_schema,
+)
 from kdaudit.errors import ConfigError
 
 SAMPLES = Path(__file__).parent.parent / "sample_configs"
@@ -31,6 +37,44 @@ def load(tmp_path: Path):
         return load_screen(path, overrides)
 
     return load
+
+
+AUDIT = """\
+name: a
+corpus: ./train.jsonl
+holdout: ./held-out.jsonl
+models: {teacher: ./teacher, baseline: ./baseline, students: [{name: s, path: ./s, kd: soft}]}
+gate: {max_rate: 0.01}
+"""
+
+
+def test_a_screening_and_an_audit_are_told_apart_by_their_keys(load, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"screen\.yaml: is meant for `kdaudit run` by its keys; give it to"
+    ):
+        load(AUDIT)
+    path = tmp_path / "audit.yaml"
+    path.write_text(GOOD + "drop: window\n")
+    with pytest.raises(
+        ConfigError, match=r"audit\.yaml: is meant for `kdaudit screen` by its keys; give it to"
+    ):
+        load_audit(path)
+
+
+@pytest.mark.parametrize("key", ["holdout: ./held-out.jsonl\n", "gate: {max_rate: 0.01}\n"])
+def test_a_screening_with_one_key_of_an_audit_is_told_of_that_key(load, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key.partition(':')[0]}: unknown key"):
+        load(GOOD + key)
+
+
+@pytest.mark.parametrize(
+    "text", [AUDIT, AUDIT.partition("gate")[0].replace("holdout: ./held-out.jsonl\n", "")]
+)
+def test_an_audit_with_one_key_of_a_screening_is_told_of_that_key(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "audit.yaml"
+    path.write_text(text + "drop: window\n")
+    with pytest.raises(ConfigError, match="drop: unknown key"):
+        load_audit(path)
 
 
 def test_what_is_left_out_has_its_default(load) -> None:

@@ -308,6 +308,7 @@ def test_changed_gate_repeats_the_last_stages_and_sets_the_exit_code(
     words = [word for limit in limits for word in ("--set", limit)]
     done = kdaudit("run", toy.folder / "audit.yaml", "--out", run, *words, cwd=tmp_path)
     assert done.returncode == code, done.stderr
+    assert "perplexity" not in done.stderr, "nothing is measured, nor said to be"
     assert json.loads((run / "results.json").read_text())["gate"]["verdict"] == ["pass", "fail"][code]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert kdaudit("verify", run, cwd=tmp_path).returncode == 0

@@ -36,16 +36,20 @@ def _left_out(results: AuditResults) -> str:
     drawn = f", of which {corpus.examples:,} distinct ones were drawn as a sample" if corpus.sampled else ""
     if corpus.answers is not None:
         return (
-            f"of {corpus.documents:,} rows: {corpus.windows:,} answers{drawn}; left out: "
-            f"{skipped.too_short:,} answers too short, {skipped.empty:,} rows empty, "
+            f"of {plural(corpus.documents, 'row')}: {plural(corpus.windows, 'answer')}{drawn}; left out: "
+            f"{plural(skipped.too_short, 'answer')} too short, {plural(skipped.empty, 'row')} empty, "
             f"{skipped.undecodable:,} not valid Unicode, "
-            f"{corpus.for_other_reasons:,} rows or answers for other reasons"
+            f"{plural(corpus.for_other_reasons, 'row or answer', 'rows or answers')} for other reasons"
         )
     return (
-        f"of {corpus.documents:,} documents: {corpus.windows:,} windows{drawn}; left out: "
-        f"{skipped.too_short:,} documents or tails too short, {skipped.empty:,} rows empty, "
-        f"{skipped.undecodable:,} not valid Unicode"
-        + (f", {skipped.no_boundary:,} windows without a common boundary" if skipped.no_boundary else "")
+        f"of {plural(corpus.documents, 'document')}: {plural(corpus.windows, 'window')}{drawn}; left out: "
+        f"{plural(skipped.too_short, 'document or tail', 'documents or tails')} too short, "
+        f"{plural(skipped.empty, 'row')} empty, {skipped.undecodable:,} not valid Unicode"
+        + (
+            f", {plural(skipped.no_boundary, 'window')} without a common boundary"
+            if skipped.no_boundary
+            else ""
+        )
     )
 
 
@@ -167,9 +171,10 @@ def summarize_screen(record: ScreenRecord, folder: Path) -> str:
         f"{kept.characters_after:,} of {kept.characters_before:,} characters"
     )
     if kept.windows_unscored:
-        lines.append(f"  {kept.windows_unscored:,} windows outside the sample were not scored and are kept")
+        outside = plural(kept.windows_unscored, "window")
+        lines.append(f"  {outside} outside the sample: not scored, and kept")
     if kept.too_short:
-        lines.append(f"  {kept.too_short:,} stretches too short to be scored are kept")
+        lines.append(f"  {plural(kept.too_short, 'stretch', 'stretches')} too short to be scored: kept")
     lines += [f"  note: {note.text}" for note in record.notes]
     lines.append("")
     if not kept.withheld:

@@ -57,9 +57,10 @@ def _what(config: AuditConfig | ScreenConfig | DistillConfig) -> str:
     """What a configuration asks for, in a few words."""
     from kdaudit.config.distill import DistillConfig
     from kdaudit.config.screen import ScreenConfig
+    from kdaudit.reporting.formatting import plural
 
     if isinstance(config, DistillConfig):
-        return f"distillation of {len(config.students)} model(s)"
+        return f"distillation of {plural(len(config.students), 'model')}"
     if isinstance(config, ScreenConfig):
         return f"screening by {config.predictor.labels}"
-    return f"audit of {len(config.models.students)} student(s)"
+    return f"audit of {plural(len(config.models.students), 'student')}"

@@ -101,14 +101,27 @@ def load_config(path: Path, overrides: Sequence[str], model: type[ConfigT]) -> C
         raise _together(problems(error, data, top, origin.written), origin) from None
 
 
-def _refuse_another_kind(path: Path, data: Any, model: type[BaseModel]) -> None:  # noqa: ANN401 - raw YAML
-    """An audit's file given to `kdaudit distill`, or the other way round, is wrong in every key."""
+def _refuse_another_kind(path: Path, data: dict[str, Any], model: type[BaseModel]) -> None:
+    """A file that was written for another command is wrong in many keys: it is told what it is instead."""
     kind = config_kind_of(path)
-    if "models" in data if model is DistillConfig else kind == "distill":
+    if "models" in data if model is DistillConfig else kind == "distill" or _is_the_others(data, model):
         command = "run" if kind == "audit" else kind
         raise ConfigError(
             f"{path}: is meant for `kdaudit {command}` by its keys", fix="give it to that command"
         )
+
+
+def _is_the_others(data: dict[str, Any], model: type[BaseModel]) -> bool:
+    """Whether an audit is read as a screening or the other way round: one wrong key alone is not enough."""
+    other = ScreenConfig if model is AuditConfig else AuditConfig
+    own, others = set(model.model_fields), set(other.model_fields)
+    models = data.get("models")
+    names_students = isinstance(models, dict) and "students" in models
+    return (
+        bool(data.keys() & (others - own))
+        and not data.keys() & (own - others)
+        and (names_students is (other is AuditConfig))
+    )
 
 
 def add_place(error: UsageError, path: Path, overrides: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def write_likelihoods(work: Work, examples: int) -> None:
             work.progress(f"{audited.name}: perplexity and entropy", 0, 0)
             with run.stage(stage):
                 _measure(work, audited, sample)
-        work.progress("perplexity and entropy", number + 1, len(audited_models))
+            work.progress("perplexity and entropy", number + 1, len(audited_models))
     if work.predictor.enabled:
         _write_all_entropies(work)
 
