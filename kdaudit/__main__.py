@@ -6,7 +6,7 @@ import gc
 import signal
 
 _OBJECTS = 50_000
-"""Made before garbage is looked for again. Python's own 700 are for small programs: among the hundreds of
+"""Made before garbage is looked for again. Python's own hundreds are for small programs: among the many
 thousands that the libraries' modules are made of, it would look all the time."""
 
 

@@ -11,18 +11,17 @@ shows that the cache changes nothing, the latter what rounding does to this mode
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from kdaudit.errors import NoReferenceError
 from kdaudit.inference.agreement import Continuations, Probe
 from kdaudit.inference.base import Masking
 from kdaudit.inference.examples import Lengths, Ragged, lengths_of
 from kdaudit.inference.remote import PRELOAD, explained
-from kdaudit.inference.workers import Worker
+from kdaudit.inference.workers import HoldsWorker, Worker
 
 
-class Reference:
+class Reference(HoldsWorker):
     """The reference of one model in a process of its own; a context manager that ends the process.
 
     Args:
@@ -70,14 +69,6 @@ class Reference:
             )
         arrays = answer.arrays
         return ReferenceOutput(Continuations(*arrays[:4]), Probe(*arrays[4:]))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._worker.close()
 
 
 class ReferenceOutput(NamedTuple):

@@ -7,7 +7,6 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from kdaudit.errors import EngineError, OutOfMemoryError, UsageError, WorkerDiedError
@@ -23,7 +22,7 @@ from kdaudit.inference.base import (
     Task,
 )
 from kdaudit.inference.examples import Batch, Lengths, Ragged, lengths_of
-from kdaudit.inference.workers import Start, begin_worker
+from kdaudit.inference.workers import HoldsWorker, Start, begin_worker
 from kdaudit.inference.workers.fork_server import fork_server
 from kdaudit.inference.workers.messages import Array, Message
 
@@ -97,7 +96,7 @@ def explained(path: str, engine: EngineKind) -> Iterator[None]:
         raise EngineError(f"{path}: {engine} cannot run this model: {error}{other}") from None
 
 
-class RemoteEngine:
+class RemoteEngine(HoldsWorker):
     """An engine in a worker process; a context manager that ends the process.
 
     Args:
@@ -184,14 +183,6 @@ class RemoteEngine:
             answer = self._worker.call(method, *arrays, **values)
         self.seconds += float(answer.head["seconds"])
         return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._worker.close()
 
 
 def prepare(engine: EngineKind) -> None:

@@ -8,7 +8,6 @@ either would reproduce.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.suffix import Leads, Suffixes
-from kdaudit.inference.workers import Start, begin_worker
+from kdaudit.inference.workers import HoldsWorker, Start, begin_worker
 
 _ROLES = ("teacher", "baseline")
 
@@ -165,7 +164,7 @@ class PairDone(NamedTuple):
     """Time inside the worker."""
 
 
-class PairWorker:
+class PairWorker(HoldsWorker):
     """Teacher and baseline in a process of their own; a context manager that ends the process.
 
     They begin to load with the object; `wait` waits for it.
@@ -265,11 +264,3 @@ class PairWorker:
         refuse_broken(teacher, [found.teacher_nll, found.teacher_entropy])
         refuse_broken(baseline, [found.baseline_nll, found.baseline_entropy])
         return PairDone(found, float(answer.head["seconds"]))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._worker.close()

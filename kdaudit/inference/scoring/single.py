@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,7 +20,7 @@ from kdaudit.inference.scoring.broken import refuse_broken
 from kdaudit.inference.scoring.forward import CausalModel, ModelFiles, logits_of, logits_room
 from kdaudit.inference.scoring.softmax import Floats, Softmax
 from kdaudit.inference.scoring.solo import SoloScores, solo_scores
-from kdaudit.inference.workers import Start, begin_worker
+from kdaudit.inference.workers import HoldsWorker, Start, begin_worker
 
 
 class EntropyScores(NamedTuple):
@@ -240,7 +239,7 @@ def nearness_of(prompts: Ragged, targets: Ragged, vocabulary: int) -> Question:
     return Question("nearness", (*pack(windows), targets.lengths), {"vocabulary": vocabulary})
 
 
-class FeatureWorker:
+class FeatureWorker(HoldsWorker):
     """Features under one model, from a process of its own; a context manager that ends the process.
 
     The model begins to load with the object; `wait`, or to enter the block, waits for it.
@@ -325,8 +324,3 @@ class FeatureWorker:
         except BaseException:
             self._worker.close()
             raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._worker.close()

@@ -12,6 +12,6 @@ its children the exit code 255, and their output goes to the caller's. And its c
 """
 
 from kdaudit.inference.workers.place import Place
-from kdaudit.inference.workers.worker import Process, Start, Worker, begin_worker
+from kdaudit.inference.workers.worker import HoldsWorker, Process, Start, Worker, begin_worker
 
-__all__ = ["Place", "Process", "Start", "Worker", "begin_worker"]
+__all__ = ["HoldsWorker", "Place", "Process", "Start", "Worker", "begin_worker"]

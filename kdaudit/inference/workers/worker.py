@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, Self
 
 from kdaudit.errors import EngineError, WorkerDiedError, WorkerKilledError
 from kdaudit.inference.workers.fork_server import fork_server
@@ -55,6 +55,18 @@ class Process(Protocol):
     def close(self) -> None:
         """End the process, or give it back to whoever ends it."""
         ...
+
+
+class HoldsWorker:
+    """Base of what has a process of its own: a context manager that ends it."""
+
+    _worker: Process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
 
 
 Start = Callable[[str, dict[str, Any], Sequence[str]], Process]
